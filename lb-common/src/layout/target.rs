@@ -1,0 +1,69 @@
+//! `TARGETS`: how does the packet get to the backend?
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// How a target's packets are wrapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum Encap {
+    /// IP-in-IP with an outer IPv4 header (RFC 2003; protocol 41 for an inner IPv6 packet, RFC 4213).
+    IpipV4 = 1,
+    /// IP-in-IP with an outer IPv6 header (RFC 2473).
+    IpipV6 = 2,
+}
+
+impl TryFrom<u32> for Encap {
+    type Error = u32;
+
+    fn try_from(number: u32) -> Result<Self, u32> {
+        match number {
+            1 => Ok(Self::IpipV4),
+            2 => Ok(Self::IpipV6),
+            _ => Err(number),
+        }
+    }
+}
+
+/// One (VIP, backend) pair, a cache line: everything the encapsulation needs, so that no route and no second table is
+/// looked up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
+pub struct Target {
+    /// Number of the VIP while packets may be sent to this target, else 0. The one word that the fast path compares.
+    pub serves: u32,
+    /// Number of the VIP that the target belongs to; 0 when the place is free.
+    pub vip: u32,
+    /// Bits of [`Target::DRAINING`] and [`Target::GONE`].
+    pub flags: u32,
+    /// [`Encap`] by number; 0 when the place is free.
+    pub encap: u32,
+    /// Outer destination: the backend's address, IPv4 as its mapped form.
+    pub outer_destination: [u8; 16],
+    /// MAC address of the next hop.
+    pub next_hop: [u8; 6],
+    /// MAC address of the interface to leave by; used when that is not the one the packet came in by.
+    pub source_mac: [u8; 6],
+    /// Interface to leave by; 0 is the one the packet came in by.
+    pub ifindex: u32,
+    /// One's-complement sum of the outer IPv4 header's constant fields: 16-bit words as they lie in memory, folded to 16
+    /// bits, not inverted. 0 for an outer IPv6 header.
+    pub checksum: u32,
+    /// Bytes of the longest inner packet whose encapsulated form fits the way to the backend; 0 is no limit.
+    pub mtu: u32,
+    /// Zero.
+    pub reserved: [u32; 2],
+}
+const _: () = assert!(size_of::<Target>() == 64);
+
+impl Target {
+    /// Takes no new flows: known flows stay, and the tuple of a finished one is steered anew.
+    pub const DRAINING: u32 = 1;
+    /// Not configured any more; the place is freed when the flow table was swept of it.
+    pub const GONE: u32 = 2;
+
+    /// Whether the place is free.
+    pub const fn is_free(&self) -> bool {
+        self.vip == 0
+    }
+}

@@ -1,0 +1,1 @@
+//! The one owner of configuration, health, plan and dataplane.

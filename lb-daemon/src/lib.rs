@@ -1,0 +1,14 @@
+//! The daemon and the command line, as a library for tests, benchmarks and the netns lab.
+//!
+//! A config's way, each arrow but the last a pure function:
+//! text → [`config`] raw (spans kept) → [`model`] (validated) → [`plan::wanted`] (with health and next hops) →
+//! [`plan::diff`] against what the kernel holds → ordered [`plan::Op`]s → [`dataplane`].
+
+pub mod config;
+pub mod controller;
+pub mod dataplane;
+pub mod health;
+pub mod maglev;
+pub mod model;
+pub mod nexthop;
+pub mod plan;

@@ -1,0 +1,1 @@
+//! Backends and weights to a ring: Maglev hashing.

@@ -1,0 +1,1 @@
+//! From observed and wanted state to ordered ops.

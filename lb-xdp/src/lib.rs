@@ -1,0 +1,2 @@
+//! The packet's way, written once for kernel and host.
+#![no_std]
