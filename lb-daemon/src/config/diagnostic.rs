@@ -239,11 +239,11 @@ impl Diagnostics {
     pub fn render(&self, colours: bool) -> String {
         let renderer = if colours { Renderer::styled() } else { Renderer::plain() };
         let shown = self.list.iter().take(MAX_SHOWN);
-        let mut text: String = shown.map(|one| format!("{}\n\n", renderer.render(&self.report(one)))).collect();
+        let mut parts: Vec<String> = shown.map(|one| format!("{}\n\n", renderer.render(&self.report(one)))).collect();
         if let Some(more) = self.list.len().checked_sub(MAX_SHOWN).filter(|more| *more > 0) {
-            text += &format!("... and {more} more\n\n");
+            parts.push(format!("... and {more} more\n\n"));
         }
-        text
+        parts.concat()
     }
 
     fn count(&self, severity: Severity) -> usize {

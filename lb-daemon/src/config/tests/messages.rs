@@ -174,8 +174,8 @@ fn ignores_a_byte_order_mark() {
 
 #[test]
 fn prints_the_first_hundred_of_many_complaints() {
-    let text: String = (0..150).map(|n| format!("unknown{n} = 1\n")).collect();
-    let diagnostics = check(&text, "lb.toml").diagnostics;
+    let lines: Vec<String> = (0..150).map(|n| format!("unknown{n} = 1\n")).collect();
+    let diagnostics = check(&lines.concat(), "lb.toml").diagnostics;
     assert_eq!(diagnostics.iter().count(), 152);
     assert_eq!(diagnostics.summary(), "150 errors, 2 warnings");
     let rendered = diagnostics.render(false);
