@@ -202,3 +202,13 @@ fn says_why_a_file_cannot_be_read() {
         "cannot read config /nowhere/lb.toml: No such file or directory (os error 2)"
     );
 }
+
+#[test]
+fn escapes_what_a_terminal_would_obey() {
+    let text = with("#vip", "\"a\\u001b[2J\\nb\" = 1");
+    let found = printed(&text);
+    assert!(found.starts_with("error[unknown-key]: unknown key `a\\u{1b}[2J\\nb`\n"), "{found}");
+    assert!(!found.contains('\u{1b}'));
+    // Raw, where it is no TOML either.
+    assert!(!printed("a = \u{1b}[2J").contains('\u{1b}'));
+}
