@@ -1,7 +1,7 @@
 //! The command line: what can be asked for, and which module answers.
 //!
-//! Each command is a file in `cli/` with `Args` and `run`; none has logic of its own beyond reading its arguments, asking
-//! the part that knows, and printing through [`output`].
+//! Each command is a file in `cli/` with `Args` and `run`; none has logic of its own beyond reading its arguments,
+//! asking the part that knows, and printing through [`output`].
 
 use std::{
     io::{self, IsTerminal, Write},

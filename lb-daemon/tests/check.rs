@@ -6,7 +6,8 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-const VALID: &str = "[dataplane]\ninterfaces = [\"eth0\"]\n[pool.a]\nbackends = [{ name = \"a\", address = \"10.0.0.1\" }]\n\
+const VALID: &str = "[dataplane]\ninterfaces = [\"eth0\"]\n\
+                     [pool.a]\nbackends = [{ name = \"a\", address = \"10.0.0.1\" }]\n\
                      [[vip]]\nname = \"a\"\naddress = \"192.0.2.1\"\nport = 1\nprotocol = \"udp\"\npool = \"a\"\n";
 
 fn lb(arguments: &[&str]) -> Output {

@@ -130,12 +130,9 @@ fn reports_all_complaints_at_once_in_the_files_order() {
 fn says_a_complaint_in_one_line_for_logs() {
     let diagnostics = check("mood = 1\n[[vip]]\n", "a.toml").diagnostics;
     let lines: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        lines.iter().find(|line| line.contains("unknown-key")).map(String::as_str),
-        Some(
-            "a.toml:1:1: unknown key `mood` [unknown-key]: the keys of the file are version, dataplane, daemon, api, metrics, pool, vip"
-        )
-    );
+    let keys = "version, dataplane, daemon, api, metrics, pool, vip";
+    let wanted = format!("a.toml:1:1: unknown key `mood` [unknown-key]: the keys of the file are {keys}");
+    assert!(lines.contains(&wanted), "{lines:?}");
 }
 
 #[test]

@@ -7,14 +7,10 @@ fn vip(line: &str) -> String {
     with("#vip", line)
 }
 
-/// A second VIP that differs from the first in name and port, and in what `lines` says.
+/// A second VIP of the same pool.
 fn second(name: &str, address: &str, port: u16, protocol: &str) -> String {
-    with(
-        "#end",
-        &format!(
-            "[[vip]]\nname = \"{name}\"\naddress = \"{address}\"\nport = {port}\nprotocol = \"{protocol}\"\npool = \"web\""
-        ),
-    )
+    let service = format!("address = \"{address}\"\nport = {port}\nprotocol = \"{protocol}\"");
+    with("#end", &format!("[[vip]]\nname = \"{name}\"\n{service}\npool = \"web\""))
 }
 
 #[test]
