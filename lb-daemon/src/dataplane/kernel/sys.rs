@@ -97,7 +97,9 @@ impl PinnedXdpLink {
 
 /// Whether a descriptor is a BPF link rather than a program or map.
 fn is_link(fd: &OwnedFd) -> io::Result<bool> {
-    Ok(fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))? == Path::new("anon_inode:bpf_link"))
+    let name = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
+    // The kernel's name for a link that was opened, and for one that was just made.
+    Ok(["anon_inode:bpf-link", "anon_inode:bpf_link"].iter().any(|link| name == Path::new(link)))
 }
 
 /// `BPF_OBJ_GET`: a descriptor of what is pinned at a path.
