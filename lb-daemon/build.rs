@@ -17,7 +17,9 @@ fn main() {
         println!("cargo:rerun-if-env-changed={name}");
     }
     let workspace = PathBuf::from(var("CARGO_MANIFEST_DIR")).join("..");
-    for watched in ["lb-xdp/src", "lb-xdp/Cargo.toml", "lb-common/src", "lb-common/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
+    for watched in
+        ["lb-xdp/src", "lb-xdp/Cargo.toml", "lb-common/src", "lb-common/Cargo.toml", "Cargo.toml", "Cargo.lock"]
+    {
         println!("cargo:rerun-if-changed={}", workspace.join(watched).display());
     }
     let out = PathBuf::from(var("OUT_DIR")).join("lb-xdp.o");
@@ -91,7 +93,9 @@ fn linker() -> PathBuf {
     if let Ok(named) = env::var("LB_BPF_LINKER") {
         return named.into();
     }
-    let cache = env::var("XDG_CACHE_HOME").map(PathBuf::from).or_else(|_| env::var("HOME").map(|home| Path::new(&home).join(".cache")));
+    let cache = env::var("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|_| env::var("HOME").map(|home| Path::new(&home).join(".cache")));
     let from_path = env::var_os("PATH").into_iter().flat_map(|path| env::split_paths(&path).collect::<Vec<_>>());
     let folders = cache.into_iter().map(|cache| cache.join("lb/tools/bin")).chain(from_path);
     folders.map(|folder| folder.join(LINKER)).find(|file| file.exists()).unwrap_or_else(|| {

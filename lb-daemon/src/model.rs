@@ -28,7 +28,8 @@ pub struct Config {
 /// `[dataplane]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataplaneConfig {
-    /// Interfaces to attach to, each with its mode. Never empty.
+    /// Interfaces to attach to, each with its mode; no interface twice. May be empty, which only a load that attaches to
+    /// nothing can do with: whoever attaches refuses it.
     pub interfaces: Vec<Interface>,
     /// Where packets to backends go.
     pub next_hop: NextHopConfig,

@@ -1,0 +1,142 @@
+//! The command line: what can be asked for, and which module answers.
+//!
+//! Each command is a file in `cli/` with `Args` and `run`; none has logic of its own beyond reading its arguments, asking
+//! the part that knows, and printing through [`output`].
+
+use std::{
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    config::{self, diagnostic::Diagnostics},
+    model::Config,
+};
+
+pub mod check;
+pub mod output;
+
+/// Where tables, program and links are pinned unless `--pin-path` says otherwise.
+pub const DEFAULT_PIN_PATH: &str = "/sys/fs/bpf/lb";
+/// Exit code of a command line that makes no sense (`EX_USAGE` of sysexits.h).
+pub const USAGE_EXIT: u8 = 64;
+
+/// A standalone XDP layer-4 load balancer
+#[derive(Debug, Parser)]
+#[command(name = "lb", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 differences or degraded, 3 invalid config, 64 wrong usage.")]
+pub struct Arguments {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Folder on a BPF file system that holds the pinned program, links and tables
+    #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_PIN_PATH)]
+    pub pin_path: PathBuf,
+    /// Socket of the daemon to ask
+    #[arg(long, global = true, value_name = "SOCKET", default_value = config::DEFAULT_API_SOCKET)]
+    pub api: PathBuf,
+    /// How to print results
+    #[arg(short, long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: Output,
+    /// Say more; twice for details
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// For programs
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Validate config files and print every complaint
+    Check(check::Args),
+}
+
+/// How a command ended, when it did not fail with an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done, or: no difference.
+    Done,
+    /// Not done; the command has said why.
+    Failed,
+    /// Differences found, or degraded.
+    Differs,
+    /// The configuration is refused; the complaints are printed.
+    InvalidConfig,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the command fails; the chain of errors says what was attempted.
+pub fn run(arguments: &Arguments) -> Result<Exit, anyhow::Error> {
+    let global = &arguments.global;
+    match &arguments.command {
+        Command::Check(args) => check::run(args, global),
+    }
+}
+
+/// The process's exit code.
+pub fn exit_code(exit: Exit) -> ExitCode {
+    ExitCode::from(match exit {
+        Exit::Done => 0,
+        Exit::Failed => 1,
+        Exit::Differs => 2,
+        Exit::InvalidConfig => 3,
+    })
+}
+
+/// How a command ended that failed with `error`: [`load_config`]'s refusal has its own exit code.
+pub fn config_refused(error: &anyhow::Error) -> Exit {
+    if error.is::<Refused>() { Exit::InvalidConfig } else { Exit::Failed }
+}
+
+/// A configuration was refused, and its complaints are printed already.
+#[derive(Debug, thiserror::Error)]
+#[error("config refused: {summary}")]
+pub struct Refused {
+    /// The file and how many complaints it got.
+    summary: String,
+}
+
+/// Reads and validates a configuration for a command that needs a valid one. Complaints and warnings go to stderr.
+///
+/// # Errors
+/// When the file cannot be read, or is invalid ([`Refused`], which the command hands up as it is).
+pub fn load_config(path: &Path, global: &Global) -> Result<Config, anyhow::Error> {
+    let file = path.display().to_string();
+    let checked = config::read(path).with_context(|| format!("cannot read config {file}"))?;
+    // A closed stderr must not keep the daemon from starting.
+    let _ = io::stderr().write_all(print_diagnostics(&checked.diagnostics, global, io::stderr().is_terminal()).as_bytes());
+    let summary = || format!("{file}: {}", checked.diagnostics.summary());
+    checked.config.ok_or_else(|| Refused { summary: summary() }.into())
+}
+
+/// Diagnostics as `global` wants them, one JSON object a line or annotated excerpts.
+fn print_diagnostics(diagnostics: &Diagnostics, global: &Global, terminal: bool) -> String {
+    match global.output {
+        Output::Table => diagnostics.render(output::colours(terminal)),
+        Output::Json => diagnostics.iter().map(|one| format!("{}\n", serde_json::json!(one))).collect(),
+    }
+}

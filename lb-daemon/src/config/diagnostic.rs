@@ -1,0 +1,289 @@
+//! Complaints about a configuration: where, what, and what to do about it.
+//!
+//! A [`Complaint`] knows byte ranges only; [`Diagnostics`] adds the text they lie in, so that they can be printed with the
+//! line in question or handed out as lines and columns.
+
+use std::{fmt, ops::Range};
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use serde::{Serialize, Serializer};
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])* $name:ident = $code:literal, $severity:ident;)*) => {
+        /// What kind of complaint it is. The names are stable: scripts may rely on them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $($(#[doc = $doc])* $name,)*
+        }
+
+        impl Code {
+            /// The stable name.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// Whether it refuses the configuration.
+            pub const fn severity(self) -> Severity {
+                match self { $(Self::$name => Severity::$severity,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The text is not UTF-8.
+    NotUtf8 = "not-utf8", Error;
+    /// The text is not TOML.
+    Syntax = "syntax", Error;
+    /// No such key.
+    UnknownKey = "unknown-key", Error;
+    /// A key that must be there is not.
+    MissingKey = "missing-key", Error;
+    /// A value of another type than the key's.
+    WrongType = "wrong-type", Error;
+    /// A key or value that is specified, but that this version cannot serve.
+    NotBuiltYet = "not-built-yet", Error;
+    /// A value that means nothing here.
+    InvalidValue = "invalid-value", Error;
+    /// A number or duration too small or too large.
+    OutOfRange = "out-of-range", Error;
+    /// The same thing twice.
+    Duplicate = "duplicate", Error;
+    /// A VIP names a pool that is not there.
+    UnknownPool = "unknown-pool", Error;
+    /// A pool has no backends.
+    NoBackends = "no-backends", Error;
+    /// More than the tables can hold.
+    TooMany = "too-many", Error;
+    /// An address that cannot be what it is configured as.
+    UnusableAddress = "unusable-address", Error;
+    /// Two settings that cannot both hold.
+    Conflict = "conflict", Error;
+    /// A setting that another one makes meaningless.
+    NoEffect = "no-effect", Warning;
+    /// No VIP: nothing is served.
+    NoVip = "no-vip", Warning;
+    /// No interface: nothing can be attached to.
+    NoInterface = "no-interface", Warning;
+    /// A pool that no VIP uses.
+    UnusedPool = "unused-pool", Warning;
+    /// No backend of a pool takes new flows.
+    IdlePool = "idle-pool", Warning;
+    /// Too few slots for shares to be as the weights say.
+    SmallRing = "small-ring", Warning;
+    /// An address that works only in special cases.
+    DoubtfulAddress = "doubtful-address", Warning;
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// How bad a complaint is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The configuration is refused.
+    Error,
+    /// It is accepted, but may not do what is meant.
+    Warning,
+}
+
+/// A complaint while it is being collected.
+#[derive(Clone, Debug)]
+pub(super) struct Complaint {
+    code: Code,
+    span: Range<usize>,
+    message: String,
+    label: String,
+    also: Option<(Range<usize>, String)>,
+    hint: Option<String>,
+}
+
+impl Complaint {
+    /// A complaint about the bytes of `span`.
+    pub(super) fn new(code: Code, span: Range<usize>, message: impl Into<String>) -> Self {
+        Self { code, span, message: message.into(), label: String::new(), also: None, hint: None }
+    }
+
+    /// What to say right at the place.
+    pub(super) fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    /// A second place that matters, and what to say there.
+    pub(super) fn also(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
+        self.also = Some((span, label.into()));
+        self
+    }
+
+    /// What would mend it.
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// A place in the file. Lines and columns count from 1, columns in characters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// Line.
+    pub line: usize,
+    /// Column.
+    pub column: usize,
+    /// What is said there; may be empty.
+    pub label: String,
+    #[serde(skip)]
+    span: Range<usize>,
+}
+
+/// A complaint about a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Diagnostic {
+    /// Its kind.
+    pub code: Code,
+    /// Whether it refuses the configuration.
+    pub severity: Severity,
+    /// What is wrong.
+    pub message: String,
+    /// The file, as it was named.
+    pub file: String,
+    /// Where.
+    #[serde(flatten)]
+    pub place: Place,
+    /// A second place, such as the first of two that must differ.
+    pub also: Option<Place>,
+    /// What would mend it.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Diagnostic {
+    /// One line, for logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, place, message, code, .. } = self;
+        write!(f, "{file}:{}:{}: {message} [{code}]", place.line, place.column)?;
+        self.hint.iter().try_for_each(|hint| write!(f, ": {hint}"))
+    }
+}
+
+/// All complaints about one file, in the order of their places, with its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostics {
+    file: String,
+    source: String,
+    list: Vec<Diagnostic>,
+}
+
+impl Diagnostics {
+    pub(super) fn new(file: &str, source: &str, mut complaints: Vec<Complaint>) -> Self {
+        complaints.sort_by_key(|complaint| (complaint.span.start, complaint.code));
+        let lines = Lines::of(source);
+        let list = complaints.into_iter().map(|complaint| Diagnostic {
+            code: complaint.code,
+            severity: complaint.code.severity(),
+            message: complaint.message,
+            file: file.to_owned(),
+            place: lines.place(complaint.span, complaint.label),
+            also: complaint.also.map(|(span, label)| lines.place(span, label)),
+            hint: complaint.hint,
+        });
+        Self { file: file.to_owned(), source: source.to_owned(), list: list.collect() }
+    }
+
+    /// The complaints one by one.
+    pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.list.iter()
+    }
+
+    /// The complaints without the text they lie in.
+    pub fn into_vec(self) -> Vec<Diagnostic> {
+        self.list
+    }
+
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Whether any of them refuses the configuration.
+    pub fn has_errors(&self) -> bool {
+        self.count(Severity::Error) > 0
+    }
+
+    /// How many there are: `ok`, `1 warning`, `2 errors, 1 warning`.
+    pub fn summary(&self) -> String {
+        let counted = [(Severity::Error, "error"), (Severity::Warning, "warning")].map(|(severity, word)| {
+            match self.count(severity) {
+                0 => None,
+                1 => Some(format!("1 {word}")),
+                many => Some(format!("{many} {word}s")),
+            }
+        });
+        let counted: Vec<String> = counted.into_iter().flatten().collect();
+        if counted.is_empty() { "ok".into() } else { counted.join(", ") }
+    }
+
+    /// For people: each complaint with its lines, labels and hint, and an empty line after it.
+    pub fn render(&self, colours: bool) -> String {
+        let renderer = if colours { Renderer::styled() } else { Renderer::plain() };
+        self.list.iter().map(|one| format!("{}\n\n", renderer.render(&self.report(one)))).collect()
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        self.list.iter().filter(|one| one.severity == severity).count()
+    }
+
+    fn report<'a>(&'a self, one: &'a Diagnostic) -> Vec<Group<'a>> {
+        let level = match one.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let label = |place: &'a Place| (!place.label.is_empty()).then_some(place.label.as_str());
+        let mut snippet = Snippet::source(&self.source).path(&self.file);
+        snippet = snippet.annotation(AnnotationKind::Primary.span(one.place.span.clone()).label(label(&one.place)));
+        if let Some(also) = &one.also {
+            snippet = snippet.annotation(AnnotationKind::Context.span(also.span.clone()).label(label(also)));
+        }
+        let hint = one.hint.iter().map(|hint| Level::HELP.message(hint));
+        vec![level.primary_title(&one.message).id(one.code.name()).element(snippet).elements(hint)]
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    /// As [`Diagnostics::render`] without colours.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.render(false).trim_end())
+    }
+}
+
+/// Where the lines of a text begin.
+struct Lines<'a> {
+    source: &'a str,
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    fn of(source: &'a str) -> Self {
+        let starts = std::iter::once(0).chain(source.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { source, starts }
+    }
+
+    /// The place of a range of bytes, which is brought onto characters' boundaries.
+    fn place(&self, span: Range<usize>, label: String) -> Place {
+        let start = self.source.floor_char_boundary(span.start.min(self.source.len()));
+        let end = self.source.ceil_char_boundary(span.end.clamp(start, self.source.len()));
+        let line = self.starts.partition_point(|first| *first <= start);
+        let first = self.starts.get(line.saturating_sub(1)).copied().unwrap_or_default();
+        let column = self.source.get(first..start).map_or(0, |before| before.chars().count()) + 1;
+        Place { line, column, label, span: start..end }
+    }
+}

@@ -1,0 +1,256 @@
+//! The document as tables and typed values, each with its place in the text.
+//!
+//! Serde would stop at the first unknown key or wrong type. A [`Section`] complains about each and reads on, so that one
+//! run shows all that is wrong; what is missing or refused reads as absent.
+
+use std::{cell::RefCell, ops::Range};
+
+use toml::{
+    Spanned,
+    de::{DeString, DeTable, DeValue},
+};
+
+use super::{
+    diagnostic::{Code, Complaint},
+    schema::{Schema, either, nearest},
+};
+use crate::config::quantity::Wrong;
+
+/// Where in the text.
+pub(super) type Span = Range<usize>;
+
+/// Where complaints are collected. Shared by all sections, which is why it borrows at run time; no borrow outlives `push`.
+#[derive(Debug, Default)]
+pub(super) struct Complaints(RefCell<Vec<Complaint>>);
+
+impl Complaints {
+    pub(super) fn push(&self, complaint: Complaint) {
+        self.0.borrow_mut().push(complaint);
+    }
+
+    pub(super) fn into_vec(self) -> Vec<Complaint> {
+        self.0.into_inner()
+    }
+}
+
+/// A table of the document; one that is absent reads as empty.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Section<'a> {
+    table: Option<&'a DeTable<'a>>,
+    schema: &'static Schema,
+    start: usize,
+    end: usize,
+    complaints: &'a Complaints,
+}
+
+impl<'a> Section<'a> {
+    /// A table, of which keys that are not `schema`'s are refused.
+    pub(super) fn new(table: &'a DeTable<'a>, schema: &'static Schema, span: &Span, complaints: &'a Complaints) -> Self {
+        let section = Self { table: Some(table), schema, start: span.start, end: span.end, complaints };
+        table.iter().for_each(|(key, _)| section.know(key));
+        section
+    }
+
+    /// Where the table is, or its header.
+    pub(super) fn span(&self) -> Span {
+        self.start..self.end
+    }
+
+    /// Adds a complaint.
+    pub(super) fn complain(&self, complaint: Complaint) {
+        self.complaints.push(complaint);
+    }
+
+    /// Whether the table is there at all.
+    pub(super) fn is_present(&self) -> bool {
+        self.table.is_some()
+    }
+
+    /// The key and value, if given.
+    pub(super) fn entry(&self, key: &'static str) -> Option<(&'a Spanned<DeString<'a>>, &'a Spanned<DeValue<'a>>)> {
+        debug_assert!(self.schema.keys.contains(&key), "{key} is missing in the schema of {}", self.schema.title);
+        self.table?.get_key_value(key)
+    }
+
+    /// Complains if `key` is absent.
+    pub(super) fn require(&self, key: &'static str, hint: &str) {
+        if self.entry(key).is_none() {
+            let complaint = Complaint::new(Code::MissingKey, self.span(), format!("`{key}` is missing"));
+            self.complain(complaint.label(format!("{} needs it", self.schema.title)).hint(hint));
+        }
+    }
+
+    /// A table under `key`.
+    pub(super) fn child(&self, key: &'static str, schema: &'static Schema) -> Self {
+        let absent = Self { table: None, schema, ..*self };
+        let Some((_, value)) = self.entry(key) else { return absent };
+        self.table_of(key, value, schema).unwrap_or(absent)
+    }
+
+    /// The tables of an array under `key`.
+    pub(super) fn children(&self, key: &'static str, schema: &'static Schema) -> Vec<Self> {
+        let elements = self.array(key).into_iter();
+        elements.filter_map(|value| self.table_of(key, value, schema)).collect()
+    }
+
+    /// The named tables of a table under `key`, whose names the file chooses.
+    pub(super) fn members(&self, key: &'static str, schema: &'static Schema) -> Vec<(Spanned<&'a str>, Self)> {
+        let Some((_, value)) = self.entry(key) else { return Vec::new() };
+        let Some(table) = value.get_ref().as_table() else {
+            self.wrong_type(key, value, "a table");
+            return Vec::new();
+        };
+        let member = |(name, value): (&'a Spanned<DeString<'a>>, &'a Spanned<DeValue<'a>>)| {
+            let section = self.table_of(name.get_ref(), value, schema)?;
+            Some((Spanned::new(name.span(), name.get_ref().as_ref()), section))
+        };
+        table.iter().filter_map(member).collect()
+    }
+
+    /// The elements of an array under `key`.
+    pub(super) fn array(&self, key: &'static str) -> Vec<&'a Spanned<DeValue<'a>>> {
+        let Some((_, value)) = self.entry(key) else { return Vec::new() };
+        let Some(array) = value.get_ref().as_array() else {
+            self.wrong_type(key, value, "an array");
+            return Vec::new();
+        };
+        array.iter().collect()
+    }
+
+    /// A string under `key`.
+    pub(super) fn string(&self, key: &'static str) -> Option<Spanned<&'a str>> {
+        self.string_of(key, self.entry(key)?.1)
+    }
+
+    /// `value`, an element of `key`, as a string.
+    pub(super) fn string_of(&self, key: &str, value: &'a Spanned<DeValue<'a>>) -> Option<Spanned<&'a str>> {
+        let text = value.get_ref().as_str();
+        if text.is_none() {
+            self.wrong_type(key, value, "a string");
+        }
+        Some(Spanned::new(value.span(), text?))
+    }
+
+    /// A string under `key` that `parse` understands.
+    pub(super) fn parsed<T>(&self, key: &'static str, parse: impl Fn(&str) -> Result<T, Wrong>) -> Option<Spanned<T>> {
+        let text = self.string(key)?;
+        match parse(text.get_ref()) {
+            Ok(value) => Some(Spanned::new(text.span(), value)),
+            Err(wrong) => {
+                self.invalid(key, text.span(), wrong);
+                None
+            }
+        }
+    }
+
+    /// A boolean under `key`.
+    pub(super) fn boolean(&self, key: &'static str) -> Option<Spanned<bool>> {
+        let (_, value) = self.entry(key)?;
+        let boolean = value.get_ref().as_bool();
+        if boolean.is_none() {
+            self.wrong_type(key, value, "true or false");
+        }
+        Some(Spanned::new(value.span(), boolean?))
+    }
+
+    /// An integer under `key` within `range`.
+    pub(super) fn integer(&self, key: &'static str, range: &std::ops::RangeInclusive<u64>) -> Option<Spanned<u64>> {
+        let (_, value) = self.entry(key)?;
+        let Some(integer) = value.get_ref().as_integer() else {
+            self.wrong_type(key, value, "an integer");
+            return None;
+        };
+        let number = u64::from_str_radix(integer.as_str(), integer.radix()).ok();
+        let number = number.filter(|number| range.contains(number));
+        if number.is_none() {
+            let (low, high) = range.clone().into_inner();
+            let complaint = Complaint::new(Code::OutOfRange, value.span(), format!("`{key}` is out of range"));
+            let hint = format!("give `{key}` a value from {low} to {high}");
+            self.complain(complaint.label(format!("not from {low} to {high}")).hint(hint));
+        }
+        Some(Spanned::new(value.span(), number?))
+    }
+
+    /// One of a few words under `key`: those `built`, with what they mean, or one that is to come `later`.
+    pub(super) fn choice<T: Copy>(&self, key: &'static str, built: &[(&'static str, T)], later: &[&str]) -> Option<T> {
+        let text = self.string(key)?;
+        let found = built.iter().find(|(word, _)| word == text.get_ref());
+        if found.is_none() {
+            let word = *text.get_ref();
+            let words = || built.iter().map(|(word, _)| *word);
+            if later.contains(&word) {
+                self.not_built(format!("`{key} = \"{word}\"`"), text.span(), format!("use {}", either(words())));
+            } else {
+                let complaint = Complaint::new(Code::InvalidValue, text.span(), format!("`{key}` is invalid"));
+                let hint = match nearest(word, words()) {
+                    Some(meant) => format!("did you mean \"{meant}\"?"),
+                    None => format!("use {}", either(words())),
+                };
+                self.complain(complaint.label(format!("not {}", either(words()))).hint(hint));
+            }
+        }
+        found.map(|(_, value)| *value)
+    }
+
+    /// Complains that a value of `key` means nothing.
+    pub(super) fn invalid(&self, key: &str, span: Span, wrong: Wrong) {
+        let complaint = Complaint::new(Code::InvalidValue, span, format!("`{key}` is invalid"));
+        self.complain(complaint.label(wrong.label).hint(wrong.hint));
+    }
+
+    /// Complains that `what` is specified, but not built yet.
+    pub(super) fn not_built(&self, what: impl AsRef<str>, span: Span, hint: impl Into<String>) {
+        let message = format!("{} is not built yet", what.as_ref());
+        let complaint = Complaint::new(Code::NotBuiltYet, span, message);
+        self.complain(complaint.label("this version of lb cannot do it").hint(hint));
+    }
+
+    /// Complains that `value` is not of the type that `wanted` names.
+    pub(super) fn wrong_type(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) {
+        let found = match value.get_ref() {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "an integer",
+            DeValue::Float(_) => "a number with a fraction",
+            DeValue::Boolean(_) => "true or false",
+            DeValue::Datetime(_) => "a date or time",
+            DeValue::Array(_) => "an array",
+            DeValue::Table(_) => "a table",
+        };
+        let hint = match value.get_ref() {
+            DeValue::String(text) if wanted == "an integer" && text.parse::<u64>().is_ok() => format!("leave out the quotes: {text}"),
+            DeValue::Integer(number) if wanted == "a string" => format!("put it in quotes: \"{number}\""),
+            DeValue::String(text) if wanted == "an array" => format!("put it in brackets: [\"{text}\"]"),
+            _ => format!("give `{key}` {wanted}"),
+        };
+        let complaint = Complaint::new(Code::WrongType, value.span(), format!("`{key}` has a value of the wrong type"));
+        self.complain(complaint.label(format!("this is {found}, not {wanted}")).hint(hint));
+    }
+
+    fn table_of(&self, key: &str, value: &'a Spanned<DeValue<'a>>, schema: &'static Schema) -> Option<Self> {
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            self.wrong_type(key, value, "a table");
+        }
+        Some(Self::new(table?, schema, &value.span(), self.complaints))
+    }
+
+    /// Complains if `key` is not one of the schema's.
+    fn know(&self, key: &Spanned<DeString<'_>>) {
+        let Schema { title, keys, later } = self.schema;
+        let word = key.get_ref().as_ref();
+        if keys.contains(&word) {
+            return;
+        }
+        if later.contains(&word) {
+            return self.not_built(format!("`{word}`"), key.span(), format!("remove `{word}`"));
+        }
+        let elsewhere = || super::schema::ALL.iter().find(|schema| schema.keys.contains(&word));
+        let hint = match (nearest(word, keys.iter().chain(*later).copied()), elsewhere()) {
+            (Some(meant), _) => format!("did you mean `{meant}`?"),
+            (None, Some(schema)) => format!("`{word}` is a key of {}", schema.title),
+            (None, None) => format!("the keys of {title} are {}", keys.join(", ")),
+        };
+        let complaint = Complaint::new(Code::UnknownKey, key.span(), format!("unknown key `{word}`"));
+        self.complain(complaint.label(format!("not a key of {title}")).hint(hint));
+    }
+}

@@ -1,0 +1,124 @@
+//! The keys of the file, table by table. [`super::raw::Section`] refuses every other key, and refuses reading one that is
+//! not listed here, so this list, the code and `config/lb.example.toml` (a test) cannot drift apart.
+
+/// A table of the file.
+#[derive(Debug)]
+pub(super) struct Schema {
+    /// As it is written in the file.
+    pub(super) title: &'static str,
+    /// Its keys.
+    pub(super) keys: &'static [&'static str],
+    /// Keys that are specified but not built yet.
+    pub(super) later: &'static [&'static str],
+}
+
+/// The top of the file.
+pub(super) const ROOT: Schema = Schema {
+    title: "the file",
+    keys: &["version", "dataplane", "daemon", "api", "metrics", "pool", "vip"],
+    later: &[],
+};
+
+pub(super) const DATAPLANE: Schema = Schema {
+    title: "[dataplane]",
+    keys: &[
+        "interfaces",
+        "interface",
+        "mode",
+        "next_hop",
+        "flow_table_entries",
+        "ring_size",
+        "hash_seed",
+        "udp_idle_timeout",
+        "tunnel_source_v4",
+        "tunnel_source_v6",
+        "mtu",
+        "unknown_port",
+    ],
+    later: &["gue_port"],
+};
+
+pub(super) const INTERFACE: Schema =
+    Schema { title: "[[dataplane.interface]]", keys: &["name", "mode"], later: &[] };
+
+pub(super) const DAEMON: Schema = Schema { title: "[daemon]", keys: &["watch", "state_dir"], later: &[] };
+
+pub(super) const API: Schema = Schema { title: "[api]", keys: &["socket"], later: &[] };
+
+pub(super) const METRICS: Schema = Schema { title: "[metrics]", keys: &["listen"], later: &[] };
+
+pub(super) const POOL: Schema = Schema { title: "[pool.NAME]", keys: &["backends", "health"], later: &[] };
+
+pub(super) const BACKEND: Schema =
+    Schema { title: "a backend", keys: &["name", "address", "weight", "state"], later: &["server_id", "local"] };
+
+pub(super) const HEALTH: Schema = Schema {
+    title: "[pool.NAME.health]",
+    keys: &["type", "probe", "port", "path", "host", "expect_status", "interval", "timeout", "rise", "fall"],
+    later: &[],
+};
+
+pub(super) const VIP: Schema = Schema {
+    title: "[[vip]]",
+    keys: &[
+        "name",
+        "address",
+        "port",
+        "protocol",
+        "pool",
+        "ring_size",
+        "encap",
+        "hash",
+        "flow_tracking",
+        "quic",
+        "panic_threshold",
+    ],
+    later: &["tcp_server_id", "udp_stable", "source_routes", "allow", "deny", "max_new_flows_per_second"],
+};
+
+/// All tables, the nearer to the top first.
+pub(super) const ALL: [&Schema; 10] =
+    [&ROOT, &DATAPLANE, &INTERFACE, &DAEMON, &API, &METRICS, &POOL, &BACKEND, &HEALTH, &VIP];
+
+/// The known word that `word` may have been meant to be.
+pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let distance = |other: &str| strsim::damerau_levenshtein(&word.to_lowercase(), other);
+    let near = known.into_iter().map(|other| (distance(other), other)).min()?;
+    // Of five letters two may be wrong, of three one; beyond that the guess helps nobody.
+    (near.0 <= near.1.chars().count().div_ceil(3).min(3)).then_some(near.1)
+}
+
+/// Words as a sentence names them: `a, b or c`.
+pub(super) fn either<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let words: Vec<String> = words.into_iter().map(|word| format!("\"{word}\"")).collect();
+    match words.split_last() {
+        None => String::new(),
+        Some((last, [])) => last.clone(),
+        Some((last, first)) => format!("{} or {last}", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suggests_what_is_near_and_nothing_else() {
+        let known = ["address", "name", "port", "protocol"];
+        for (word, meant) in [
+            ("adress", Some("address")),
+            ("prot", Some("port")),
+            ("Port", Some("port")),
+            ("weight", None),
+            ("x", None),
+        ] {
+            assert_eq!(nearest(word, known), meant, "{word}");
+        }
+    }
+
+    #[test]
+    fn names_choices_as_a_sentence_does() {
+        assert_eq!(either(["tcp"]), "\"tcp\"");
+        assert_eq!(either(["none", "tcp", "http"]), "\"none\", \"tcp\" or \"http\"");
+    }
+}

@@ -1,0 +1,148 @@
+//! From a document to the model: ranges, references, duplicates, and what cannot work together.
+//!
+//! A refused value is replaced by its default, so that the rest is still looked at; the caller throws the model away when
+//! there was any error.
+
+use std::{collections::BTreeMap, ops::RangeInclusive, path::PathBuf, time::Duration};
+
+use toml::Spanned;
+
+use super::{
+    diagnostic::{Code, Complaint},
+    quantity::{self, Wrong, wrong},
+    raw::{Section, Span},
+    schema,
+};
+use crate::model::{Config, DaemonConfig};
+
+mod address;
+mod dataplane;
+mod health;
+mod pool;
+mod vip;
+
+/// The newest form of the file that is understood, and so far the only one.
+const VERSION: u64 = 1;
+const DEFAULT_STATE_DIR: &str = "/var/lib/lb";
+const DEFAULT_METRICS_LISTEN: std::net::SocketAddr =
+    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9650);
+/// Bytes of a unix socket's path: `sun_path` less its final zero.
+const MAX_SOCKET_PATH: usize = 107;
+/// Names end up in paths of the API, labels of metrics and columns of tables.
+const MAX_NAME: usize = 63;
+
+/// The whole file.
+pub(super) fn config(root: &Section<'_>) -> Config {
+    version(root);
+    let dataplane = dataplane::dataplane(&root.child("dataplane", &schema::DATAPLANE));
+    let pools = pool::pools(root);
+    let vips = vip::vips(root, &pools, dataplane.ring_size);
+    Config {
+        dataplane: dataplane.config,
+        daemon: daemon(&root.child("daemon", &schema::DAEMON)),
+        api_socket: path(&root.child("api", &schema::API), "socket", super::DEFAULT_API_SOCKET, MAX_SOCKET_PATH),
+        metrics_listen: metrics_listen(&root.child("metrics", &schema::METRICS)),
+        pools: pools.into_iter().map(|(name, read)| (name, read.pool)).collect(),
+        vips,
+    }
+}
+
+fn version(root: &Section<'_>) {
+    let Some(version) = root.integer("version", &(0..=u64::MAX)) else { return };
+    if *version.get_ref() != VERSION {
+        let complaint = Complaint::new(Code::InvalidValue, version.span(), "`version` is invalid");
+        let label = format!("this version of lb reads version {VERSION}");
+        root.complain(complaint.label(label).hint(format!("write `version = {VERSION}`")));
+    }
+}
+
+fn daemon(section: &Section<'_>) -> DaemonConfig {
+    if let Some(watch) = section.boolean("watch").filter(|watch| *watch.get_ref()) {
+        section.not_built("`watch = true`", watch.span(), "use `watch = false`, and send SIGHUP to apply a changed file");
+    }
+    DaemonConfig { watch: false, state_dir: path(section, "state_dir", DEFAULT_STATE_DIR, usize::MAX) }
+}
+
+fn metrics_listen(section: &Section<'_>) -> Option<std::net::SocketAddr> {
+    let parse = |text: &str| match text {
+        "off" => Ok(None),
+        _ => text.parse().map(Some).map_err(|_| {
+            wrong("not an address and a port", "write \"127.0.0.1:9650\", \"[::1]:9650\", or \"off\" for none")
+        }),
+    };
+    section.parsed("listen", parse).map_or(Some(DEFAULT_METRICS_LISTEN), Spanned::into_inner)
+}
+
+/// A path that does not depend on where the daemon was started.
+fn path(section: &Section<'_>, key: &'static str, default: &str, longest: usize) -> PathBuf {
+    let parse = |text: &str| {
+        if !text.starts_with('/') || text.contains('\0') {
+            Err(wrong("not an absolute path", format!("begin with a slash: \"{default}\"")))
+        } else if text.len() > longest {
+            Err(wrong(format!("longer than {longest} bytes"), "choose a shorter path"))
+        } else {
+            Ok(PathBuf::from(text))
+        }
+    };
+    section.parsed(key, parse).map_or_else(|| default.into(), Spanned::into_inner)
+}
+
+/// A duration under `key` within `range`.
+fn duration(section: &Section<'_>, key: &'static str, range: &RangeInclusive<Duration>) -> Option<Spanned<Duration>> {
+    let given = section.parsed(key, quantity::duration)?;
+    if range.contains(given.get_ref()) {
+        return Some(given);
+    }
+    let [low, high] = [range.start(), range.end()].map(|bound| quantity::show_duration(*bound));
+    let complaint = Complaint::new(Code::OutOfRange, given.span(), format!("`{key}` is out of range"));
+    let hint = format!("give `{key}` a value from \"{low}\" to \"{high}\"");
+    section.complain(complaint.label(format!("not from {low} to {high}")).hint(hint));
+    None
+}
+
+/// A prime number of slots under `ring_size`.
+fn ring_size(section: &Section<'_>) -> Option<u32> {
+    const RANGE: RangeInclusive<u64> = 251..=1_048_573;
+    let given = section.integer("ring_size", &RANGE)?;
+    let number = *given.get_ref();
+    if !quantity::is_prime(number) {
+        let prime = quantity::nearest_prime(number, &RANGE);
+        let label = format!("{number} is not prime: some backends would never get their share");
+        section.invalid("ring_size", given.span(), wrong(label, format!("the nearest prime is {prime}")));
+        return None;
+    }
+    u32::try_from(number).ok()
+}
+
+/// What a name may be made of.
+fn name(text: &str) -> Result<String, Wrong> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let hint = format!("use up to {MAX_NAME} letters, digits, `-`, `_` and `.`, beginning with a letter or digit");
+    if text.len() > MAX_NAME {
+        Err(wrong(format!("longer than {MAX_NAME} characters"), hint))
+    } else if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) || !text.chars().all(allowed) {
+        Err(wrong("not a name", hint))
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+/// Things that may be given once, with the place of each.
+#[derive(Debug)]
+struct Once<K>(BTreeMap<K, Span>);
+
+impl<K: Ord> Once<K> {
+    const fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// Takes note of `thing`; complains if it was given before.
+    fn note(&mut self, section: &Section<'_>, what: &str, thing: K, span: Span, hint: &str) {
+        if let Some(first) = self.0.get(&thing) {
+            let complaint = Complaint::new(Code::Duplicate, span, format!("{what} is given twice"));
+            section.complain(complaint.label("again here").also(first.clone(), "first here").hint(hint));
+        } else {
+            self.0.insert(thing, span);
+        }
+    }
+}

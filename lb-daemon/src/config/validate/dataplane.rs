@@ -1,0 +1,194 @@
+//! `[dataplane]`
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    ops::RangeInclusive,
+    time::Duration,
+};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use toml::{Spanned, de::DeValue};
+
+use super::{Once, duration, ring_size};
+use crate::{
+    config::{
+        diagnostic::{Code, Complaint},
+        quantity::{self, Wrong, wrong},
+        raw::Section,
+        schema,
+    },
+    model::{AttachMode, DataplaneConfig, Interface, NextHopConfig},
+};
+
+/// 64 entries are eight buckets; 2^27 entries take 1 GiB.
+const FLOW_ENTRIES: RangeInclusive<u64> = 64..=1 << 27;
+const FLOW_ENTRY_BYTES: u64 = 8;
+const DEFAULT_FLOW_ENTRIES: u32 = 1 << 20;
+const DEFAULT_RING_SIZE: u32 = 65_537;
+const DEFAULT_HASH_SEED: u64 = 0x5eed;
+const DEFAULT_UDP_IDLE: Duration = Duration::from_secs(30);
+/// The table's clock has 4.9 h.
+const UDP_IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(4);
+const DEFAULT_SOURCE_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 16);
+const DEFAULT_SOURCE_V6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 64);
+/// Bytes of an interface's name: `IFNAMSIZ` less its final zero.
+const MAX_INTERFACE_NAME: usize = 15;
+
+const MODES: [(&str, AttachMode); 3] =
+    [("native", AttachMode::Native), ("generic", AttachMode::Generic), ("auto", AttachMode::Auto)];
+
+/// `[dataplane]` and what VIPs take from it.
+pub(super) struct Dataplane {
+    pub(super) config: DataplaneConfig,
+    /// Slots of a ring whose VIP does not say.
+    pub(super) ring_size: u32,
+}
+
+pub(super) fn dataplane(section: &Section<'_>) -> Dataplane {
+    section.choice("mtu", &[("auto", ())], &[]);
+    section.choice("unknown_port", &[("pass", ())], &["drop"]);
+    let next_hop = section.parsed("next_hop", next_hop);
+    let udp_idle_timeout = duration(section, "udp_idle_timeout", &UDP_IDLE);
+    Dataplane {
+        config: DataplaneConfig {
+            interfaces: interfaces(section),
+            next_hop: next_hop.map_or(NextHopConfig::Auto, Spanned::into_inner),
+            flow_table_entries: flow_table_entries(section).unwrap_or(DEFAULT_FLOW_ENTRIES),
+            hash_seed: hash_seed(section).unwrap_or(DEFAULT_HASH_SEED),
+            udp_idle_timeout: udp_idle_timeout.map_or(DEFAULT_UDP_IDLE, Spanned::into_inner),
+            tunnel_source_v4: section.parsed("tunnel_source_v4", source_v4).map_or(DEFAULT_SOURCE_V4, Spanned::into_inner),
+            tunnel_source_v6: section.parsed("tunnel_source_v6", source_v6).map_or(DEFAULT_SOURCE_V6, Spanned::into_inner),
+        },
+        ring_size: ring_size(section).unwrap_or(DEFAULT_RING_SIZE),
+    }
+}
+
+/// `interfaces` and `[[dataplane.interface]]` together.
+fn interfaces(section: &Section<'_>) -> Vec<Interface> {
+    let mode = section.choice("mode", &MODES, &[]).unwrap_or_default();
+    let mut seen = Once::new();
+    let mut found = Vec::new();
+    let mut add = |name: Spanned<&str>, mode| {
+        if let Err(wrong) = interface_name(name.get_ref()) {
+            section.invalid("interface", name.span(), wrong);
+        } else {
+            let what = format!("interface {}", name.get_ref());
+            seen.note(section, &what, *name.get_ref(), name.span(), "name each interface once");
+            found.push(Interface { name: (*name.get_ref()).to_owned(), mode });
+        }
+    };
+    for value in section.array("interfaces") {
+        if let Some(name) = section.string_of("interfaces", value) {
+            add(name, mode);
+        }
+    }
+    for interface in section.children("interface", &schema::INTERFACE) {
+        interface.require("name", "add `name = \"eth0\"`");
+        let mode = interface.choice("mode", &MODES, &[]).unwrap_or(mode);
+        if let Some(name) = interface.string("name") {
+            add(name, mode);
+        }
+    }
+    if section.entry("interface").is_none() && section.array("interfaces").is_empty() {
+        let complaint = Complaint::new(Code::NoInterface, section.span(), "no interface to attach to");
+        let hint = "add `interfaces = [\"eth0\"]` to [dataplane]; without one only `lb load --no-attach` works";
+        section.complain(complaint.hint(hint));
+    }
+    found
+}
+
+/// The kernel's `dev_valid_name`.
+fn interface_name(name: &str) -> Result<(), Wrong> {
+    let bad = |c: char| c == '/' || c == ':' || c == '\0' || c.is_ascii_whitespace();
+    if name.is_empty() || name.len() > MAX_INTERFACE_NAME || matches!(name, "." | "..") || name.contains(bad) {
+        let label = format!("no interface can have this name: 1 to {MAX_INTERFACE_NAME} bytes, no space, `/` or `:`");
+        return Err(wrong(label, "`ip link` lists the interfaces"));
+    }
+    Ok(())
+}
+
+fn next_hop(text: &str) -> Result<NextHopConfig, Wrong> {
+    if text == "auto" {
+        return Ok(NextHopConfig::Auto);
+    }
+    let hint = "use \"auto\", or the gateway's MAC address such as \"02:00:00:00:00:01\"";
+    match quantity::mac(text).map_err(|wrong| Wrong { hint: hint.into(), ..wrong })? {
+        [0, 0, 0, 0, 0, 0] => Err(wrong("the unset MAC address", hint)),
+        // The lowest bit of the first byte marks groups (IEEE 802).
+        [first, ..] if first & 1 == 1 => Err(wrong("a group's MAC address, not a host's", hint)),
+        mac => Ok(NextHopConfig::Gateway(mac)),
+    }
+}
+
+/// A number of entries, or the memory that they may take.
+fn flow_table_entries(section: &Section<'_>) -> Option<u32> {
+    const KEY: &str = "flow_table_entries";
+    let (_, value) = section.entry(KEY)?;
+    let given = match value.get_ref() {
+        DeValue::String(_) => {
+            let size = section.parsed(KEY, quantity::bytes)?;
+            Spanned::new(size.span(), size.into_inner() / FLOW_ENTRY_BYTES)
+        }
+        _ => section.integer(KEY, &(0..=u64::MAX))?,
+    };
+    let (low, high) = FLOW_ENTRIES.into_inner();
+    let number = *given.get_ref();
+    let problem = if !FLOW_ENTRIES.contains(&number) {
+        Some((Code::OutOfRange, format!("{number} entries: not from {low} to {high}")))
+    } else if !number.is_power_of_two() {
+        Some((Code::InvalidValue, format!("{number} entries: not a power of two")))
+    } else {
+        None
+    };
+    let Some((code, label)) = problem else { return u32::try_from(number).ok() };
+    let nearest = nearest_power(number.clamp(low, high));
+    let state = if code == Code::OutOfRange { "is out of range" } else { "is invalid" };
+    let complaint = Complaint::new(code, given.span(), format!("`{KEY}` {state}")).label(label);
+    section.complain(complaint.hint(format!("the nearest possible value is {nearest}")));
+    None
+}
+
+/// The power of two nearest to `number`, which is at least 1 and at most 2^62.
+fn nearest_power(number: u64) -> u64 {
+    let above = number.next_power_of_two();
+    let below = above / 2;
+    if above - number <= number - below { above } else { below }
+}
+
+/// An integer, or hexadecimal digits in a string.
+fn hash_seed(section: &Section<'_>) -> Option<u64> {
+    let (_, value) = section.entry("hash_seed")?;
+    let seed = match value.get_ref() {
+        DeValue::String(_) => section.parsed("hash_seed", quantity::hex_seed),
+        _ => section.integer("hash_seed", &(0..=u64::MAX)),
+    };
+    seed.map(Spanned::into_inner)
+}
+
+fn source_v4(text: &str) -> Result<Ipv4Net, Wrong> {
+    let hint = "write a prefix of 8 to 24 bits such as \"172.16.0.0/16\"";
+    let net: Ipv4Net = text.parse().map_err(|_| wrong("not an IPv4 prefix", hint))?;
+    if !(8..=24).contains(&net.prefix_len()) {
+        Err(wrong("not 8 to 24 bits long: the rest tells flows apart", hint))
+    } else if net != net.trunc() {
+        Err(wrong("bits are set beyond the prefix; flows decide them", format!("write \"{}\"", net.trunc())))
+    } else if net.addr().is_multicast() || net.addr().is_loopback() || net.addr().octets().first() == Some(&0) {
+        Err(wrong("no source address can be of this prefix", hint))
+    } else {
+        Ok(net)
+    }
+}
+
+fn source_v6(text: &str) -> Result<Ipv6Net, Wrong> {
+    let hint = "write a prefix of 32 to 96 bits such as \"100::/64\"";
+    let net: Ipv6Net = text.parse().map_err(|_| wrong("not an IPv6 prefix", hint))?;
+    if !(32..=96).contains(&net.prefix_len()) {
+        Err(wrong("not 32 to 96 bits long: the last 32 tell flows apart", hint))
+    } else if net != net.trunc() {
+        Err(wrong("bits are set beyond the prefix; flows decide them", format!("write \"{}\"", net.trunc())))
+    } else if net.addr().is_multicast() || net.addr().is_unspecified() {
+        Err(wrong("no source address can be of this prefix", hint))
+    } else {
+        Ok(net)
+    }
+}
