@@ -88,24 +88,24 @@ async fn status(State(app): State<App>) -> Json<Status> {
 
 async fn vips(State(app): State<App>) -> Result<Json<Vec<Vip>>, Refused> {
     let figures = app.controller.figures().await?;
-    Ok(Json(view::vips(&app.controller.snapshot(), &figures)))
+    Ok(Json(view::vips(&app.controller.snapshot().vips, &figures)))
 }
 
 async fn backends(State(app): State<App>) -> Result<Json<Vec<Backend>>, Refused> {
     let figures = app.controller.figures().await?;
     let flows = app.controller.flows().await?;
-    Ok(Json(view::backends(&app.controller.snapshot(), &figures, &flows)))
+    Ok(Json(view::backends(&app.controller.snapshot().vips, &figures, &flows)))
 }
 
 async fn flows(State(app): State<App>) -> Result<Json<Flows>, Refused> {
     let flows = app.controller.flows().await?;
-    Ok(Json(view::flows(&app.controller.snapshot(), &flows)))
+    Ok(Json(view::flows(&app.controller.snapshot().vips, &flows)))
 }
 
 async fn stats(State(app): State<App>) -> Result<Json<Stats>, Refused> {
     let figures = app.controller.figures().await?;
     let flows = app.controller.flows().await?;
-    Ok(Json(view::stats(&app.controller.snapshot(), &figures, &flows)))
+    Ok(Json(view::stats(&app.controller.snapshot().vips, &figures, &flows)))
 }
 
 async fn reload(State(app): State<App>, body: Bytes) -> Result<Json<Reloaded>, Refused> {

@@ -23,12 +23,12 @@ use std::{
     io,
     net::IpAddr,
     sync::Arc,
-    thread::{self, JoinHandle},
+    thread,
 };
 
 use tokio::{
     runtime,
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 
@@ -43,7 +43,7 @@ use crate::{
     dataplane,
     health::{CheckId, HealthView},
     model::{AdminState, Backend, Check, Config, Health, NextHopConfig, Pool, Vip},
-    nexthop::NextHops,
+    nexthop,
     plan::{State, diff},
 };
 
@@ -62,7 +62,7 @@ pub struct Wires {
     /// To which addresses next hops are to be known.
     pub hop_targets: watch::Sender<BTreeSet<IpAddr>>,
     /// What is known of them.
-    pub hops: watch::Receiver<NextHops>,
+    pub hops: watch::Receiver<Arc<nexthop::Snapshot>>,
 }
 
 /// Why a controller could not begin.
@@ -136,16 +136,23 @@ impl<E: Engine> Controller<E> {
         Ok((controller, Handle::new(sender, newest)))
     }
 
-    /// Starts a thread that runs the controller, with the timers of `runtime`.
+    /// Starts a thread that runs the controller, with the timers of `runtime`. The receiver hears of its end, by a message
+    /// or, should it panic, by the sender's; the engine is let go then.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn spawn(self, runtime: runtime::Handle) -> Result<JoinHandle<()>, StartError>
+    pub fn spawn(self, runtime: runtime::Handle) -> Result<oneshot::Receiver<()>, StartError>
     where
         E: 'static,
     {
-        let body = move || runtime.block_on(self.run());
-        thread::Builder::new().name("controller".into()).spawn(body).map_err(StartError::Thread)
+        let (done, ended) = oneshot::channel();
+        let body = move || {
+            runtime.block_on(self.run());
+            // Whoever waited may have given up.
+            let _ = done.send(());
+        };
+        thread::Builder::new().name("controller".into()).spawn(body).map_err(StartError::Thread)?;
+        Ok(ended)
     }
 
     /// Works until it is told to stop or nobody holds a [`Handle`] any more. Forwarding goes on afterwards.
@@ -154,10 +161,12 @@ impl<E: Engine> Controller<E> {
         loop {
             let wake = self.settling.map_or(self.clock.next(), |until| until.min(self.clock.next()));
             tokio::select! {
-                command = self.inbox.recv() => match command {
-                    Some(command) if self.obey(command).is_continue() => {}
-                    _ => return,
-                },
+                command = self.inbox.recv() => {
+                    let Some(command) = command else { return };
+                    if self.obey(command).is_break() {
+                        return;
+                    }
+                }
                 // A sender that is gone disables its arm: the last view stays in force.
                 Ok(()) = self.wires.health.changed() => self.clock.changed(Instant::now()),
                 Ok(()) = self.wires.hops.changed() => self.clock.changed(Instant::now()),

@@ -45,14 +45,13 @@ enum ScrapeError {
 /// Makes the text, and keeps it for a moment.
 pub struct Exporter {
     controller: Handle,
-    health: Option<Arc<crate::health::Stats>>,
     last: Mutex<Option<(Instant, Bytes)>>,
 }
 
 impl Exporter {
     /// An exporter of what `controller` knows, and of the checks' own figures.
-    pub fn new(controller: Handle, health: Option<Arc<crate::health::Stats>>) -> Self {
-        Self { controller, health, last: Mutex::new(None) }
+    pub fn new(controller: Handle) -> Self {
+        Self { controller, last: Mutex::new(None) }
     }
 
     /// The text, at most a second old.
@@ -67,8 +66,7 @@ impl Exporter {
         let figures = self.controller.figures().await?;
         let flows = self.controller.flows().await?;
         let registry = Registry::new();
-        let health = self.health.clone();
-        registry.register(Box::new(Collected::new(self.controller.snapshot(), figures, flows, health)?))?;
+        registry.register(Box::new(Collected::new(&self.controller.snapshot(), &figures, &flows)?))?;
         let mut text = Vec::new();
         TextEncoder::new().encode(&registry.gather(), &mut text)?;
         let text = Bytes::from(text);

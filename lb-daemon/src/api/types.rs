@@ -9,18 +9,18 @@ use serde::{Deserialize, Serialize};
 pub struct Status {
     /// Version of the daemon.
     pub version: String,
-    /// Its process.
-    pub pid: u32,
-    /// Seconds since it started.
-    pub uptime_seconds: u64,
+    /// Its process; absent without a daemon.
+    pub pid: Option<u32>,
+    /// Seconds since it started; absent without a daemon.
+    pub uptime_seconds: Option<u64>,
     /// How it is, in a word.
     pub state: Condition,
     /// What an operator should look at.
     pub problems: Vec<String>,
-    /// Number of the applied state.
-    pub generation: u64,
-    /// The configuration file.
-    pub config: String,
+    /// Number of the applied state, 0 before the first; absent without a daemon.
+    pub generation: Option<u64>,
+    /// The configuration file; absent without a daemon.
+    pub config: Option<String>,
     /// Where tables, program and links are pinned.
     pub pin_path: String,
     /// Where the program is attached.
@@ -33,8 +33,8 @@ pub struct Status {
     pub backends: usize,
     /// Those of them that take new flows.
     pub backends_serving: usize,
-    /// The last change of configuration.
-    pub last_reload: LastReload,
+    /// The last change of configuration; absent without a daemon.
+    pub last_reload: Option<LastReload>,
     /// Places of the tables, by table.
     pub tables: BTreeMap<String, Places>,
 }
@@ -49,6 +49,8 @@ pub enum Condition {
     Serving,
     /// An operator should look.
     Degraded,
+    /// No daemon runs; the tables forward as it left them.
+    Unmanaged,
 }
 
 impl Condition {
@@ -58,6 +60,7 @@ impl Condition {
             Self::Starting => "starting",
             Self::Serving => "serving",
             Self::Degraded => "degraded",
+            Self::Unmanaged => "unmanaged",
         }
     }
 }

@@ -22,47 +22,51 @@ use super::{
 };
 use crate::{
     controller::{
-        snapshot::{self, Snapshot},
+        snapshot::{self, BackendView, Snapshot, VipView},
         totals,
     },
-    plan::wanted::Disposition,
+    plan::{Capacity, wanted::Disposition},
 };
 
 /// `GET /v1/status`
-pub fn status(facts: &Facts, snapshot: &Snapshot) -> Status {
+pub(crate) fn status(facts: &Facts, snapshot: &Snapshot) -> Status {
     let problems = snapshot.problems();
     let state = match (snapshot.settling && snapshot.generation == 0, problems.is_empty()) {
         (true, _) => Condition::Starting,
         (false, true) => Condition::Serving,
         (false, false) => Condition::Degraded,
     };
-    let places = |used, capacity| Places { used, capacity };
-    let (used, all) = (snapshot.used, snapshot.capacity);
     Status {
         version: env!("CARGO_PKG_VERSION").into(),
-        pid: std::process::id(),
-        uptime_seconds: facts.started.elapsed().as_secs(),
+        pid: Some(std::process::id()),
+        uptime_seconds: Some(facts.started.elapsed().as_secs()),
         state,
         problems,
-        generation: snapshot.generation,
-        config: facts.config.display().to_string(),
+        generation: Some(snapshot.generation),
+        config: Some(facts.config.display().to_string()),
         pin_path: facts.pin_path.display().to_string(),
         interfaces: snapshot
             .attached
             .iter()
-            .map(|attached| Interface { name: attached.interface.clone(), mode: attached.mode.to_string() })
+            .map(|attached| Interface { name: attached.interface.clone(), mode: attached.mode.to_owned() })
             .collect(),
         vips: snapshot.vips.len(),
         vips_without_backend: snapshot.without_backend().map(|vip| vip.name.clone()).collect(),
         backends: snapshot.vips.iter().map(|vip| vip.backends.len()).sum(),
-        backends_serving: snapshot.vips.iter().map(snapshot::VipView::serving).sum(),
-        last_reload: last_reload(&snapshot.last_reload),
-        tables: BTreeMap::from([
-            ("vips".into(), places(used.vips, all.vips)),
-            ("targets".into(), places(used.targets, all.targets)),
-            ("ring_blocks".into(), places(used.ring_blocks, all.ring_blocks)),
-        ]),
+        backends_serving: snapshot.vips.iter().map(VipView::serving).sum(),
+        last_reload: Some(last_reload(&snapshot.last_reload)),
+        tables: tables(snapshot.used, snapshot.capacity),
     }
+}
+
+/// How full the tables are.
+pub(crate) fn tables(used: Capacity, all: Capacity) -> BTreeMap<String, Places> {
+    let places = |used, capacity| Places { used, capacity };
+    BTreeMap::from([
+        ("vips".into(), places(used.vips, all.vips)),
+        ("targets".into(), places(used.targets, all.targets)),
+        ("ring_blocks".into(), places(used.ring_blocks, all.ring_blocks)),
+    ])
 }
 
 fn last_reload(last: &snapshot::LastReload) -> LastReload {
@@ -80,8 +84,8 @@ pub(crate) fn seconds(time: SystemTime) -> u64 {
 }
 
 /// `GET /v1/vips`
-pub fn vips(snapshot: &Snapshot, figures: &totals::Figures) -> Vec<Vip> {
-    let vip = |vip: &snapshot::VipView| Vip {
+pub(crate) fn vips(vips: &[VipView], figures: &totals::Figures) -> Vec<Vip> {
+    let vip = |vip: &VipView| Vip {
         name: vip.name.clone(),
         address: vip.service.address,
         port: vip.service.port,
@@ -93,12 +97,12 @@ pub fn vips(snapshot: &Snapshot, figures: &totals::Figures) -> Vec<Vip> {
         ring_digest: vip.ring_digest.map(|digest| format!("{digest:016x}")),
         traffic: figures.vips.get(&vip.service).map(traffic).unwrap_or_default(),
     };
-    snapshot.vips.iter().map(vip).collect()
+    vips.iter().map(vip).collect()
 }
 
 /// `GET /v1/backends`
-pub fn backends(snapshot: &Snapshot, figures: &totals::Figures, flows: &totals::Flows) -> Vec<Backend> {
-    let one = |vip: &snapshot::VipView, backend: &snapshot::BackendView| {
+pub(crate) fn backends(vips: &[VipView], figures: &totals::Figures, flows: &totals::Flows) -> Vec<Backend> {
+    let one = |vip: &VipView, backend: &BackendView| {
         let pair = (vip.service, backend.address);
         Backend {
             pool: vip.pool.clone(),
@@ -119,13 +123,13 @@ pub fn backends(snapshot: &Snapshot, figures: &totals::Figures, flows: &totals::
             traffic: figures.backends.get(&pair).map(traffic).unwrap_or_default(),
         }
     };
-    snapshot.vips.iter().flat_map(|vip| vip.backends.iter().map(move |backend| one(vip, backend))).collect()
+    vips.iter().flat_map(|vip| vip.backends.iter().map(move |backend| one(vip, backend))).collect()
 }
 
 /// `GET /v1/flows/count`
-pub fn flows(snapshot: &Snapshot, flows: &totals::Flows) -> Flows {
+pub(crate) fn flows(vips: &[VipView], flows: &totals::Flows) -> Flows {
     let mut backends = Vec::new();
-    for vip in &snapshot.vips {
+    for vip in vips {
         for backend in &vip.backends {
             if let Some(flows) = flows.backends.get(&(vip.service, backend.address)) {
                 backends.push(BackendFlows { vip: vip.name.clone(), backend: backend.name.clone(), flows: *flows });
@@ -147,7 +151,7 @@ pub(crate) fn used_states(by_state: &[u64; 7]) -> Vec<(FlowState, u64)> {
 }
 
 /// `GET /v1/stats`
-pub fn stats(snapshot: &Snapshot, figures: &totals::Figures, count: &totals::Flows) -> Stats {
+pub(crate) fn stats(vips: &[VipView], figures: &totals::Figures, count: &totals::Flows) -> Stats {
     let verdicts = verdicts(figures)
         .map(|(verdict, packets, bytes)| VerdictCount {
             verdict: verdict.label().into(),
@@ -157,7 +161,7 @@ pub fn stats(snapshot: &Snapshot, figures: &totals::Figures, count: &totals::Flo
         })
         .collect();
     let path = path_events(figures).map(|(event, count)| (event.name().to_owned(), count)).collect();
-    Stats { verdicts, path, flows: flows(snapshot, count) }
+    Stats { verdicts, path, flows: flows(vips, count) }
 }
 
 /// Packets and bytes of each verdict. Forwarded packets are counted at their targets, so theirs are the targets' sums.

@@ -4,19 +4,15 @@
 //! backend without a result keeps what the tables say, until its first one. Over empty tables there is nothing to keep:
 //! the first plan waits for results a little, or the first backend that answers would get all the traffic.
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use lb_common::layout::target::Target;
 
 use super::{check_id, checks, hop_targets, keys, members};
 use crate::{
     health::{HealthView, Status},
-    model::{Check, Config},
-    nexthop::{NextHop, NextHops},
+    model::{Check, Config, NextHopConfig},
+    nexthop::{NextHop, NextHops, Snapshot, Unreachable},
     plan::{
         State,
         wanted::{self, Wanted},
@@ -35,11 +31,9 @@ const IPV4_HEADER: u32 = 20;
 const IPV6_HEADER: u32 = 40;
 
 /// What the tables should hold by what is known, and where nothing is known, by what they hold now.
-///
-/// While `settling`, a next hop that is not resolved yet counts as not known; later it counts as lost.
-pub fn wanted(config: &Config, observed: &State, health: &HealthView, hops: &NextHops, settling: bool) -> Wanted {
+pub fn wanted(config: &Config, observed: &State, health: &HealthView, hops: &Snapshot) -> Wanted {
     let found = Found::in_tables(observed);
-    wanted::wanted(config, &found.health(config, health), &found.hops(config, hops, settling))
+    wanted::wanted(config, &found.health(config, health), &found.hops(config, hops))
 }
 
 /// What the tables should hold if every check passed and every backend were reachable: the most that `config` can need.
@@ -57,10 +51,19 @@ pub fn patience(config: &Config) -> Duration {
     slowest.map_or(GRACE, |timeout| timeout + GRACE).min(LONGEST_WAIT)
 }
 
-/// Whether each check has a result and each backend a next hop.
-pub fn complete(config: &Config, health: &HealthView, hops: &NextHops) -> bool {
-    let resolved = |address: &IpAddr| hops.get(address).is_some_and(Option::is_some);
-    checks(config).keys().all(|check| health.contains_key(check)) && hop_targets(config).iter().all(resolved)
+/// Whether each check has a result, and of each backend the way is known, or that there is none.
+pub fn complete(config: &Config, health: &HealthView, hops: &Snapshot) -> bool {
+    let known = |address: &IpAddr| !is_open(hops, *address);
+    checks(config).keys().all(|check| health.contains_key(check)) && hop_targets(config).iter().all(known)
+}
+
+/// Whether the way to `address` is still being asked for.
+fn is_open(hops: &Snapshot, address: IpAddr) -> bool {
+    match hops.hops.get(&address) {
+        None => true,
+        Some(Some(_)) => false,
+        Some(None) => matches!(hops.reason(address), Some(Unreachable::Unresolved { .. })),
+    }
 }
 
 /// What the tables say of backends.
@@ -101,16 +104,17 @@ impl<'a> Found<'a> {
         completed
     }
 
-    /// Next hops, completed: a way that is in use and was not asked for yet stays.
-    fn hops(&self, config: &Config, known: &NextHops, settling: bool) -> NextHops {
-        let mut completed = known.clone();
-        for address in hop_targets(config) {
-            let unknown = match known.get(&address) {
-                None => true,
-                Some(hop) => settling && hop.is_none(),
-            };
+    /// Next hops, completed: a way that is in use stays while it is being asked for. A fixed gateway serves them all, and
+    /// nobody knows how large its packets may be.
+    fn hops(&self, config: &Config, known: &Snapshot) -> NextHops {
+        if let NextHopConfig::Gateway(mac) = config.dataplane.next_hop {
+            let hop = NextHop { ifindex: 0, source_mac: [0; 6], mac, mtu: 0 };
+            return members(config).map(|(_, _, backend)| (backend.address, Some(hop))).collect();
+        }
+        let mut completed = known.hops.clone();
+        for address in hop_targets(config).into_iter().filter(|address| is_open(known, *address)) {
             let mut found = self.targets.values().filter_map(|targets| targets.get(&address));
-            if unknown && let Some(target) = found.find(|target| target.serves != 0) {
+            if let Some(target) = found.find(|target| target.serves != 0) {
                 completed.insert(address, Some(hop_of(target)));
             }
         }

@@ -23,8 +23,8 @@ pub trait Engine: Dataplane {
 pub struct Attached {
     /// Its name.
     pub interface: String,
-    /// How: native or generic.
-    pub mode: AttachMode,
+    /// Where in the kernel the program runs: `native`, `generic` or `offloaded`.
+    pub mode: &'static str,
 }
 
 /// Why a program could not be put in force.

@@ -12,7 +12,7 @@ use super::{engine::Attached, keys};
 use crate::{
     health::{CheckId, HealthView},
     model::{AdminState, Backend, Check, Config, NextHopConfig, Pool, Service, Vip},
-    nexthop::NextHops,
+    nexthop,
     plan::{Capacity, State, wanted::Disposition},
 };
 
@@ -127,7 +127,7 @@ impl Snapshot {
             generation: 0,
             settling: true,
             config: Arc::new(config.clone()),
-            vips: views(config, state, &HealthView::new(), &NextHops::new()),
+            vips: views(config, state, &HealthView::new(), &nexthop::Snapshot::default()),
             attached: attached.to_vec(),
             used: used(state),
             capacity: state.capacity,
@@ -158,7 +158,7 @@ impl VipView {
 }
 
 /// Places in use.
-pub(super) fn used(state: &State) -> Capacity {
+pub(crate) fn used(state: &State) -> Capacity {
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     Capacity {
         vips: count(state.vips.len()),
@@ -168,7 +168,7 @@ pub(super) fn used(state: &State) -> Capacity {
 }
 
 /// All VIPs of `config`, as `state` has them.
-pub(super) fn views(config: &Config, state: &State, health: &HealthView, hops: &NextHops) -> Vec<VipView> {
+pub(super) fn views(config: &Config, state: &State, health: &HealthView, hops: &nexthop::Snapshot) -> Vec<VipView> {
     let view = |vip: &Vip| {
         let value = state.vips.get(&keys::key(&vip.service));
         let targets = value.map(|value| targets(value, state)).unwrap_or_default();
@@ -191,6 +191,35 @@ pub(super) fn views(config: &Config, state: &State, health: &HealthView, hops: &
         }
     };
     config.vips.iter().map(view).collect()
+}
+
+/// What the tables serve, told without a configuration: by addresses, since tables have no names.
+pub(crate) fn found(state: &State) -> Vec<VipView> {
+    let view = |(service, value): (Service, &VipValue)| {
+        let backend = |(address, (id, target)): (IpAddr, (u32, &Target))| BackendView {
+            name: address.to_string(),
+            address,
+            target: Some(id),
+            effect: effect(target),
+            reason: None,
+            admin: AdminState::Active,
+            weight: 1,
+            share: 0.0,
+            up: None,
+            last_check: String::new(),
+            next_hop: Some(target.next_hop),
+            ifindex: target.ifindex,
+        };
+        VipView {
+            name: service.to_string(),
+            service,
+            pool: String::new(),
+            ring_slots: value.ring_slots,
+            ring_digest: state.rings.get(&value.ring_base).map(|digest| digest.0),
+            backends: targets(value, state).into_iter().map(backend).collect(),
+        }
+    };
+    state.vips.iter().filter_map(|(key, value)| Some((keys::service(key)?, value))).map(view).collect()
 }
 
 /// Targets of a VIP that are configured, by backend address.
@@ -220,7 +249,7 @@ struct Seen<'a> {
     backend: &'a Backend,
     found: Option<(u32, &'a Target)>,
     health: &'a HealthView,
-    hops: &'a NextHops,
+    hops: &'a nexthop::Snapshot,
 }
 
 impl Seen<'_> {
@@ -254,15 +283,15 @@ impl Seen<'_> {
     /// Why the backend is as it is, where that is not plain.
     fn reason(&self, effect: Disposition, up: Option<bool>, last_check: &str) -> Option<String> {
         let by_kernel = self.config.dataplane.next_hop == NextHopConfig::Auto;
-        let unreachable = by_kernel && self.hops.get(&self.backend.address).is_none_or(Option::is_none);
+        let lost = self.hops.reason(self.backend.address).filter(|_| by_kernel);
         match (effect, self.backend.state) {
             (Disposition::Serving, _) if up == Some(false) => {
                 Some(format!("check fails ({last_check}), used since too few backends are up"))
             }
             (Disposition::Serving, _) => None,
             (_, AdminState::Disabled) => Some("disabled by the configuration".into()),
+            _ if let Some(lost) = lost => Some(lost.to_string()),
             _ if up == Some(false) => Some(last_check.to_owned()),
-            _ if unreachable => Some("no route or neighbour leads to it".into()),
             (_, AdminState::Drain) => Some("drained by the configuration".into()),
             _ if self.backend.weight == 0 => Some("weight 0".into()),
             _ if up.is_none() => Some("not checked yet".into()),

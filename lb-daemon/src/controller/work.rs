@@ -115,11 +115,10 @@ impl<E: Engine> Controller<E> {
 
     /// Plans the way from what was observed to what the configuration and the newest reports want.
     fn plan(&mut self) -> Result<Vec<Op>, diff::PlanError> {
-        let settling = self.settling.is_some();
         let wanted = {
             let health = self.wires.health.borrow_and_update();
             let hops = self.wires.hops.borrow_and_update();
-            beliefs::wanted(&self.config, &self.state, &health, &hops, settling)
+            beliefs::wanted(&self.config, &self.state, &health, &hops)
         };
         diff::plan(&self.state, &wanted, &mut self.rings)
     }

@@ -1,6 +1,6 @@
 //! The metrics: names, meanings and labels.
 
-use prometheus::proto::MetricType::{self, COUNTER, GAUGE, HISTOGRAM};
+use prometheus::proto::MetricType::{self, COUNTER, GAUGE};
 
 /// A metric's name, what it means and its labels.
 #[derive(Clone, Copy, Debug)]
@@ -81,10 +81,4 @@ families! {
         "Packets of flows for which the flow table had no room; the ring alone answers for them.";
     FLOWS_MOVED = COUNTER "lb_flows_moved_total" []
         "Flows that moved to another backend because theirs was down or gone.";
-    HEALTH_CHECKS = COUNTER "lb_health_checks_total" ["result"]
-        "Health checks that ended, by result.";
-    HEALTH_DURATION = HISTOGRAM "lb_health_check_duration_seconds" []
-        "How long health checks took.";
-    HEALTH_TRANSITIONS = COUNTER "lb_health_transitions_total" ["to"]
-        "Times that a backend of a VIP went up or down by its health check.";
 }
