@@ -82,3 +82,14 @@ pub enum Op {
         renumber: BTreeMap<u32, u32>,
     },
 }
+
+/// Digest of a ring's slots: the same on every machine for the same slots.
+pub fn digest(slots: &[u16]) -> RingDigest {
+    let mut hash = 0x9E37_79B9_7F4A_7C15 ^ slots.len() as u64;
+    for chunk in slots.chunks(4) {
+        let word = chunk.iter().rev().fold(0_u64, |word, slot| word << 16 | u64::from(*slot));
+        hash = (hash ^ word).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+        hash ^= hash >> 32;
+    }
+    RingDigest(hash)
+}

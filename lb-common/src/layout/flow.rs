@@ -3,7 +3,11 @@
 //! One array shared by all CPUs, of buckets that fill a cache line. An entry is one aligned word, read and written whole,
 //! so two CPUs that race for a bucket can only lose an insert, and that flow falls back to the ring.
 
-use core::sync::atomic::AtomicU64;
+#[cfg(not(target_arch = "bpf"))]
+pub use core::sync::atomic::AtomicU64 as Word;
+
+#[cfg(target_arch = "bpf")]
+pub use bpf::Word;
 
 /// Entries of a bucket.
 pub const WAYS: usize = 8;
@@ -13,7 +17,7 @@ pub const WAYS: usize = 8;
 #[repr(C, align(64))]
 pub struct Bucket {
     /// The ways, in no order.
-    pub entries: [AtomicU64; WAYS],
+    pub entries: [Word; WAYS],
 }
 const _: () = assert!(size_of::<Bucket>() == 64);
 
@@ -153,5 +157,32 @@ impl FlowEntry {
     #[inline(always)]
     pub const fn age(self, now: u32) -> u32 {
         now.wrapping_sub(self.time()) & TIME_MASK
+    }
+}
+
+#[cfg(target_arch = "bpf")]
+mod bpf {
+    use core::{cell::UnsafeCell, sync::atomic::Ordering};
+
+    /// Stands in for `AtomicU64`, whose relaxed load and store LLVM cannot select for BPF below `-mcpu=v4`. An aligned
+    /// volatile access is one instruction, which the machine does whole.
+    #[derive(Debug, Default)]
+    #[repr(transparent)]
+    pub struct Word(UnsafeCell<u64>);
+
+    impl Word {
+        /// A relaxed load.
+        #[inline(always)]
+        pub fn load(&self, _: Ordering) -> u64 {
+            // SAFETY: valid and aligned; other CPUs write it whole.
+            unsafe { self.0.get().read_volatile() }
+        }
+
+        /// A relaxed store.
+        #[inline(always)]
+        pub fn store(&self, value: u64, _: Ordering) {
+            // SAFETY: as for `load`.
+            unsafe { self.0.get().write_volatile(value) }
+        }
     }
 }

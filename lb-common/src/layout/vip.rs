@@ -35,11 +35,20 @@ const _: () = assert!(size_of::<VipKey>() == 24);
 
 impl VipKey {
     /// Key of a service. `address` and `port` in network order.
+    ///
+    /// It is put together from whole words: the kernel's hash map reads the key in words, and a load that spans several
+    /// narrower stores waits until they left the store buffer.
+    #[inline(always)]
     pub const fn service(address: [u8; 16], port: [u8; 2], protocol: u8) -> Self {
-        Self { address, port, protocol, pad0: 0, pad1: 0 }
+        let [port_a, port_b] = port;
+        let address: [u64; 2] = zerocopy::transmute!(address);
+        let [first, second] = address;
+        let rest = u64::from_ne_bytes([port_a, port_b, protocol, 0, 0, 0, 0, 0]);
+        zerocopy::transmute!([first, second, rest])
     }
 
     /// Key that tells whether an address is a VIP's; `protocol` is [`ICMP`] for IPv4, [`ICMPV6`] for IPv6.
+    #[inline(always)]
     pub const fn address(address: [u8; 16], protocol: u8) -> Self {
         Self::service(address, [0; 2], protocol)
     }
@@ -51,9 +60,10 @@ impl VipKey {
 }
 
 /// An IPv4 address as the tables keep it: mapped into IPv6.
+#[inline(always)]
 pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {
     let [a, b, c, d] = v4;
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+    zerocopy::transmute!([0, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d])])
 }
 
 /// Value of `VIPS`: all that the later steps need to know of the VIP.

@@ -2,15 +2,55 @@
 #![no_std]
 #![no_main]
 
+mod context;
 mod maps;
 
-use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
+use lb_common::{
+    maps::DecapVerdict,
+    verdict::{Action, Verdict},
+};
+use lb_xdp::{decap, frame::Frame, path};
 
+use crate::{
+    context::XdpFrame,
+    maps::{KernelAddresses, KernelTables},
+};
+
+/// The balancer.
 #[xdp]
-fn lb(_context: XdpContext) -> u32 {
-    xdp_action::XDP_PASS
+fn lb(context: XdpContext) -> u32 {
+    let mut frame = XdpFrame::new(context);
+    // A forwarded packet is counted at its target.
+    let received = frame.len();
+    let exit = path::run(&mut frame, &KernelTables);
+    if exit.verdict != Verdict::Forwarded {
+        maps::count_verdict(exit.verdict, received);
+    }
+    match exit.verdict.action() {
+        Action::Transmit | Action::Redirect if exit.ifindex != 0 => {
+            // SAFETY: the helper takes numbers only.
+            unsafe { bpf_redirect(exit.ifindex, 0) as u32 }
+        }
+        Action::Transmit | Action::Redirect => xdp_action::XDP_TX,
+        Action::Pass => xdp_action::XDP_PASS,
+        Action::Drop => xdp_action::XDP_DROP,
+        Action::Aborted => xdp_action::XDP_ABORTED,
+    }
 }
 
+/// The backend's side.
+#[xdp]
+fn lb_decap(context: XdpContext) -> u32 {
+    let verdict = decap::unwrap(&mut XdpFrame::new(context), &KernelAddresses);
+    maps::count_decap(verdict);
+    match verdict {
+        DecapVerdict::Untouched | DecapVerdict::UnwrappedV4 | DecapVerdict::UnwrappedV6 => xdp_action::XDP_PASS,
+        DecapVerdict::Malformed | DecapVerdict::CongestionLost => xdp_action::XDP_DROP,
+    }
+}
+
+/// Never reached: a panic that remained would leave the program without an exit, and the verifier would refuse it.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
     loop {}

@@ -1,0 +1,1 @@
+//! `lb decap` in the kernel.

@@ -1,0 +1,216 @@
+//! Frames and tables in memory: the packet's way outside the kernel, for tests and for explaining packets.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+};
+
+use lb_common::{
+    layout::{
+        counter::{PathEvent, TargetCounters, VerdictCounters},
+        flow::Bucket,
+        ring::{RingBlock, SLOTS_PER_BLOCK, blocks},
+        target::Target,
+        vip::{Vip, VipKey},
+    },
+    maps::Tuning,
+    verdict::Verdict,
+};
+
+use crate::{
+    decap::Addresses,
+    frame::{Frame, Header, NoHeadroom},
+    path::{self, Exit, Tables},
+    wire::eth,
+};
+
+/// Room before a frame, as the kernel leaves it (`XDP_PACKET_HEADROOM`).
+pub const HEADROOM: usize = 256;
+/// What the kernel keeps of it for itself: `sizeof(struct xdp_frame)`, 40 bytes since 5.18.
+const KERNEL_PART: usize = 40;
+/// Longest frame.
+pub const MAX_LEN: usize = 65_000;
+
+/// A frame in a buffer with headroom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostFrame {
+    buffer: Vec<u8>,
+    start: usize,
+    ingress: u32,
+}
+
+impl HostFrame {
+    /// A frame of these bytes, cut to [`MAX_LEN`], that came in by interface `ingress`.
+    #[must_use]
+    pub fn new(bytes: &[u8], ingress: u32) -> Self {
+        let mut buffer = vec![0; HEADROOM];
+        buffer.extend(bytes.iter().take(MAX_LEN));
+        Self { buffer, start: HEADROOM, ingress }
+    }
+
+    /// The bytes as they are now.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.start..).unwrap_or_default()
+    }
+}
+
+impl Frame for HostFrame {
+    fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    fn at<H: Header>(&self, offset: usize) -> Option<&H> {
+        H::ref_from_prefix(self.bytes().get(offset..)?).ok().map(|(header, _)| header)
+    }
+
+    fn at_mut<H: Header>(&mut self, offset: usize) -> Option<&mut H> {
+        let bytes = self.buffer.get_mut(self.start..)?.get_mut(offset..)?;
+        H::mut_from_prefix(bytes).ok().map(|(header, _)| header)
+    }
+
+    fn grow_head(&mut self, bytes: usize) -> Result<(), NoHeadroom> {
+        self.start = self.start.checked_sub(bytes).filter(|start| *start >= KERNEL_PART).ok_or(NoHeadroom)?;
+        Ok(())
+    }
+
+    fn shrink_head(&mut self, bytes: usize) -> Result<(), NoHeadroom> {
+        if self.len() < bytes + eth::LEN {
+            return Err(NoHeadroom);
+        }
+        self.start += bytes;
+        Ok(())
+    }
+
+    fn ingress(&self) -> u32 {
+        self.ingress
+    }
+}
+
+/// The tables in memory, with a clock that the owner sets.
+#[derive(Debug)]
+pub struct HostTables {
+    /// Parameters of the program.
+    pub tuning: Tuning,
+    /// `VIPS`
+    pub vips: BTreeMap<VipKey, Vip>,
+    /// `FLOWS`; a power of two of them.
+    pub flows: Vec<Bucket>,
+    /// `RINGS`
+    pub rings: Vec<RingBlock>,
+    /// `TARGETS`
+    pub targets: Vec<Target>,
+    /// `TARGET_COUNTERS`
+    pub target_counters: RefCell<Vec<TargetCounters>>,
+    /// `VERDICT_COUNTERS`
+    pub verdict_counters: RefCell<Vec<VerdictCounters>>,
+    /// `PATH_COUNTERS`
+    pub path_counters: RefCell<Vec<u64>>,
+    /// Units of 2^32 ns since some start.
+    pub now: Cell<u32>,
+}
+
+impl HostTables {
+    /// Empty tables with room for `buckets` (a power of two) buckets, `blocks` ring blocks and `targets` targets.
+    #[must_use]
+    pub fn new(tuning: Tuning, buckets: u32, blocks: u32, targets: u32) -> Self {
+        let mut flows = Vec::new();
+        flows.resize_with(buckets as usize, Bucket::default);
+        Self {
+            tuning: Tuning { bucket_mask: buckets - 1, ..tuning },
+            vips: BTreeMap::new(),
+            flows,
+            rings: vec![RingBlock::default(); blocks as usize],
+            targets: vec![Target::default(); targets as usize],
+            target_counters: RefCell::new(vec![TargetCounters::default(); targets as usize]),
+            verdict_counters: RefCell::new(vec![VerdictCounters::default(); Verdict::ALL.len()]),
+            path_counters: RefCell::new(vec![0; PathEvent::ALL.len()]),
+            now: Cell::new(0),
+        }
+    }
+
+    /// Writes a ring to the blocks from `base` on; returns how many it took.
+    pub fn write_ring(&mut self, base: u32, slots: &[u16]) -> u32 {
+        let places = self.rings.iter_mut().skip(base as usize);
+        for (block, part) in places.zip(slots.chunks(SLOTS_PER_BLOCK)) {
+            for (place, slot) in block.slots.iter_mut().zip(part) {
+                *place = *slot;
+            }
+        }
+        blocks(slots.len() as u32)
+    }
+
+    /// Walks the frame's way and counts its verdict, as the BPF program does.
+    pub fn run(&self, frame: &mut HostFrame) -> Exit {
+        let len = frame.len() as u64;
+        let exit = path::run(frame, self);
+        if exit.verdict != Verdict::Forwarded
+            && let Some(counters) = self.verdict_counters.borrow_mut().get_mut(exit.verdict as usize)
+        {
+            counters.packets += 1;
+            counters.bytes += len;
+        }
+        exit
+    }
+}
+
+impl Tables for HostTables {
+    fn hash_seed(&self) -> u64 {
+        self.tuning.hash_seed
+    }
+
+    fn bucket_mask(&self) -> u32 {
+        self.tuning.bucket_mask
+    }
+
+    fn udp_idle(&self) -> u32 {
+        self.tuning.udp_idle
+    }
+
+    fn source_v4(&self) -> ([u8; 4], [u8; 4]) {
+        (self.tuning.source_v4, self.tuning.source_v4_mask)
+    }
+
+    fn source_v6(&self) -> [u8; 16] {
+        self.tuning.source_v6
+    }
+
+    fn now(&self) -> u32 {
+        self.now.get()
+    }
+
+    fn vip(&self, key: &VipKey) -> Option<&Vip> {
+        self.vips.get(key)
+    }
+
+    fn bucket(&self, index: u32) -> Option<&Bucket> {
+        self.flows.get(index as usize)
+    }
+
+    fn ring(&self, block: u32) -> Option<&RingBlock> {
+        self.rings.get(block as usize)
+    }
+
+    fn target(&self, id: u32) -> Option<&Target> {
+        self.targets.get(id as usize)
+    }
+
+    fn count(&self, target: u32, update: impl FnOnce(&mut TargetCounters)) {
+        if let Some(counters) = self.target_counters.borrow_mut().get_mut(target as usize) {
+            update(counters);
+        }
+    }
+
+    fn event(&self, event: PathEvent) {
+        if let Some(count) = self.path_counters.borrow_mut().get_mut(event as usize) {
+            *count += 1;
+        }
+    }
+}
+
+/// Tunnel addresses in memory.
+impl Addresses for BTreeMap<[u8; 16], u32> {
+    fn is_tunnel(&self, address: &[u8; 16]) -> bool {
+        self.contains_key(address)
+    }
+}

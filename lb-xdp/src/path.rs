@@ -1,0 +1,96 @@
+//! The whole way of a packet. Read this first.
+
+use lb_common::{
+    layout::{
+        counter::{PathEvent, TargetCounters},
+        flow::Bucket,
+        ring::RingBlock,
+        target::Target,
+        vip::{Vip, VipKey},
+    },
+    verdict::Verdict,
+};
+
+#[cfg(doc)]
+use lb_common::maps::Tuning;
+
+use crate::{
+    encap, flow,
+    frame::Frame,
+    icmp,
+    parse,
+    vip,
+};
+
+/// The look-ups that the way needs. A look-up of what is not there answers `None`.
+pub trait Tables {
+    /// Parameter [`Tuning::hash_seed`].
+    fn hash_seed(&self) -> u64;
+    /// Parameter [`Tuning::bucket_mask`].
+    fn bucket_mask(&self) -> u32;
+    /// Parameter [`Tuning::udp_idle`].
+    fn udp_idle(&self) -> u32;
+    /// Parameters [`Tuning::source_v4`] and [`Tuning::source_v4_mask`].
+    fn source_v4(&self) -> ([u8; 4], [u8; 4]);
+    /// Parameter [`Tuning::source_v6`].
+    fn source_v6(&self) -> [u8; 16];
+    /// The coarse monotonic clock in units of 2^32 ns.
+    fn now(&self) -> u32;
+    /// A service or an address.
+    fn vip(&self, key: &VipKey) -> Option<&Vip>;
+    /// A bucket of the flow table.
+    fn bucket(&self, index: u32) -> Option<&Bucket>;
+    /// A block of the rings.
+    fn ring(&self, block: u32) -> Option<&RingBlock>;
+    /// A target by number.
+    fn target(&self, id: u32) -> Option<&Target>;
+    /// Counts something at a target, on this CPU.
+    fn count(&self, target: u32, update: impl FnOnce(&mut TargetCounters));
+    /// Counts something off the fast path, on this CPU.
+    fn event(&self, event: PathEvent);
+}
+
+/// How a frame leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Why.
+    pub verdict: Verdict,
+    /// Interface to leave by when the verdict transmits; 0 is the one it came in by.
+    pub ifindex: u32,
+}
+
+impl From<Verdict> for Exit {
+    #[inline(always)]
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, ifindex: 0 }
+    }
+}
+
+/// Walks the way: the frame is changed in place, or untouched if the verdict passes it. A forwarded packet is counted at
+/// its target; every other verdict is the caller's to count.
+#[inline(always)]
+pub fn run<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Exit {
+    match walk(frame, tables) {
+        Ok(exit) => exit,
+        Err(verdict) => Exit::from(verdict),
+    }
+}
+
+#[inline(always)]
+fn walk<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Result<Exit, Verdict> {
+    let packet = match parse::parse(frame, tables.hash_seed()) {
+        Ok(packet) => packet,
+        Err(verdict) => return Err(vip::blame(verdict, frame, tables)),
+    };
+    if packet.is_icmp() {
+        return icmp::answer(frame, &packet, tables).map(Exit::from);
+    }
+    let vip = vip::find(&packet, tables)?;
+    let id = flow::steer(&packet, vip, tables)?;
+    let target = tables.target(id).ok_or(Verdict::Inconsistent)?;
+    tables.count(id, |counters| {
+        counters.packets = counters.packets.wrapping_add(1);
+        counters.bytes = counters.bytes.wrapping_add(packet.len.into());
+    });
+    encap::wrap(frame, &packet, target, tables)
+}
