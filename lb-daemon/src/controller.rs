@@ -44,7 +44,7 @@ use crate::{
     health::{CheckId, HealthView},
     model::{AdminState, Backend, Check, Config, Health, NextHopConfig, Pool, Vip},
     nexthop,
-    plan::{State, diff},
+    plan::{RingCache, State, diff},
 };
 
 /// Checks to run, by their identity.
@@ -88,7 +88,7 @@ pub struct Controller<E> {
     inbox: mpsc::Receiver<Command>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     clock: Clock,
-    rings: diff::RingCache,
+    rings: RingCache,
     totals: Totals,
     /// What the tables held after the last write.
     state: State,
@@ -108,7 +108,7 @@ impl<E: Engine> Controller<E> {
     /// When the tables cannot be read, or the configuration does not fit them.
     pub fn new(mut engine: E, config: Config, attached: Vec<Attached>, wires: Wires) -> Result<(Self, Handle), StartError> {
         let state = engine.observe().map_err(StartError::Observe)?;
-        let mut rings = diff::RingCache::default();
+        let mut rings = RingCache::default();
         diff::plan(&state, &beliefs::best_case(&config), &mut rings).map_err(StartError::Plan)?;
         let now = Instant::now();
         let last_reload = snapshot::LastReload::succeeded();
