@@ -128,7 +128,8 @@ pub fn load_config(path: &Path, global: &Global) -> Result<Config, anyhow::Error
     let file = path.display().to_string();
     let checked = config::read(path).with_context(|| format!("cannot read config {file}"))?;
     // A closed stderr must not keep the daemon from starting.
-    let _ = io::stderr().write_all(print_diagnostics(&checked.diagnostics, global, io::stderr().is_terminal()).as_bytes());
+    let _ =
+        io::stderr().write_all(print_diagnostics(&checked.diagnostics, global, io::stderr().is_terminal()).as_bytes());
     let summary = || format!("{file}: {}", checked.diagnostics.summary());
     checked.config.ok_or_else(|| Refused { summary: summary() }.into())
 }

@@ -3,7 +3,7 @@
 //! text → TOML document → [`raw`] (typed, places kept, every unknown key refused) → [`validate`] (ranges, references,
 //! duplicates) → [`crate::model`]. Each stage complains and goes on, so that one run shows everything.
 
-use std::{fs, io, ops::Range, path::Path};
+use std::{fs, io, path::Path};
 
 use toml::de::DeTable;
 
@@ -11,20 +11,18 @@ pub mod diagnostic;
 mod quantity;
 mod raw;
 mod schema;
+mod syntax;
 mod validate;
 
-use self::{
-    diagnostic::{Code, Complaint},
-    raw::{Complaints, Section},
-};
+#[cfg(test)]
+mod tests;
+
 pub use self::diagnostic::{Diagnostic, Diagnostics};
+use self::raw::{Complaints, Section};
 use crate::model::Config;
 
 /// `[api] socket` where the file names none.
 pub const DEFAULT_API_SOCKET: &str = "/run/lb/lb.sock";
-
-/// Syntax errors shown of one file: what follows the first ones is mostly their consequence.
-const MAX_SYNTAX_ERRORS: usize = 10;
 
 /// What a file was found to be.
 #[derive(Clone, Debug)]
@@ -79,15 +77,22 @@ pub fn read(path: &Path) -> io::Result<Checked> {
     let bytes = fs::read(path)?;
     Ok(match str::from_utf8(&bytes) {
         Ok(text) => check(text, &file),
-        Err(error) => not_utf8(&bytes, error.valid_up_to(), &file),
+        Err(error) => {
+            // Up to the first wrong byte the lossy text is the same as the file.
+            let text = String::from_utf8_lossy(&bytes);
+            let complaints = vec![syntax::not_utf8(error.valid_up_to())];
+            Checked { config: None, diagnostics: Diagnostics::new(&file, &text, complaints) }
+        }
     })
 }
 
 /// As [`parse`], with the warnings of a valid text.
 pub fn check(text: &str, file: &str) -> Checked {
+    // Columns count without the byte order mark that some editors write.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        let complaints = errors.iter().take(MAX_SYNTAX_ERRORS).map(|error| syntax(text, error)).collect();
+        let complaints = syntax::complaints(text, &errors);
         return Checked { config: None, diagnostics: Diagnostics::new(file, text, complaints) };
     }
     let complaints = Complaints::default();
@@ -97,34 +102,4 @@ pub fn check(text: &str, file: &str) -> Checked {
     let config = validate::config(&root);
     let diagnostics = Diagnostics::new(file, text, complaints.into_vec());
     Checked { config: (!diagnostics.has_errors()).then_some(config), diagnostics }
-}
-
-fn syntax(text: &str, error: &toml::de::Error) -> Complaint {
-    let span = error.span().unwrap_or(text.len()..text.len());
-    let message = error.message();
-    match message.split_once(", expected ") {
-        Some((what, expected)) => Complaint::new(Code::Syntax, span, what).label(format!("expected {expected}")),
-        None => Complaint::new(Code::Syntax, span, message),
-    }
-    .hint(syntax_hint(message))
-}
-
-/// What mends the commonest slips.
-fn syntax_hint(message: &str) -> &'static str {
-    if message.contains("duplicate key") {
-        "give each key and each [table] once; further VIPs are further [[vip]]"
-    } else {
-        "strings stand in double quotes; see https://toml.io for the syntax"
-    }
-}
-
-/// The complaint about a file that is not text, with the line up to the first wrong byte.
-fn not_utf8(bytes: &[u8], valid: usize, file: &str) -> Checked {
-    let text = String::from_utf8_lossy(bytes);
-    // Up to the first wrong byte the lossy text is the same; the replacement there is one character.
-    let span: Range<usize> = valid..valid;
-    let complaint = Complaint::new(Code::NotUtf8, span, "the file is not UTF-8 text")
-        .label("this byte is in another encoding")
-        .hint("save the file as UTF-8");
-    Checked { config: None, diagnostics: Diagnostics::new(file, &text, vec![complaint]) }
 }

@@ -50,7 +50,11 @@ pub fn colours(terminal: bool) -> bool {
 /// Writes `text` as lines.
 fn write(stream: &mut impl Write, text: &str) -> io::Result<()> {
     let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-    match stream.write_all(text.as_bytes()).and_then(|()| stream.write_all(end.as_bytes())).and_then(|()| stream.flush()) {
+    match stream
+        .write_all(text.as_bytes())
+        .and_then(|()| stream.write_all(end.as_bytes()))
+        .and_then(|()| stream.flush())
+    {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }

@@ -8,6 +8,9 @@ use std::{fmt, ops::Range};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::{Serialize, Serializer};
 
+/// Complaints printed in full: each costs a walk over the text, and nobody reads more at once.
+const MAX_SHOWN: usize = 100;
+
 macro_rules! codes {
     ($($(#[doc = $doc:literal])* $name:ident = $code:literal, $severity:ident;)*) => {
         /// What kind of complaint it is. The names are stable: scripts may rely on them.
@@ -235,7 +238,12 @@ impl Diagnostics {
     /// For people: each complaint with its lines, labels and hint, and an empty line after it.
     pub fn render(&self, colours: bool) -> String {
         let renderer = if colours { Renderer::styled() } else { Renderer::plain() };
-        self.list.iter().map(|one| format!("{}\n\n", renderer.render(&self.report(one)))).collect()
+        let shown = self.list.iter().take(MAX_SHOWN);
+        let mut text: String = shown.map(|one| format!("{}\n\n", renderer.render(&self.report(one)))).collect();
+        if let Some(more) = self.list.len().checked_sub(MAX_SHOWN).filter(|more| *more > 0) {
+            text += &format!("... and {more} more\n\n");
+        }
+        text
     }
 
     fn count(&self, severity: Severity) -> usize {

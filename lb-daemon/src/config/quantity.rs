@@ -108,7 +108,8 @@ pub(super) fn nearest_prime(number: u64, range: &std::ops::RangeInclusive<u64>) 
 
 /// Whether `number` is prime.
 pub(super) fn is_prime(number: u64) -> bool {
-    number >= 2 && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| !number.is_multiple_of(divisor))
+    number >= 2
+        && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| !number.is_multiple_of(divisor))
 }
 
 #[cfg(test)]
@@ -120,7 +121,9 @@ mod tests {
         for (text, millis) in [("500ms", 500), ("2s", 2_000), ("1m", 60_000), ("1h", 3_600_000), ("0s", 0)] {
             assert_eq!(duration(text).unwrap(), Duration::from_millis(millis), "{text}");
         }
-        for text in ["", "2", "s", "2 s", "-2s", "1.5s", "2min", "99999999999999999999s", "18446744073709551615h", "２s"] {
+        for text in
+            ["", "2", "s", "2 s", "-2s", "1.5s", "2min", "99999999999999999999s", "18446744073709551615h", "２s"]
+        {
             assert!(duration(text).is_err(), "{text}");
         }
     }
@@ -150,9 +153,11 @@ mod tests {
         assert_eq!(percent("100%"), Ok(100));
         assert!(["101%", "50", "%", "+5%", "1.5%", "256%"].into_iter().all(|text| percent(text).is_err()));
         assert_eq!(mac("02:00:00:00:Ab:01"), Ok([2, 0, 0, 0, 0xab, 1]));
-        assert!(["02:00:00:00:01", "02:00:00:00:00:001", "2:0:0:0:0:1", "02-00-00-00-00-01", "+2:00:00:00:00:01"]
-            .into_iter()
-            .all(|text| mac(text).is_err()));
+        assert!(
+            ["02:00:00:00:01", "02:00:00:00:00:001", "2:0:0:0:0:1", "02-00-00-00-00-01", "+2:00:00:00:00:01"]
+                .into_iter()
+                .all(|text| mac(text).is_err())
+        );
         assert_eq!(statuses("200-299"), Ok((200, 299)));
         assert_eq!(statuses("204"), Ok((204, 204)));
         assert!(["", "2xx", "299-200", "99", "600", "200-", "+20"].into_iter().all(|text| statuses(text).is_err()));

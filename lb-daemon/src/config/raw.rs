@@ -45,7 +45,12 @@ pub(super) struct Section<'a> {
 
 impl<'a> Section<'a> {
     /// A table, of which keys that are not `schema`'s are refused.
-    pub(super) fn new(table: &'a DeTable<'a>, schema: &'static Schema, span: &Span, complaints: &'a Complaints) -> Self {
+    pub(super) fn new(
+        table: &'a DeTable<'a>,
+        schema: &'static Schema,
+        span: &Span,
+        complaints: &'a Complaints,
+    ) -> Self {
         let section = Self { table: Some(table), schema, start: span.start, end: span.end, complaints };
         table.iter().for_each(|(key, _)| section.know(key));
         section
@@ -89,8 +94,18 @@ impl<'a> Section<'a> {
 
     /// The tables of an array under `key`.
     pub(super) fn children(&self, key: &'static str, schema: &'static Schema) -> Vec<Self> {
-        let elements = self.array(key).into_iter();
-        elements.filter_map(|value| self.table_of(key, value, schema)).collect()
+        let Some((_, value)) = self.entry(key) else { return Vec::new() };
+        let Some(array) = value.get_ref().as_array() else {
+            let hint = match value.get_ref() {
+                DeValue::Table(_) if schema.title.starts_with('[') => {
+                    format!("write double brackets: {}", schema.title)
+                }
+                _ => format!("give `{key}` tables in brackets: {key} = [{{ ... }}, {{ ... }}]"),
+            };
+            self.mistyped(key, value, "an array of tables", hint);
+            return Vec::new();
+        };
+        array.iter().filter_map(|value| self.table_of(key, value, schema)).collect()
     }
 
     /// The named tables of a table under `key`, whose names the file chooses.
@@ -207,6 +222,18 @@ impl<'a> Section<'a> {
 
     /// Complains that `value` is not of the type that `wanted` names.
     pub(super) fn wrong_type(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) {
+        let hint = match value.get_ref() {
+            DeValue::String(text) if wanted == "an integer" && text.parse::<u64>().is_ok() => {
+                format!("leave out the quotes: {text}")
+            }
+            DeValue::Integer(number) if wanted == "a string" => format!("put it in quotes: \"{number}\""),
+            DeValue::String(text) if wanted == "an array" => format!("put it in brackets: [\"{text}\"]"),
+            _ => format!("give `{key}` {wanted}"),
+        };
+        self.mistyped(key, value, wanted, hint);
+    }
+
+    fn mistyped(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str, hint: String) {
         let found = match value.get_ref() {
             DeValue::String(_) => "a string",
             DeValue::Integer(_) => "an integer",
@@ -215,12 +242,6 @@ impl<'a> Section<'a> {
             DeValue::Datetime(_) => "a date or time",
             DeValue::Array(_) => "an array",
             DeValue::Table(_) => "a table",
-        };
-        let hint = match value.get_ref() {
-            DeValue::String(text) if wanted == "an integer" && text.parse::<u64>().is_ok() => format!("leave out the quotes: {text}"),
-            DeValue::Integer(number) if wanted == "a string" => format!("put it in quotes: \"{number}\""),
-            DeValue::String(text) if wanted == "an array" => format!("put it in brackets: [\"{text}\"]"),
-            _ => format!("give `{key}` {wanted}"),
         };
         let complaint = Complaint::new(Code::WrongType, value.span(), format!("`{key}` has a value of the wrong type"));
         self.complain(complaint.label(format!("this is {found}, not {wanted}")).hint(hint));

@@ -38,8 +38,7 @@ pub(super) const DATAPLANE: Schema = Schema {
     later: &["gue_port"],
 };
 
-pub(super) const INTERFACE: Schema =
-    Schema { title: "[[dataplane.interface]]", keys: &["name", "mode"], later: &[] };
+pub(super) const INTERFACE: Schema = Schema { title: "[[dataplane.interface]]", keys: &["name", "mode"], later: &[] };
 
 pub(super) const DAEMON: Schema = Schema { title: "[daemon]", keys: &["watch", "state_dir"], later: &[] };
 
@@ -82,10 +81,13 @@ pub(super) const ALL: [&Schema; 10] =
 
 /// The known word that `word` may have been meant to be.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let distance = |other: &str| strsim::damerau_levenshtein(&word.to_lowercase(), other);
+    let word = word.to_lowercase();
+    let begins =
+        |other: &str| word.len().min(other.len()) >= 3 && (word.starts_with(other) || other.starts_with(&word));
+    let distance = |other: &str| if begins(other) { 1 } else { strsim::damerau_levenshtein(&word, other) };
     let near = known.into_iter().map(|other| (distance(other), other)).min()?;
-    // Of five letters two may be wrong, of three one; beyond that the guess helps nobody.
-    (near.0 <= near.1.chars().count().div_ceil(3).min(3)).then_some(near.1)
+    // One letter in three may be wrong; beyond that the guess helps nobody.
+    (near.0 <= (near.1.chars().count() / 3).clamp(1, 3)).then_some(near.1)
 }
 
 /// Words as a sentence names them: `a, b or c`.
@@ -105,13 +107,9 @@ mod tests {
     #[test]
     fn suggests_what_is_near_and_nothing_else() {
         let known = ["address", "name", "port", "protocol"];
-        for (word, meant) in [
-            ("adress", Some("address")),
-            ("prot", Some("port")),
-            ("Port", Some("port")),
-            ("weight", None),
-            ("x", None),
-        ] {
+        for (word, meant) in
+            [("adress", Some("address")), ("prot", Some("port")), ("Port", Some("port")), ("weight", None), ("x", None)]
+        {
             assert_eq!(nearest(word, known), meant, "{word}");
         }
     }

@@ -58,7 +58,11 @@ fn version(root: &Section<'_>) {
 
 fn daemon(section: &Section<'_>) -> DaemonConfig {
     if let Some(watch) = section.boolean("watch").filter(|watch| *watch.get_ref()) {
-        section.not_built("`watch = true`", watch.span(), "use `watch = false`, and send SIGHUP to apply a changed file");
+        section.not_built(
+            "`watch = true`",
+            watch.span(),
+            "use `watch = false`, and send SIGHUP to apply a changed file",
+        );
     }
     DaemonConfig { watch: false, state_dir: path(section, "state_dir", DEFAULT_STATE_DIR, usize::MAX) }
 }

@@ -56,8 +56,12 @@ pub(super) fn dataplane(section: &Section<'_>) -> Dataplane {
             flow_table_entries: flow_table_entries(section).unwrap_or(DEFAULT_FLOW_ENTRIES),
             hash_seed: hash_seed(section).unwrap_or(DEFAULT_HASH_SEED),
             udp_idle_timeout: udp_idle_timeout.map_or(DEFAULT_UDP_IDLE, Spanned::into_inner),
-            tunnel_source_v4: section.parsed("tunnel_source_v4", source_v4).map_or(DEFAULT_SOURCE_V4, Spanned::into_inner),
-            tunnel_source_v6: section.parsed("tunnel_source_v6", source_v6).map_or(DEFAULT_SOURCE_V6, Spanned::into_inner),
+            tunnel_source_v4: section
+                .parsed("tunnel_source_v4", source_v4)
+                .map_or(DEFAULT_SOURCE_V4, Spanned::into_inner),
+            tunnel_source_v6: section
+                .parsed("tunnel_source_v6", source_v6)
+                .map_or(DEFAULT_SOURCE_V6, Spanned::into_inner),
         },
         ring_size: ring_size(section).unwrap_or(DEFAULT_RING_SIZE),
     }
@@ -66,33 +70,31 @@ pub(super) fn dataplane(section: &Section<'_>) -> Dataplane {
 /// `interfaces` and `[[dataplane.interface]]` together.
 fn interfaces(section: &Section<'_>) -> Vec<Interface> {
     let mode = section.choice("mode", &MODES, &[]).unwrap_or_default();
-    let mut seen = Once::new();
-    let mut found = Vec::new();
-    let mut add = |name: Spanned<&str>, mode| {
-        if let Err(wrong) = interface_name(name.get_ref()) {
-            section.invalid("interface", name.span(), wrong);
-        } else {
-            let what = format!("interface {}", name.get_ref());
-            seen.note(section, &what, *name.get_ref(), name.span(), "name each interface once");
-            found.push(Interface { name: (*name.get_ref()).to_owned(), mode });
-        }
-    };
-    for value in section.array("interfaces") {
-        if let Some(name) = section.string_of("interfaces", value) {
-            add(name, mode);
-        }
-    }
-    for interface in section.children("interface", &schema::INTERFACE) {
-        interface.require("name", "add `name = \"eth0\"`");
-        let mode = interface.choice("mode", &MODES, &[]).unwrap_or(mode);
-        if let Some(name) = interface.string("name") {
-            add(name, mode);
-        }
-    }
-    if section.entry("interface").is_none() && section.array("interfaces").is_empty() {
+    let simple = section.array("interfaces");
+    let tables = section.children("interface", &schema::INTERFACE);
+    let given = section
+        .entry("interfaces")
+        .is_some_and(|(_, value)| value.get_ref().as_array().is_none_or(|array| !array.is_empty()));
+    if !given && section.entry("interface").is_none() {
         let complaint = Complaint::new(Code::NoInterface, section.span(), "no interface to attach to");
         let hint = "add `interfaces = [\"eth0\"]` to [dataplane]; without one only `lb load --no-attach` works";
         section.complain(complaint.hint(hint));
+    }
+    let simple = simple.into_iter().filter_map(|value| Some((section.string_of("interfaces", value)?, mode)));
+    let tables = tables.iter().filter_map(|table| {
+        table.require("name", "add `name = \"eth0\"`");
+        let mode = table.choice("mode", &MODES, &[]).unwrap_or(mode);
+        Some((table.string("name")?, mode))
+    });
+    let mut seen = Once::new();
+    let mut found = Vec::new();
+    for (name, mode) in simple.chain(tables) {
+        if let Err(wrong) = interface_name(name.get_ref()) {
+            section.invalid("interface", name.span(), wrong);
+        }
+        let what = format!("interface {}", name.get_ref());
+        seen.note(section, &what, *name.get_ref(), name.span(), "name each interface once");
+        found.push(Interface { name: (*name.get_ref()).to_owned(), mode });
     }
     found
 }

@@ -35,8 +35,7 @@ enum Kind {
 const TYPES: [(&str, Kind); 3] = [("none", Kind::None), ("tcp", Kind::Tcp), ("http", Kind::Http)];
 const LATER_TYPES: [&str; 6] = ["https", "udp", "dns", "grpc", "tls", "exec"];
 const HTTP_KEYS: [&str; 3] = ["path", "host", "expect_status"];
-const KEYS: [&str; 9] =
-    ["probe", "port", "path", "host", "expect_status", "interval", "timeout", "rise", "fall"];
+const KEYS: [&str; 9] = ["probe", "port", "path", "host", "expect_status", "interval", "timeout", "rise", "fall"];
 
 /// The health check of a pool; no section means none.
 pub(super) fn health(section: &Section<'_>) -> Health {

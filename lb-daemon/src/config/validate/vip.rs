@@ -31,13 +31,16 @@ pub(super) fn vips(root: &Section<'_>, pools: &BTreeMap<String, ReadPool>, defau
     let mut names = Once::new();
     let mut services = Once::new();
     let mut used = BTreeSet::new();
+    let mut unknown = root.entry("vip").is_some_and(|(_, vips)| vips.get_ref().as_array().is_none());
     let mut vips = Vec::new();
     for section in root.children("vip", &schema::VIP) {
         let pool = pool(&section, pools);
         used.extend(pool.map(|pool| pool.pool.name.as_str()));
+        unknown |= pool.is_none();
         vips.extend(vip(&section, pool, default_ring, &mut names, &mut services));
     }
-    for (name, pool) in pools.iter().filter(|(name, _)| !used.contains(name.as_str())) {
+    // A VIP whose pool's name is mistyped is likely to mean one of the others.
+    for (name, pool) in pools.iter().filter(|(name, _)| !unknown && !used.contains(name.as_str())) {
         let complaint = Complaint::new(Code::UnusedPool, pool.span.clone(), format!("no VIP uses pool {name}"));
         root.complain(complaint.hint(format!("write `pool = \"{name}\"` in a [[vip]], or remove the pool")));
     }

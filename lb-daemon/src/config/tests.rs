@@ -1,0 +1,90 @@
+//! Tests of the whole way from text to model, and what they share.
+
+mod dataplane_rules;
+mod example;
+mod messages;
+mod pool_rules;
+mod random;
+mod vip_rules;
+
+use super::{Checked, check, diagnostic::Diagnostic};
+use crate::model::Config;
+
+const MINIMAL: &str = include_str!("../../../config/minimal.toml");
+const EXAMPLE: &str = include_str!("../../../config/lb.example.toml");
+
+/// A valid file; each rule's test breaks one line of it.
+const VALID: &str = r#"[dataplane]
+interfaces = ["eth0"]
+#dataplane
+[daemon]
+#daemon
+[pool.web]
+backends = [
+  { name = "web-1", address = "10.0.0.11" },
+  { name = "web-2", address = "10.0.0.12" },
+  #backend
+]
+[pool.web.health]
+type = "http"
+#health
+[[vip]]
+name = "web"
+address = "192.0.2.10"
+port = 443
+protocol = "tcp"
+pool = "web"
+#vip
+#end
+"#;
+
+/// [`VALID`] with the line `old` (or the mark) replaced by `new`.
+fn with(old: &str, new: &str) -> String {
+    assert_eq!(VALID.matches(old).count(), 1, "{old} is not one place of the valid file");
+    VALID.replace(old, new)
+}
+
+fn valid(text: &str) -> Config {
+    let Checked { config, diagnostics } = check(text, "lb.toml");
+    assert!(diagnostics.is_empty(), "{diagnostics}");
+    config.expect("no complaint, but no config either")
+}
+
+/// What is said about a text, as `line:column code`.
+fn complaints(text: &str) -> Vec<String> {
+    let Checked { config, diagnostics } = check(text, "lb.toml");
+    assert_eq!(config.is_none(), diagnostics.has_errors());
+    diagnostics.iter().map(short).collect()
+}
+
+fn short(one: &Diagnostic) -> String {
+    format!("{}:{} {}", one.place.line, one.place.column, one.code)
+}
+
+/// Demands exactly one complaint, and that it is about `place`, which the text has once.
+#[track_caller]
+fn refuses(text: &str, code: &str, place: &str, hint: &str) {
+    let Checked { config, diagnostics } = check(text, "lb.toml");
+    let [one] = diagnostics.iter().collect::<Vec<_>>()[..] else { panic!("not one complaint:\n{diagnostics}") };
+    assert!(config.is_none(), "accepted all the same:\n{diagnostics}");
+    says(text, one, code, place, hint);
+}
+
+/// As [`refuses`], for a text that is accepted.
+#[track_caller]
+fn warns(text: &str, code: &str, place: &str, hint: &str) {
+    let Checked { config, diagnostics } = check(text, "lb.toml");
+    let [one] = diagnostics.iter().collect::<Vec<_>>()[..] else { panic!("not one complaint:\n{diagnostics}") };
+    assert!(config.is_some(), "refused:\n{diagnostics}");
+    says(text, one, code, place, hint);
+}
+
+#[track_caller]
+fn says(text: &str, one: &Diagnostic, code: &str, place: &str, hint: &str) {
+    assert_eq!(one.code.name(), code, "{one}");
+    let line = text.lines().nth(one.place.line - 1).expect("a line of the text");
+    let from: String = line.chars().skip(one.place.column - 1).collect();
+    assert!(from.starts_with(place), "at `{from}`, not at `{place}`: {one}");
+    let given = one.hint.as_deref().expect("every complaint has a hint");
+    assert!(given.contains(hint), "hint `{given}`, not `{hint}`");
+}

@@ -1,0 +1,193 @@
+//! Rules of `[dataplane]`, `[daemon]`, `[api]`, `[metrics]` and the file as a whole.
+
+use std::time::Duration;
+
+use super::{VALID, complaints, refuses, valid, warns, with};
+use crate::model::{AttachMode, Interface, NextHopConfig};
+
+/// One value of `[dataplane]`.
+fn dataplane(line: &str) -> String {
+    with("#dataplane", line)
+}
+
+fn in_section(section: &str, line: &str) -> String {
+    with("#end", &format!("[{section}]\n{line}"))
+}
+
+#[test]
+fn accepts_the_file_that_the_rules_break() {
+    assert_eq!(valid(VALID).vips.len(), 1);
+}
+
+#[test]
+fn refuses_another_version_of_the_file() {
+    refuses(&format!("version = 2\n{VALID}"), "invalid-value", "2", "version = 1");
+    valid(&format!("version = 1\n{VALID}"));
+}
+
+#[test]
+fn refuses_unknown_keys_and_names_the_nearest() {
+    refuses(&dataplane("modes = \"auto\""), "unknown-key", "modes", "did you mean `mode`?");
+    refuses(&format!("dataplan = 1\n{VALID}"), "unknown-key", "dataplan", "did you mean `dataplane`?");
+    refuses(&dataplane("state_dir = \"/x\""), "unknown-key", "state_dir", "is a key of [daemon]");
+    refuses(&dataplane("zzzzzzzz = 1"), "unknown-key", "zzzzzzzz", "the keys of [dataplane] are interfaces");
+}
+
+#[test]
+fn reads_interfaces_in_both_forms() {
+    let text = dataplane(
+        "mode = \"native\"\n[[dataplane.interface]]\nname = \"eth1\"\nmode = \"generic\"\n[[dataplane.interface]]\nname = \"eth2\"",
+    );
+    let interface = |name: &str, mode| Interface { name: name.into(), mode };
+    assert_eq!(
+        valid(&text).dataplane.interfaces,
+        [
+            interface("eth0", AttachMode::Native),
+            interface("eth1", AttachMode::Generic),
+            interface("eth2", AttachMode::Native)
+        ]
+    );
+}
+
+#[test]
+fn refuses_an_interface_twice() {
+    refuses(&with("[\"eth0\"]", "[\"eth0\", \"eth0\"]"), "duplicate", "\"eth0\"]", "once");
+    refuses(&dataplane("[[dataplane.interface]]\nname = \"eth0\""), "duplicate", "\"eth0\"", "once");
+}
+
+#[test]
+fn refuses_names_that_no_interface_can_have() {
+    for name in ["", "a b", "a/b", "..", "sixteen-letters-", "a:1"] {
+        refuses(&with("[\"eth0\"]", &format!("[\"{name}\"]")), "invalid-value", &format!("\"{name}\""), "ip link");
+    }
+}
+
+#[test]
+fn refuses_an_interface_without_name() {
+    refuses(&dataplane("[[dataplane.interface]]"), "missing-key", "[[dataplane.interface]]", "name = \"eth0\"");
+}
+
+#[test]
+fn warns_when_there_is_no_interface() {
+    warns(&with("interfaces = [\"eth0\"]", ""), "no-interface", "[dataplane]", "--no-attach");
+    warns(&with("[\"eth0\"]", "[]"), "no-interface", "[dataplane]", "interfaces = [\"eth0\"]");
+}
+
+#[test]
+fn refuses_unknown_modes() {
+    refuses(&dataplane("mode = \"nativ\""), "invalid-value", "\"nativ\"", "did you mean \"native\"?");
+    refuses(&dataplane("mode = \"offload\""), "invalid-value", "\"offload\"", "\"native\", \"generic\" or \"auto\"");
+}
+
+#[test]
+fn refuses_next_hops_that_are_no_hosts_mac_address() {
+    for hop in ["10.0.0.1", "00:00:00:00:00:00", "01:00:5e:00:00:01", "ff:ff:ff:ff:ff:ff", "02:00:00:00:00"] {
+        let place = format!("\"{hop}\"");
+        refuses(&dataplane(&format!("next_hop = {place}")), "invalid-value", &place, "\"auto\", or the gateway's MAC");
+    }
+    let hop = valid(&dataplane("next_hop = \"02:00:00:00:00:0a\"")).dataplane.next_hop;
+    assert_eq!(hop, NextHopConfig::Gateway([2, 0, 0, 0, 0, 10]));
+}
+
+#[test]
+fn refuses_flow_tables_that_are_no_power_of_two() {
+    for (given, code, nearest) in [
+        ("1000", "invalid-value", "1024"),
+        ("1_048_577", "invalid-value", "1048576"),
+        ("63", "out-of-range", "64"),
+        ("0", "out-of-range", "64"),
+        ("268_435_456", "out-of-range", "134217728"),
+        ("\"3MiB\"", "invalid-value", "524288"),
+    ] {
+        refuses(&dataplane(&format!("flow_table_entries = {given}")), code, given, &format!("value is {nearest}"));
+    }
+    refuses(&dataplane("flow_table_entries = -1"), "out-of-range", "-1", "from 0");
+}
+
+#[test]
+fn takes_the_flow_table_as_entries_or_memory() {
+    for given in ["1_048_576", "\"8MiB\"", "0x10_0000"] {
+        let config = valid(&dataplane(&format!("flow_table_entries = {given}")));
+        assert_eq!(config.dataplane.flow_table_entries, 1 << 20, "{given}");
+    }
+}
+
+#[test]
+fn refuses_ring_sizes_that_are_not_prime_or_out_of_range() {
+    refuses(&dataplane("ring_size = 65536"), "invalid-value", "65536", "nearest prime is 65537");
+    refuses(&dataplane("ring_size = 241"), "out-of-range", "241", "from 251 to 1048573");
+    refuses(&dataplane("ring_size = 1_048_583"), "out-of-range", "1_048_583", "from 251 to 1048573");
+    assert_eq!(valid(&dataplane("ring_size = 1_048_573")).vips[0].ring_size, 1_048_573);
+}
+
+#[test]
+fn refuses_seeds_that_are_not_64_bits() {
+    for given in ["\"5eed\"", "\"0x\"", "\"0x1ffffffffffffffff\""] {
+        refuses(&dataplane(&format!("hash_seed = {given}")), "invalid-value", given, "\"0x\"");
+    }
+    refuses(&dataplane("hash_seed = -1"), "out-of-range", "-1", "18446744073709551615");
+    assert_eq!(valid(&dataplane("hash_seed = \"0xffffffffffffffff\"")).dataplane.hash_seed, u64::MAX);
+    assert_eq!(valid(&dataplane("hash_seed = 7")).dataplane.hash_seed, 7);
+}
+
+#[test]
+fn refuses_idle_timeouts_out_of_range_or_unreadable() {
+    refuses(&dataplane("udp_idle_timeout = \"5h\""), "out-of-range", "\"5h\"", "\"1s\" to \"4h\"");
+    refuses(&dataplane("udp_idle_timeout = \"30\""), "invalid-value", "\"30\"", "\"2s\"");
+    refuses(&dataplane("udp_idle_timeout = 30"), "wrong-type", "30", "put it in quotes");
+    assert_eq!(valid(&dataplane("udp_idle_timeout = \"1m\"")).dataplane.udp_idle_timeout, Duration::from_mins(1));
+}
+
+#[test]
+fn refuses_tunnel_sources_that_leave_flows_no_bits() {
+    for (key, given, hint) in [
+        ("v4", "172.16.1.0/16", "\"172.16.0.0/16\""),
+        ("v4", "10.0.0.0/25", "8 to 24"),
+        ("v4", "10.0.0.1", "8 to 24"),
+        ("v4", "224.0.0.0/8", "8 to 24"),
+        ("v4", "100::/64", "8 to 24"),
+        ("v6", "100::1/64", "\"100::/64\""),
+        ("v6", "100::/97", "32 to 96"),
+        ("v6", "2000::/16", "32 to 96"),
+        ("v6", "ff00::/64", "32 to 96"),
+        ("v6", "10.0.0.0/8", "32 to 96"),
+    ] {
+        let text = dataplane(&format!("tunnel_source_{key} = \"{given}\""));
+        refuses(&text, "invalid-value", &format!("\"{given}\""), hint);
+    }
+}
+
+#[test]
+fn refuses_what_is_not_built_yet_in_the_dataplane() {
+    refuses(&dataplane("unknown_port = \"drop\""), "not-built-yet", "\"drop\"", "\"pass\"");
+    refuses(&dataplane("gue_port = 6080"), "not-built-yet", "gue_port", "remove `gue_port`");
+    refuses(&with("#daemon", "watch = true"), "not-built-yet", "true", "SIGHUP");
+    valid(&dataplane("unknown_port = \"pass\"\nmtu = \"auto\""));
+}
+
+#[test]
+fn refuses_a_fixed_mtu() {
+    refuses(&dataplane("mtu = \"1500\""), "invalid-value", "\"1500\"", "\"auto\"");
+    refuses(&dataplane("mtu = 1500"), "wrong-type", "1500", "quotes");
+}
+
+#[test]
+fn refuses_paths_that_depend_on_where_the_daemon_starts() {
+    refuses(&with("#daemon", "state_dir = \"lb\""), "invalid-value", "\"lb\"", "slash");
+    refuses(&in_section("api", "socket = \"lb.sock\""), "invalid-value", "\"lb.sock\"", "slash");
+    let long = format!("\"/{}\"", "x".repeat(107));
+    refuses(&in_section("api", &format!("socket = {long}")), "invalid-value", &long, "shorter");
+}
+
+#[test]
+fn refuses_to_listen_at_what_is_no_address() {
+    for given in ["\"localhost:9650\"", "\"127.0.0.1\"", "\"\""] {
+        refuses(&in_section("metrics", &format!("listen = {given}")), "invalid-value", given, "\"off\"");
+    }
+    assert_eq!(valid(&in_section("metrics", "listen = \"off\"")).metrics_listen, None);
+}
+
+#[test]
+fn takes_an_empty_file_for_one_that_serves_nothing() {
+    assert_eq!(complaints(""), ["1:1 no-vip", "1:1 no-interface"]);
+}

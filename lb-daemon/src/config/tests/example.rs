@@ -1,0 +1,165 @@
+//! The files in `config/`, and that file, schema and code know the same keys.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use super::{EXAMPLE, MINIMAL, VALID, complaints, valid};
+use crate::{
+    config::schema,
+    model::{
+        AdminState, AttachMode, Backend, Check, Config, DaemonConfig, DataplaneConfig, Health, Interface,
+        NextHopConfig, Pool, Protocol, Service, Vip,
+    },
+};
+
+fn backend(name: &str, address: &str, weight: u32, state: AdminState) -> Backend {
+    Backend { name: name.into(), address: address.parse().unwrap(), weight, state }
+}
+
+fn pool(name: &str, backends: Vec<Backend>, check: Check, port: Option<u16>) -> (String, Pool) {
+    let (interval, timeout) = (Duration::from_secs(2), Duration::from_secs(1));
+    let health = Health { check, port, interval, timeout, rise: 2, fall: 3 };
+    (name.into(), Pool { name: name.into(), backends, health })
+}
+
+fn vip(name: &str, service: &str, protocol: Protocol) -> Vip {
+    let socket: SocketAddr = service.parse().unwrap();
+    let service = Service { address: socket.ip(), port: socket.port(), protocol };
+    Vip { name: name.into(), service, pool: name.into(), ring_size: 65_537, panic_threshold: 0 }
+}
+
+/// What a file without any optional key means.
+fn defaults() -> Config {
+    Config {
+        dataplane: DataplaneConfig {
+            interfaces: vec![Interface { name: "eth0".into(), mode: AttachMode::Auto }],
+            next_hop: NextHopConfig::Auto,
+            flow_table_entries: 1_048_576,
+            hash_seed: 0x5eed,
+            udp_idle_timeout: Duration::from_secs(30),
+            tunnel_source_v4: "172.16.0.0/16".parse().unwrap(),
+            tunnel_source_v6: "100::/64".parse().unwrap(),
+        },
+        daemon: DaemonConfig { watch: false, state_dir: PathBuf::from("/var/lib/lb") },
+        api_socket: PathBuf::from("/run/lb/lb.sock"),
+        metrics_listen: Some("127.0.0.1:9650".parse().unwrap()),
+        pools: BTreeMap::new(),
+        vips: Vec::new(),
+    }
+}
+
+#[test]
+fn minimal_file_means_the_defaults() {
+    let active = |name, address| backend(name, address, 100, AdminState::Active);
+    let backends = vec![active("web-1", "10.0.0.11"), active("web-2", "10.0.0.12")];
+    let wanted = Config {
+        pools: BTreeMap::from([pool("web", backends, Check::Tcp, None)]),
+        vips: vec![vip("web", "192.0.2.10:443", Protocol::Tcp)],
+        ..defaults()
+    };
+    assert_eq!(valid(MINIMAL), wanted);
+}
+
+#[test]
+fn example_file_means_what_it_says() {
+    let web = vec![
+        backend("web-1", "10.0.0.11", 100, AdminState::Active),
+        backend("web-2", "10.0.0.12", 100, AdminState::Active),
+        backend("web-3", "2001:db8::13", 50, AdminState::Drain),
+    ];
+    let http =
+        Check::Http { path: "/healthz".into(), host: Some("www.example.org".into()), expect_status: vec![(200, 299)] };
+    let dns = vec![
+        backend("dns-1", "10.0.1.11", 100, AdminState::Active),
+        backend("dns-2", "10.0.1.12", 100, AdminState::Active),
+    ];
+    let mut wanted = Config {
+        pools: BTreeMap::from([pool("web", web, http, Some(8080)), pool("dns", dns, Check::Tcp, Some(53))]),
+        vips: vec![vip("web", "192.0.2.10:443", Protocol::Tcp), vip("dns", "[2001:db8:1::53]:53", Protocol::Udp)],
+        ..defaults()
+    };
+    wanted.dataplane.interfaces.push(Interface { name: "eth1".into(), mode: AttachMode::Native });
+    assert_eq!(valid(EXAMPLE), wanted);
+}
+
+/// The part of the example that sets a table's keys, and the list of what is to come.
+fn part(title: &str) -> (String, &'static str) {
+    let (built, later) = EXAMPLE.split_once("# ---- Not built yet").expect("the list of what is not built");
+    let part = match title {
+        "the file" => built.replace(['[', ']'], " "),
+        "a backend" => built.split("[pool.web]").nth(1).unwrap().split("[pool.web.health]").next().unwrap().into(),
+        title => {
+            let header = format!("\n{}\n", title.replace("NAME", "web"));
+            let after = built.split_once(&header).unwrap_or_else(|| panic!("{title} is missing")).1;
+            after.split("\n[").next().unwrap().into()
+        }
+    };
+    (part, later)
+}
+
+#[test]
+fn example_file_sets_every_key_and_lists_what_is_to_come() {
+    for schema in schema::ALL {
+        let (part, later) = part(schema.title);
+        let words: Vec<&str> = part.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
+        // [[dataplane.interface]] and [pool.web.health] are set by their headers.
+        let headers = ["interface", "health"];
+        for key in schema.keys.iter().filter(|key| !headers.contains(key)) {
+            let set = words.contains(key);
+            assert!(set, "{} lacks {key} in config/lb.example.toml", schema.title);
+        }
+        for key in schema.later {
+            assert!(later.contains(key), "{key} is not listed as not built yet in config/lb.example.toml");
+        }
+    }
+}
+
+#[test]
+fn example_file_comments_every_key() {
+    let mut previous = "";
+    let built = EXAMPLE.split("# ---- Not built yet").next().unwrap();
+    // The second pool and the second VIP only show that there may be several.
+    let (before, after) = built.split_once("[pool.dns]").unwrap();
+    let first_vip = after.split("[[vip]]").nth(1).unwrap();
+    for line in before.lines().chain(first_vip.lines()) {
+        let sets = line.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_alphanumeric() || c == '_'));
+        let documented = line.contains(" # ") || previous.starts_with('#') || line.starts_with("tunnel_source_v6");
+        assert!(!sets || documented, "no comment for: {line}");
+        previous = line;
+    }
+}
+
+/// A table as a file that gives `key` a date, which no key takes.
+fn file_with(title: &str, key: &str) -> String {
+    let line = format!("{key} = 1979-05-27\n");
+    match title {
+        "the file" => line,
+        "a backend" => format!("[pool.x]\nbackends = [{{ {key} = 1979-05-27 }}]\n"),
+        title => format!("{}\n{line}", title.replace("NAME", "x")),
+    }
+}
+
+#[test]
+fn every_known_key_is_read() {
+    for schema in schema::ALL {
+        for key in schema.keys {
+            let found = complaints(&file_with(schema.title, key));
+            let ignored = !found.iter().any(|complaint| complaint.ends_with(" wrong-type"));
+            assert!(!ignored, "{key} of {} is accepted, but nothing reads it", schema.title);
+        }
+    }
+}
+
+#[test]
+fn every_key_that_is_to_come_is_refused_as_such() {
+    for schema in schema::ALL {
+        for key in schema.later {
+            let found = complaints(&file_with(schema.title, key));
+            assert!(found.iter().any(|complaint| complaint.ends_with(" not-built-yet")), "{key}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_file_with_windows_line_ends_means_the_same() {
+    assert_eq!(valid(&VALID.replace('\n', "\r\n")), valid(VALID));
+}

@@ -1,0 +1,229 @@
+//! Rules of `[pool.NAME]`, its backends and its health check.
+
+use std::time::Duration;
+
+use super::{VALID, refuses, valid, warns, with};
+use crate::model::{AdminState, Check};
+
+/// A third backend.
+fn backend(table: &str) -> String {
+    with("#backend", &format!("{{ {table} }},"))
+}
+
+fn health(line: &str) -> String {
+    with("#health", line)
+}
+
+#[test]
+fn refuses_a_backend_twice() {
+    let text = backend("name = \"web-1\", address = \"10.0.0.13\"");
+    refuses(&text, "duplicate", "\"web-1\", address = \"10.0.0.13\"", "its own name");
+}
+
+#[test]
+fn refuses_a_backend_address_twice() {
+    let text = backend("name = \"web-3\", address = \"10.0.0.11\"");
+    refuses(&text, "duplicate", "\"10.0.0.11\" }", "larger `weight`");
+    let text = with(
+        "#end",
+        "[pool.b]\nbackends = [{ name = \"a\", address = \"::1:2\" }, { name = \"b\", address = \"0::1:2\" }]\n[[vip]]\nname = \"b\"\naddress = \"192.0.2.11\"\nport = 1\nprotocol = \"udp\"\npool = \"b\"",
+    );
+    refuses(&text, "duplicate", "\"0::1:2\"", "once in a pool");
+}
+
+#[test]
+fn allows_one_backend_in_two_pools() {
+    let text = with(
+        "#end",
+        "[pool.b]\nbackends = [{ name = \"web-1\", address = \"10.0.0.11\" }]\n[[vip]]\nname = \"b\"\naddress = \"192.0.2.11\"\nport = 1\nprotocol = \"udp\"\npool = \"b\"",
+    );
+    assert_eq!(valid(&text).pools.len(), 2);
+}
+
+#[test]
+fn refuses_a_backend_without_name_or_address() {
+    refuses(&backend("address = \"10.0.0.13\""), "missing-key", "{ address", "name = \"web-1\"");
+    refuses(&backend("name = \"web-3\""), "missing-key", "{ name", "address = \"10.0.0.11\"");
+}
+
+#[test]
+fn refuses_weights_out_of_range() {
+    let weight = |weight: &str| backend(&format!("name = \"web-3\", address = \"10.0.0.13\", weight = {weight}"));
+    refuses(&weight("65_536"), "out-of-range", "65_536", "0 to 65535");
+    refuses(&weight("-1"), "out-of-range", "-1", "0 to 65535");
+    refuses(&weight("99999999999999999999999"), "out-of-range", "9999", "0 to 65535");
+    refuses(&weight("1.5"), "wrong-type", "1.5", "an integer");
+    assert_eq!(valid(&weight("65_535")).pools["web"].backends[2].weight, 65_535);
+    assert_eq!(valid(&weight("0")).pools["web"].backends[2].weight, 0);
+    assert_eq!(valid(VALID).pools["web"].backends[0].weight, 100);
+}
+
+#[test]
+fn refuses_unknown_states_of_a_backend() {
+    let state = |state: &str| backend(&format!("name = \"web-3\", address = \"10.0.0.13\", state = \"{state}\""));
+    refuses(&state("drained"), "invalid-value", "\"drained\"", "did you mean \"drain\"?");
+    assert_eq!(valid(&state("disabled")).pools["web"].backends[2].state, AdminState::Disabled);
+}
+
+#[test]
+fn refuses_backend_addresses_that_cannot_work() {
+    for (address, hint) in [
+        ("0.0.0.0", "one host"),
+        ("::", "one host"),
+        ("224.0.0.1", "one host"),
+        ("ff02::1", "one host"),
+        ("255.255.255.255", "one host"),
+        ("::ffff:10.0.0.13", "write \"10.0.0.13\""),
+        ("fe80::1", "routed"),
+    ] {
+        let text = backend(&format!("name = \"web-3\", address = \"{address}\""));
+        refuses(&text, "unusable-address", &format!("\"{address}\""), hint);
+    }
+}
+
+#[test]
+fn refuses_what_is_no_address() {
+    for (address, hint) in [
+        ("10.0.0", "in digits"),
+        ("web-3.example", "in digits"),
+        ("10.0.0.13:80", "alone"),
+        ("[2001:db8::1]:80", "alone"),
+        ("10.0.0.13/32", "leave out `/`"),
+        ("fe80::1%eth0", "in digits"),
+    ] {
+        let text = backend(&format!("name = \"web-3\", address = \"{address}\""));
+        refuses(&text, "invalid-value", &format!("\"{address}\""), hint);
+    }
+}
+
+#[test]
+fn warns_of_a_loopback_backend() {
+    let text = backend("name = \"web-3\", address = \"127.0.0.1\"");
+    warns(&text, "doubtful-address", "\"127.0.0.1\"", "that the network routes");
+}
+
+#[test]
+fn refuses_names_that_metrics_and_paths_cannot_carry() {
+    for name in ["", "a b", "a/b", "-a", "é"] {
+        let text = backend(&format!("name = \"{name}\", address = \"10.0.0.13\""));
+        refuses(&text, "invalid-value", &format!("\"{name}\""), "letters, digits");
+    }
+    let long = "x".repeat(64);
+    let text = backend(&format!("name = \"{long}\", address = \"10.0.0.13\""));
+    refuses(&text, "invalid-value", &format!("\"{long}\""), "up to 63");
+    let text = VALID.replace("[pool.web", "[pool.\"a b\"").replace("pool = \"web\"", "pool = \"a b\"");
+    refuses(&text, "invalid-value", "\"a b\"]", "letters, digits");
+}
+
+#[test]
+fn refuses_a_pool_without_backends() {
+    let hint = "backends = [{ name = \"web-1\"";
+    for pool in ["[pool.empty]", "[pool.empty]\nbackends = []"] {
+        let vip = "[[vip]]\nname = \"b\"\naddress = \"192.0.2.11\"\nport = 1\nprotocol = \"tcp\"\npool = \"empty\"";
+        refuses(&with("#end", &format!("{pool}\n{vip}")), "no-backends", "empty]", hint);
+    }
+}
+
+#[test]
+fn warns_of_a_pool_that_takes_no_new_flows() {
+    let text = VALID
+        .replace("\"10.0.0.11\"", "\"10.0.0.11\", weight = 0")
+        .replace("\"10.0.0.12\"", "\"10.0.0.12\", state = \"drain\"");
+    warns(&text, "idle-pool", "web]", "weight above 0");
+}
+
+#[test]
+fn refuses_what_is_not_built_yet_in_a_pool() {
+    for (key, value) in [("server_id", "1"), ("local", "true")] {
+        let text = backend(&format!("name = \"web-3\", address = \"10.0.0.13\", {key} = {value}"));
+        refuses(&text, "not-built-yet", key, "remove");
+    }
+    for kind in ["https", "udp", "dns", "grpc", "tls", "exec"] {
+        refuses(
+            &with("\"http\"", &format!("\"{kind}\"")),
+            "not-built-yet",
+            &format!("\"{kind}\""),
+            "\"none\", \"tcp\" or \"http\"",
+        );
+    }
+    refuses(&health("probe = \"vip\""), "not-built-yet", "\"vip\"", "use \"direct\"");
+}
+
+#[test]
+fn refuses_a_health_check_without_type() {
+    refuses(&with("type = \"http\"", ""), "missing-key", "[pool.web.health]", "type = \"tcp\"");
+    refuses(&with("\"http\"", "\"htttp\""), "invalid-value", "\"htttp\"", "did you mean \"http\"?");
+}
+
+#[test]
+fn refuses_intervals_and_timeouts_out_of_range() {
+    refuses(&health("interval = \"99ms\""), "out-of-range", "\"99ms\"", "\"100ms\" to \"1h\"");
+    refuses(&health("interval = \"2h\""), "out-of-range", "\"2h\"", "\"100ms\" to \"1h\"");
+    refuses(&health("timeout = \"9ms\""), "out-of-range", "\"9ms\"", "\"10ms\" to \"1h\"");
+}
+
+#[test]
+fn refuses_a_timeout_longer_than_the_interval() {
+    refuses(&health("interval = \"1s\"\ntimeout = \"2s\""), "conflict", "\"2s\"", "at most \"1s\"");
+    refuses(&health("timeout = \"3s\""), "conflict", "\"3s\"", "at most \"2s\"");
+}
+
+#[test]
+fn shortens_the_default_timeout_to_the_interval() {
+    let health = valid(&health("interval = \"500ms\"")).pools["web"].health.clone();
+    assert_eq!((health.interval, health.timeout), (Duration::from_millis(500), Duration::from_millis(500)));
+}
+
+#[test]
+fn refuses_streaks_out_of_range() {
+    for key in ["rise", "fall"] {
+        refuses(&health(&format!("{key} = 0")), "out-of-range", "0", "from 1 to 100");
+        refuses(&health(&format!("{key} = 101")), "out-of-range", "101", "from 1 to 100");
+    }
+}
+
+#[test]
+fn refuses_ports_out_of_range() {
+    refuses(&health("port = 0"), "out-of-range", "0", "1 to 65535");
+    refuses(&health("port = 65536"), "out-of-range", "65536", "1 to 65535");
+}
+
+#[test]
+fn refuses_requests_that_http_cannot_carry() {
+    refuses(&health("path = \"healthz\""), "invalid-value", "\"healthz\"", "\"/healthz\"");
+    refuses(&health("path = \"/a b\""), "invalid-value", "\"/a b\"", "%20");
+    refuses(&health("path = \"/a\\r\\nX: y\""), "invalid-value", "\"/a", "%20");
+    refuses(&health("host = \"a b\""), "invalid-value", "\"a b\"", "Host");
+    refuses(&health("host = \"\""), "invalid-value", "\"\"", "Host");
+}
+
+#[test]
+fn refuses_statuses_that_http_does_not_have() {
+    for given in ["\"2xx\"", "\"299-200\"", "99", "\"600\""] {
+        refuses(&health(&format!("expect_status = [{given}]")), "invalid-value", given, "100 to 599");
+    }
+    refuses(&health("expect_status = []"), "invalid-value", "[]", "200-299");
+    refuses(&health("expect_status = \"200\""), "wrong-type", "\"200\"", "[\"200\"]");
+    refuses(&health("expect_status = [true]"), "wrong-type", "true", "status code");
+    let check = valid(&health("expect_status = [\"200-204\", 301]")).pools["web"].health.check.clone();
+    assert!(matches!(check, Check::Http { expect_status, .. } if expect_status == [(200, 204), (301, 301)]));
+}
+
+#[test]
+fn refuses_http_keys_in_a_tcp_check() {
+    let text = with("type = \"http\"", "type = \"tcp\"\npath = \"/x\"");
+    refuses(&text, "conflict", "path", "remove `path`");
+}
+
+#[test]
+fn warns_of_keys_without_effect() {
+    let text = with("type = \"http\"", "type = \"none\"\nrise = 3");
+    warns(&text, "no-effect", "rise", "change `type`");
+    assert_eq!(valid(&with("type = \"http\"", "type = \"none\"")).pools["web"].health.check, Check::None);
+}
+
+#[test]
+fn takes_a_pool_without_health_section_as_always_up() {
+    let text = with("[pool.web.health]\ntype = \"http\"\n", "");
+    assert_eq!(valid(&text).pools["web"].health.check, Check::None);
+}

@@ -1,0 +1,114 @@
+//! Whatever the text, reading it ends with a config or with complaints that can be printed.
+
+use proptest::prelude::*;
+
+use super::{EXAMPLE, MINIMAL, VALID};
+use crate::config::{Checked, check};
+
+/// What holds for every text.
+fn holds(text: &str) -> Result<(), TestCaseError> {
+    let Checked { config, diagnostics } = check(text, "lb.toml");
+    prop_assert_eq!(config.is_none(), diagnostics.has_errors());
+    let rendered = diagnostics.render(false);
+    prop_assert_eq!(diagnostics.is_empty(), rendered.is_empty());
+    let lines = text.split('\n').count();
+    for one in diagnostics.iter() {
+        prop_assert!((1..=lines).contains(&one.place.line), "{}", one);
+        prop_assert!(one.hint.is_some(), "{}", one);
+    }
+    Ok(())
+}
+
+/// Words that files are made of, so that random ones get beyond the syntax.
+fn line() -> impl Strategy<Value = String> {
+    let header = prop::sample::select(vec![
+        "[dataplane]",
+        "[[dataplane.interface]]",
+        "[daemon]",
+        "[api]",
+        "[metrics]",
+        "[pool.a]",
+        "[pool.b]",
+        "[pool.a.health]",
+        "[[vip]]",
+    ]);
+    let keys: Vec<&str> =
+        crate::config::schema::ALL.iter().flat_map(|schema| schema.keys.iter().chain(schema.later)).copied().collect();
+    let value = prop::sample::select(vec![
+        "\"a\"",
+        "\"b\"",
+        "0",
+        "443",
+        "-1",
+        "true",
+        "false",
+        "1.5",
+        "1979-05-27",
+        "[]",
+        "{}",
+        "[\"eth0\"]",
+        "\"10.0.0.1\"",
+        "\"10.0.0.2\"",
+        "\"::1\"",
+        "\"2s\"",
+        "\"1h\"",
+        "\"tcp\"",
+        "\"udp\"",
+        "\"http\"",
+        "\"none\"",
+        "\"50%\"",
+        "[{ name = \"x\", address = \"10.0.0.1\" }]",
+        "[{ name = \"x\", address = \"10.0.0.2\", weight = 0 }]",
+        "65537",
+    ]);
+    prop_oneof![
+        1 => header.prop_map(str::to_owned),
+        3 => (prop::sample::select(keys), value).prop_map(|(key, value)| format!("{key} = {value}")),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_text_is_accepted_or_refused(text in any::<String>()) {
+        holds(&text)?;
+    }
+
+    #[test]
+    fn arbitrary_printable_text_is_accepted_or_refused(text in "[ -~\n\t\r]{0,400}") {
+        holds(&text)?;
+    }
+
+    #[test]
+    fn arbitrary_keys_and_values_are_accepted_or_refused(lines in prop::collection::vec(line(), 0..30)) {
+        holds(&lines.join("\n"))?;
+    }
+
+    #[test]
+    fn a_file_with_a_part_cut_out_is_accepted_or_refused(
+        file in prop::sample::select(vec![EXAMPLE, MINIMAL, VALID]),
+        at in any::<prop::sample::Index>(),
+        length in 0_usize..200,
+        patch in "[ -~\n]{0,8}",
+    ) {
+        let start = at.index(file.len());
+        let end = (start + length).min(file.len());
+        holds(&format!("{}{patch}{}", &file[..start], &file[end..]))?;
+    }
+
+    #[test]
+    fn a_file_with_values_exchanged_is_accepted_or_refused(swaps in prop::collection::vec(any::<(prop::sample::Index, prop::sample::Index)>(), 1..4)) {
+        let mut lines: Vec<(String, String)> = EXAMPLE
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| line.split_once(" = ").map_or((line.to_owned(), String::new()), |(k, v)| (format!("{k} = "), v.to_owned())))
+            .collect();
+        for (a, b) in swaps {
+            let (a, b) = (a.index(lines.len()), b.index(lines.len()));
+            let (x, y) = (lines[a].1.clone(), lines[b].1.clone());
+            lines[a].1 = y;
+            lines[b].1 = x;
+        }
+        let text: Vec<String> = lines.into_iter().map(|(key, value)| key + &value).collect();
+        holds(&text.join("\n"))?;
+    }
+}

@@ -1,0 +1,181 @@
+//! Rules of `[[vip]]`.
+
+use super::{VALID, complaints, refuses, valid, warns, with};
+use crate::model::Protocol;
+
+fn vip(line: &str) -> String {
+    with("#vip", line)
+}
+
+/// A second VIP that differs from the first in name and port, and in what `lines` says.
+fn second(name: &str, address: &str, port: u16, protocol: &str) -> String {
+    with(
+        "#end",
+        &format!(
+            "[[vip]]\nname = \"{name}\"\naddress = \"{address}\"\nport = {port}\nprotocol = \"{protocol}\"\npool = \"web\""
+        ),
+    )
+}
+
+#[test]
+fn refuses_a_vip_name_twice() {
+    refuses(&second("web", "192.0.2.11", 80, "tcp"), "duplicate", "\"web\"", "its own name");
+}
+
+#[test]
+fn refuses_a_vip_twice() {
+    refuses(&second("again", "192.0.2.10", 443, "tcp"), "duplicate", "\"192.0.2.10\"", "address, port and protocol");
+}
+
+#[test]
+fn allows_one_address_with_several_ports_and_protocols() {
+    valid(&second("other", "192.0.2.10", 80, "tcp"));
+    let text = second("other", "192.0.2.10", 443, "udp").replace("#health", "port = 8080");
+    assert_eq!(valid(&text).vips[1].service.protocol, Protocol::Udp);
+}
+
+#[test]
+fn refuses_a_vip_that_lacks_a_key() {
+    for (line, hint) in [
+        ("name = \"web\"\n", "name = \"web\""),
+        ("address = \"192.0.2.10\"\n", "address = \"192.0.2.10\""),
+        ("port = 443\n", "port = 443"),
+        ("protocol = \"tcp\"\n", "protocol = \"tcp\""),
+    ] {
+        refuses(&with(line, ""), "missing-key", "[[vip]]", hint);
+    }
+}
+
+#[test]
+fn refuses_a_vip_without_a_pool() {
+    refuses(&with("pool = \"web\"\n", ""), "missing-key", "[[vip]]", "pool = \"NAME\"");
+}
+
+#[test]
+fn refuses_a_vip_with_an_unknown_pool() {
+    refuses(&with("pool = \"web\"", "pool = \"wbe\""), "unknown-pool", "\"wbe\"", "did you mean \"web\"?");
+    refuses(&with("pool = \"web\"", "pool = \"mail\""), "unknown-pool", "\"mail\"", "[pool.mail]");
+}
+
+#[test]
+fn refuses_ports_and_protocols_that_do_not_exist() {
+    refuses(&with("port = 443", "port = 65536"), "out-of-range", "65536", "0 to 65535");
+    refuses(&with("port = 443", "port = \"https\""), "wrong-type", "\"https\"", "an integer");
+    refuses(&with("\"tcp\"", "\"sctp\""), "invalid-value", "\"sctp\"", "\"tcp\"");
+}
+
+#[test]
+fn refuses_vip_addresses_that_cannot_work() {
+    for (address, hint) in [("0.0.0.0", "one host"), ("ff02::1", "one host"), ("::ffff:192.0.2.10", "\"192.0.2.10\"")] {
+        refuses(&with("192.0.2.10", address), "unusable-address", &format!("\"{address}\""), hint);
+    }
+    refuses(&with("192.0.2.10", "192.0.2.10:443"), "invalid-value", "\"192.0.2.10:443\"", "`port`");
+}
+
+#[test]
+fn refuses_what_is_not_built_yet_in_a_vip() {
+    refuses(&with("192.0.2.10", "2001:db8::/64"), "not-built-yet", "\"2001:db8::/64\"", "one address");
+    for (key, values) in [
+        ("encap", ["gue", "l2"].as_slice()),
+        ("hash", &["source-ip", "source-ip-destination-port", "destination-port"]),
+        ("flow_tracking", &["off", "adaptive"]),
+        ("quic", &["quic-lb", "katran"]),
+    ] {
+        for value in values {
+            refuses(&vip(&format!("{key} = \"{value}\"")), "not-built-yet", &format!("\"{value}\""), "use \"");
+        }
+    }
+    for line in [
+        "tcp_server_id = true",
+        "udp_stable = true",
+        "source_routes = [{ source = \"203.0.113.0/24\", pool = \"web\" }]",
+        "allow = []",
+        "deny = []",
+        "max_new_flows_per_second = 1",
+    ] {
+        refuses(&vip(line), "not-built-yet", line, "remove");
+    }
+}
+
+#[test]
+fn refuses_panic_thresholds_that_are_no_share() {
+    for given in ["101%", "50", "-1%", "0.5%"] {
+        let place = format!("\"{given}\"");
+        refuses(&vip(&format!("panic_threshold = {place}")), "invalid-value", &place, "\"0%\" to \"100%\"");
+    }
+    assert_eq!(valid(&vip("panic_threshold = \"50%\"")).vips[0].panic_threshold, 50);
+}
+
+#[test]
+fn refuses_a_vip_that_is_its_own_backend() {
+    refuses(&with("192.0.2.10", "10.0.0.11"), "conflict", "\"10.0.0.11\"", "the backend's own address");
+}
+
+#[test]
+fn refuses_a_check_without_a_port_to_ask() {
+    refuses(&with("port = 443", "port = 0"), "conflict", "\"192.0.2.10\"", "`port` to [pool.web.health]");
+    let text = with("port = 443", "port = 0").replace("#health", "port = 8080");
+    assert_eq!(valid(&text).vips[0].service.port, 0);
+}
+
+#[test]
+fn warns_of_a_tcp_check_at_a_udp_port() {
+    warns(&with("\"tcp\"", "\"udp\""), "no-effect", "\"192.0.2.10\"", "`port` to [pool.web.health]");
+}
+
+#[test]
+fn warns_of_a_ring_too_small_for_its_backends() {
+    let backends: Vec<String> = (1..=10).map(|n| format!("{{ name = \"w{n}\", address = \"10.0.1.{n}\" }},")).collect();
+    let text = with("#backend", &backends.concat());
+    warns(&text.replace("#vip", "ring_size = 997"), "small-ring", "[[vip]]", "at least 1200");
+    assert_eq!(valid(&text.replace("#vip", "ring_size = 1201")).vips[0].ring_size, 1201);
+}
+
+#[test]
+fn warns_of_a_pool_that_no_vip_uses() {
+    let text = with("#end", "[pool.mail]\nbackends = [{ name = \"m\", address = \"10.0.0.20\" }]");
+    warns(&text, "unused-pool", "mail]", "pool = \"mail\"");
+}
+
+#[test]
+fn warns_when_nothing_is_served() {
+    assert_eq!(complaints("[dataplane]\ninterfaces = [\"eth0\"]\n"), ["1:1 no-vip"]);
+}
+
+#[test]
+fn refuses_one_vip_in_single_brackets() {
+    refuses(&with("[[vip]]", "[vip]"), "wrong-type", "[vip]", "[[vip]]");
+}
+
+#[test]
+fn refuses_more_backends_than_the_tables_hold() {
+    let mut text =
+        String::from("[dataplane]\ninterfaces = [\"eth0\"]\nring_size = 1_048_573\n[pool.big]\nbackends = [\n");
+    for n in 0..10_000_u32 {
+        text += &format!("{{ name = \"b{n}\", address = \"10.1.{}.{}\" }},\n", n / 256, n % 256);
+    }
+    text += "]\n";
+    let vips = |count: u32| {
+        let vip = |n| {
+            format!(
+                "[[vip]]\nname = \"v{n}\"\naddress = \"192.0.2.10\"\nport = {n}\nprotocol = \"tcp\"\npool = \"big\"\n"
+            )
+        };
+        (0..count).map(vip).collect::<String>()
+    };
+    assert_eq!(complaints(&format!("{text}{}", vips(104))), Vec::<String>::new());
+    assert_eq!(complaints(&format!("{text}{}", vips(105))), ["1:1 too-many"]);
+}
+
+#[test]
+fn refuses_more_backends_than_a_slot_can_name() {
+    let mut text = VALID.replace("#dataplane", "ring_size = 1_048_573");
+    let more: String = (0..65_534_u32)
+        .map(|n| format!("{{ name = \"b{n}\", address = \"10.1.{}.{}\" }},\n", n / 256, n % 256))
+        .collect();
+    text = text.replace("#backend", &more);
+    let found = complaints(&text);
+    assert_eq!(found.first().map(String::as_str), Some("6:7 too-many"));
+    assert!(found.last().is_some_and(|last| last.ends_with("small-ring")), "{found:?}");
+    assert_eq!(found.len(), 2);
+}
