@@ -9,7 +9,6 @@ pub mod change;
 mod clock;
 mod commands;
 pub mod engine;
-mod keys;
 pub mod reloader;
 pub mod snapshot;
 pub mod totals;

@@ -38,7 +38,7 @@ const HEAD: Duration = Duration::from_secs(10);
 /// A request must be answered by then, reading its body included.
 const ANSWER: Duration = Duration::from_secs(30);
 /// Largest body of a request, in bytes.
-pub const LARGEST_BODY: usize = 64 * 1024;
+pub(crate) const LARGEST_BODY: usize = 64 * 1024;
 /// Largest head of a request, in bytes.
 const LARGEST_HEAD: usize = 16 * 1024;
 
@@ -49,7 +49,7 @@ struct Place {
 }
 
 /// Answers requests from `listener` by `router`, until dropped.
-pub async fn serve<L>(mut listener: L, router: Router)
+pub(crate) async fn serve<L>(mut listener: L, router: Router)
 where
     L: Listener,
     L::Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,

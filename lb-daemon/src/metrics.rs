@@ -26,7 +26,10 @@ use tokio::{
 };
 
 use self::collect::Collected;
-use crate::controller::{AskError, Handle, chain};
+use crate::{
+    controller::{AskError, Handle, chain},
+    health,
+};
 
 /// Answers younger than this are given again: scrapers that come together cost one reading of the tables.
 const FRESH: Duration = Duration::from_secs(1);
@@ -45,13 +48,14 @@ enum ScrapeError {
 /// Makes the text, and keeps it for a moment.
 pub struct Exporter {
     controller: Handle,
+    health: health::Stats,
     last: Mutex<Option<(Instant, Bytes)>>,
 }
 
 impl Exporter {
     /// An exporter of what `controller` knows, and of the checks' own figures.
-    pub fn new(controller: Handle) -> Self {
-        Self { controller, last: Mutex::new(None) }
+    pub fn new(controller: Handle, health: health::Stats) -> Self {
+        Self { controller, health, last: Mutex::new(None) }
     }
 
     /// The text, at most a second old.
@@ -67,6 +71,7 @@ impl Exporter {
         let flows = self.controller.flows().await?;
         let registry = Registry::new();
         registry.register(Box::new(Collected::new(&self.controller.snapshot(), &figures, &flows)?))?;
+        self.health.register(&registry)?;
         let mut text = Vec::new();
         TextEncoder::new().encode(&registry.gather(), &mut text)?;
         let text = Bytes::from(text);

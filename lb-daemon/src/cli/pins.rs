@@ -1,7 +1,5 @@
 //! What the pinned tables tell when no daemon does. They know addresses, not names.
 
-use std::collections::BTreeMap;
-
 use super::Global;
 use crate::{
     api::{
@@ -13,7 +11,6 @@ use crate::{
         totals::Totals,
     },
     dataplane::kernel::Kernel,
-    plan::State,
 };
 
 /// The status as the tables have it.
@@ -54,7 +51,7 @@ pub(super) fn status(global: &Global) -> Result<Status, anyhow::Error> {
 /// When nothing is pinned, or it cannot be read.
 pub(super) fn stats(global: &Global) -> Result<Stats, anyhow::Error> {
     let pinned = Kernel::open_existing(&global.pin_path)?;
-    let state: State = pinned.observe()?;
+    let state = pinned.observe()?;
     let mut totals = Totals::default();
     totals.learn(&state);
     let figures = totals.figures(pinned.counters()?);

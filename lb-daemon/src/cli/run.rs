@@ -86,7 +86,8 @@ async fn daemon(config: Config, file: &Path, pin_path: &Path) -> Result<(), anyh
     };
     let (kernel, attached) = open(&config, pin_path)?;
     let mut parts = JoinSet::new();
-    let wires = wires(&mut parts);
+    let stats = health::Stats::new().context("cannot count health checks")?;
+    let wires = wires(&mut parts, stats.clone());
     let (controller, handle) = Controller::new(kernel, config, attached, wires)?;
     let mut ended = controller.spawn(runtime::Handle::current())?;
     let reloader = Arc::new(Reloader::new(file.to_owned(), handle.clone()));
@@ -94,7 +95,7 @@ async fn daemon(config: Config, file: &Path, pin_path: &Path) -> Result<(), anyh
     let api = api::router(handle.clone(), Arc::clone(&reloader), facts);
     part(&mut parts, "the API", http::serve(listener, api));
     if let Some(listener) = scrapes {
-        let exporter = metrics::Exporter::new(handle.clone());
+        let exporter = metrics::Exporter::new(handle.clone(), stats);
         part(&mut parts, "the metrics", http::serve(listener, metrics::router(exporter)));
     }
     part(&mut parts, "the announcements", announce(handle.snapshots()));
@@ -139,9 +140,9 @@ fn open(config: &Config, pin_path: &Path) -> Result<(Kernel, Vec<Attached>), any
 }
 
 /// Starts the health checks and the search for next hops.
-fn wires(parts: &mut JoinSet<&'static str>) -> Wires {
+fn wires(parts: &mut JoinSet<&'static str>, stats: health::Stats) -> Wires {
     let (checks, asked) = watch::channel(Arc::new(Checks::new()));
-    let (health, checker) = health::driver::spawn(asked);
+    let (health, checker) = health::driver::spawn(asked, stats);
     let (hop_targets, asked) = watch::channel(BTreeSet::new());
     let (hops, follower) = nexthop::watcher::spawn(asked);
     part(parts, "the health checks", async { drop(checker.await) });

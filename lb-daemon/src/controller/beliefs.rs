@@ -8,14 +8,15 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use lb_common::layout::target::Target;
 
-use super::{check_id, checks, hop_targets, keys, members};
+use super::{check_id, checks, hop_targets, members};
 use crate::{
     health::{HealthView, Status},
-    model::{Check, Config, NextHopConfig},
+    model::{Config, NextHopConfig},
     nexthop::{NextHop, NextHops, Snapshot, Unreachable},
     plan::{
         State,
-        wanted::{self, Wanted},
+        target::address_of,
+        wanted::{self, Wanted, key},
     },
 };
 
@@ -38,7 +39,7 @@ pub fn wanted(config: &Config, observed: &State, health: &HealthView, hops: &Sna
 
 /// What the tables should hold if every check passed and every backend were reachable: the most that `config` can need.
 pub fn best_case(config: &Config) -> Wanted {
-    let up = || Status { up: true, last: String::new() };
+    let up = || Status { up: true, ..Status::default() };
     let health = members(config).map(|(vip, _, backend)| (check_id(vip, backend), up())).collect();
     let hop = NextHop { ifindex: 0, source_mac: [0; 6], mac: [2, 0, 0, 0, 0, 1], mtu: ETHERNET_MTU };
     let hops = members(config).map(|(_, _, backend)| (backend.address, Some(hop))).collect();
@@ -78,7 +79,7 @@ impl<'a> Found<'a> {
     fn in_tables(observed: &'a State) -> Self {
         let mut targets: BTreeMap<u32, BTreeMap<IpAddr, &Target>> = BTreeMap::new();
         for target in observed.targets.values().filter(|target| target.flags & Target::GONE == 0) {
-            let address = keys::address(target.outer_destination);
+            let address = address_of(target.outer_destination);
             targets.entry(target.vip).or_default().insert(address, target);
         }
         Self { targets, observed }
@@ -87,18 +88,14 @@ impl<'a> Found<'a> {
     /// Results of checks, completed: a backend that serves and was not asked yet is up.
     fn health(&self, config: &Config, known: &HealthView) -> HealthView {
         let mut completed = HealthView::new();
-        for (vip, pool, backend) in members(config) {
+        for (vip, _, backend) in members(config) {
             let check = check_id(vip, backend);
-            if pool.health.check == Check::None {
-                completed.insert(check, Status { up: true, last: "no check".into() });
-                continue;
-            }
-            let id = self.observed.vips.get(&keys::key(&check.service)).map(|vip| vip.id);
+            let id = self.observed.vips.get(&key(&check.service)).map(|vip| vip.id);
             let target = id.and_then(|id| self.targets.get(&id)).and_then(|targets| targets.get(&check.backend));
             if let Some(status) = known.get(&check) {
                 completed.insert(check, status.clone());
             } else if target.is_some_and(|target| target.serves != 0) {
-                completed.insert(check, Status { up: true, last: "not checked yet, kept as found".into() });
+                completed.insert(check, Status { up: true, last: "not checked yet, kept as found".into(), ..Status::default() });
             }
         }
         completed
@@ -124,7 +121,7 @@ impl<'a> Found<'a> {
 
 /// The next hop that a target was made with.
 fn hop_of(target: &Target) -> NextHop {
-    let header = if keys::address(target.outer_destination).is_ipv4() { IPV4_HEADER } else { IPV6_HEADER };
+    let header = if address_of(target.outer_destination).is_ipv4() { IPV4_HEADER } else { IPV6_HEADER };
     let mtu = if target.mtu == 0 { 0 } else { target.mtu + header };
     NextHop { ifindex: target.ifindex, source_mac: target.source_mac, mac: target.next_hop, mtu }
 }

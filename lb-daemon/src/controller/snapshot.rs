@@ -8,12 +8,16 @@ use lb_common::layout::{
     vip::Vip as VipValue,
 };
 
-use super::{engine::Attached, keys};
+use super::engine::Attached;
 use crate::{
     health::{CheckId, HealthView},
     model::{AdminState, Backend, Check, Config, NextHopConfig, Pool, Service, Vip},
     nexthop,
-    plan::{Capacity, State, wanted::Disposition},
+    plan::{
+        Capacity, State,
+        target::address_of,
+        wanted::{Disposition, key, service},
+    },
 };
 
 /// The controller's state at one moment.
@@ -170,7 +174,7 @@ pub(crate) fn used(state: &State) -> Capacity {
 /// All VIPs of `config`, as `state` has them.
 pub(super) fn views(config: &Config, state: &State, health: &HealthView, hops: &nexthop::Snapshot) -> Vec<VipView> {
     let view = |vip: &Vip| {
-        let value = state.vips.get(&keys::key(&vip.service));
+        let value = state.vips.get(&key(&vip.service));
         let targets = value.map(|value| targets(value, state)).unwrap_or_default();
         let pool = config.pools.get(&vip.pool);
         let members = pool.into_iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
@@ -219,14 +223,14 @@ pub(crate) fn found(state: &State) -> Vec<VipView> {
             backends: targets(value, state).into_iter().map(backend).collect(),
         }
     };
-    state.vips.iter().filter_map(|(key, value)| Some((keys::service(key)?, value))).map(view).collect()
+    state.vips.iter().filter_map(|(key, value)| Some((service(key)?, value))).map(view).collect()
 }
 
 /// Targets of a VIP that are configured, by backend address.
 fn targets<'a>(vip: &VipValue, state: &'a State) -> BTreeMap<IpAddr, (u32, &'a Target)> {
     let range = state.targets.range(vip.target_base..vip.target_base.saturating_add(vip.target_count));
     let own = range.filter(|(_, target)| target.vip == vip.id && target.flags & Target::GONE == 0);
-    own.map(|(id, target)| (keys::address(target.outer_destination), (*id, target))).collect()
+    own.map(|(id, target)| (address_of(target.outer_destination), (*id, target))).collect()
 }
 
 /// Shares new flows out among those that serve.

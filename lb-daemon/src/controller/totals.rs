@@ -3,15 +3,17 @@
 //! A target's counters go when its number is freed. What they held is added here first, so that the figures of a VIP or a
 //! backend never go backwards while the daemon lives.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use lb_common::layout::counter::{TargetCounters, VerdictCounters};
 
-use super::keys;
 use crate::{
     dataplane::{Counters, FlowCount},
     model::Service,
-    plan::State,
+    plan::{State, target::address_of, wanted::service},
 };
 
 /// Pairs of VIP and backend whose past is kept although they are not in the tables any more; with autoscaling, names come
@@ -66,11 +68,11 @@ impl Totals {
     /// Learns whose the targets are. One whose VIP is gone keeps the owner that was known.
     pub fn learn(&mut self, observed: &State) {
         let services: BTreeMap<u32, Service> =
-            observed.vips.iter().filter_map(|(key, vip)| Some((vip.id, keys::service(key)?))).collect();
+            observed.vips.iter().filter_map(|(key, vip)| Some((vip.id, service(key)?))).collect();
         self.owners.retain(|id, _| observed.targets.contains_key(id));
         for (id, target) in &observed.targets {
             if let Some(service) = services.get(&target.vip) {
-                self.owners.insert(*id, (*service, keys::address(target.outer_destination)));
+                self.owners.insert(*id, (*service, address_of(target.outer_destination)));
             }
         }
     }
@@ -84,7 +86,7 @@ impl Totals {
         add(self.vips.entry(pair.0).or_default(), &fresh);
         add(self.backends.entry(pair).or_default(), &fresh);
         if self.backends.len() > REMEMBERED {
-            let in_use: std::collections::BTreeSet<&Pair> = self.owners.values().collect();
+            let in_use: BTreeSet<&Pair> = self.owners.values().collect();
             self.backends.retain(|pair, _| in_use.contains(pair));
         }
     }
@@ -156,18 +158,21 @@ mod tests {
     use lb_common::layout::{target::Target, vip::Vip};
 
     use super::*;
-    use crate::model::Protocol;
+    use crate::{
+        model::Protocol,
+        plan::{target::address_bytes, wanted::key},
+    };
 
-    fn service() -> Service {
+    fn web() -> Service {
         Service { address: "192.0.2.1".parse().unwrap(), port: 80, protocol: Protocol::Tcp }
     }
 
     fn state(target_ids: &[u32]) -> State {
         let vip = Vip { id: 1, ..Vip::default() };
-        let outer_destination = keys::octets("10.0.0.1".parse().unwrap());
+        let outer_destination = address_bytes("10.0.0.1".parse().unwrap());
         let target = Target { vip: 1, serves: 1, outer_destination, ..Target::default() };
         State {
-            vips: [(keys::key(&service()), vip)].into(),
+            vips: [(key(&web()), vip)].into(),
             targets: target_ids.iter().map(|id| (*id, target)).collect(),
             ..State::default()
         }
@@ -180,8 +185,8 @@ mod tests {
 
     fn packets(totals: &Totals, counters: Counters) -> [u64; 3] {
         let figures = totals.figures(counters);
-        let pair = (service(), "10.0.0.1".parse().unwrap());
-        [figures.forwarded.packets, figures.vips[&service()].packets, figures.backends[&pair].packets]
+        let pair = (web(), "10.0.0.1".parse().unwrap());
+        [figures.forwarded.packets, figures.vips[&web()].packets, figures.backends[&pair].packets]
     }
 
     #[test]
