@@ -66,7 +66,7 @@ pub enum Unreachable {
     Local,
     /// It is a broadcast or multicast address.
     NotUnicast,
-    /// Its route adds an encapsulation of its own (MPLS, SRv6, a light-weight tunnel), which XDP would skip.
+    /// Its route adds an encapsulation of its own (MPLS, a light-weight tunnel), which XDP would skip.
     Encapsulated,
     /// The interface is down, has no carrier, or is gone.
     LinkDown {

@@ -26,7 +26,7 @@ use super::{
 const COALESCE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
 
 /// Everything is read anew after this time, against changes that the kernel does not announce (a learned path MTU, say).
-const RESYNC: Duration = Duration::from_secs(60);
+const RESYNC: Duration = Duration::from_mins(1);
 
 /// Rests this many times as long as the look-ups took, so that they never take more than a tenth of the time, however
 /// fast routes change (on a router with full tables, say).

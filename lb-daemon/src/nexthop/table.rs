@@ -98,11 +98,11 @@ impl Table {
 
     /// Inserts, replaces or (with `None`) removes a link. Tells whether that changed anything.
     pub fn set_link(&mut self, ifindex: u32, link: Option<Link>, now: Instant) -> bool {
-        let old = match link.clone() {
+        let changed = self.links.get(&ifindex) != link.as_ref();
+        match link {
             Some(link) => self.links.insert(ifindex, link),
             None => self.links.remove(&ifindex),
         };
-        let changed = old != link;
         if changed {
             self.settle(now);
         }

@@ -93,7 +93,7 @@ fn an_unknown_neighbour_is_solicited_with_growing_waits_until_it_is_resolved() {
     table.set_neighbour(place(), Some(resolved(MAC)), now);
     assert_eq!(table.next_deadline(now), None);
     assert!(!table.is_resolving());
-    assert_eq!(table.solicit(now + Duration::from_secs(60)), []);
+    assert_eq!(table.solicit(now + Duration::from_mins(1)), []);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_collected_entry_keeps_its_mac_and_is_solicited_at_once() {
     table.set_neighbour(place(), None, now);
     assert_eq!(hop(&table, now).unwrap().mac, MAC);
     assert_eq!(table.solicit(now), [place()]);
-    let later = now + Duration::from_secs(3600);
+    let later = now + Duration::from_hours(1);
     assert_eq!(hop(&table, later).unwrap().mac, MAC, "not silent, only forgotten");
 }
 
