@@ -5,11 +5,15 @@
 //! [`plan::diff`] against what the kernel holds → ordered [`plan::Op`]s → [`dataplane`].
 
 pub mod cli;
+pub mod api;
 pub mod config;
 pub mod controller;
 pub mod dataplane;
 pub mod health;
+pub(crate) mod http;
 pub mod maglev;
+pub mod metrics;
 pub mod model;
 pub mod nexthop;
 pub mod plan;
+pub mod telemetry;
