@@ -1,0 +1,347 @@
+//! The namespaces of a lab, their links, addresses and routes.
+//!
+//! ```text
+//!  client ──1500── router ──1600── lb          192.0.2.0/24, 2001:db8:10::/64: the VIPs' prefixes
+//!  .7               │ │ └────1600── lb          (a second link, only if asked for)
+//!                   │ └──1600── backend 1       10.1.1.2, fd00:1:1::2
+//!                   └────1600── backend 2 …     10.1.2.2, fd00:1:2::2
+//! ```
+//!
+//! The router routes the VIPs' prefixes to lb, and backends answer clients past lb. The client's link carries 1500 bytes
+//! and the others 1600, so that a full packet fits with its outer header.
+
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use anyhow::{Context as _, Result};
+use tempfile::TempDir;
+
+use crate::{
+    balancer::log::Log,
+    bpf::PassProgram,
+    host::Backend,
+    leftovers,
+    netns::{self, Namespace},
+};
+
+/// Address of the client.
+pub const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+/// Address of the client.
+pub const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 7);
+/// The balancer's own address.
+pub const LB_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+/// The balancer's own address.
+pub const LB_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+/// A VIP; routed to the balancer, and an address of every backend's loopback.
+pub const VIP_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+/// A VIP; routed to the balancer, and an address of every backend's loopback.
+pub const VIP_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x10, 0, 0, 0, 0, 0x10);
+
+/// The balancer's interface towards the router.
+pub const LB_INTERFACE: &str = "eth0";
+/// The balancer's second interface, if the layout has one.
+pub const LB_SECOND_INTERFACE: &str = "eth1";
+/// The router's end of the balancer's link: frames that lb sends are seen here.
+pub const ROUTER_TO_LB: &str = "lb0";
+
+const CLIENT_MTU: u32 = 1500;
+const INNER_MTU: u32 = 1600;
+/// On a veth these would leave checksums undone and packets unsplit.
+const OFFLOADS: [&str; 8] = ["tx", "off", "gso", "off", "tso", "off", "gro", "off"];
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// What a lab should look like.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// First word of all names; one of [`leftovers::PREFIXES`].
+    pub prefix: &'static str,
+    /// Number of backends.
+    pub backends: u8,
+    /// Whether packets to backends leave the balancer by an interface of their own.
+    pub second_link: bool,
+    /// Ports of HTTP on every backend.
+    pub http_ports: Vec<u16>,
+    /// Ports of the UDP echo on every backend.
+    pub udp_ports: Vec<u16>,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self { prefix: "lbtest", backends: 3, second_link: false, http_ports: vec![80], udp_ports: vec![53] }
+    }
+}
+
+impl Layout {
+    /// A layout with that many backends.
+    pub fn with_backends(backends: u8) -> Self {
+        Self { backends, ..Self::default() }
+    }
+}
+
+/// A laboratory; taken down when dropped.
+#[derive(Debug)]
+pub struct Lab {
+    name: String,
+    /// Sends requests.
+    pub client: Namespace,
+    /// Joins all the others.
+    pub router: Namespace,
+    /// Where the balancer runs.
+    pub lb: Arc<Namespace>,
+    /// Serve the VIPs.
+    pub backends: Vec<Backend>,
+    /// Address, port and protocol numbers that the layout asked for.
+    pub layout: Layout,
+    log: Log,
+    passers: Vec<PassProgram>,
+    folder: TempDir,
+}
+
+impl Lab {
+    /// Builds the namespaces and starts the backends' servers; the balancer does not run yet.
+    ///
+    /// # Errors
+    /// When the kernel refuses something, or `ip` or `ethtool` is missing.
+    pub fn build(layout: &Layout) -> Result<Self> {
+        leftovers::sweep();
+        let name = format!("{}-{}-{}", layout.prefix, std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let folder = tempfile::Builder::new()
+            .prefix(&format!("{name}-"))
+            .tempdir()
+            .context("cannot make a temporary folder")?;
+        let router = Namespace::create(&format!("{name}-router"))?;
+        router.sysctl(&[
+            ("net.ipv4.ip_forward", "1"),
+            ("net.ipv6.conf.all.forwarding", "1"),
+            ("net.ipv4.conf.all.rp_filter", "0"),
+            ("net.ipv4.conf.default.rp_filter", "0"),
+        ])?;
+        let client = Namespace::create(&format!("{name}-client"))?;
+        join_client(&router, &client)?;
+        let lb = Namespace::create(&format!("{name}-lb"))?;
+        join_balancer(&router, &lb, layout.second_link)?;
+        let mut lab = Self {
+            name,
+            client,
+            router,
+            lb: Arc::new(lb),
+            backends: Vec::new(),
+            layout: layout.clone(),
+            log: Log::default(),
+            passers: Vec::new(),
+            folder,
+        };
+        for _ in 0..layout.backends {
+            lab.add_backend()?;
+        }
+        lab.pass_frames_of_balancer()?;
+        Ok(lab)
+    }
+
+    /// First words of the names of everything that belongs to this lab.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A folder for the balancer's files; removed with the lab.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What the balancers of this lab say.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Where the balancer of this lab pins its tables.
+    pub fn pin_path(&self) -> PathBuf {
+        Path::new(leftovers::BPFFS).join(&self.name)
+    }
+
+    /// The balancer's interfaces.
+    pub fn lb_interfaces(&self) -> &'static [&'static str] {
+        if self.layout.second_link { &[LB_INTERFACE, LB_SECOND_INTERFACE] } else { &[LB_INTERFACE] }
+    }
+
+    /// The backend of that name.
+    pub fn backend(&mut self, name: &str) -> &mut Backend {
+        let found = self.backends.iter_mut().find(|backend| backend.name() == name);
+        found.unwrap_or_else(|| panic!("the lab has no backend {name}"))
+    }
+
+    /// Adds a backend, with its servers, beside those that are there.
+    ///
+    /// # Errors
+    /// When the kernel refuses something.
+    pub fn add_backend(&mut self) -> Result<()> {
+        let number = u8::try_from(self.backends.len() + 1).context("a lab holds at most 255 backends")?;
+        let namespace = Namespace::create(&format!("{}-backend{number}", self.name))?;
+        let (v4, v6) = join_backend(&self.router, &namespace, number)?;
+        let mut backend = Backend::new(number, namespace, v4, v6);
+        backend.prepare(&[VIP_V4.into(), VIP_V6.into()])?;
+        backend.start_servers(&self.layout.http_ports, &self.layout.udp_ports)?;
+        self.backends.push(backend);
+        Ok(())
+    }
+
+    /// Switches off the merging of packets that attaching XDP to the balancer's interfaces switches on.
+    ///
+    /// # Errors
+    /// When `ethtool` fails.
+    pub fn quiet_offloads_of_balancer(&self) -> Result<()> {
+        self.lb_interfaces().iter().try_for_each(|name| quiet_offloads(&self.lb, name))
+    }
+
+    fn pass_frames_of_balancer(&mut self) -> Result<()> {
+        let ends: &[&str] = if self.layout.second_link { &[ROUTER_TO_LB, "lb1"] } else { &[ROUTER_TO_LB] };
+        for end in ends {
+            self.passers.push(self.router.enter(|| PassProgram::attach(end))?);
+            quiet_offloads(&self.router, end)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // Pins of the balancer and of `lb decap`; absent if neither ran.
+        let _ = std::fs::remove_dir_all(self.pin_path());
+        for backend in &self.backends {
+            let _ = std::fs::remove_dir_all(backend.pin_path());
+        }
+    }
+}
+
+/// Switches off everything that leaves packets unfinished on a veth.
+///
+/// # Errors
+/// When `ethtool` is missing or fails.
+pub fn quiet_offloads(namespace: &Namespace, interface: &str) -> Result<()> {
+    let arguments: Vec<&str> = ["-K", interface].into_iter().chain(OFFLOADS).collect();
+    namespace.run("ethtool", &arguments).map(drop)
+}
+
+/// A veth pair between the router and another host, as `ip` lines for each end, and its offloads off.
+struct Link<'a> {
+    router: &'a Namespace,
+    router_end: &'a str,
+    host: &'a Namespace,
+    host_end: &'a str,
+    mtu: u32,
+    v4: [Ipv4Addr; 2],
+    v6: [Ipv6Addr; 2],
+}
+
+impl Link<'_> {
+    fn create(&self) -> Result<()> {
+        let Self { router_end, host_end, mtu, .. } = self;
+        let host = self.host.name();
+        // One queue each: XDP needs as many on the receiving end as the sender has.
+        self.router.ip(&format!(
+            "link add {router_end} mtu {mtu} numtxqueues 1 numrxqueues 1 type veth \
+             peer name {host_end} mtu {mtu} numtxqueues 1 numrxqueues 1 netns {host}"
+        ))?;
+        for (namespace, end, side) in [(self.router, router_end, 0), (self.host, host_end, 1)] {
+            quiet_offloads(namespace, end)?;
+            namespace.ip(&format!(
+                "addr add {}/24 dev {end}\naddr add {}/64 dev {end} nodad\nlink set {end} up\n",
+                self.v4[side], self.v6[side],
+            ))?;
+        }
+        Ok(())
+    }
+
+    fn default_routes(&self) -> Result<()> {
+        self.host.ip(&format!("route add default via {}\nroute add default via {}\n", self.v4[0], self.v6[0]))
+    }
+
+    /// Routes to the client with its link's MTU: what is longer would have to find that out first (RFC 8201), and a
+    /// datagram is lost by it.
+    fn client_routes(&self) -> Result<()> {
+        self.host.ip(&format!(
+            "route add 198.51.100.0/24 via {} mtu {CLIENT_MTU}\nroute add 2001:db8:c::/64 via {} mtu {CLIENT_MTU}\n",
+            self.v4[0], self.v6[0]
+        ))
+    }
+}
+
+fn join_client(router: &Namespace, client: &Namespace) -> Result<()> {
+    let link = Link {
+        router,
+        router_end: "client0",
+        host: client,
+        host_end: "eth0",
+        mtu: CLIENT_MTU,
+        v4: [Ipv4Addr::new(198, 51, 100, 1), CLIENT_V4],
+        v6: [Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 1), CLIENT_V6],
+    };
+    link.create()?;
+    link.default_routes()
+}
+
+fn join_balancer(router: &Namespace, lb: &Namespace, second: bool) -> Result<()> {
+    let first = Link {
+        router,
+        router_end: ROUTER_TO_LB,
+        host: lb,
+        host_end: LB_INTERFACE,
+        mtu: INNER_MTU,
+        v4: [Ipv4Addr::new(10, 0, 0, 1), LB_V4],
+        v6: [Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1), LB_V6],
+    };
+    first.create()?;
+    first.default_routes()?;
+    first.client_routes()?;
+    let mut routes = String::new();
+    let _ = writeln!(routes, "route add 192.0.2.0/24 via {LB_V4}");
+    let _ = writeln!(routes, "route add 2001:db8:10::/64 via {LB_V6}");
+    router.ip(&routes)?;
+    if !second {
+        return Ok(());
+    }
+    let link = Link {
+        router,
+        router_end: "lb1",
+        host: lb,
+        host_end: LB_SECOND_INTERFACE,
+        mtu: INNER_MTU,
+        v4: [Ipv4Addr::new(10, 0, 9, 1), Ipv4Addr::new(10, 0, 9, 2)],
+        v6: [Ipv6Addr::new(0xfd00, 0, 0, 9, 0, 0, 0, 1), Ipv6Addr::new(0xfd00, 0, 0, 9, 0, 0, 0, 2)],
+    };
+    link.create()?;
+    lb.ip("route add 10.1.0.0/16 via 10.0.9.1\nroute add fd00:1::/32 via fd00:0:0:9::1\n")
+}
+
+fn join_backend(router: &Namespace, backend: &Namespace, number: u8) -> Result<(IpAddr, IpAddr)> {
+    let v4 = |host| Ipv4Addr::new(10, 1, number, host);
+    let v6 = |host| Ipv6Addr::new(0xfd00, 1, number.into(), 0, 0, 0, 0, host);
+    let link = Link {
+        router,
+        router_end: &format!("backend{number}"),
+        host: backend,
+        host_end: "eth0",
+        mtu: INNER_MTU,
+        v4: [v4(1), v4(2)],
+        v6: [v6(1), v6(2)],
+    };
+    link.create()?;
+    link.default_routes()?;
+    link.client_routes()?;
+    Ok((v4(2).into(), v6(2).into()))
+}
+
+/// What `ip` says of a namespace's links, for a test's report.
+///
+/// # Errors
+/// When `ip` fails.
+pub fn describe(namespace: &Namespace) -> Result<String> {
+    netns::output(namespace.command("ip").args(["-brief", "address"]))
+}
