@@ -168,8 +168,8 @@ impl Balancer {
             let states: Vec<_> = metrics.all("lb_backend_up").collect();
             ensure!(!states.is_empty(), "no lb_backend_up in the metrics");
             let wrong = states.iter().find(|sample| {
-                let named = sample.label("backend").is_some_and(|backend| names.contains(&backend));
-                named != (sample.value > 0.5)
+                let should = sample.label("backend").is_some_and(|backend| names.contains(&backend));
+                should != (sample.value > 0.5)
             });
             match wrong {
                 Some(sample) => bail!("lb_backend_up{:?} is {}", sample.labels, sample.value),
@@ -185,7 +185,7 @@ impl Balancer {
     pub fn reload(&self, settings: &Settings) -> Result<()> {
         let before = self.metrics()?;
         self.write(&settings.to_string())?;
-        self.signal(Signal::HUP)?;
+        self.hang_up()?;
         wait::until("the daemon applies a changed file", LIMIT, || {
             let after = self.metrics()?;
             ensure!(after.value("lb_config_last_reload_successful")? > 0.5, "the daemon refused the file");
@@ -212,11 +212,19 @@ impl Balancer {
             "a refusal cannot be told from the one before: apply a good file first",
         );
         self.write(text)?;
-        self.signal(Signal::HUP)?;
+        self.hang_up()?;
         wait::until("the daemon refuses a bad file", LIMIT, || {
             let successful = self.metrics()?.value("lb_config_last_reload_successful")?;
             Ok((successful < 0.5).then_some(()))
         })
+    }
+
+    /// Has the daemon read its file, whatever comes of it.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn hang_up(&self) -> Result<()> {
+        self.signal(Signal::HUP)
     }
 
     /// Kills the daemon by SIGKILL.
@@ -270,7 +278,11 @@ impl Balancer {
         self.child.as_ref().map(Child::id)
     }
 
-    fn write(&self, text: &str) -> Result<()> {
+    /// Writes the file, and tells the daemon nothing.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, text: &str) -> Result<()> {
         fs::write(&self.config, text).with_context(|| format!("cannot write {}", self.config.display()))
     }
 

@@ -1,6 +1,6 @@
 //! The few calls of bpf(2) that the lab makes itself: a program that passes every frame, and ids of pinned links.
 //!
-//! A veth hands frames of XDP_TX and XDP_REDIRECT to its peer only if the peer polls, and it polls when it has an XDP
+//! A veth hands frames of `XDP_TX` and `XDP_REDIRECT` to its peer only if the peer polls, and it polls when it has an XDP
 //! program. So one that passes everything sits on the far end of each of the balancer's links.
 
 use std::{

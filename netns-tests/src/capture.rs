@@ -30,7 +30,7 @@ const KEPT: usize = 20_000;
 const FAULTS: usize = 20;
 /// Bytes of the socket's buffer: a second of a fast download's acknowledgements.
 const SOCKET_BUFFER: i32 = 64 << 20;
-const MAX_FRAME: usize = 65_536;
+const MAX_FRAME: u32 = 65_536;
 
 /// A capture that runs until it is dropped.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ impl Capture {
     pub fn write_pcap(&self, file: &Path) -> Result<()> {
         let mut bytes = Vec::new();
         // Microseconds, version 2.4, Ethernet; see draft-ietf-opsawg-pcap section 4.
-        for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, MAX_FRAME as u32, 1] {
+        for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, MAX_FRAME, 1] {
             bytes.write_all(&word.to_le_bytes())?;
         }
         for Frame { time, bytes: frame } in &self.seen().frames {
@@ -127,7 +127,7 @@ impl Drop for Capture {
 }
 
 fn collect(socket: &Socket, seen: &Mutex<Seen>, stop: &AtomicBool) {
-    let mut buffer = vec![0; MAX_FRAME];
+    let mut buffer = vec![0; MAX_FRAME as usize];
     while !stop.load(Ordering::Relaxed) {
         // A timeout gives the chance to stop.
         let Ok(length) = (&*socket).read(&mut buffer) else { continue };
@@ -149,13 +149,13 @@ fn collect(socket: &Socket, seen: &Mutex<Seen>, stop: &AtomicBool) {
 
 fn packet_socket(interface: &str) -> Result<Socket> {
     let ifindex = i32::try_from(bpf::interface_number(interface)?)?;
-    let every = libc::ETH_P_ALL as u16;
+    let every = u16::try_from(libc::ETH_P_ALL)?;
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(i32::from(every.to_be()))));
     let socket = socket.context("cannot open a packet socket")?;
     force_buffer(&socket)?;
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
     let address = libc::sockaddr_ll {
-        sll_family: libc::AF_PACKET as u16,
+        sll_family: libc::sa_family_t::try_from(libc::AF_PACKET)?,
         sll_protocol: every.to_be(),
         sll_ifindex: ifindex,
         sll_hatype: 0,
@@ -163,7 +163,7 @@ fn packet_socket(interface: &str) -> Result<Socket> {
         sll_halen: 0,
         sll_addr: [0; 8],
     };
-    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>())?;
     // SAFETY: the address is a whole `sockaddr_ll` of that length, which the kernel copies.
     let result = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
     if result != 0 {
@@ -175,15 +175,10 @@ fn packet_socket(interface: &str) -> Result<Socket> {
 /// Sets a receive buffer above the system's limit, which root may.
 fn force_buffer(socket: &Socket) -> Result<()> {
     let size = SOCKET_BUFFER;
+    let length = libc::socklen_t::try_from(size_of::<i32>())?;
     // SAFETY: the option's value is one `int`, which the kernel copies.
     let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVBUFFORCE,
-            (&raw const size).cast(),
-            size_of::<i32>() as libc::socklen_t,
-        )
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, (&raw const size).cast(), length)
     };
     if result != 0 {
         return Err(io::Error::last_os_error()).context("cannot enlarge the capture's buffer");

@@ -36,6 +36,14 @@ pub fn sweep() {
     }
 }
 
+/// Removes the pins of the lab of that name: its balancers' and its backends'.
+pub fn remove_pins(lab: &str) {
+    let belongs = |name: &String| name.strip_prefix(lab).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+    for name in names(Path::new(BPFFS)).filter(belongs) {
+        let _ = fs::remove_dir_all(Path::new(BPFFS).join(name));
+    }
+}
+
 /// Kills every process that is inside the namespace whose file this is. Only a lab puts processes there.
 pub fn kill_inside(namespace: &Path) {
     let Ok(wanted) = fs::metadata(namespace) else { return };
@@ -76,10 +84,7 @@ fn is_alive(process: i32) -> bool {
 }
 
 fn names(folder: &Path) -> impl Iterator<Item = String> + use<> {
-    fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+    fs::read_dir(folder).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok())
 }
 
 #[cfg(test)]

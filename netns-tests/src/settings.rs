@@ -1,12 +1,8 @@
 //! The balancer's TOML file, written from values. `Display` gives the text; tests change the values and reload.
 
-use std::{
-    fmt,
-    net::IpAddr,
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf};
 
-use crate::topology::Lab;
+use crate::topology::{Lab, VIP_V4, VIP_V6};
 
 /// A whole file.
 #[derive(Clone, Debug)]
@@ -92,10 +88,13 @@ impl Settings {
         }
     }
 
-    /// Pool `web` with all backends of the lab by their addresses of that family, each with weight 100.
-    #[must_use]
-    pub fn web_pool(self, lab: &Lab, family: Family, health: Health) -> Self {
-        self.pool("web", lab, family, health)
+    /// The usual file: one pool `web` of all backends, and VIPs for HTTP on port 80 over both families.
+    pub fn web(lab: &Lab, health: Health) -> Self {
+        Self::empty(lab).pool("web", lab, Family::V4, health).vip("web-v4", (VIP_V4, 80, "tcp"), "web").vip(
+            "web-v6",
+            (VIP_V6, 80, "tcp"),
+            "web",
+        )
     }
 
     /// A pool with all backends of the lab by their addresses of that family, each with weight 100.
@@ -116,6 +115,21 @@ impl Settings {
         let (address, port, protocol) = service;
         self.vips.push(Vip { name: name.into(), address: address.into(), port, protocol, pool: pool.into() });
         self
+    }
+
+    /// Keeps only these backends in every pool.
+    #[must_use]
+    pub fn only(mut self, names: &[&str]) -> Self {
+        for pool in &mut self.pools {
+            pool.backends.retain(|backend| names.contains(&backend.name.as_str()));
+        }
+        self
+    }
+
+    /// Weights of the first pool's backends.
+    pub fn weights(&self) -> BTreeMap<String, u32> {
+        let backends = self.pools.iter().take(1).flat_map(|pool| &pool.backends);
+        backends.map(|backend| (backend.name.clone(), backend.weight)).collect()
     }
 
     /// The backend of that name in the first pool.

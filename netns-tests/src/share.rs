@@ -31,9 +31,13 @@ pub fn compare(answers: &Answers, weights: &BTreeMap<String, u32>) -> Result<(),
             wrong.push(format!("{name}: {counted} answers where {expected:.0} ± {allowed:.0} were expected"));
         }
     }
-    wrong.extend(answers.by_backend.keys().filter(|name| !weights.contains_key(*name)).map(|name| {
-        format!("{name} answered and should not have")
-    }));
+    wrong.extend(
+        answers
+            .by_backend
+            .keys()
+            .filter(|name| !weights.contains_key(*name))
+            .map(|name| format!("{name} answered and should not have")),
+    );
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
 }
 

@@ -11,8 +11,7 @@
 //! and the others 1600, so that a full packet fits with its outer header.
 
 use std::{
-    fmt::Write as _,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -43,6 +42,11 @@ pub const LB_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 pub const VIP_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 /// A VIP; routed to the balancer, and an address of every backend's loopback.
 pub const VIP_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x10, 0, 0, 0, 0, 0x10);
+
+/// [`VIP_V4`] and [`VIP_V6`] with a port.
+pub fn vips(port: u16) -> [SocketAddr; 2] {
+    [SocketAddr::new(VIP_V4.into(), port), SocketAddr::new(VIP_V6.into(), port)]
+}
 
 /// The balancer's interface towards the router.
 pub const LB_INTERFACE: &str = "eth0";
@@ -113,10 +117,8 @@ impl Lab {
     pub fn build(layout: &Layout) -> Result<Self> {
         leftovers::sweep();
         let name = format!("{}-{}-{}", layout.prefix, std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let folder = tempfile::Builder::new()
-            .prefix(&format!("{name}-"))
-            .tempdir()
-            .context("cannot make a temporary folder")?;
+        let folder =
+            tempfile::Builder::new().prefix(&format!("{name}-")).tempdir().context("cannot make a temporary folder")?;
         let router = Namespace::create(&format!("{name}-router"))?;
         router.sysctl(&[
             ("net.ipv4.ip_forward", "1"),
@@ -166,6 +168,11 @@ impl Lab {
         Path::new(leftovers::BPFFS).join(&self.name)
     }
 
+    /// A further place for pins that is removed with the lab.
+    pub fn other_pin_path(&self, word: &str) -> PathBuf {
+        Path::new(leftovers::BPFFS).join(format!("{}-{word}", self.name))
+    }
+
     /// The balancer's interfaces.
     pub fn lb_interfaces(&self) -> &'static [&'static str] {
         if self.layout.second_link { &[LB_INTERFACE, LB_SECOND_INTERFACE] } else { &[LB_INTERFACE] }
@@ -212,11 +219,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        // Pins of the balancer and of `lb decap`; absent if neither ran.
-        let _ = std::fs::remove_dir_all(self.pin_path());
-        for backend in &self.backends {
-            let _ = std::fs::remove_dir_all(backend.pin_path());
-        }
+        leftovers::remove_pins(&self.name);
     }
 }
 
@@ -300,10 +303,7 @@ fn join_balancer(router: &Namespace, lb: &Namespace, second: bool) -> Result<()>
     first.create()?;
     first.default_routes()?;
     first.client_routes()?;
-    let mut routes = String::new();
-    let _ = writeln!(routes, "route add 192.0.2.0/24 via {LB_V4}");
-    let _ = writeln!(routes, "route add 2001:db8:10::/64 via {LB_V6}");
-    router.ip(&routes)?;
+    router.ip(&format!("route add 192.0.2.0/24 via {LB_V4}\nroute add 2001:db8:10::/64 via {LB_V6}\n"))?;
     if !second {
         return Ok(());
     }

@@ -14,6 +14,7 @@ use crate::netns::Namespace;
 pub mod download;
 pub mod http;
 pub mod ping;
+pub mod sessions;
 pub mod udp;
 
 /// Longest wait for a connection to open: outlives one lost SYN, whose repetition comes after a second.

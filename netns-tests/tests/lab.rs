@@ -1,7 +1,7 @@
 //! The lab itself, with the kernel's own routing in the balancer's place: what fails here is no fault of lb.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -10,7 +10,7 @@ use netns_tests::{
     bpf::PassProgram,
     capture::Capture,
     scenario::is_root,
-    topology::{LB_INTERFACE, LB_V4, LB_V6, Lab, Layout, ROUTER_TO_LB, VIP_V4, VIP_V6},
+    topology::{LB_INTERFACE, LB_V4, LB_V6, Lab, Layout, ROUTER_TO_LB, VIP_V4, VIP_V6, vips},
     traffic::{download::Download, http, ping::ping, udp},
 };
 
@@ -30,10 +30,6 @@ fn routed_lab() -> Result<Lab> {
     ))?;
     lab.router.run("ip", &["-6", "rule", "add", "iif", ROUTER_TO_LB, "lookup", "100"])?;
     Ok(lab)
-}
-
-fn vips(port: u16) -> [SocketAddr; 2] {
-    [SocketAddr::new(VIP_V4.into(), port), SocketAddr::new(VIP_V6.into(), port)]
 }
 
 #[test]

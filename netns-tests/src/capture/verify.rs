@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{EtherType, Ethernet2Slice, IpNumber, IpSlice, TransportSlice, SlicedPacket, checksum::Sum16BitWords};
+use etherparse::{EtherType, Ethernet2Slice, IpNumber, IpSlice, SlicedPacket, TransportSlice, checksum::Sum16BitWords};
 
 /// Verifies all sums of a frame: IPv4 header, TCP, UDP, ICMP and `ICMPv6`, tunnelled packets included. What is not IP
 /// has none, and the sum of a fragment's payload cannot be known.

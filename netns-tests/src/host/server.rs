@@ -8,7 +8,7 @@
 use std::{
     convert::Infallible,
     net::{Ipv6Addr, SocketAddr, UdpSocket},
-    sync::mpsc,
+    sync::{LazyLock, mpsc},
     thread::JoinHandle,
     time::Duration,
 };
@@ -92,12 +92,7 @@ fn bind(http: &[u16], udp: &[SocketAddr]) -> Result<Sockets> {
     })
 }
 
-fn serve(
-    name: &str,
-    sockets: Sockets,
-    ready: &mpsc::Sender<Result<()>>,
-    stopped: oneshot::Receiver<()>,
-) -> Result<()> {
+fn serve(name: &str, sockets: Sockets, ready: &mpsc::Sender<Result<()>>, stopped: oneshot::Receiver<()>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         for listener in sockets.http {
@@ -170,28 +165,23 @@ impl Pattern {
 
     /// Block `number`.
     pub fn block(number: u64) -> Vec<u8> {
-        let mut block: Vec<u8> = TEMPLATE.to_vec();
+        let mut block = TEMPLATE.clone();
         block[..8].copy_from_slice(&number.to_be_bytes());
         block
     }
 }
 
-static TEMPLATE: [u8; Pattern::BLOCK] = template();
-
-const fn template() -> [u8; Pattern::BLOCK] {
-    let mut bytes = [0; Pattern::BLOCK];
+static TEMPLATE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut word = 0x2545_f491_u32;
-    let mut at = 0;
-    while at < bytes.len() {
+    let mut next = || {
         // Marsaglia's xorshift32: no two neighbouring parts alike.
         word ^= word << 13;
         word ^= word >> 17;
         word ^= word << 5;
-        bytes[at] = word.to_le_bytes()[0];
-        at += 1;
-    }
-    bytes
-}
+        word.to_le_bytes()[0]
+    };
+    (0..Pattern::BLOCK).map(|_| next()).collect()
+});
 
 async fn echo(socket: tokio::net::UdpSocket, name: String) {
     let mut buffer = vec![0; MAX_DATAGRAM];

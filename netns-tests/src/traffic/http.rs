@@ -109,7 +109,8 @@ pub fn ask_many(namespace: &Namespace, to: SocketAddr, number: u64) -> Answers {
     let share = |client| number / CLIENTS + u64::from(client < number % CLIENTS);
     namespace.enter(|| {
         thread::scope(|scope| {
-            let clients: Vec<_> = (0..CLIENTS).map(|client| scope.spawn(move || ask_in_turn(to, share(client)))).collect();
+            let clients: Vec<_> =
+                (0..CLIENTS).map(|client| scope.spawn(move || ask_in_turn(to, share(client)))).collect();
             let mut answers = Answers::default();
             for client in clients {
                 answers.merge(client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));

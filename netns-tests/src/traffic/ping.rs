@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use etherparse::{Icmpv4Type, Icmpv6Type, IcmpEchoHeader, Icmpv4Header, Icmpv6Header, checksum::Sum16BitWords};
+use etherparse::{IcmpEchoHeader, Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, checksum::Sum16BitWords};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::netns::Namespace;
@@ -75,7 +75,9 @@ fn reply(socket: &Socket, to: IpAddr, echo: IcmpEchoHeader) -> Result<bool> {
 
 /// A raw IPv4 socket gives the IP header as well, and nobody has looked at the ICMP sum yet.
 fn is_reply_v4(packet: &[u8], echo: IcmpEchoHeader) -> bool {
-    let Some(message) = packet.first().and_then(|first| packet.get(usize::from(first & 15) * 4..)) else { return false };
+    let Some(message) = packet.first().and_then(|first| packet.get(usize::from(first & 15) * 4..)) else {
+        return false;
+    };
     let sum = Sum16BitWords::new().add_slice(message).ones_complement();
     let Ok((header, payload)) = Icmpv4Header::from_slice(message) else { return false };
     header.icmp_type == Icmpv4Type::EchoReply(echo) && sum == 0 && payload == PAYLOAD

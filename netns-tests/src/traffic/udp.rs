@@ -24,11 +24,8 @@ impl Flow {
     }
 
     fn open_here(to: SocketAddr) -> Result<Self> {
-        let any: SocketAddr = if to.is_ipv4() {
-            (Ipv4Addr::UNSPECIFIED, 0).into()
-        } else {
-            (Ipv6Addr::UNSPECIFIED, 0).into()
-        };
+        let any: SocketAddr =
+            if to.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
         let socket = UdpSocket::bind(any)?;
         socket.set_read_timeout(Some(ANSWER_LIMIT))?;
         socket.connect(to).context("cannot connect")?;
