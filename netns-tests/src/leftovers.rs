@@ -36,10 +36,17 @@ pub fn sweep() {
     }
 }
 
+/// What there is of the lab of that name: namespaces, pins and folders.
+pub fn of(lab: &str) -> Vec<String> {
+    let places = [PathBuf::from(netns::FOLDER), BPFFS.into(), std::env::temp_dir()];
+    let listed = |place: PathBuf| names(&place).map(move |name| (place.clone(), name)).collect::<Vec<_>>();
+    let found = places.into_iter().flat_map(listed).filter(|(_, name)| belongs(name, lab));
+    found.map(|(place, name)| place.join(name).display().to_string()).collect()
+}
+
 /// Removes the pins of the lab of that name: its balancers' and its backends'.
 pub fn remove_pins(lab: &str) {
-    let belongs = |name: &String| name.strip_prefix(lab).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
-    for name in names(Path::new(BPFFS)).filter(belongs) {
+    for name in names(Path::new(BPFFS)).filter(|name| belongs(name, lab)) {
         let _ = fs::remove_dir_all(Path::new(BPFFS).join(name));
     }
 }
@@ -67,6 +74,10 @@ pub fn holders(prefix: &str) -> Vec<i32> {
     found.sort_unstable();
     found.dedup();
     found
+}
+
+fn belongs(name: &str, lab: &str) -> bool {
+    name.strip_prefix(lab).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 fn is_orphan(name: &str) -> bool {

@@ -11,7 +11,7 @@
 //! and the others 1600, so that a full packet fits with its outer header.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -22,13 +22,12 @@ use std::{
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
-use crate::{
-    balancer::log::Log,
-    bpf::PassProgram,
-    host::Backend,
-    leftovers,
-    netns::{self, Namespace},
-};
+use crate::{balancer::log::Log, bpf::PassProgram, host::Backend, leftovers, netns::Namespace};
+
+mod links;
+
+pub use links::quiet_offloads;
+use links::{join_backend, join_balancer, join_client};
 
 /// Address of the client.
 pub const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
@@ -52,13 +51,10 @@ pub fn vips(port: u16) -> [SocketAddr; 2] {
 pub const LB_INTERFACE: &str = "eth0";
 /// The balancer's second interface, if the layout has one.
 pub const LB_SECOND_INTERFACE: &str = "eth1";
+/// The router's end of the balancer's second link.
+pub const ROUTER_TO_LB_SECOND: &str = "lb1";
 /// The router's end of the balancer's link: frames that lb sends are seen here.
 pub const ROUTER_TO_LB: &str = "lb0";
-
-const CLIENT_MTU: u32 = 1500;
-const INNER_MTU: u32 = 1600;
-/// On a veth these would leave checksums undone and packets unsplit.
-const OFFLOADS: [&str; 8] = ["tx", "off", "gso", "off", "tso", "off", "gro", "off"];
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -208,7 +204,8 @@ impl Lab {
     }
 
     fn pass_frames_of_balancer(&mut self) -> Result<()> {
-        let ends: &[&str] = if self.layout.second_link { &[ROUTER_TO_LB, "lb1"] } else { &[ROUTER_TO_LB] };
+        let ends: &[&str] =
+            if self.layout.second_link { &[ROUTER_TO_LB, ROUTER_TO_LB_SECOND] } else { &[ROUTER_TO_LB] };
         for end in ends {
             self.passers.push(self.router.enter(|| PassProgram::attach(end))?);
             quiet_offloads(&self.router, end)?;
@@ -221,127 +218,4 @@ impl Drop for Lab {
     fn drop(&mut self) {
         leftovers::remove_pins(&self.name);
     }
-}
-
-/// Switches off everything that leaves packets unfinished on a veth.
-///
-/// # Errors
-/// When `ethtool` is missing or fails.
-pub fn quiet_offloads(namespace: &Namespace, interface: &str) -> Result<()> {
-    let arguments: Vec<&str> = ["-K", interface].into_iter().chain(OFFLOADS).collect();
-    namespace.run("ethtool", &arguments).map(drop)
-}
-
-/// A veth pair between the router and another host, as `ip` lines for each end, and its offloads off.
-struct Link<'a> {
-    router: &'a Namespace,
-    router_end: &'a str,
-    host: &'a Namespace,
-    host_end: &'a str,
-    mtu: u32,
-    v4: [Ipv4Addr; 2],
-    v6: [Ipv6Addr; 2],
-}
-
-impl Link<'_> {
-    fn create(&self) -> Result<()> {
-        let Self { router_end, host_end, mtu, .. } = self;
-        let host = self.host.name();
-        // One queue each: XDP needs as many on the receiving end as the sender has.
-        self.router.ip(&format!(
-            "link add {router_end} mtu {mtu} numtxqueues 1 numrxqueues 1 type veth \
-             peer name {host_end} mtu {mtu} numtxqueues 1 numrxqueues 1 netns {host}"
-        ))?;
-        for (namespace, end, side) in [(self.router, router_end, 0), (self.host, host_end, 1)] {
-            quiet_offloads(namespace, end)?;
-            namespace.ip(&format!(
-                "addr add {}/24 dev {end}\naddr add {}/64 dev {end} nodad\nlink set {end} up\n",
-                self.v4[side], self.v6[side],
-            ))?;
-        }
-        Ok(())
-    }
-
-    fn default_routes(&self) -> Result<()> {
-        self.host.ip(&format!("route add default via {}\nroute add default via {}\n", self.v4[0], self.v6[0]))
-    }
-
-    /// Routes to the client with its link's MTU: what is longer would have to find that out first (RFC 8201), and a
-    /// datagram is lost by it.
-    fn client_routes(&self) -> Result<()> {
-        self.host.ip(&format!(
-            "route add 198.51.100.0/24 via {} mtu {CLIENT_MTU}\nroute add 2001:db8:c::/64 via {} mtu {CLIENT_MTU}\n",
-            self.v4[0], self.v6[0]
-        ))
-    }
-}
-
-fn join_client(router: &Namespace, client: &Namespace) -> Result<()> {
-    let link = Link {
-        router,
-        router_end: "client0",
-        host: client,
-        host_end: "eth0",
-        mtu: CLIENT_MTU,
-        v4: [Ipv4Addr::new(198, 51, 100, 1), CLIENT_V4],
-        v6: [Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 1), CLIENT_V6],
-    };
-    link.create()?;
-    link.default_routes()
-}
-
-fn join_balancer(router: &Namespace, lb: &Namespace, second: bool) -> Result<()> {
-    let first = Link {
-        router,
-        router_end: ROUTER_TO_LB,
-        host: lb,
-        host_end: LB_INTERFACE,
-        mtu: INNER_MTU,
-        v4: [Ipv4Addr::new(10, 0, 0, 1), LB_V4],
-        v6: [Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1), LB_V6],
-    };
-    first.create()?;
-    first.default_routes()?;
-    first.client_routes()?;
-    router.ip(&format!("route add 192.0.2.0/24 via {LB_V4}\nroute add 2001:db8:10::/64 via {LB_V6}\n"))?;
-    if !second {
-        return Ok(());
-    }
-    let link = Link {
-        router,
-        router_end: "lb1",
-        host: lb,
-        host_end: LB_SECOND_INTERFACE,
-        mtu: INNER_MTU,
-        v4: [Ipv4Addr::new(10, 0, 9, 1), Ipv4Addr::new(10, 0, 9, 2)],
-        v6: [Ipv6Addr::new(0xfd00, 0, 0, 9, 0, 0, 0, 1), Ipv6Addr::new(0xfd00, 0, 0, 9, 0, 0, 0, 2)],
-    };
-    link.create()?;
-    lb.ip("route add 10.1.0.0/16 via 10.0.9.1\nroute add fd00:1::/32 via fd00:0:0:9::1\n")
-}
-
-fn join_backend(router: &Namespace, backend: &Namespace, number: u8) -> Result<(IpAddr, IpAddr)> {
-    let v4 = |host| Ipv4Addr::new(10, 1, number, host);
-    let v6 = |host| Ipv6Addr::new(0xfd00, 1, number.into(), 0, 0, 0, 0, host);
-    let link = Link {
-        router,
-        router_end: &format!("backend{number}"),
-        host: backend,
-        host_end: "eth0",
-        mtu: INNER_MTU,
-        v4: [v4(1), v4(2)],
-        v6: [v6(1), v6(2)],
-    };
-    link.create()?;
-    link.default_routes()?;
-    link.client_routes()?;
-    Ok((v4(2).into(), v6(2).into()))
-}
-
-/// What `ip` says of a namespace's links, for a test's report.
-///
-/// # Errors
-/// When `ip` fails.
-pub fn describe(namespace: &Namespace) -> Result<String> {
-    netns::output(namespace.command("ip").args(["-brief", "address"]))
 }

@@ -44,6 +44,11 @@ impl Sessions {
         self.open.iter().filter(|(_, backend)| backend == name).count()
     }
 
+    /// Closes the connections that this backend has.
+    pub fn forget(&mut self, name: &str) {
+        self.open.retain(|(_, backend)| backend != name);
+    }
+
     /// Connections in all.
     pub fn len(&self) -> usize {
         self.open.len()
