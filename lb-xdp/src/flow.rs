@@ -273,3 +273,6 @@ const fn rank(entry: FlowEntry, age: u32, udp_idle: u32) -> u32 {
     // A half-closed flow may go on for long: it counts as closed only when it fell silent.
     if entry.state() == FlowState::Closing as u32 && age > 0 { CLOSED } else { ONE_PACKET }
 }
+
+#[cfg(test)]
+mod tests;
