@@ -88,3 +88,6 @@ fn walk<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Result<Exit, Verdict>
     });
     encap::wrap(frame, &packet, target, tables)
 }
+
+#[cfg(test)]
+mod tests;
