@@ -8,7 +8,7 @@ use lb_common::verdict::Verdict;
 use super::{Scene, scenes};
 use crate::{
     fixture::frames::{
-        BALANCER, PAYLOAD, ROUTER, ends,
+        PAYLOAD, ROUTER, ends,
         flags::{ACK, SYN},
         ip,
     },
