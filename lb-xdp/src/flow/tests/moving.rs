@@ -6,7 +6,7 @@ use lb_common::{
 };
 
 use super::{NOW, Scene};
-use crate::fixture::frames::flags::{ACK, FIN, SYN};
+use crate::fixture::frames::flags::{ACK, FIN, RST, SYN};
 
 #[test]
 fn a_flow_moves_once_when_its_target_is_down() {
@@ -69,6 +69,54 @@ fn a_datagram_flow_moves_too() {
     assert_eq!(scene.world.forward(&datagram), new);
     assert_eq!(scene.world.flow(), (new, FlowState::Datagram, NOW));
     assert_eq!(scene.world.events(), [(PathEvent::Moved, 1)]);
+}
+
+#[test]
+fn a_datagram_flow_that_expired_does_not_move_but_begins_anew() {
+    for state in [FlowState::FirstDatagram, FlowState::Datagram] {
+        let mut scene = Scene::new();
+        let datagram = Scene::dns().udp();
+        let old = scene.ring_target(&datagram);
+        scene.remember(&datagram, old, NOW - scene.world.tables.tuning.udp_idle - 1, state);
+        let (_, new) = scene.change_rings();
+        scene.world.take_down(old);
+        assert_eq!(scene.world.forward(&datagram), new);
+        assert_eq!(scene.world.flow(), (new, FlowState::FirstDatagram, NOW));
+        assert_eq!(scene.world.events(), [(PathEvent::Expired, 1)]);
+        let counters = scene.world.counters(new);
+        assert_eq!((counters.flows_moved, counters.flows_created), (0, 1));
+    }
+}
+
+#[test]
+fn a_flow_that_moves_with_its_last_packet_is_closing() {
+    for end in [FIN | ACK, RST] {
+        let mut scene = Scene::new();
+        let last = Scene::web().tcp(end);
+        let old = scene.ring_target(&last);
+        scene.remember(&last, old, NOW, FlowState::Established);
+        let (new, _) = scene.change_rings();
+        scene.world.take_down(old);
+        assert_eq!(scene.world.forward(&last), new);
+        assert_eq!(scene.world.flow(), (new, FlowState::Closing, NOW));
+        let counters = scene.world.counters(new);
+        assert_eq!((counters.fins, counters.rsts), (0, 0), "it was not that target's flow that was closed");
+    }
+}
+
+#[test]
+fn a_flow_that_moves_half_open_is_no_handshake_of_its_new_target() {
+    let mut scene = Scene::new();
+    let ack = Scene::web().tcp(ACK);
+    let old = scene.ring_target(&ack);
+    scene.remember(&ack, old, NOW, FlowState::HalfOpen);
+    let (new, _) = scene.change_rings();
+    scene.world.take_down(old);
+    assert_eq!(scene.world.forward(&ack), new);
+    assert_eq!(scene.world.flow(), (new, FlowState::PickedUp, NOW));
+    assert_eq!(scene.world.forward(&ack), new);
+    assert_eq!(scene.world.flow(), (new, FlowState::Established, NOW));
+    assert_eq!((scene.world.counters(new).handshakes, scene.world.counters(old).handshakes), (0, 0));
 }
 
 #[test]
