@@ -222,7 +222,7 @@ fn what_is_no_tunnel_packet_for_this_host_is_untouched() {
 
 fn flow() -> impl Strategy<Value = Ends> {
     let ports = (any::<u16>(), prop::sample::select(inner_flows().to_vec()));
-    ports.prop_map(|(port, flow)| flow.from_port(port))
+    ports.prop_map(|(port, flow)| flow.with_port(port))
 }
 
 proptest! {

@@ -35,7 +35,8 @@ impl Scene {
 
     fn with_buckets(buckets: u32) -> Self {
         let mut world = World::new(buckets);
-        let backends = ["10.0.0.11", "10.0.0.12", "10.0.0.13", "fd00::14"].map(|text| text.parse().expect("an address"));
+        let backends =
+            ["10.0.0.11", "10.0.0.12", "10.0.0.13", "fd00::14"].map(|text| text.parse().expect("an address"));
         let address = "192.0.2.10".parse().expect("an address");
         let tcp = world.serve(address, 443, TCP, &backends);
         let udp = world.serve(address, 53, UDP, &backends);

@@ -29,10 +29,7 @@ fn candidates(entries: &[(FlowState, u32); WAYS]) -> Vec<usize> {
         |state, age| state == FlowState::Closing && age > 0,
         |state, age| matches!(state, FlowState::FirstDatagram | FlowState::Datagram) && age > UDP_IDLE,
         |state, _| {
-            matches!(
-                state,
-                FlowState::HalfOpen | FlowState::PickedUp | FlowState::FirstDatagram | FlowState::Closing
-            )
+            matches!(state, FlowState::HalfOpen | FlowState::PickedUp | FlowState::FirstDatagram | FlowState::Closing)
         },
         |_, age| age >= STALE,
     ];
@@ -61,7 +58,7 @@ proptest! {
         let scene = Scene::new();
         fill(&scene, &entries);
         let before = scene.ways();
-        let syn = Scene::web().from_port(port).tcp(SYN);
+        let syn = Scene::web().with_port(port).tcp(SYN);
         let target = scene.world.forward(&syn);
         prop_assert_eq!(target, scene.ring_target(&syn));
 
@@ -102,7 +99,7 @@ fn victims_of_equal_age_are_spread_over_the_ways() {
         let scene = Scene::new();
         fill(&scene, &[(FlowState::HalfOpen, 0); WAYS]);
         let before = scene.ways();
-        scene.world.forward(&Scene::web().from_port(port).tcp(SYN));
+        scene.world.forward(&Scene::web().with_port(port).tcp(SYN));
         let after = scene.ways();
         for (hits, way) in hits.iter_mut().zip(0..) {
             *hits += u32::from(before[way] != after[way]);

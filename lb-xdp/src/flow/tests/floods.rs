@@ -47,7 +47,7 @@ proptest! {
         let mut scene = Scene::with_buckets(4);
         let mut flows = Vec::new();
         for port in ports {
-            let (web, dns) = (Scene::web().from_port(port), Scene::dns().from_port(port));
+            let (web, dns) = (Scene::web().with_port(port), Scene::dns().with_port(port));
             scene.world.forward(&web.tcp(SYN));
             let target = scene.world.forward(&web.tcp(ACK));
             scene.world.forward(&dns.udp());

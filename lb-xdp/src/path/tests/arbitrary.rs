@@ -6,7 +6,7 @@ use proptest::{prelude::*, strategy::ValueTree as _};
 use super::{Scene, Tunnelled, scenes};
 use crate::fixture::{
     NEXT_HOP,
-    frames::{echo, ends, flags::SYN},
+    frames::{Ends, echo, ends, flags::SYN},
 };
 
 /// Good frames of all kinds, for and not for VIPs.
@@ -18,7 +18,7 @@ fn good() -> Vec<Vec<u8>> {
         echo([198, 51, 100, 7].into(), [192, 0, 2, 10].into(), 1, 1, b"ping"),
         echo([0xfd00, 0, 0, 0, 0, 0, 0, 7].into(), [0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10].into(), 1, 1, b"ping"),
     ];
-    let to_vips = Scene::web().into_iter().map(|ends| ends.tcp(SYN)).chain(Scene::dns().map(|ends| ends.udp()));
+    let to_vips = Scene::web().into_iter().map(|ends| ends.tcp(SYN)).chain(Scene::dns().map(Ends::udp));
     to_vips.chain(others).collect()
 }
 

@@ -96,11 +96,11 @@ fn a_length_beyond_the_frame() {
 
 #[test]
 fn a_length_that_ends_within_the_headers_though_the_frame_goes_on() {
-    for (of, header) in [(segment as fn(Ends) -> Vec<u8>, 20), (Ends::udp, 8)] {
+    for (of, header) in [(segment as fn(Ends) -> Vec<u8>, 20_u16), (Ends::udp, 8)] {
         for length in 0..header {
             demand_blame(Verdict::Truncated, of, is_v4, |frame| {
                 frame.resize(200, 0xee);
-                frame[16..18].copy_from_slice(&(20 + length as u16).to_be_bytes());
+                frame[16..18].copy_from_slice(&(20 + length).to_be_bytes());
             });
             demand_blame(
                 Verdict::Truncated,
@@ -108,7 +108,7 @@ fn a_length_that_ends_within_the_headers_though_the_frame_goes_on() {
                 |ends| !is_v4(ends),
                 |frame| {
                     frame.resize(200, 0xee);
-                    frame[18..20].copy_from_slice(&(length as u16).to_be_bytes());
+                    frame[18..20].copy_from_slice(&length.to_be_bytes());
                 },
             );
         }

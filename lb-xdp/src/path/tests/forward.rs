@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use etherparse::{IpHeaders, IpNumber};
 use lb_common::{
-    layout::{counter::PathEvent, target::Encap},
+    layout::{
+        counter::{PathEvent, TargetCounters},
+        target::Encap,
+    },
     verdict::Verdict,
 };
 
@@ -13,7 +16,7 @@ use crate::{
     fixture::{
         INGRESS, NEXT_HOP,
         frames::{
-            BALANCER, ends,
+            BALANCER, Ends, ends,
             flags::{ACK, SYN},
             ip,
         },
@@ -25,7 +28,7 @@ use crate::{
 #[test]
 fn all_four_family_pairs_are_wrapped_for_the_target_of_the_ring() {
     for scene in scenes() {
-        let frames = Scene::web().into_iter().map(|ends| ends.tcp(SYN)).chain(Scene::dns().map(|ends| ends.udp()));
+        let frames = Scene::web().into_iter().map(|ends| ends.tcp(SYN)).chain(Scene::dns().map(Ends::udp));
         for frame in frames {
             let target = scene.world.forward(&frame);
             let sent = scene.world.send(&frame);
@@ -131,7 +134,7 @@ fn padding_behind_the_packet_is_not_the_packets() {
 #[test]
 fn a_flow_keeps_its_target_while_that_is_up() {
     for mut scene in scenes() {
-        let flows: Vec<_> = (0..200).map(|n| Scene::web().map(|ends| ends.from_port(20_000 + n))).collect();
+        let flows: Vec<_> = (0..200).map(|n| Scene::web().map(|ends| ends.with_port(20_000 + n))).collect();
         let first: Vec<_> = flows.iter().flatten().map(|ends| scene.world.forward(&ends.tcp(SYN))).collect();
         for key in scene.web {
             let base = scene.world.vip(key).target_base;
@@ -150,7 +153,7 @@ fn a_flow_keeps_its_target_while_that_is_up() {
 #[test]
 fn without_backends_packets_are_dropped_for_that_reason() {
     let scene = Scene::new(&[]);
-    for frame in Scene::web().into_iter().map(|ends| ends.tcp(SYN)).chain(Scene::dns().map(|ends| ends.udp())) {
+    for frame in Scene::web().into_iter().map(|ends| ends.tcp(SYN)).chain(Scene::dns().map(Ends::udp)) {
         let sent = scene.world.send(&frame);
         assert_eq!((sent.exit, sent.frame), (Exit::from(Verdict::NoBackend), frame));
     }
@@ -191,7 +194,7 @@ fn a_frame_without_room_before_it_is_dropped_and_not_counted_as_forwarded() {
             assert_eq!(verdict, Verdict::NoHeadroom);
             let counted: u64 = (1..=32).map(|target| scene.world.counters(target).packets).sum();
             assert_eq!(counted, passes);
-            scene.world.tables.target_counters.borrow_mut().fill(Default::default());
+            scene.world.tables.target_counters.borrow_mut().fill(TargetCounters::default());
         }
     }
 }

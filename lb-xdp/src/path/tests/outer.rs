@@ -53,7 +53,7 @@ fn dscp_and_ecn_are_copied_and_the_rest_is_lbs_own() {
 
 #[test]
 fn the_outer_source_is_the_prefix_and_bits_of_the_flow() {
-    let flows = (0..4000).flat_map(|n| Scene::web().map(|ends| ends.from_port(10_000 + n)));
+    let flows = (0..4000).flat_map(|n| Scene::web().map(|ends| ends.with_port(10_000 + n)));
     let mut sources = BTreeSet::new();
     for ends in flows {
         for scene in scenes() {
@@ -84,7 +84,7 @@ fn any_prefix_is_kept_to_the_bit() {
         scene.world.tables.tuning.source_v4_mask = mask.to_be_bytes();
         let mut ones_seen = 0;
         for port in 10_000..10_064 {
-            let frame = Scene::web()[0].from_port(port).tcp(SYN);
+            let frame = Scene::web()[0].with_port(port).tcp(SYN);
             let IpAddr::V4(source) = Tunnelled::read(&scene.world.send(&frame).frame, frame.len() - 14).source() else {
                 panic!("an outer IPv4 header")
             };
@@ -109,7 +109,7 @@ fn flows_of_one_backend_have_sources_that_differ_evenly() {
     let first = scene.world.vip(scene.web[0]).target_base;
     let mut counts = [0_u32; 16];
     for port in 1024..u16::MAX {
-        let frame = Scene::web()[0].from_port(port).tcp(ACK);
+        let frame = Scene::web()[0].with_port(port).tcp(ACK);
         if scene.world.forward(&frame) == first {
             let IpAddr::V4(source) = Tunnelled::read(&scene.world.send(&frame).frame, frame.len() - 14).source() else {
                 panic!("an outer IPv4 header")

@@ -125,10 +125,10 @@ fn ipv6_extension_headers_pass() {
     let v6 = Scene::web()[1];
     let IpHeaders::Ipv6(header, _) = ip(v6, 64) else { panic!("an IPv6 flow") };
     let options = Ipv6RawExtHeader::new_raw(IpNumber::TCP, &[1, 4, 0, 0, 0, 0]).expect("8 bytes");
-    for extensions in [
-        Ipv6Extensions { hop_by_hop_options: Some(options.clone()), ..Ipv6Extensions::default() },
-        Ipv6Extensions { destination_options: Some(options), ..Ipv6Extensions::default() },
-    ] {
+    for destination in [false, true] {
+        let [hop_by_hop_options, destination_options] =
+            [!destination, destination].map(|on| on.then(|| options.clone()));
+        let extensions = Ipv6Extensions { hop_by_hop_options, destination_options, ..Ipv6Extensions::default() };
         let frame = v6.ip_of(IpHeaders::Ipv6(header.clone(), extensions)).tcp(SYN);
         demand_passed(&frame, Verdict::NotBalanced);
     }
