@@ -100,7 +100,7 @@ proptest! {
 
 proptest! {
     // Each case is as many runs as the second plan has ops.
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]
     fn a_failure_at_any_op_is_made_good(first in any_wanted(), second in any_wanted()) {
