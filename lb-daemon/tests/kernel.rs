@@ -3,6 +3,7 @@
 
 mod kernel {
     mod attach;
+    mod conformance;
     mod decap;
     mod open;
     mod ops;

@@ -6,7 +6,7 @@ use lb_common::{layout::LAYOUT_VERSION, maps};
 use lb_daemon::{
     dataplane::{
         Dataplane,
-        kernel::{Kernel, OpenError},
+        kernel::{Kernel, OpenError, Options},
     },
     plan::Capacity,
 };
@@ -58,22 +58,35 @@ fn is_rodata(id: &serde_json::Value) -> bool {
 }
 
 #[test]
-fn keeps_larger_tables_and_refuses_smaller_ones() {
+fn keeps_the_sizes_of_tables_that_are_there() {
     let Some(place) = Place::new() else { return };
     drop(place.open());
     let mut options = place.options();
-    options.capacity = Capacity { vips: 1, targets: 1, ring_blocks: 1 };
-    let mut kernel = Kernel::open(&options).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(kernel.observe().unwrap().capacity, CAPACITY);
-    drop(kernel);
-    options.capacity = Capacity { targets: CAPACITY.targets + 1, ..CAPACITY };
-    let Err(error) = Kernel::open(&options) else { panic!("adopted a table that is too small") };
-    assert!(error.to_string().contains("TARGETS has a size of 64, and this lb needs 65"), "{error}");
-    options = place.options();
-    options.flow_entries *= 2;
+    for capacity in [Capacity { vips: 1, targets: 1, ring_blocks: 1 }, Capacity { targets: 1000, ..CAPACITY }] {
+        options.capacity = capacity;
+        let mut kernel = Kernel::open(&options).unwrap_or_else(|error| panic!("{error}"));
+        assert!(kernel.adopted());
+        assert_eq!(kernel.observe().unwrap().capacity, CAPACITY);
+    }
+    // What is made anew goes by what it belongs to.
+    fs::remove_file(place.path.join("maps/TARGET_COUNTERS")).unwrap();
+    drop(Kernel::open(&options).unwrap_or_else(|error| panic!("{error}")));
+    assert_eq!(place.bpftool("map", "maps/TARGET_COUNTERS")["max_entries"], CAPACITY.targets);
+    fs::remove_file(place.path.join("maps/TARGETS")).unwrap();
+    let Err(error) = Kernel::open(&options) else { panic!("adopted counters that are too few") };
+    assert!(error.to_string().contains("TARGET_COUNTERS has a size of 64, and this lb needs 1000"), "{error}");
+}
+
+#[test]
+fn refuses_another_size_of_the_flow_table() {
+    let Some(place) = Place::new() else { return };
+    drop(place.open());
+    let program = place.id("prog", "prog");
+    let options = Options { flow_entries: FLOW_ENTRIES * 2, ..place.options() };
     let Err(error) = Kernel::open(&options) else { panic!("adopted a flow table of another size") };
     assert!(matches!(error, OpenError::FlowTableSize { has: 4096, needs: 8192 }), "{error}");
     assert!(error.to_string().contains("flow_table_entries"), "{error}");
+    assert_eq!(place.id("prog", "prog"), program, "what ran before still runs");
 }
 
 #[test]
