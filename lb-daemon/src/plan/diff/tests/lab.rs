@@ -6,8 +6,8 @@ use super::*;
 use crate::{maglev, plan::target::address_bytes};
 
 /// Tables that everything fits in.
-pub(super) const ROOMY: Capacity = Capacity { vips: 64, targets: 1024, ring_blocks: 64 };
-const BUCKETS: usize = 256;
+pub(super) const ROOMY: Capacity = Capacity { vips: 64, targets: 320, ring_blocks: 64 };
+const BUCKETS: usize = 64;
 
 /// Tables, flows through them, and what must not be forgotten about them.
 #[derive(Clone)]
