@@ -1,7 +1,7 @@
 //! The command line: what can be asked for, and which module answers.
 //!
-//! Each command is a file in `cli/` with `Args` and `run`; none has logic of its own beyond reading its arguments, asking
-//! the part that knows, and printing through [`output`].
+//! Each command is a file in `cli/` with `Args` and `run`; none has logic of its own beyond reading its arguments,
+//! asking the part that knows, and printing through [`output`].
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -160,6 +160,56 @@ pub fn load_config(path: &Path, global: &Global) -> Result<Config, anyhow::Error
 fn print_diagnostics(diagnostics: &Diagnostics, global: &Global, terminal: bool) -> String {
     match global.output {
         Output::Table => diagnostics.render(output::colours(terminal)),
-        Output::Json => diagnostics.iter().map(|one| format!("{}\n", serde_json::json!(one))).collect(),
+        Output::Json => {
+            let lines: Vec<String> = diagnostics.iter().map(|one| format!("{}\n", serde_json::json!(one))).collect();
+            lines.concat()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_before_or_after_the_command() {
+        for line in ["lb -o json -v --pin-path /p check x", "lb check x -v --pin-path=/p -ojson"] {
+            let Global { pin_path, api, output, verbose } = parse(line).unwrap().global;
+            assert_eq!((pin_path, output, verbose), (PathBuf::from("/p"), Output::Json, 1), "{line}");
+            assert_eq!(api, PathBuf::from("/run/lb/lb.sock"));
+        }
+    }
+
+    #[test]
+    fn a_refused_config_has_its_own_exit() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("lb.toml");
+        std::fs::write(&file, "mood = 1\n").unwrap();
+        let global = parse("lb check x").unwrap().global;
+        let error = load_config(&file, &global).unwrap_err();
+        assert_eq!(config_refused(&error), Exit::InvalidConfig);
+        assert_eq!(error.to_string(), format!("config refused: {}: 1 error, 2 warnings", file.display()));
+        let error = load_config(&folder.path().join("none"), &global).unwrap_err();
+        assert_eq!(config_refused(&error), Exit::Failed);
+    }
+
+    #[test]
+    fn a_config_with_warnings_is_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("lb.toml");
+        std::fs::write(&file, "").unwrap();
+        let config = load_config(&file, &parse("lb check x").unwrap().global).unwrap();
+        assert!(config.vips.is_empty() && config.dataplane.interfaces.is_empty());
     }
 }

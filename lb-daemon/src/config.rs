@@ -1,6 +1,6 @@
 //! From the text of a configuration to a valid [`Config`], or to all that is wrong with it.
 //!
-//! text → TOML document → [`raw`] (typed, places kept, every unknown key refused) → [`validate`] (ranges, references,
+//! text → TOML document → `raw` (typed, places kept, every unknown key refused) → `validate` (ranges, references,
 //! duplicates) → [`crate::model`]. Each stage complains and goes on, so that one run shows everything.
 
 use std::{fs, io, path::Path};
@@ -8,6 +8,7 @@ use std::{fs, io, path::Path};
 use toml::de::DeTable;
 
 pub mod diagnostic;
+mod place;
 mod quantity;
 mod raw;
 mod schema;

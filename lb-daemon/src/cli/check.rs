@@ -62,7 +62,7 @@ fn report(path: &Path, strict: bool, colours: bool) -> Report {
             Report { file, valid: false, unreadable: Some(why), diagnostics: Vec::new(), text }
         }
         Ok(Checked { config, diagnostics }) => {
-            let valid = config.is_some() && !(strict && !diagnostics.is_empty());
+            let valid = config.is_some() && (!strict || diagnostics.is_empty());
             let text = format!("{}{file}: {}\n", diagnostics.render(colours), diagnostics.summary());
             Report { file, valid, unreadable: None, diagnostics: diagnostics.into_vec(), text }
         }

@@ -39,7 +39,8 @@ pub fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item =
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    let lines: Vec<String> = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    lines.concat()
 }
 
 /// Whether to colour what goes to a stream; see <https://no-color.org>.

@@ -1,12 +1,15 @@
 //! Complaints about a configuration: where, what, and what to do about it.
 //!
-//! A [`Complaint`] knows byte ranges only; [`Diagnostics`] adds the text they lie in, so that they can be printed with the
-//! line in question or handed out as lines and columns.
+//! A complaint being collected knows byte ranges only; [`Diagnostics`] adds the text they lie in, so that they can be
+//! printed with the line in question or handed out as lines and columns.
 
 use std::{fmt, ops::Range};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::{Serialize, Serializer};
+
+use super::place::Lines;
+pub use super::place::Place;
 
 /// Complaints printed in full: each costs a walk over the text, and nobody reads more at once.
 const MAX_SHOWN: usize = 100;
@@ -136,19 +139,6 @@ impl Complaint {
     }
 }
 
-/// A place in the file. Lines and columns count from 1, columns in characters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Place {
-    /// Line.
-    pub line: usize,
-    /// Column.
-    pub column: usize,
-    /// What is said there; may be empty.
-    pub label: String,
-    #[serde(skip)]
-    span: Range<usize>,
-}
-
 /// A complaint about a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
@@ -193,11 +183,11 @@ impl Diagnostics {
         let list = complaints.into_iter().map(|complaint| Diagnostic {
             code: complaint.code,
             severity: complaint.code.severity(),
-            message: complaint.message,
+            message: printable(complaint.message),
             file: file.to_owned(),
-            place: lines.place(complaint.span, complaint.label),
+            place: lines.place(complaint.span, printable(complaint.label)),
             also: complaint.also.map(|(span, label)| lines.place(span, label)),
-            hint: complaint.hint,
+            hint: complaint.hint.map(printable),
         });
         Self { file: file.to_owned(), source: source.to_owned(), list: list.collect() }
     }
@@ -239,11 +229,11 @@ impl Diagnostics {
     pub fn render(&self, colours: bool) -> String {
         let renderer = if colours { Renderer::styled() } else { Renderer::plain() };
         let shown = self.list.iter().take(MAX_SHOWN);
-        let mut text: String = shown.map(|one| format!("{}\n\n", renderer.render(&self.report(one)))).collect();
+        let mut parts: Vec<String> = shown.map(|one| format!("{}\n\n", renderer.render(&self.report(one)))).collect();
         if let Some(more) = self.list.len().checked_sub(MAX_SHOWN).filter(|more| *more > 0) {
-            text += &format!("... and {more} more\n\n");
+            parts.push(format!("... and {more} more\n\n"));
         }
-        text
+        parts.concat()
     }
 
     fn count(&self, severity: Severity) -> usize {
@@ -273,25 +263,8 @@ impl fmt::Display for Diagnostics {
     }
 }
 
-/// Where the lines of a text begin.
-struct Lines<'a> {
-    source: &'a str,
-    starts: Vec<usize>,
-}
-
-impl<'a> Lines<'a> {
-    fn of(source: &'a str) -> Self {
-        let starts = std::iter::once(0).chain(source.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { source, starts }
-    }
-
-    /// The place of a range of bytes, which is brought onto characters' boundaries.
-    fn place(&self, span: Range<usize>, label: String) -> Place {
-        let start = self.source.floor_char_boundary(span.start.min(self.source.len()));
-        let end = self.source.ceil_char_boundary(span.end.clamp(start, self.source.len()));
-        let line = self.starts.partition_point(|first| *first <= start);
-        let first = self.starts.get(line.saturating_sub(1)).copied().unwrap_or_default();
-        let column = self.source.get(first..start).map_or(0, |before| before.chars().count()) + 1;
-        Place { line, column, label, span: start..end }
-    }
+/// Escapes what a quoted key or value could tell a terminal or a log to do.
+fn printable(text: String) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    if text.contains(char::is_control) { text.chars().map(escaped).collect() } else { text }
 }

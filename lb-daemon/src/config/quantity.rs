@@ -108,8 +108,7 @@ pub(super) fn nearest_prime(number: u64, range: &std::ops::RangeInclusive<u64>) 
 
 /// Whether `number` is prime.
 pub(super) fn is_prime(number: u64) -> bool {
-    number >= 2
-        && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| !number.is_multiple_of(divisor))
+    number >= 2 && (2..=number.isqrt()).all(|divisor| !number.is_multiple_of(divisor))
 }
 
 #[cfg(test)]

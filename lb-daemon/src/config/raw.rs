@@ -1,6 +1,6 @@
 //! The document as tables and typed values, each with its place in the text.
 //!
-//! Serde would stop at the first unknown key or wrong type. A [`Section`] complains about each and reads on, so that one
+//! Serde would stop at the first unknown key or wrong type. A `Section` complains about each and reads on, so that one
 //! run shows all that is wrong; what is missing or refused reads as absent.
 
 use std::{cell::RefCell, ops::Range};
@@ -19,7 +19,7 @@ use crate::config::quantity::Wrong;
 /// Where in the text.
 pub(super) type Span = Range<usize>;
 
-/// Where complaints are collected. Shared by all sections, which is why it borrows at run time; no borrow outlives `push`.
+/// Where complaints are collected. All sections share it, so it borrows at run time; no borrow outlives `push`.
 #[derive(Debug, Default)]
 pub(super) struct Complaints(RefCell<Vec<Complaint>>);
 

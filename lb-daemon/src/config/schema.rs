@@ -1,4 +1,4 @@
-//! The keys of the file, table by table. [`super::raw::Section`] refuses every other key, and refuses reading one that is
+//! The keys of the file, table by table. `raw::Section` refuses every other key, and refuses reading one that is
 //! not listed here, so this list, the code and `config/lb.example.toml` (a test) cannot drift apart.
 
 /// A table of the file.

@@ -48,8 +48,8 @@ fn complaint(text: &str, error: &Error) -> Complaint {
     if expected.is_empty() { complaint } else { complaint.label(format!("expected {expected}")) }
 }
 
-/// The only key of this name in what stands before the second; none if there are several, since the parser does not tell
-/// which one it meant.
+/// The only key of this name in what stands before the second; none if there are several, since the parser does not
+/// tell which one it meant.
 fn first(before: &str, key: &str) -> Option<Range<usize>> {
     let (document, _) = DeTable::parse_recoverable(before);
     let mut found = Vec::new();

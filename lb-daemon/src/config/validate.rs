@@ -1,7 +1,7 @@
 //! From a document to the model: ranges, references, duplicates, and what cannot work together.
 //!
-//! A refused value is replaced by its default, so that the rest is still looked at; the caller throws the model away when
-//! there was any error.
+//! A refused value is replaced by its default, so that the rest is still looked at; the caller throws the model away
+//! when there was any error.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, path::PathBuf, time::Duration};
 

@@ -35,9 +35,9 @@ fn refuses_unknown_keys_and_names_the_nearest() {
 
 #[test]
 fn reads_interfaces_in_both_forms() {
-    let text = dataplane(
-        "mode = \"native\"\n[[dataplane.interface]]\nname = \"eth1\"\nmode = \"generic\"\n[[dataplane.interface]]\nname = \"eth2\"",
-    );
+    let tables =
+        "[[dataplane.interface]]\nname = \"eth1\"\nmode = \"generic\"\n[[dataplane.interface]]\nname = \"eth2\"";
+    let text = dataplane(&format!("mode = \"native\"\n{tables}"));
     let interface = |name: &str, mode| Interface { name: name.into(), mode };
     assert_eq!(
         valid(&text).dataplane.interfaces,

@@ -10,6 +10,12 @@ fn backend(table: &str) -> String {
     with("#backend", &format!("{{ {table} }},"))
 }
 
+/// A second pool with these backends, and a VIP that uses it.
+fn second_pool(backends: &str) -> String {
+    let vip = "[[vip]]\nname = \"b\"\naddress = \"192.0.2.11\"\nport = 1\nprotocol = \"udp\"\npool = \"b\"";
+    with("#end", &format!("[pool.b]\nbackends = [{backends}]\n{vip}"))
+}
+
 fn health(line: &str) -> String {
     with("#health", line)
 }
@@ -24,19 +30,13 @@ fn refuses_a_backend_twice() {
 fn refuses_a_backend_address_twice() {
     let text = backend("name = \"web-3\", address = \"10.0.0.11\"");
     refuses(&text, "duplicate", "\"10.0.0.11\" }", "larger `weight`");
-    let text = with(
-        "#end",
-        "[pool.b]\nbackends = [{ name = \"a\", address = \"::1:2\" }, { name = \"b\", address = \"0::1:2\" }]\n[[vip]]\nname = \"b\"\naddress = \"192.0.2.11\"\nport = 1\nprotocol = \"udp\"\npool = \"b\"",
-    );
+    let text = second_pool("{ name = \"a\", address = \"::1:2\" }, { name = \"b\", address = \"0::1:2\" }");
     refuses(&text, "duplicate", "\"0::1:2\"", "once in a pool");
 }
 
 #[test]
 fn allows_one_backend_in_two_pools() {
-    let text = with(
-        "#end",
-        "[pool.b]\nbackends = [{ name = \"web-1\", address = \"10.0.0.11\" }]\n[[vip]]\nname = \"b\"\naddress = \"192.0.2.11\"\nport = 1\nprotocol = \"udp\"\npool = \"b\"",
-    );
+    let text = second_pool("{ name = \"web-1\", address = \"10.0.0.11\" }");
     assert_eq!(valid(&text).pools.len(), 2);
 }
 

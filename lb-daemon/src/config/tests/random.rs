@@ -90,18 +90,20 @@ proptest! {
         length in 0_usize..200,
         patch in "[ -~\n]{0,8}",
     ) {
-        let start = at.index(file.len());
-        let end = (start + length).min(file.len());
+        let start = file.floor_char_boundary(at.index(file.len()));
+        let end = file.floor_char_boundary(start + length);
         holds(&format!("{}{patch}{}", &file[..start], &file[end..]))?;
     }
 
     #[test]
-    fn a_file_with_values_exchanged_is_accepted_or_refused(swaps in prop::collection::vec(any::<(prop::sample::Index, prop::sample::Index)>(), 1..4)) {
-        let mut lines: Vec<(String, String)> = EXAMPLE
-            .lines()
-            .filter(|line| !line.starts_with('#'))
-            .map(|line| line.split_once(" = ").map_or((line.to_owned(), String::new()), |(k, v)| (format!("{k} = "), v.to_owned())))
-            .collect();
+    fn a_file_with_values_exchanged_is_accepted_or_refused(
+        swaps in prop::collection::vec(any::<(prop::sample::Index, prop::sample::Index)>(), 1..4),
+    ) {
+        let parts = |line: &str| match line.split_once(" = ") {
+            Some((key, value)) => (format!("{key} = "), value.to_owned()),
+            None => (line.to_owned(), String::new()),
+        };
+        let mut lines: Vec<(String, String)> = EXAMPLE.lines().filter(|line| !line.starts_with('#')).map(parts).collect();
         for (a, b) in swaps {
             let (a, b) = (a.index(lines.len()), b.index(lines.len()));
             let (x, y) = (lines[a].1.clone(), lines[b].1.clone());

@@ -7,14 +7,10 @@ fn vip(line: &str) -> String {
     with("#vip", line)
 }
 
-/// A second VIP that differs from the first in name and port, and in what `lines` says.
+/// A second VIP of the same pool.
 fn second(name: &str, address: &str, port: u16, protocol: &str) -> String {
-    with(
-        "#end",
-        &format!(
-            "[[vip]]\nname = \"{name}\"\naddress = \"{address}\"\nport = {port}\nprotocol = \"{protocol}\"\npool = \"web\""
-        ),
-    )
+    let service = format!("address = \"{address}\"\nport = {port}\nprotocol = \"{protocol}\"");
+    with("#end", &format!("[[vip]]\nname = \"{name}\"\n{service}\npool = \"web\""))
 }
 
 #[test]
@@ -147,33 +143,31 @@ fn refuses_one_vip_in_single_brackets() {
     refuses(&with("[[vip]]", "[vip]"), "wrong-type", "[vip]", "[[vip]]");
 }
 
+/// Backends with names and addresses of their own.
+fn many_backends(count: u32) -> String {
+    let table = |n| format!("{{ name = \"b{n}\", address = \"10.1.{}.{}\" }},\n", n / 256, n % 256);
+    (0..count).map(table).collect::<Vec<_>>().concat()
+}
+
 #[test]
 fn refuses_more_backends_than_the_tables_hold() {
-    let mut text =
-        String::from("[dataplane]\ninterfaces = [\"eth0\"]\nring_size = 1_048_573\n[pool.big]\nbackends = [\n");
-    for n in 0..10_000_u32 {
-        text += &format!("{{ name = \"b{n}\", address = \"10.1.{}.{}\" }},\n", n / 256, n % 256);
-    }
-    text += "]\n";
-    let vips = |count: u32| {
+    let pool = format!("[pool.big]\nbackends = [\n{}]\n", many_backends(10_000));
+    let with_vips = |count: u32| {
         let vip = |n| {
             format!(
                 "[[vip]]\nname = \"v{n}\"\naddress = \"192.0.2.10\"\nport = {n}\nprotocol = \"tcp\"\npool = \"big\"\n"
             )
         };
-        (0..count).map(vip).collect::<String>()
+        let vips: Vec<String> = (0..count).map(vip).collect();
+        format!("[dataplane]\ninterfaces = [\"eth0\"]\nring_size = 1_048_573\n{pool}{}", vips.concat())
     };
-    assert_eq!(complaints(&format!("{text}{}", vips(104))), Vec::<String>::new());
-    assert_eq!(complaints(&format!("{text}{}", vips(105))), ["1:1 too-many"]);
+    assert_eq!(complaints(&with_vips(104)), Vec::<String>::new());
+    assert_eq!(complaints(&with_vips(105)), ["1:1 too-many"]);
 }
 
 #[test]
 fn refuses_more_backends_than_a_slot_can_name() {
-    let mut text = VALID.replace("#dataplane", "ring_size = 1_048_573");
-    let more: String = (0..65_534_u32)
-        .map(|n| format!("{{ name = \"b{n}\", address = \"10.1.{}.{}\" }},\n", n / 256, n % 256))
-        .collect();
-    text = text.replace("#backend", &more);
+    let text = VALID.replace("#dataplane", "ring_size = 1_048_573").replace("#backend", &many_backends(65_534));
     let found = complaints(&text);
     assert_eq!(found.first().map(String::as_str), Some("6:7 too-many"));
     assert!(found.last().is_some_and(|last| last.ends_with("small-ring")), "{found:?}");
