@@ -130,8 +130,9 @@ const fn merged_ecn(inner: u8, outer: u8) -> Result<u8, DecapVerdict> {
 /// Cuts the outer header and puts the Ethernet header in front of the inner one.
 #[inline(always)]
 fn cut<F: Frame>(frame: &mut F, header_len: usize, ether_type: [u8; 2]) -> Result<(), DecapVerdict> {
-    let ethernet = *frame.at::<Ethernet>(0).ok_or(DecapVerdict::Malformed)?;
+    let ethernet = frame.at::<Ethernet>(0).ok_or(DecapVerdict::Malformed)?;
+    let (destination, source) = (ethernet.destination.load(), ethernet.source.load());
     frame.shrink_head(header_len).map_err(|_| DecapVerdict::Malformed)?;
-    *frame.at_mut(0).ok_or(DecapVerdict::Malformed)? = Ethernet { ether_type, ..ethernet };
+    frame.at_mut::<Ethernet>(0).ok_or(DecapVerdict::Malformed)?.set(destination, source, ether_type);
     Ok(())
 }

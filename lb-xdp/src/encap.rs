@@ -15,7 +15,7 @@ use crate::{
     parse::{Family, Packet},
     path::{Exit, Tables},
     wire::{
-        eth::{self, Ethernet},
+        eth::{self, Ethernet, Mac},
         ipv4::{self, Ipv4},
         ipv6::{self, Ipv6},
     },
@@ -34,65 +34,84 @@ pub const INNER_V6: u8 = 41;
 /// [`Verdict::NoHeadroom`]; [`Verdict::Inconsistent`] for a target without a known encapsulation.
 #[inline(always)]
 pub fn wrap<F: Frame, T: Tables>(frame: &mut F, packet: &Packet, target: &Target, tables: &T) -> Result<Exit, Verdict> {
-    let arrived_at = frame.at::<Ethernet>(0).ok_or(Verdict::Inconsistent)?.destination;
+    let arrived_at = frame.at::<Ethernet>(0).ok_or(Verdict::Inconsistent)?.destination.load();
     let same_way = target.ifindex == 0 || target.ifindex == frame.ingress();
-    let (source_mac, ifindex) = if same_way { (arrived_at, 0) } else { (target.source_mac, target.ifindex) };
-    let ethernet = |ether_type| Ethernet { destination: target.next_hop, source: source_mac, ether_type };
-    let protocol = match packet.family {
-        Family::V4 => INNER_V4,
-        Family::V6 => INNER_V6,
-    };
+    let (source, ifindex) =
+        if same_way { (arrived_at, 0) } else { (Mac::from_bytes(&target.source_mac), target.ifindex) };
+    let next_hop = Mac::from_bytes(&target.next_hop);
     if target.encap == Encap::IpipV4 as u32 {
         frame.grow_head(ipv4::LEN).map_err(|_| Verdict::NoHeadroom)?;
-        *frame.at_mut(0).ok_or(Verdict::NoHeadroom)? = ethernet(eth::IPV4);
-        *frame.at_mut(eth::LEN).ok_or(Verdict::NoHeadroom)? = outer_v4(packet, target, tables, protocol);
+        frame.at_mut::<Ipv4>(eth::LEN).ok_or(Verdict::NoHeadroom)?.set(outer_v4(packet, target, tables));
+        frame.at_mut::<Ethernet>(0).ok_or(Verdict::NoHeadroom)?.set(next_hop, source, eth::IPV4);
     } else if target.encap == Encap::IpipV6 as u32 {
         frame.grow_head(ipv6::LEN).map_err(|_| Verdict::NoHeadroom)?;
-        *frame.at_mut(0).ok_or(Verdict::NoHeadroom)? = ethernet(eth::IPV6);
-        *frame.at_mut(eth::LEN).ok_or(Verdict::NoHeadroom)? = outer_v6(packet, target, tables, protocol);
+        frame.at_mut::<Ipv6>(eth::LEN).ok_or(Verdict::NoHeadroom)?.set(outer_v6(packet, target, tables));
+        frame.at_mut::<Ethernet>(0).ok_or(Verdict::NoHeadroom)?.set(next_hop, source, eth::IPV6);
     } else {
         return Err(Verdict::Inconsistent);
     }
     Ok(Exit { verdict: Verdict::Forwarded, ifindex })
 }
 
+/// IP protocol of the inner packet.
 #[inline(always)]
-fn outer_v4<T: Tables>(packet: &Packet, target: &Target, tables: &T, protocol: u8) -> Ipv4 {
-    let total_len = packet.len.wrapping_add(ipv4::LEN as u16).to_be_bytes();
-    let (prefix, mask) = tables.source_v4();
-    let flow_bits = packet.hash as u32 & u32::from_ne_bytes(mask);
-    let source = (u32::from_ne_bytes(prefix) | flow_bits).to_ne_bytes();
-    let sum = target
-        .checksum
-        .wrapping_add(checksum::word([0, packet.tos]))
-        .wrapping_add(checksum::word(total_len))
-        .wrapping_add(checksum::word([0, protocol]))
-        .wrapping_add(checksum::words(source));
-    let [.., a, b, c, d] = target.outer_destination;
-    Ipv4 {
-        version_ihl: ipv4::VERSION_IHL,
-        tos: packet.tos,
-        total_len,
-        id: [0; 2],
-        fragment: ipv4::DONT_FRAGMENT,
-        ttl: TTL,
-        protocol,
-        checksum: (!checksum::fold(sum)).to_ne_bytes(),
-        source,
-        destination: [a, b, c, d],
+const fn inner_protocol(packet: &Packet) -> u8 {
+    match packet.family {
+        Family::V4 => INNER_V4,
+        Family::V6 => INNER_V6,
     }
 }
 
+/// The outer IPv4 header as words in memory order.
 #[inline(always)]
-fn outer_v6<T: Tables>(packet: &Packet, target: &Target, tables: &T, protocol: u8) -> Ipv6 {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = tables.source_v6();
-    let [m, n, o, p] = (packet.hash as u32).to_ne_bytes();
-    Ipv6 {
-        version_class_label: Ipv6::first_word(packet.tos),
-        payload_len: packet.len.to_be_bytes(),
-        next_header: protocol,
-        hop_limit: TTL,
-        source: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p],
-        destination: target.outer_destination,
-    }
+fn outer_v4<T: Tables>(packet: &Packet, target: &Target, tables: &T) -> [u32; 5] {
+    let protocol = inner_protocol(packet);
+    let [len_high, len_low] = packet.len.wrapping_add(ipv4::LEN as u16).to_be_bytes();
+    let (prefix, mask) = tables.source_v4();
+    let source = prefix | (packet.hash as u32 & mask);
+    let [_, destination] = outer_destination(target);
+    let sum = target
+        .checksum
+        .wrapping_add(checksum::word([0, packet.tos]))
+        .wrapping_add(checksum::word([len_high, len_low]))
+        .wrapping_add(checksum::word([0, protocol]))
+        .wrapping_add(checksum::words(source.to_ne_bytes()));
+    let [sum_a, sum_b] = (!checksum::fold(sum)).to_ne_bytes();
+    let [flag, offset] = ipv4::DONT_FRAGMENT;
+    [
+        u32::from_ne_bytes([ipv4::VERSION_IHL, packet.tos, len_high, len_low]),
+        u32::from_ne_bytes([0, 0, flag, offset]),
+        u32::from_ne_bytes([TTL, protocol, sum_a, sum_b]),
+        source,
+        upper_half(destination),
+    ]
+}
+
+/// The outer IPv6 header as double words in memory order.
+#[inline(always)]
+fn outer_v6<T: Tables>(packet: &Packet, target: &Target, tables: &T) -> [u64; 5] {
+    let [a, b, c, d] = Ipv6::first_word(packet.tos);
+    let [len_high, len_low] = packet.len.to_be_bytes();
+    let [prefix_first, prefix_second] = tables.source_v6();
+    let [first, second] = outer_destination(target);
+    [
+        u64::from_ne_bytes([a, b, c, d, len_high, len_low, inner_protocol(packet), TTL]),
+        prefix_first,
+        prefix_second | u64::from_be(packet.hash & u64::from(u32::MAX)),
+        first,
+        second,
+    ]
+}
+
+/// Both halves of the backend's address, in memory order.
+#[inline(always)]
+fn outer_destination(target: &Target) -> [u64; 2] {
+    let halves: &[[u8; 8]; 2] = zerocopy::transmute_ref!(&target.outer_destination);
+    halves.map(u64::from_ne_bytes)
+}
+
+/// The four bytes that come last in memory.
+#[inline(always)]
+const fn upper_half(half: u64) -> u32 {
+    (u64::from_le(half) >> 32) as u32
 }

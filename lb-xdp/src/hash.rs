@@ -44,40 +44,27 @@ const fn finish(sum: u64, seed: u64) -> u64 {
     hash ^ hash >> 32
 }
 
-/// Hash of an IPv4 flow. `ports` are source and destination port as they lie in the header.
+/// Hash of an IPv4 flow. All words are little-endian loads: the addresses, and the ports as they lie in the header.
 #[inline(always)]
-pub const fn v4(source: [u8; 4], destination: [u8; 4], ports: [u8; 4], protocol: u8, seed: u64) -> u64 {
+pub const fn v4(source: u32, destination: u32, ports: u32, protocol: u8, seed: u64) -> u64 {
     let key = Key::new(seed);
     let [k0, k1, k2, k3, ..] = KEYS;
-    let sum = key
-        .term(u32::from_le_bytes(source), u32::from_le_bytes(destination), k0, k1)
-        .wrapping_add(key.term(u32::from_le_bytes(ports), protocol as u32, k2, k3));
+    let sum =
+        key.term(source, destination, k0, k1).wrapping_add(key.term(ports, protocol as u32, k2, k3));
     finish(sum, seed)
 }
 
-/// Hash of an IPv6 flow. `ports` as for [`v4`].
+/// Hash of an IPv6 flow. Words as for [`v4`], addresses as their halves.
 #[inline(always)]
-pub const fn v6(source: [u8; 16], destination: [u8; 16], ports: [u8; 4], protocol: u8, seed: u64) -> u64 {
+pub const fn v6(source: [u64; 2], destination: [u64; 2], ports: u32, protocol: u8, seed: u64) -> u64 {
     let key = Key::new(seed);
     let [k0, k1, k2, k3, k4, k5, k6, k7, k8, k9] = KEYS;
-    let [s0, s1, s2, s3] = quarters(source);
-    let [d0, d1, d2, d3] = quarters(destination);
+    let ([s0, s1], [d0, d1]) = (source, destination);
     let sum = key
-        .term(s0, s1, k0, k1)
-        .wrapping_add(key.term(s2, s3, k2, k3))
-        .wrapping_add(key.term(d0, d1, k4, k5))
-        .wrapping_add(key.term(d2, d3, k6, k7))
-        .wrapping_add(key.term(u32::from_le_bytes(ports), protocol as u32, k8, k9));
+        .term(s0 as u32, (s0 >> 32) as u32, k0, k1)
+        .wrapping_add(key.term(s1 as u32, (s1 >> 32) as u32, k2, k3))
+        .wrapping_add(key.term(d0 as u32, (d0 >> 32) as u32, k4, k5))
+        .wrapping_add(key.term(d1 as u32, (d1 >> 32) as u32, k6, k7))
+        .wrapping_add(key.term(ports, protocol as u32, k8, k9));
     finish(sum, seed)
-}
-
-#[inline(always)]
-const fn quarters(address: [u8; 16]) -> [u32; 4] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
-    [
-        u32::from_le_bytes([a, b, c, d]),
-        u32::from_le_bytes([e, f, g, h]),
-        u32::from_le_bytes([i, j, k, l]),
-        u32::from_le_bytes([m, n, o, p]),
-    ]
 }

@@ -167,12 +167,13 @@ impl Tables for HostTables {
         self.tuning.udp_idle
     }
 
-    fn source_v4(&self) -> ([u8; 4], [u8; 4]) {
-        (self.tuning.source_v4, self.tuning.source_v4_mask)
+    fn source_v4(&self) -> (u32, u32) {
+        (u32::from_ne_bytes(self.tuning.source_v4), u32::from_ne_bytes(self.tuning.source_v4_mask))
     }
 
-    fn source_v6(&self) -> [u8; 16] {
-        self.tuning.source_v6
+    fn source_v6(&self) -> [u64; 2] {
+        let halves: [[u8; 8]; 2] = zerocopy::transmute!(self.tuning.source_v6);
+        halves.map(u64::from_ne_bytes)
     }
 
     fn now(&self) -> u32 {

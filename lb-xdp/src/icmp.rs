@@ -30,7 +30,7 @@ pub fn answer<F: Frame, T: Tables>(frame: &mut F, packet: &Packet, tables: &T) -
     if frame.at::<Icmp>(offset).ok_or(Verdict::Icmp)?.kind != request {
         return Err(Verdict::Icmp);
     }
-    tables.vip(&VipKey::address(packet.destination, packet.protocol)).ok_or(Verdict::Icmp)?;
+    tables.vip(&VipKey::from_words(packet.destination, 0, packet.protocol)).ok_or(Verdict::Icmp)?;
 
     let icmp = frame.at_mut::<Icmp>(offset).ok_or(Verdict::Inconsistent)?;
     icmp.checksum = checksum::updated(icmp.checksum, [icmp.kind, icmp.code], [reply, icmp.code]);
@@ -45,11 +45,12 @@ pub fn answer<F: Frame, T: Tables>(frame: &mut F, packet: &Packet, tables: &T) -
         }
         Family::V6 => {
             let ip = frame.at_mut::<Ipv6>(eth::LEN).ok_or(Verdict::Inconsistent)?;
-            (ip.source, ip.destination) = (ip.destination, ip.source);
+            ip.swap_addresses();
             ip.hop_limit = TTL;
         }
     }
     let ethernet = frame.at_mut::<Ethernet>(0).ok_or(Verdict::Inconsistent)?;
-    (ethernet.source, ethernet.destination) = (ethernet.destination, ethernet.source);
+    let (source, destination) = (ethernet.source.load(), ethernet.destination.load());
+    ethernet.set(source, destination, ethernet.ether_type);
     Ok(Verdict::EchoReplied)
 }

@@ -29,12 +29,12 @@ pub enum Family {
 /// What is read of a packet, once.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet {
-    /// Destination address: IPv6, or IPv4 mapped.
-    pub destination: [u8; 16],
+    /// Destination address, IPv6 or IPv4 mapped: little-endian loads of its halves.
+    pub destination: [u64; 2],
     /// Protocol: TCP, UDP, or ICMP of the packet's IP version.
     pub protocol: u8,
-    /// Source and destination port as they lie in the header; zeros for ICMP.
-    pub ports: [u8; 4],
+    /// Source and destination port, a little-endian load of where they lie in the header; 0 for ICMP.
+    pub ports: u32,
     /// Hash of the 5-tuple.
     pub hash: u64,
     /// IP version.
@@ -53,8 +53,7 @@ impl Packet {
     /// Key of the VIP that the packet asks for.
     #[inline(always)]
     pub const fn service(&self) -> VipKey {
-        let [.., a, b] = self.ports;
-        VipKey::service(self.destination, [a, b], self.protocol)
+        VipKey::from_words(self.destination, (self.ports >> 16) as u16, self.protocol)
     }
 
     /// Whether this is the first packet of a TCP connection: SYN without ACK.
@@ -115,11 +114,12 @@ fn parse_v4<F: Frame>(frame: &F, seed: u64) -> Result<Packet, Verdict> {
         vip::ICMP => parse_icmp(frame, l4, end)?,
         _ => return Err(Verdict::NotBalanced),
     };
+    let (source, destination) = (u32::from_le_bytes(ip.source), u32::from_le_bytes(ip.destination));
     Ok(Packet {
-        destination: vip::mapped(ip.destination),
+        destination: vip::mapped_words(destination),
         protocol: ip.protocol,
         ports,
-        hash: hash::v4(ip.source, ip.destination, ports, ip.protocol, seed),
+        hash: hash::v4(source, destination, ports, ip.protocol, seed),
         family: Family::V4,
         tos: ip.tos,
         flags,
@@ -148,11 +148,12 @@ fn parse_v6<F: Frame>(frame: &F, seed: u64) -> Result<Packet, Verdict> {
         vip::ICMPV6 => parse_icmp(frame, l4, end)?,
         _ => return Err(Verdict::NotBalanced),
     };
+    let (source, destination) = ip.address_words();
     Ok(Packet {
-        destination: ip.destination,
+        destination,
         protocol: ip.next_header,
         ports,
-        hash: hash::v6(ip.source, ip.destination, ports, ip.next_header, seed),
+        hash: hash::v6(source, destination, ports, ip.next_header, seed),
         family: Family::V6,
         tos: ip.traffic_class(),
         flags,
@@ -164,7 +165,7 @@ fn parse_v6<F: Frame>(frame: &F, seed: u64) -> Result<Packet, Verdict> {
 // Each of these reads the header at `offset` of a packet that ends at `end`, and returns ports and TCP flags.
 
 #[inline(always)]
-fn parse_tcp<F: Frame>(frame: &F, offset: usize, end: usize) -> Result<([u8; 4], u8), Verdict> {
+fn parse_tcp<F: Frame>(frame: &F, offset: usize, end: usize) -> Result<(u32, u8), Verdict> {
     let tcp = frame.at::<Tcp>(offset).ok_or(Verdict::Truncated)?;
     let header_len = (tcp.data_offset >> 4 << 2) as usize;
     if header_len < l4::TCP_LEN {
@@ -173,22 +174,22 @@ fn parse_tcp<F: Frame>(frame: &F, offset: usize, end: usize) -> Result<([u8; 4],
     if offset + header_len > end {
         return Err(Verdict::Truncated);
     }
-    Ok((tcp.ports, tcp.flags))
+    Ok((u32::from_le_bytes(tcp.ports), tcp.flags))
 }
 
 #[inline(always)]
-fn parse_udp<F: Frame>(frame: &F, offset: usize, end: usize) -> Result<([u8; 4], u8), Verdict> {
+fn parse_udp<F: Frame>(frame: &F, offset: usize, end: usize) -> Result<(u32, u8), Verdict> {
     let udp = frame.at::<Udp>(offset).ok_or(Verdict::Truncated)?;
     if offset + l4::UDP_LEN > end {
         return Err(Verdict::Truncated);
     }
-    Ok((udp.ports, 0))
+    Ok((u32::from_le_bytes(udp.ports), 0))
 }
 
 #[inline(always)]
-fn parse_icmp<F: Frame>(frame: &F, offset: usize, end: usize) -> Result<([u8; 4], u8), Verdict> {
+fn parse_icmp<F: Frame>(frame: &F, offset: usize, end: usize) -> Result<(u32, u8), Verdict> {
     if offset + size_of::<Icmp>() > end || frame.at::<Icmp>(offset).is_none() {
         return Err(Verdict::Truncated);
     }
-    Ok(([0; 4], 0))
+    Ok((0, 0))
 }

@@ -30,10 +30,10 @@ pub trait Tables {
     fn bucket_mask(&self) -> u32;
     /// Parameter [`Tuning::udp_idle`].
     fn udp_idle(&self) -> u32;
-    /// Parameters [`Tuning::source_v4`] and [`Tuning::source_v4_mask`].
-    fn source_v4(&self) -> ([u8; 4], [u8; 4]);
-    /// Parameter [`Tuning::source_v6`].
-    fn source_v6(&self) -> [u8; 16];
+    /// Parameters [`Tuning::source_v4`] and [`Tuning::source_v4_mask`], as they lie in memory.
+    fn source_v4(&self) -> (u32, u32);
+    /// Parameter [`Tuning::source_v6`], its halves as they lie in memory.
+    fn source_v6(&self) -> [u64; 2];
     /// The coarse monotonic clock in units of 2^32 ns.
     fn now(&self) -> u32;
     /// A service or an address.

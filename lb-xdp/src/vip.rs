@@ -20,7 +20,7 @@ pub fn find<'t, T: Tables>(packet: &Packet, tables: &'t T) -> Result<&'t Vip, Ve
     if let Some(vip) = tables.vip(&packet.service()) {
         return Ok(vip);
     }
-    let any_port = VipKey::service(packet.destination, [0; 2], packet.protocol);
+    let any_port = VipKey::from_words(packet.destination, 0, packet.protocol);
     tables.vip(&any_port).ok_or(Verdict::NotVip)
 }
 

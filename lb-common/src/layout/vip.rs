@@ -35,20 +35,20 @@ const _: () = assert!(size_of::<VipKey>() == 24);
 
 impl VipKey {
     /// Key of a service. `address` and `port` in network order.
-    ///
-    /// It is put together from whole words: the kernel's hash map reads the key in words, and a load that spans several
-    /// narrower stores waits until they left the store buffer.
-    #[inline(always)]
     pub const fn service(address: [u8; 16], port: [u8; 2], protocol: u8) -> Self {
-        let [port_a, port_b] = port;
-        let address: [u64; 2] = zerocopy::transmute!(address);
+        Self { address, port, protocol, pad0: 0, pad1: 0 }
+    }
+
+    /// The same from little-endian loads of the address's halves and the port: the kernel's hash map reads the key in
+    /// words, and a load that spans several narrower stores waits until they left the store buffer.
+    #[inline(always)]
+    pub const fn from_words(address: [u64; 2], port: u16, protocol: u8) -> Self {
         let [first, second] = address;
-        let rest = u64::from_ne_bytes([port_a, port_b, protocol, 0, 0, 0, 0, 0]);
-        zerocopy::transmute!([first, second, rest])
+        let rest = (protocol as u64) << 16 | port as u64;
+        zerocopy::transmute!([first.to_le(), second.to_le(), rest.to_le()])
     }
 
     /// Key that tells whether an address is a VIP's; `protocol` is [`ICMP`] for IPv4, [`ICMPV6`] for IPv6.
-    #[inline(always)]
     pub const fn address(address: [u8; 16], protocol: u8) -> Self {
         Self::service(address, [0; 2], protocol)
     }
@@ -60,10 +60,15 @@ impl VipKey {
 }
 
 /// An IPv4 address as the tables keep it: mapped into IPv6.
-#[inline(always)]
 pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {
     let [a, b, c, d] = v4;
-    zerocopy::transmute!([0, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d])])
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+/// The same as little-endian loads of its halves, from such a load of the IPv4 address.
+#[inline(always)]
+pub const fn mapped_words(v4: u32) -> [u64; 2] {
+    [0, (v4 as u64) << 32 | 0xffff_0000]
 }
 
 /// Value of `VIPS`: all that the later steps need to know of the VIP.
@@ -88,3 +93,16 @@ pub struct Vip {
     pub reserved: [u32; 2],
 }
 const _: () = assert!(size_of::<Vip>() == 32);
+
+#[cfg(test)]
+mod tests {
+    use super::{TCP, VipKey, mapped, mapped_words};
+
+    #[test]
+    fn a_key_of_words_equals_a_key_of_bytes() {
+        let address = mapped([192, 0, 2, 10]);
+        let words = mapped_words(u32::from_le_bytes([192, 0, 2, 10]));
+        let key = VipKey::from_words(words, u16::from_le_bytes([0x01, 0xbb]), TCP);
+        assert_eq!(key, VipKey::service(address, [0x01, 0xbb], TCP));
+    }
+}

@@ -74,7 +74,7 @@ impl Kernel {
         }
         let (tables, program, adopted) = opened?;
         let mut kernel = Self { pins, tables, program, adopted, _lock: lock };
-        kernel.relink()?;
+        attach::swap_all(&kernel.pins, &mut kernel.program)?;
         Ok(kernel)
     }
 
@@ -95,7 +95,7 @@ impl Kernel {
         let sizes = specs::pinned(&self.pins)?;
         let tuning = Tuning { bucket_mask: sizes.of(maps::FLOWS).wrapping_sub(1), ..*tuning };
         self.program = load::balancer(&self.pins, &tuning, &sizes, &maps::ALL)?;
-        self.relink()
+        attach::swap_all(&self.pins, &mut self.program)
     }
 
     /// Binds the program to these interfaces and to no others. One that is bound already gets the program in place.
@@ -144,15 +144,6 @@ impl Kernel {
             pins.check_version()?;
         }
         Ok(Pinned { tables: Tables::open(&pins, false)?, pins })
-    }
-
-    /// Puts the program on all links that are alive.
-    fn relink(&mut self) -> Result<(), OpenError> {
-        let attached = attach::in_force(&self.pins).map_err(|error| match error {
-            AttachError::Open(error) => error,
-            other => OpenError::Object { what: "find the links in force".to_owned(), source: Box::new(other) },
-        })?;
-        attached.iter().try_for_each(|one| attach::swap(&self.pins.link(&one.interface), &mut self.program))
     }
 }
 

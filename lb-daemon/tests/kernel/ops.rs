@@ -73,7 +73,7 @@ fn reads_back_what_it_wrote() {
     assert_eq!(element[32..38], [2, 0, 0, 0, 0, 11]);
 
     kernel.apply(&Op::RemoveVip { key: key(1) }).unwrap();
-    kernel.apply(&Op::RemoveVip { key: key(1) }).unwrap();
+    assert!(kernel.apply(&Op::RemoveVip { key: key(1) }).is_err(), "it is gone already");
     kernel.apply(&Op::SetTarget { id: 63, target: Target::default() }).unwrap();
     kernel.apply(&Op::SetTarget { id: 1, target: target(2, 13) }).unwrap();
     let state = kernel.observe().unwrap();

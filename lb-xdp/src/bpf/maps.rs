@@ -61,11 +61,12 @@ static TUNING: Tuning = Tuning {
     source_v6: [0; 16],
 };
 
-/// Reads one field of `TUNING` as it is in the loaded program.
+/// Reads one field of `TUNING` as it is in the loaded program, as a word or words.
 macro_rules! tuned {
-    ($field:ident) => {
-        // SAFETY: a valid, aligned pointer to a static that nobody writes while the program is loaded.
-        unsafe { (&raw const TUNING.$field).read_volatile() }
+    ($field:ident as $word:ty) => {
+        // SAFETY: a valid pointer to a static that nobody writes while the program is loaded; each field is as aligned as
+        // the words it is read in.
+        unsafe { (&raw const TUNING.$field).cast::<$word>().read_volatile() }
     };
 }
 
@@ -75,27 +76,27 @@ pub(crate) struct KernelTables;
 impl Tables for KernelTables {
     #[inline(always)]
     fn hash_seed(&self) -> u64 {
-        tuned!(hash_seed)
+        tuned!(hash_seed as u64)
     }
 
     #[inline(always)]
     fn bucket_mask(&self) -> u32 {
-        tuned!(bucket_mask)
+        tuned!(bucket_mask as u32)
     }
 
     #[inline(always)]
     fn udp_idle(&self) -> u32 {
-        tuned!(udp_idle)
+        tuned!(udp_idle as u32)
     }
 
     #[inline(always)]
-    fn source_v4(&self) -> ([u8; 4], [u8; 4]) {
-        (tuned!(source_v4), tuned!(source_v4_mask))
+    fn source_v4(&self) -> (u32, u32) {
+        (tuned!(source_v4 as u32), tuned!(source_v4_mask as u32))
     }
 
     #[inline(always)]
-    fn source_v6(&self) -> [u8; 16] {
-        tuned!(source_v6)
+    fn source_v6(&self) -> [u64; 2] {
+        tuned!(source_v6 as [u64; 2])
     }
 
     #[inline(always)]

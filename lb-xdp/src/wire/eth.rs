@@ -9,14 +9,53 @@ pub const IPV4: [u8; 2] = [0x08, 0x00];
 /// `EtherType` of IPv6.
 pub const IPV6: [u8; 2] = [0x86, 0xdd];
 
+/// A MAC address. In two parts, because LLVM moves 4 and 2 bytes as words, but 6 byte by byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Mac {
+    head: [u8; 4],
+    tail: [u8; 2],
+}
+
+impl Mac {
+    /// The address as bytes lie in a table.
+    #[inline(always)]
+    pub fn from_bytes(bytes: &[u8; 6]) -> Self {
+        let mac: &Self = zerocopy::transmute_ref!(bytes);
+        mac.load()
+    }
+
+    /// A copy, made of words.
+    #[inline(always)]
+    pub const fn load(&self) -> Self {
+        Self { head: self.head, tail: self.tail }
+    }
+
+    #[inline(always)]
+    const fn store(&mut self, mac: Self) {
+        self.head = mac.head;
+        self.tail = mac.tail;
+    }
+}
+
 /// The header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Ethernet {
     /// Destination MAC address.
-    pub destination: [u8; 6],
+    pub destination: Mac,
     /// Source MAC address.
-    pub source: [u8; 6],
+    pub source: Mac,
     /// What follows.
     pub ether_type: [u8; 2],
+}
+
+impl Ethernet {
+    /// Writes the whole header.
+    #[inline(always)]
+    pub const fn set(&mut self, destination: Mac, source: Mac, ether_type: [u8; 2]) {
+        self.destination.store(destination);
+        self.source.store(source);
+        self.ether_type = ether_type;
+    }
 }

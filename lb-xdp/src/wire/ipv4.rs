@@ -38,6 +38,18 @@ pub struct Ipv4 {
 }
 
 impl Ipv4 {
+    /// Writes the whole header, given its words as they lie in memory.
+    #[inline(always)]
+    pub fn set(&mut self, words: [u32; 5]) {
+        let places: &mut [[u8; 4]; 5] = zerocopy::transmute_mut!(self);
+        let ([a, b, c, d, e], [v, w, x, y, z]) = (places, words);
+        *a = v.to_ne_bytes();
+        *b = w.to_ne_bytes();
+        *c = x.to_ne_bytes();
+        *d = y.to_ne_bytes();
+        *e = z.to_ne_bytes();
+    }
+
     /// IP version.
     #[inline(always)]
     pub const fn version(&self) -> u8 {

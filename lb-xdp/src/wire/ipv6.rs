@@ -46,6 +46,39 @@ impl Ipv6 {
         u16::from_be_bytes(self.payload_len) as usize + LEN
     }
 
+    /// Source and destination as little-endian loads of their halves.
+    #[inline(always)]
+    pub const fn address_words(&self) -> ([u64; 2], [u64; 2]) {
+        let [s0, s1]: [[u8; 8]; 2] = zerocopy::transmute!(self.source);
+        let [d0, d1]: [[u8; 8]; 2] = zerocopy::transmute!(self.destination);
+        (
+            [u64::from_le_bytes(s0), u64::from_le_bytes(s1)],
+            [u64::from_le_bytes(d0), u64::from_le_bytes(d1)],
+        )
+    }
+
+    /// Swaps source and destination, by words: LLVM would move 16 bytes one by one.
+    #[inline(always)]
+    pub fn swap_addresses(&mut self) {
+        let source: &mut [[u8; 8]; 2] = zerocopy::transmute_mut!(&mut self.source);
+        let destination: &mut [[u8; 8]; 2] = zerocopy::transmute_mut!(&mut self.destination);
+        let ([s0, s1], [d0, d1]) = (source, destination);
+        (*s0, *d0) = (*d0, *s0);
+        (*s1, *d1) = (*d1, *s1);
+    }
+
+    /// Writes the whole header, given its double words as they lie in memory.
+    #[inline(always)]
+    pub fn set(&mut self, words: [u64; 5]) {
+        let places: &mut [[u8; 8]; 5] = zerocopy::transmute_mut!(self);
+        let ([a, b, c, d, e], [v, w, x, y, z]) = (places, words);
+        *a = v.to_ne_bytes();
+        *b = w.to_ne_bytes();
+        *c = x.to_ne_bytes();
+        *d = y.to_ne_bytes();
+        *e = z.to_ne_bytes();
+    }
+
     /// First word of a header with this traffic class and flow label 0.
     #[inline(always)]
     pub const fn first_word(traffic_class: u8) -> [u8; 4] {

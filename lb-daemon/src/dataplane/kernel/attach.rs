@@ -1,6 +1,10 @@
 //! The program on its interfaces, each by a pinned link.
 
-use std::{collections::BTreeSet, io, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::{Path, PathBuf},
+};
 
 use aya::programs::{
     ProgramError, Xdp, XdpError, XdpMode,
@@ -84,26 +88,23 @@ pub(super) fn one(pins: &Pins, program: &mut Xdp, interface: &Interface) -> Resu
     if let Some(link) = open(&path)? {
         // The interface may have been made anew under the same name: then the link is dead, or another's.
         let own = (link.ifindex == found.index).then(|| found.hook_of(link.program)).flatten();
-        if let Some(hook) = own.filter(|hook| suits(interface.mode, *hook)) {
+        if own.is_some_and(|hook| suits(interface.mode, hook)) {
             swap(&path, program)?;
-            return shown(name, program, hook, Change::Kept);
+            return shown(name, program, Change::Kept);
         }
         take_off(&path)?;
         replaced = own;
     }
-    match fresh(program, name, found.index, interface.mode, &path) {
-        Ok(()) => {}
-        Err(error) => {
-            // In another mode the interface did run: better so than not at all.
-            if let Some(hook) = replaced {
-                let mode = if hook == Hook::Generic { AttachMode::Generic } else { AttachMode::Native };
-                fresh(program, name, found.index, mode, &path)?;
-                warn!(interface = name, mode = hook.name(), "attached again as before");
-            }
-            return Err(error);
+    if let Err(error) = fresh(program, name, found.index, interface.mode, &path) {
+        // In another mode the interface did run: better so than not at all.
+        if let Some(hook) = replaced {
+            let mode = if hook == Hook::Generic { AttachMode::Generic } else { AttachMode::Native };
+            fresh(program, name, found.index, mode, &path)?;
+            warn!(interface = name, mode = hook.name(), "attached again as before");
         }
+        return Err(error);
     }
-    shown(name, program, Hook::Native, Change::Made)
+    shown(name, program, Change::Made)
 }
 
 /// The links that are pinned and alive, with what the kernel shows on their interfaces.
@@ -125,8 +126,18 @@ pub(super) fn in_force(pins: &Pins) -> Result<Vec<Attached>, AttachError> {
     Ok(attached)
 }
 
+/// Puts the program on all pinned links that are alive, those of other network namespaces too.
+pub(super) fn swap_all(pins: &Pins, program: &mut Xdp) -> Result<(), OpenError> {
+    for path in pinned(pins)?.into_values() {
+        if open(&path)?.is_some_and(|link| link.ifindex != 0) {
+            swap(&path, program)?;
+        }
+    }
+    Ok(())
+}
+
 /// Puts the program in the place of the one that a pinned link runs; packets meet either.
-pub(super) fn swap(path: &Path, program: &mut Xdp) -> Result<(), OpenError> {
+fn swap(path: &Path, program: &mut Xdp) -> Result<(), OpenError> {
     let what = || format!("put the new program in place at {}", path.display());
     let link = PinnedLink::from_pin(path).and_then(|link| XdpLink::try_from(FdLink::from(link)));
     let link = link.map_err(|error| link_error(what(), error))?;
@@ -207,15 +218,12 @@ fn busy(name: &str, mode: &'static str, error: &ProgramError) -> AttachError {
 }
 
 /// What the kernel shows of an interface that should run the program.
-fn shown(name: &str, program: &Xdp, expected: Hook, change: Change) -> Result<Attached, AttachError> {
+fn shown(name: &str, program: &Xdp, change: Change) -> Result<Attached, AttachError> {
     let id = program.info().map_err(|error| program_error("read the program's number".to_owned(), error))?.id();
     let found = find(name)?;
     let Some(hook) = found.hook_of(id) else {
         return Err(AttachError::NotThere { name: name.to_owned(), program: id });
     };
-    if change == Change::Made || hook != expected {
-        info!(interface = name, mode = hook.name(), program = id, "attached");
-    }
     Ok(Attached { interface: name.to_owned(), ifindex: found.index, hook, program: id, change })
 }
 
@@ -235,11 +243,11 @@ pub(super) fn find(name: &str) -> Result<interfaces::Interface, AttachError> {
     found.ok_or_else(|| AttachError::NoInterface { name: name.to_owned(), existing: existing() })
 }
 
-fn list() -> Result<std::collections::BTreeMap<String, interfaces::Interface>, OpenError> {
+fn list() -> Result<BTreeMap<String, interfaces::Interface>, OpenError> {
     interfaces::list().map_err(|source| system("list the network interfaces", source))
 }
 
-fn pinned(pins: &Pins) -> Result<std::collections::BTreeMap<String, std::path::PathBuf>, OpenError> {
+fn pinned(pins: &Pins) -> Result<BTreeMap<String, PathBuf>, OpenError> {
     pins.links().map_err(|source| system(format!("list {}", pins.dir().display()), source))
 }
 

@@ -170,12 +170,8 @@ impl Tables {
         self.vips.insert(*key, *vip, 0).map_err(|error| table("write VIPS", error))
     }
 
-    /// A VIP that is not there is removed already.
     pub(super) fn remove_vip(&mut self, key: &VipKey) -> Result<(), Error> {
-        match self.vips.remove(key) {
-            Err(error) if errno(&error) == Some(libc::ENOENT) => Ok(()),
-            result => result.map_err(|error| table("remove from VIPS", error)),
-        }
+        self.vips.remove(key).map_err(|error| table("remove from VIPS", error))
     }
 
     pub(super) fn sweep(&self, forget: &BTreeSet<u32>, renumber: &BTreeMap<u32, u32>) {
@@ -249,14 +245,6 @@ fn outside(what: &str, number: u32) -> Error {
 
 fn table(what: &str, error: MapError) -> Error {
     Error::Table { what: what.to_owned(), source: specs::io_error(error) }
-}
-
-fn errno(error: &MapError) -> Option<i32> {
-    match error {
-        MapError::SyscallError(error) => error.io_error.raw_os_error(),
-        MapError::KeyNotFound | MapError::ElementNotFound => Some(libc::ENOENT),
-        _ => None,
-    }
 }
 
 const _: () = assert!(WAYS * 8 == size_of::<Bucket>() && WORD_SLOTS * 2 == 8);
