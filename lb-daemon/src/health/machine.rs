@@ -1,8 +1,6 @@
 //! Rise and fall of one probe, without I/O: results and instants in, state and the next deadline out.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::model::{Check, Health};
 
