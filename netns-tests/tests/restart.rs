@@ -1,6 +1,6 @@
 //! The daemon may die: packets need only the kernel.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use anyhow::ensure;
 use netns_tests::{
@@ -78,6 +78,29 @@ fn a_restart_with_a_changed_file_applies_it_and_keeps_connections() {
         sessions.all_stay()?;
         let answers = http::ask_many(&lab.client, vips(80)[0], 400);
         assert_eq!((answers.failed(), answers.by_backend.len()), (0, 5), "{answers}");
+        sessions.all_stay()
+    });
+}
+
+#[test]
+fn tables_of_another_version_are_refused_and_go_on_forwarding() {
+    scenario(&Layout::with_backends(2), |lab| {
+        let mut lb = Balancer::start(lab, &Settings::web(lab, Health::None))?;
+        let mut sessions = Sessions::open(&lab.client, &vips(80), 4)?;
+        lb.kill()?;
+        // As a later lb would have left it.
+        let other = lb.pin_path().join("v999");
+        fs::create_dir(&other)?;
+        let config = lb.config().display().to_string();
+        let output = lb.cli(&["run", "--config", &config])?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(1), "{}: {said}", output.status);
+        ensure!(said.contains("v999") && said.contains("lb unload"), "version and remedy are not named: {said}");
+        sessions.all_stay()?;
+        assert_eq!(http::ask_many(&lab.client, vips(80)[1], 20).failed(), 0);
+
+        fs::remove_dir(&other)?;
+        lb.start_again()?;
         sessions.all_stay()
     });
 }
