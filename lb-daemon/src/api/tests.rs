@@ -135,7 +135,10 @@ async fn wrong_requests_get_their_status() {
         assert!(line.starts_with(&format!("HTTP/1.1 {status}")), "{line:?} to {:?}", &request[..40.min(request.len())]);
     }
     let oversized = "x".repeat(LARGEST_BODY + 1);
-    let chunked = format!("POST /v1/reload HTTP/1.1\r\nTransfer-Encoding: chunked\r\n{end}{:x}\r\n{oversized}\r\n0\r\n\r\n", oversized.len());
+    let chunked = format!(
+        "POST /v1/reload HTTP/1.1\r\nTransfer-Encoding: chunked\r\n{end}{:x}\r\n{oversized}\r\n0\r\n\r\n",
+        oversized.len()
+    );
     assert!(api.status_line(&chunked).await.starts_with("HTTP/1.1 413"), "a body that hides its length");
     let status: Status = api.client().get("/v1/status").await.unwrap();
     assert_eq!(status.state, Condition::Serving);

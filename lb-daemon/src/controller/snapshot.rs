@@ -2,11 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::SystemTime};
 
-use lb_common::layout::{
-    ring,
-    target::Target,
-    vip::Vip as VipValue,
-};
+use lb_common::layout::{ring, target::Target, vip::Vip as VipValue};
 
 use super::engine::Attached;
 use crate::{

@@ -181,7 +181,8 @@ async fn a_reload_keeps_numbers_and_brings_what_is_new() {
 async fn a_refused_reload_changes_nothing_and_says_which_key_it_was() {
     let rig = Rig::serving(TEXT).await;
     let (applied, generation) = (rig.tables().applied, rig.handle.snapshot().generation);
-    let fixed = TEXT.replace("[dataplane]\n", "[dataplane]\nflow_table_entries = 4096\n").replace("10.0.0.1\"", "10.0.0.7\"");
+    let fixed =
+        TEXT.replace("[dataplane]\n", "[dataplane]\nflow_table_entries = 4096\n").replace("10.0.0.1\"", "10.0.0.7\"");
     let refused = refusal(rig.handle.reload(config(&fixed)).await).to_string();
     assert!(refused.contains("dataplane.flow_table_entries") && refused.contains("lb unload"), "{refused}");
     let snapshot = rig.handle.snapshot();

@@ -84,7 +84,10 @@ impl<E: Engine> Controller<E> {
         if repeated {
             debug!(error = message, "the state still cannot be applied");
         } else {
-            error!(error = message, "the state cannot be applied; what was applied before serves on, and it is tried again");
+            error!(
+                error = message,
+                "the state cannot be applied; what was applied before serves on, and it is tried again"
+            );
         }
         let (since, attempts) = match &self.failing {
             Some(failing) => (failing.since, failing.attempts),
@@ -139,7 +142,9 @@ impl<E: Engine> Controller<E> {
                         Some(counters) => counters,
                         None => counters.insert(self.engine.counters().map_err(failed)?),
                     };
-                    if let Some(counted) = counted.targets.get(&id).copied().filter(|all| *all != TargetCounters::default()) {
+                    if let Some(counted) =
+                        counted.targets.get(&id).copied().filter(|all| *all != TargetCounters::default())
+                    {
                         self.totals.take(id, &counted);
                     }
                 }

@@ -105,7 +105,12 @@ async fn healthz_tells_whether_the_controller_lives() {
 async fn promtool_has_nothing_to_say() {
     let rig = Rig::serving(TEXT).await;
     let (_, text) = ask(endpoint(&rig).await, "/metrics").await;
-    let promtool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
     let Ok(mut promtool) = promtool else {
         println!("skipped: promtool is not installed");
         return;
