@@ -79,7 +79,7 @@ fn last_reload(last: &snapshot::LastReload) -> LastReload {
 }
 
 /// Seconds since 1970; 0 for a clock that is set before it.
-pub(crate) fn seconds(time: SystemTime) -> u64 {
+fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
