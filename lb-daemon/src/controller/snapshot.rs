@@ -103,7 +103,7 @@ pub struct LastReload {
     pub at: SystemTime,
     /// When one last succeeded.
     pub succeeded_at: SystemTime,
-    /// Why it was refused, if it was.
+    /// Why it was refused, if it was; a reason on each line.
     pub refused: Option<String>,
 }
 
@@ -145,7 +145,8 @@ impl Snapshot {
     pub fn problems(&self) -> Vec<String> {
         let empty = self.without_backend().map(|vip| format!("vip {} has no serving backend", vip.name));
         let failing = self.failing.iter().map(|failing| format!("applying fails: {}", failing.message));
-        let refused = self.last_reload.refused.iter().map(|why| format!("the last reload was refused: {why}"));
+        let refused = self.last_reload.refused.iter().flat_map(|why| why.lines());
+        let refused = refused.map(|why| format!("the last reload was refused: {why}"));
         failing.chain(refused).chain(empty).collect()
     }
 }

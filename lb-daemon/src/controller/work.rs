@@ -170,9 +170,11 @@ impl<E: Engine> Controller<E> {
         outcome
     }
 
-    /// Notes that a reload was refused.
+    /// Notes that a reload was refused, with a reason on each line.
     pub(super) fn refused(&mut self, why: String) {
-        warn!(reason = why, "reload refused; the configuration before it stays in force");
+        for reason in why.lines() {
+            warn!(reason, "reload refused; the configuration before it stays in force");
+        }
         self.last_reload = self.last_reload.refused(why);
         self.publish();
     }
