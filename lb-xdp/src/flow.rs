@@ -122,8 +122,7 @@ const fn is_in_use(state: u32) -> bool {
 
 #[inline(always)]
 const fn is_expired(entry: FlowEntry, age: u32, udp_idle: u32) -> bool {
-    let datagram =
-        entry.state() == FlowState::Datagram as u32 || entry.state() == FlowState::FirstDatagram as u32;
+    let datagram = entry.state() == FlowState::Datagram as u32 || entry.state() == FlowState::FirstDatagram as u32;
     datagram && age > udp_idle
 }
 
@@ -214,20 +213,9 @@ fn create<T: Tables>(
         TCP => FlowState::PickedUp,
         _ => FlowState::FirstDatagram,
     };
-    let way = match former {
-        Some(way) => way,
-        None => match victim(place, tables.udp_idle()) {
-            Some((way, was_empty)) => {
-                if !was_empty {
-                    tables.event(PathEvent::Evicted);
-                }
-                way
-            }
-            None => {
-                tables.event(PathEvent::NotRemembered);
-                return Ok(id);
-            }
-        },
+    let Some(way) = former.or_else(|| make_room(place, tables)) else {
+        tables.event(PathEvent::NotRemembered);
+        return Ok(id);
     };
     tables.count(id, |counters| {
         counters.flows_created = counters.flows_created.wrapping_add(1);
@@ -244,9 +232,10 @@ const EXPIRED: u32 = 3;
 const CLOSED: u32 = 4;
 const FREE: u32 = 5;
 
-/// The way that gives way, and whether it was empty.
+/// The way that a new entry takes, if any may give way.
 #[inline(always)]
-fn victim(place: Place, udp_idle: u32) -> Option<(usize, bool)> {
+fn make_room<T: Tables>(place: Place, tables: &T) -> Option<usize> {
+    let udp_idle = tables.udp_idle();
     let mut best = 0;
     let mut best_way = 0;
     for (way, entry) in place.bucket.entries.iter().enumerate() {
@@ -261,7 +250,13 @@ fn victim(place: Place, udp_idle: u32) -> Option<(usize, bool)> {
             best_way = way;
         }
     }
-    (best >= IDLE_IN_USE << 16).then_some((best_way, best >= FREE << 16))
+    if best < IDLE_IN_USE << 16 {
+        return None;
+    }
+    if best < FREE << 16 {
+        tables.event(PathEvent::Evicted);
+    }
+    Some(best_way)
 }
 
 #[inline(always)]

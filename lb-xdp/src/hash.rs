@@ -7,7 +7,15 @@
 
 /// Key words are the seed's halves plus these: the fractional digits of the square roots of the first primes.
 const KEYS: [u32; 10] = [
-    0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19, 0xcbbb_9d5d,
+    0x6a09_e667,
+    0xbb67_ae85,
+    0x3c6e_f372,
+    0xa54f_f53a,
+    0x510e_527f,
+    0x9b05_688c,
+    0x1f83_d9ab,
+    0x5be0_cd19,
+    0xcbbb_9d5d,
     0x629a_292a,
 ];
 const FINAL: u64 = 0xd6e8_feb8_6659_fd93;
@@ -49,8 +57,7 @@ const fn finish(sum: u64, seed: u64) -> u64 {
 pub const fn v4(source: u32, destination: u32, ports: u32, protocol: u8, seed: u64) -> u64 {
     let key = Key::new(seed);
     let [k0, k1, k2, k3, ..] = KEYS;
-    let sum =
-        key.term(source, destination, k0, k1).wrapping_add(key.term(ports, protocol as u32, k2, k3));
+    let sum = key.term(source, destination, k0, k1).wrapping_add(key.term(ports, protocol as u32, k2, k3));
     finish(sum, seed)
 }
 

@@ -14,13 +14,7 @@ use lb_common::{
 #[cfg(doc)]
 use lb_common::maps::Tuning;
 
-use crate::{
-    encap, flow,
-    frame::Frame,
-    icmp,
-    parse,
-    vip,
-};
+use crate::{encap, flow, frame::Frame, icmp, parse, vip};
 
 /// The look-ups that the way needs. A look-up of what is not there answers `None`.
 pub trait Tables {

@@ -5,8 +5,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Value of `TARGET_COUNTERS`, by target number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(8))]
 pub struct TargetCounters {
     /// Packets forwarded.
@@ -31,8 +30,7 @@ pub struct TargetCounters {
 const _: () = assert!(size_of::<TargetCounters>() == 72);
 
 /// Value of `VERDICT_COUNTERS`, by [`crate::verdict::Verdict`]. `Forwarded` stays 0: those are counted at their targets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(8))]
 pub struct VerdictCounters {
     /// Frames.
@@ -63,15 +61,8 @@ pub enum PathEvent {
 
 impl PathEvent {
     /// All events, by number.
-    pub const ALL: [Self; 7] = [
-        Self::MissSyn,
-        Self::MissTcp,
-        Self::MissUdp,
-        Self::Expired,
-        Self::Moved,
-        Self::Evicted,
-        Self::NotRemembered,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::MissSyn, Self::MissTcp, Self::MissUdp, Self::Expired, Self::Moved, Self::Evicted, Self::NotRemembered];
 
     /// Label in metrics and tables.
     pub const fn name(self) -> &'static str {

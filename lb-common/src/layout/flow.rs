@@ -141,6 +141,7 @@ impl FlowEntry {
 
     /// The same entry, last used at `time` and in `state`.
     #[inline(always)]
+    #[must_use]
     pub const fn touched(self, time: u32, state: u32) -> Self {
         let kept = self.0 & !((1 << (STATE_BITS + TIME_BITS)) - 1);
         Self(kept | ((time & TIME_MASK) as u64) << STATE_BITS | state as u64)
@@ -148,6 +149,7 @@ impl FlowEntry {
 
     /// The same entry, naming another target.
     #[inline(always)]
+    #[must_use]
     pub const fn with_target(self, target: u32) -> Self {
         let mask = ((MAX_TARGETS - 1) as u64) << (STATE_BITS + TIME_BITS);
         Self(self.0 & !mask | ((target & (MAX_TARGETS - 1)) as u64) << (STATE_BITS + TIME_BITS))

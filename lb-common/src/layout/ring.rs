@@ -9,8 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const SLOTS_PER_BLOCK: usize = 32;
 
 /// One cache line of a ring: each slot is the target's number within the VIP's range.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]
 pub struct RingBlock {
     /// Slot `i` of the ring is `slots[i % 32]` of block `i / 32`.

@@ -26,8 +26,7 @@ impl TryFrom<u32> for Encap {
 
 /// One (VIP, backend) pair, a cache line: everything the encapsulation needs, so that no route and no second table is
 /// looked up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]
 pub struct Target {
     /// Number of the VIP while packets may be sent to this target, else 0. The one word that the fast path compares.

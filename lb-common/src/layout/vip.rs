@@ -16,8 +16,9 @@ pub const ICMPV6: u8 = 58;
 /// A service is (address, port, TCP or UDP); port 0 serves every port that has no entry of its own. Each VIP address has
 /// a second entry under port 0 and [`ICMP`] or [`ICMPV6`]: it tells that the address is ours, so that echo requests are
 /// answered and broken packets dropped here, while those to other addresses pass to the host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C, align(8))]
 pub struct VipKey {
     /// IPv6 address, or IPv4-mapped one (RFC 4291 section 2.5.5.2); network order.
@@ -72,8 +73,7 @@ pub const fn mapped_words(v4: u32) -> [u64; 2] {
 }
 
 /// Value of `VIPS`: all that the later steps need to know of the VIP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(8))]
 pub struct Vip {
     /// Number of the VIP, from 1; a target serves this VIP if its [`super::target::Target::serves`] says the same number.

@@ -52,14 +52,8 @@ static DECAP_COUNTERS: PerCpuArray<u64, { DecapVerdict::ALL.len() }> = PerCpuArr
 /// In `.rodata`, where the daemon writes the real values before it loads the program. A plain read would be folded to what
 /// stands here; see `tuned`.
 #[unsafe(no_mangle)]
-static TUNING: Tuning = Tuning {
-    hash_seed: 0,
-    bucket_mask: 0,
-    udp_idle: 0,
-    source_v4: [0; 4],
-    source_v4_mask: [0; 4],
-    source_v6: [0; 16],
-};
+static TUNING: Tuning =
+    Tuning { hash_seed: 0, bucket_mask: 0, udp_idle: 0, source_v4: [0; 4], source_v4_mask: [0; 4], source_v6: [0; 16] };
 
 /// Reads one field of `TUNING` as it is in the loaded program, as a word or words.
 macro_rules! tuned {

@@ -27,6 +27,7 @@ impl Mac {
 
     /// A copy, made of words.
     #[inline(always)]
+    #[must_use]
     pub const fn load(&self) -> Self {
         Self { head: self.head, tail: self.tail }
     }

@@ -42,12 +42,9 @@ impl Ipv4 {
     #[inline(always)]
     pub fn set(&mut self, words: [u32; 5]) {
         let places: &mut [[u8; 4]; 5] = zerocopy::transmute_mut!(self);
-        let ([a, b, c, d, e], [v, w, x, y, z]) = (places, words);
-        *a = v.to_ne_bytes();
-        *b = w.to_ne_bytes();
-        *c = x.to_ne_bytes();
-        *d = y.to_ne_bytes();
-        *e = z.to_ne_bytes();
+        for (place, word) in places.iter_mut().zip(words) {
+            *place = word.to_ne_bytes();
+        }
     }
 
     /// IP version.

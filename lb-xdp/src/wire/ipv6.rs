@@ -51,10 +51,7 @@ impl Ipv6 {
     pub const fn address_words(&self) -> ([u64; 2], [u64; 2]) {
         let [s0, s1]: [[u8; 8]; 2] = zerocopy::transmute!(self.source);
         let [d0, d1]: [[u8; 8]; 2] = zerocopy::transmute!(self.destination);
-        (
-            [u64::from_le_bytes(s0), u64::from_le_bytes(s1)],
-            [u64::from_le_bytes(d0), u64::from_le_bytes(d1)],
-        )
+        ([u64::from_le_bytes(s0), u64::from_le_bytes(s1)], [u64::from_le_bytes(d0), u64::from_le_bytes(d1)])
     }
 
     /// Swaps source and destination, by words: LLVM would move 16 bytes one by one.
@@ -71,12 +68,9 @@ impl Ipv6 {
     #[inline(always)]
     pub fn set(&mut self, words: [u64; 5]) {
         let places: &mut [[u8; 8]; 5] = zerocopy::transmute_mut!(self);
-        let ([a, b, c, d, e], [v, w, x, y, z]) = (places, words);
-        *a = v.to_ne_bytes();
-        *b = w.to_ne_bytes();
-        *c = x.to_ne_bytes();
-        *d = y.to_ne_bytes();
-        *e = z.to_ne_bytes();
+        for (place, word) in places.iter_mut().zip(words) {
+            *place = word.to_ne_bytes();
+        }
     }
 
     /// First word of a header with this traffic class and flow label 0.
