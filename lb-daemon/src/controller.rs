@@ -12,6 +12,7 @@ pub mod engine;
 pub mod reloader;
 pub mod snapshot;
 pub mod totals;
+pub(crate) mod view;
 mod work;
 
 #[cfg(test)]

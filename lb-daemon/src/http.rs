@@ -65,17 +65,13 @@ where
         while tasks.try_join_next().is_some() {}
         places.retain(|place| !place.task.is_finished());
         while places.len() >= CONNECTIONS {
-            match places.iter().position(|place| !place.busy.load(Ordering::Relaxed)) {
-                Some(idle) => {
-                    if let Some(place) = places.remove(idle) {
-                        place.task.abort();
-                    }
-                }
-                None => {
-                    // All are at work, each for `ANSWER` at most.
-                    tasks.join_next().await;
-                    places.retain(|place| !place.task.is_finished());
-                }
+            let idle = places.iter().position(|place| !place.busy.load(Ordering::Relaxed));
+            if let Some(place) = idle.and_then(|idle| places.remove(idle)) {
+                place.task.abort();
+            } else {
+                // All are at work, each for `ANSWER` at most.
+                tasks.join_next().await;
+                places.retain(|place| !place.task.is_finished());
             }
         }
         let busy = Arc::new(AtomicBool::new(false));

@@ -89,9 +89,9 @@ async fn tells_status_vips_backends_flows_and_counters() {
     assert!((first.share - 1.0 / 3.0).abs() < 1e-9, "{}", first.share);
     let flows: Flows = api.client().get("/v1/flows/count").await.unwrap();
     assert_eq!((flows.capacity, flows.entries), (64, 0));
-    let stats: Stats = api.client().get("/v1/stats").await.unwrap();
-    assert_eq!(stats.verdicts[0].verdict, "forwarded");
-    assert_eq!(stats.verdicts[0].packets, 5);
+    let counted: Stats = api.client().get("/v1/stats").await.unwrap();
+    assert_eq!(counted.verdicts[0].verdict, "forwarded");
+    assert_eq!(counted.verdicts[0].packets, 5);
 }
 
 #[tokio::test]

@@ -118,7 +118,7 @@ impl Sheet {
         self.add_exact(f::RELOAD_TIMESTAMP, &[], since.as_secs_f64());
         self.add(f::APPLY_FAILING, &[], snapshot.failing.is_some().into());
         for attached in &snapshot.attached {
-            self.add(f::ATTACHED, &[&attached.interface, &attached.mode], 1);
+            self.add(f::ATTACHED, &[&attached.interface, attached.mode], 1);
         }
     }
 
