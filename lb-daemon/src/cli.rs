@@ -20,11 +20,14 @@ use crate::{
 mod ask;
 pub mod backend;
 pub mod check;
+pub mod decap;
+pub mod load;
 pub mod output;
 mod pins;
 pub mod run;
 pub mod stats;
 pub mod status;
+pub mod unload;
 pub mod vip;
 
 /// Where tables, program and links are pinned unless `--pin-path` says otherwise.
@@ -80,6 +83,12 @@ pub enum Command {
     Check(check::Args),
     /// Balance, until told to stop
     Run(run::Args),
+    /// Fill and pin the dataplane, all backends taken as healthy, and exit
+    Load(load::Args),
+    /// Detach from all interfaces and remove every pin
+    Unload(unload::Args),
+    /// On a backend: unwrap tunnelled packets without tunnel devices
+    Decap(decap::Args),
     /// Show how the daemon is; without one, what the pinned tables tell
     Status(status::Args),
     /// Look at VIPs
@@ -112,6 +121,9 @@ pub fn run(arguments: &Arguments) -> Result<Exit, anyhow::Error> {
     match &arguments.command {
         Command::Check(args) => check::run(args, global),
         Command::Run(args) => run::run(args, global),
+        Command::Load(args) => load::run(args, global),
+        Command::Unload(args) => unload::run(args, global),
+        Command::Decap(args) => decap::run(args, global),
         Command::Status(args) => status::run(args, global),
         Command::Vip(args) => vip::run(args, global),
         Command::Backend(args) => backend::run(args, global),

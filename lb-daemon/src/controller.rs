@@ -12,10 +12,11 @@ pub mod engine;
 pub mod reloader;
 pub mod snapshot;
 pub mod totals;
+pub(crate) mod view;
 mod work;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,13 +32,13 @@ use tokio::{
     time::Instant,
 };
 
+pub(crate) use self::work::chain;
+use self::{clock::Clock, commands::Command, totals::Totals};
 pub use self::{
     commands::{AskError, Handle, Refusal, ReloadError, Reloaded},
     engine::{Attached, Engine, InstallError},
     snapshot::Snapshot,
 };
-use self::{clock::Clock, commands::Command, totals::Totals};
-pub(crate) use self::work::chain;
 use crate::{
     dataplane,
     health::{CheckId, HealthView},
@@ -71,7 +72,9 @@ pub enum StartError {
     #[error("cannot read the tables that are in place")]
     Observe(#[source] dataplane::Error),
     /// The configuration does not fit the tables.
-    #[error("the configuration does not fit the tables that are in place; `lb unload` removes them, and with them all flows")]
+    #[error(
+        "the configuration does not fit the tables that are in place; `lb unload` removes them, and with them all flows"
+    )]
     Plan(#[source] diff::PlanError),
     /// The system gave no thread.
     #[error("cannot start the controller's thread")]
@@ -105,7 +108,12 @@ impl<E: Engine> Controller<E> {
     ///
     /// # Errors
     /// When the tables cannot be read, or the configuration does not fit them.
-    pub fn new(mut engine: E, config: Config, attached: Vec<Attached>, wires: Wires) -> Result<(Self, Handle), StartError> {
+    pub fn new(
+        mut engine: E,
+        config: Config,
+        attached: Vec<Attached>,
+        wires: Wires,
+    ) -> Result<(Self, Handle), StartError> {
         let state = engine.observe().map_err(StartError::Observe)?;
         let mut rings = RingCache::default();
         diff::plan(&state, &beliefs::best_case(&config), &mut rings).map_err(StartError::Plan)?;
@@ -197,9 +205,8 @@ impl<E: Engine> Controller<E> {
 
 /// The checks that `config` asks for: those of disabled backends are not run.
 pub fn checks(config: &Config) -> Checks {
-    let checked = members(config).filter(|(_, pool, backend)| {
-        pool.health.check != Check::None && backend.state != AdminState::Disabled
-    });
+    let checked = members(config)
+        .filter(|(_, pool, backend)| pool.health.check != Check::None && backend.state != AdminState::Disabled);
     checked.map(|(vip, pool, backend)| (check_id(vip, backend), pool.health.clone())).collect()
 }
 

@@ -4,8 +4,8 @@
 //! text → [`config`] raw (spans kept) → [`model`] (validated) → [`plan::wanted`] (with health and next hops) →
 //! [`plan::diff`] against what the kernel holds → ordered [`plan::Op`]s → [`dataplane`].
 
-pub mod cli;
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod controller;
 pub mod dataplane;

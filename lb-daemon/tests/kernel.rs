@@ -3,6 +3,8 @@
 
 mod kernel {
     mod attach;
+    mod commands;
+    mod conformance;
     mod decap;
     mod open;
     mod ops;

@@ -57,8 +57,7 @@ pub(super) fn list(backends: &[Backend]) -> String {
             backend.last_check.clone(),
         ]
     };
-    let headings =
-        ["POOL/VIP", "BACKEND", "ADDRESS", "STATE", ">WEIGHT", ">SHARE", ">PACKETS", ">FLOWS", "LAST CHECK"];
+    let headings = ["POOL/VIP", "BACKEND", "ADDRESS", "STATE", ">WEIGHT", ">SHARE", ">PACKETS", ">FLOWS", "LAST CHECK"];
     table(headings, backends.iter().map(row))
 }
 
@@ -89,7 +88,10 @@ fn show(backend: &Backend) -> String {
         ["next hop".into(), next_hop],
         ["target".into(), backend.target.map_or("none".into(), |target| target.to_string())],
         ["forwarded".into(), format!("{} packets, {} bytes", traffic.packets, traffic.bytes)],
-        ["flows".into(), format!("{} now, {} created, {} moved here", backend.flows, traffic.flows_created, traffic.flows_moved)],
+        [
+            "flows".into(),
+            format!("{} now, {} created, {} moved here", backend.flows, traffic.flows_created, traffic.flows_moved),
+        ],
         [
             "tcp".into(),
             format!("{} openings, {} repeated, {} answered", traffic.syns, traffic.syn_retransmits, traffic.handshakes),

@@ -42,7 +42,10 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
         Verb::List => output::print(global.output, &vips, |vips| list(vips))?,
         Verb::Show { name } => {
             let known = || vips.iter().map(|vip| vip.name.as_str()).collect::<Vec<_>>().join(", ");
-            let vip = vips.iter().find(|vip| vip.name == *name).ok_or_else(|| anyhow!("no vip {name}; there are: {}", known()))?;
+            let vip = vips
+                .iter()
+                .find(|vip| vip.name == *name)
+                .ok_or_else(|| anyhow!("no vip {name}; there are: {}", known()))?;
             let mut members: Vec<Backend> = ask::get(global, "/v1/backends")?;
             members.retain(|backend| backend.vip == *name);
             output::print(global.output, &Shown { vip: vip.clone(), members }, show)?;

@@ -95,7 +95,10 @@ impl<'a> Found<'a> {
             if let Some(status) = known.get(&check) {
                 completed.insert(check, status.clone());
             } else if target.is_some_and(|target| target.serves != 0) {
-                completed.insert(check, Status { up: true, last: "not checked yet, kept as found".into(), ..Status::default() });
+                completed.insert(
+                    check,
+                    Status { up: true, last: "not checked yet, kept as found".into(), ..Status::default() },
+                );
             }
         }
         completed

@@ -34,7 +34,8 @@ impl fmt::Display for Fixed {
 }
 
 const RESTART: &str = "restart the daemon; forwarding goes on meanwhile";
-const UNLOAD: &str = "stop the daemon, run `lb unload`, and start it again; traffic stops meanwhile and flows are forgotten";
+const UNLOAD: &str =
+    "stop the daemon, run `lb unload`, and start it again; traffic stops meanwhile and flows are forgotten";
 
 impl Change {
     /// Compares the running configuration with the one that is asked for.

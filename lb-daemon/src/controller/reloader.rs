@@ -20,7 +20,7 @@ pub struct Reloader {
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The file is no valid configuration.
-    #[error("{}", .0.summary())]
+    #[error("the file is no valid configuration: {}", .0.summary())]
     Invalid(Diagnostics),
     /// The file could not be read.
     #[error("{0}")]
@@ -57,7 +57,7 @@ impl Reloader {
             Err(error) => {
                 let failure = Failure::from(error);
                 let why = match &failure {
-                    Failure::Invalid(diagnostics) => diagnostics.render(false),
+                    Failure::Invalid(found) => found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
                     other => other.to_string(),
                 };
                 self.controller.note_refused(why).await;

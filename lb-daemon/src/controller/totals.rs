@@ -99,13 +99,8 @@ impl Totals {
     /// Sums of what was taken and what the targets count now.
     pub fn figures(&self, counters: Counters) -> Figures {
         let Counters { targets, verdicts, path } = counters;
-        let mut figures = Figures {
-            forwarded: self.all,
-            vips: self.vips.clone(),
-            backends: self.backends.clone(),
-            verdicts,
-            path,
-        };
+        let mut figures =
+            Figures { forwarded: self.all, vips: self.vips.clone(), backends: self.backends.clone(), verdicts, path };
         for (id, counted) in targets {
             let fresh = less(&counted, self.taken.get(&id));
             add(&mut figures.forwarded, &fresh);

@@ -11,7 +11,8 @@ use super::{
     change::Change,
     commands::{Refusal, Reloaded},
     engine::Engine,
-    snapshot::{self, Failing, LastReload, Snapshot},
+    snapshot::{Failing, LastReload, Snapshot},
+    view,
 };
 use crate::{
     dataplane,
@@ -84,7 +85,10 @@ impl<E: Engine> Controller<E> {
         if repeated {
             debug!(error = message, "the state still cannot be applied");
         } else {
-            error!(error = message, "the state cannot be applied; what was applied before serves on, and it is tried again");
+            error!(
+                error = message,
+                "the state cannot be applied; what was applied before serves on, and it is tried again"
+            );
         }
         let (since, attempts) = match &self.failing {
             Some(failing) => (failing.since, failing.attempts),
@@ -139,7 +143,9 @@ impl<E: Engine> Controller<E> {
                         Some(counters) => counters,
                         None => counters.insert(self.engine.counters().map_err(failed)?),
                     };
-                    if let Some(counted) = counted.targets.get(&id).copied().filter(|all| *all != TargetCounters::default()) {
+                    if let Some(counted) =
+                        counted.targets.get(&id).copied().filter(|all| *all != TargetCounters::default())
+                    {
                         self.totals.take(id, &counted);
                     }
                 }
@@ -165,9 +171,11 @@ impl<E: Engine> Controller<E> {
         outcome
     }
 
-    /// Notes that a reload was refused.
+    /// Notes that a reload was refused, with a reason on each line.
     pub(super) fn refused(&mut self, why: String) {
-        warn!(reason = why, "reload refused; the configuration before it stays in force");
+        for reason in why.lines() {
+            warn!(reason, "reload refused; the configuration before it stays in force");
+        }
         self.last_reload = self.last_reload.refused(why);
         self.publish();
     }
@@ -222,9 +230,9 @@ impl<E: Engine> Controller<E> {
             generation: self.generation,
             settling: self.settling.is_some(),
             config: self.config.clone(),
-            vips: snapshot::views(&self.config, &self.state, &health, &hops),
+            vips: view::views(&self.config, &self.state, &health, &hops),
             attached: self.attached.clone(),
-            used: snapshot::used(&self.state),
+            used: view::used(&self.state),
             capacity: self.state.capacity,
             failing: self.failing.clone(),
             last_reload: self.last_reload.clone(),

@@ -41,7 +41,7 @@ mod unload;
 pub struct Options {
     /// Folder on a BPF file system.
     pub pin_path: PathBuf,
-    /// Sizes that the tables must have at least.
+    /// Sizes of tables that are not there yet; those that are keep theirs.
     pub capacity: Capacity,
     /// Entries of the flow table, a power of two.
     pub flow_entries: u32,
@@ -80,8 +80,8 @@ impl Kernel {
 
     fn adopt_or_create(pins: &Pins, options: &Options) -> Result<(Tables, Xdp, bool), OpenError> {
         pins.check_version()?;
-        let needed = Sizes::needed(&options.capacity, options.flow_entries);
-        let (sizes, present) = specs::adopt(pins, &needed)?;
+        let fresh = Sizes::fresh(&options.capacity, options.flow_entries);
+        let (sizes, present) = specs::adopt(pins, &fresh)?;
         let tuning = Tuning { bucket_mask: sizes.of(maps::FLOWS).wrapping_sub(1), ..options.tuning };
         let program = load::balancer(pins, &tuning, &sizes, &present)?;
         Ok((Tables::open(pins, true)?, program, present.len() == maps::ALL.len()))

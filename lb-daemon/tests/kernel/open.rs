@@ -1,12 +1,19 @@
 //! Loading, adopting, refusing, taking down.
 
-use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
 use lb_common::{layout::LAYOUT_VERSION, maps};
 use lb_daemon::{
     dataplane::{
         Dataplane,
-        kernel::{Kernel, OpenError},
+        kernel::{Kernel, OpenError, Options},
     },
     plan::Capacity,
 };
@@ -58,22 +65,35 @@ fn is_rodata(id: &serde_json::Value) -> bool {
 }
 
 #[test]
-fn keeps_larger_tables_and_refuses_smaller_ones() {
+fn keeps_the_sizes_of_tables_that_are_there() {
     let Some(place) = Place::new() else { return };
     drop(place.open());
     let mut options = place.options();
-    options.capacity = Capacity { vips: 1, targets: 1, ring_blocks: 1 };
-    let mut kernel = Kernel::open(&options).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(kernel.observe().unwrap().capacity, CAPACITY);
-    drop(kernel);
-    options.capacity = Capacity { targets: CAPACITY.targets + 1, ..CAPACITY };
-    let Err(error) = Kernel::open(&options) else { panic!("adopted a table that is too small") };
-    assert!(error.to_string().contains("TARGETS has a size of 64, and this lb needs 65"), "{error}");
-    options = place.options();
-    options.flow_entries *= 2;
+    for capacity in [Capacity { vips: 1, targets: 1, ring_blocks: 1 }, Capacity { targets: 1000, ..CAPACITY }] {
+        options.capacity = capacity;
+        let mut kernel = Kernel::open(&options).unwrap_or_else(|error| panic!("{error}"));
+        assert!(kernel.adopted());
+        assert_eq!(kernel.observe().unwrap().capacity, CAPACITY);
+    }
+    // What is made anew goes by what it belongs to.
+    fs::remove_file(place.path.join("maps/TARGET_COUNTERS")).unwrap();
+    drop(Kernel::open(&options).unwrap_or_else(|error| panic!("{error}")));
+    assert_eq!(place.bpftool("map", "maps/TARGET_COUNTERS")["max_entries"], CAPACITY.targets);
+    fs::remove_file(place.path.join("maps/TARGETS")).unwrap();
+    let Err(error) = Kernel::open(&options) else { panic!("adopted counters that are too few") };
+    assert!(error.to_string().contains("TARGET_COUNTERS has a size of 64, and this lb needs 1000"), "{error}");
+}
+
+#[test]
+fn refuses_another_size_of_the_flow_table() {
+    let Some(place) = Place::new() else { return };
+    drop(place.open());
+    let program = place.id("prog", "prog");
+    let options = Options { flow_entries: FLOW_ENTRIES * 2, ..place.options() };
     let Err(error) = Kernel::open(&options) else { panic!("adopted a flow table of another size") };
     assert!(matches!(error, OpenError::FlowTableSize { has: 4096, needs: 8192 }), "{error}");
     assert!(error.to_string().contains("flow_table_entries"), "{error}");
+    assert_eq!(place.id("prog", "prog"), program, "what ran before still runs");
 }
 
 #[test]
@@ -150,14 +170,36 @@ fn allows_one_holder_and_any_reader() {
 }
 
 #[test]
+fn loads_while_signals_arrive() {
+    let Some(place) = Place::new() else { return };
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // Each child that ends is a signal, which makes the verifier give up.
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                assert!(Command::new("true").status().unwrap().success());
+            }
+        });
+        let results: Vec<_> = (0..4).map(|_| Kernel::open(&place.options()).map(drop)).collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+    });
+}
+
+#[test]
 fn unloads_everything_of_its_own_and_nothing_else() {
     let Some(place) = Place::new() else { return };
     drop(place.open());
     fs::create_dir(place.path.join("others")).unwrap();
+    // A map under a link's name is not a link.
+    let map = ["type", "array", "key", "4", "value", "4", "entries", "1", "name", "other"];
+    let odd = place.path.join("link-other");
+    assert!(Command::new("bpftool").args(["map", "create"]).arg(&odd).args(map).status().unwrap().success());
     let done = Kernel::unload(&place.path).unwrap();
     assert_eq!(done.removed.len(), maps::ALL.len() + 1, "{done:?}");
-    assert_eq!(done.left, [place.path.join("others")]);
-    assert_eq!(place.names(), ["others"]);
+    assert_eq!(done.left, [odd.clone(), place.path.join("others")]);
+    assert_eq!(place.names(), ["link-other", "others"]);
+    fs::remove_file(odd).unwrap();
     fs::remove_dir(place.path.join("others")).unwrap();
     Kernel::unload(&place.path).unwrap();
     assert!(!place.path.exists());

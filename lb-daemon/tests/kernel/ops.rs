@@ -136,9 +136,6 @@ fn sweeps_and_counts_flows() {
     let mut kernel = place.open();
     let flow = |target| FlowEntry::new(0xfff_ffff, target, 4095, FlowState::Established).0;
     let half_open = FlowEntry::new(1, 3, 9, FlowState::HalfOpen).0;
-    let bucket = |entries: [u64; 8]| {
-        entries.iter().flat_map(|entry| entry.to_le_bytes().map(|byte| byte.to_string())).collect::<Vec<_>>()
-    };
     update(&place, "FLOWS", 0, &bucket([flow(1), 0, flow(2), half_open, flow(3), 0, 0, flow(60)]));
     let last = FLOW_ENTRIES / 8 - 1;
     update(&place, "FLOWS", last, &bucket([0, 0, 0, 0, 0, 0, flow(1), flow(2)]));
@@ -166,8 +163,13 @@ fn dump(place: &Place, table: &str, index: u32) -> Vec<u8> {
     json["value"].as_array().unwrap_or_else(|| panic!("{json}")).iter().map(hex).collect()
 }
 
+/// A bucket's bytes for [`update`].
+pub(super) fn bucket(entries: [u64; 8]) -> Vec<String> {
+    entries.iter().flat_map(|entry| entry.to_le_bytes().map(|byte| byte.to_string())).collect()
+}
+
 /// Writes a value behind the tables' back, as packets do.
-fn update(place: &Place, table: &str, index: u32, value: &[String]) {
+pub(super) fn update(place: &Place, table: &str, index: u32, value: &[String]) {
     let path = place.path.join("maps").join(table);
     let key = index.to_le_bytes().map(|byte| byte.to_string());
     let mut command = Command::new("bpftool");

@@ -57,8 +57,8 @@ const SPECS: [Spec; maps::ALL.len()] = [
 pub(super) struct Sizes(BTreeMap<&'static str, u32>);
 
 impl Sizes {
-    /// What a fresh load needs.
-    pub(super) fn needed(capacity: &Capacity, flow_entries: u32) -> Self {
+    /// Those of new tables.
+    pub(super) fn fresh(capacity: &Capacity, flow_entries: u32) -> Self {
         Self(BTreeMap::from([
             (maps::VIPS, capacity.vips.max(1)),
             (maps::FLOWS, (flow_entries / count(WAYS)).max(1)),
@@ -96,25 +96,32 @@ pub(super) fn pinned(pins: &Pins) -> Result<Sizes, OpenError> {
     Ok(Sizes(sizes))
 }
 
-/// For a program that needs `needed`: the sizes to load with, and which tables are there already.
+/// The sizes to load with, given those for new tables, and which tables are there already.
 ///
-/// Tables that are there keep their size if it suffices; the flow table's must be exact, because the program's mask and
-/// every entry's place follow from it.
-pub(super) fn adopt(pins: &Pins, needed: &Sizes) -> Result<(Sizes, Vec<&'static str>), OpenError> {
-    let mut sizes = needed.clone();
+/// Tables that are there keep their size, as the plan goes by what it finds: `fresh` has head-room, and a restart must not
+/// fail for want of that. Only the flow table's size must be as configured, because the program's mask and every entry's
+/// place follow from it, and counters must reach as far as what they count.
+pub(super) fn adopt(pins: &Pins, fresh: &Sizes) -> Result<(Sizes, Vec<&'static str>), OpenError> {
+    let mut sizes = fresh.clone();
     let mut present = Vec::new();
     for spec in &SPECS {
         let Some(info) = find(pins, spec)? else { continue };
-        let (has, needs) = (info.max_entries(), needed.of(spec.name));
+        let (has, needs) = (info.max_entries(), fresh.of(spec.name));
         if spec.name == maps::FLOWS && has != needs {
             let entries = |buckets: u32| u64::from(buckets) * WAYS as u64;
             return Err(OpenError::FlowTableSize { has: entries(has), needs: entries(needs) });
         }
-        if has < needs {
-            return Err(unfit(spec, "a size of", &has, &needs));
-        }
         sizes.0.insert(spec.name, has);
         present.push(spec.name);
+    }
+    for spec in SPECS.iter().filter(|spec| spec.kind == MapType::PerCpuArray) {
+        let needs = if spec.name == maps::TARGET_COUNTERS { sizes.of(maps::TARGETS) } else { fresh.of(spec.name) };
+        let has = sizes.of(spec.name);
+        if !present.contains(&spec.name) {
+            sizes.0.insert(spec.name, needs);
+        } else if has < needs {
+            return Err(unfit(spec, "a size of", &has, &needs));
+        }
     }
     Ok((sizes, present))
 }
