@@ -43,7 +43,7 @@ impl Download {
             read(&mut connection, bytes, &progress, |received| {
                 // A sender that is gone has released as well.
                 if received >= hold {
-                    released.recv().unwrap_or_default()
+                    released.recv().unwrap_or_default();
                 }
             })
         });
