@@ -230,7 +230,7 @@ impl Tour {
         println!("  nsenter --net={} bash        # be the client: try http://{VIP_V4}/", client.display());
         println!("  nsenter --net={} tcpdump -ni lb0   # what goes to lb and comes from it", router.display());
         println!("Change {} and have it applied: kill -HUP {process}", self.lb.config().display());
-        println!("Take it down: {} --down", std::env::current_exe()?.display());
+        println!("Take it down: {} --down {}", std::env::current_exe()?.display(), self.lab.name());
         Ok(())
     }
 }
