@@ -104,6 +104,24 @@ fn tables_of_another_version_are_refused_and_go_on_forwarding() {
 }
 
 #[test]
+fn load_alone_is_enough_to_forward_and_a_daemon_adopts_what_it_made() {
+    scenario(&Layout::with_backends(3), |lab| {
+        let mut lb = Balancer::prepare(lab, &Settings::web(lab, Health::Http(80)))?;
+        let config = lb.config().display().to_string();
+        let output = lb.cli(&["load", "--config", &config])?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        lab.quiet_offloads_of_balancer()?;
+        let link = lb.link()?;
+        let mut sessions = Sessions::open(&lab.client, &vips(80), 20)?;
+        let answers = http::ask_many(&lab.client, vips(80)[0], 100);
+        assert_eq!((answers.failed(), answers.by_backend.len()), (0, 3), "{answers}");
+        lb.start_again()?;
+        assert_eq!(lb.link()?.id, link.id);
+        sessions.all_stay()
+    });
+}
+
+#[test]
 fn unload_removes_program_and_pins() {
     scenario(&Layout::with_backends(1), |lab| {
         let mut lb = Balancer::start(lab, &Settings::web(lab, Health::None))?;
