@@ -21,13 +21,12 @@ use super::{
     explain::{self, system},
     pins::{self, Pins},
     specs::{Sizes, map_error},
+    sys,
 };
 
 /// The programs and tables, as lb-xdp built them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-xdp.o"));
 
-/// Times that loading is tried: the verifier gives up with `EAGAIN` when a signal arrives meanwhile, be it only SIGHUP.
-const ATTEMPTS: usize = 16;
 /// Lines of a verifier's log that an error shows.
 const LOG_TAIL: usize = 20;
 /// Files that the whole log may go to before that is given up.
@@ -91,13 +90,11 @@ fn verify(object: &mut Ebpf, name: &str) -> Result<(), OpenError> {
     let program = object.program_mut(name).ok_or_else(|| lacks(name))?;
     let program: &mut Xdp =
         program.try_into().map_err(|error| program_error(format!("load the program {name}"), error))?;
-    for _ in 1..ATTEMPTS {
-        match program.load() {
-            Err(ProgramError::LoadError { io_error, .. }) if io_error.raw_os_error() == Some(libc::EAGAIN) => {}
-            result => return result.map_err(|error| refused(name, error)),
-        }
-    }
-    program.load().map_err(|error| refused(name, error))
+    // The verifier gives up with `EAGAIN` when a signal arrives, and SIGHUP may well do so twice.
+    let blocked = sys::BlockedSignals::new();
+    let result = program.load();
+    drop(blocked);
+    result.map_err(|error| refused(name, error))
 }
 
 /// Why the kernel refused a program.

@@ -83,8 +83,9 @@ proptest! {
     fn tight_tables_are_no_less_safe(history in any_history()) {
         let mut lab = Lab::new(TIGHT);
         for (wanted, faults) in &history {
-            // What does not fit is refused and leaves everything as it was.
-            if lab.reach(wanted, faults).is_ok() {
+            // What does not fit is refused and leaves everything as it was; but a failure must not make it so.
+            if lab.clone().reach(wanted, &[]).is_ok() {
+                lab.reach(wanted, faults).unwrap();
                 check_reached(&mut lab, wanted);
             }
         }
@@ -99,7 +100,7 @@ proptest! {
 
 proptest! {
     // Each case is as many runs as the second plan has ops.
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]
     fn a_failure_at_any_op_is_made_good(first in any_wanted(), second in any_wanted()) {
