@@ -17,8 +17,18 @@ use crate::{
     model::Config,
 };
 
+mod ask;
+pub mod backend;
 pub mod check;
+pub mod decap;
+pub mod load;
 pub mod output;
+mod pins;
+pub mod run;
+pub mod stats;
+pub mod status;
+pub mod unload;
+pub mod vip;
 
 /// Where tables, program and links are pinned unless `--pin-path` says otherwise.
 pub const DEFAULT_PIN_PATH: &str = "/sys/fs/bpf/lb";
@@ -71,6 +81,22 @@ pub enum Output {
 pub enum Command {
     /// Validate config files and print every complaint
     Check(check::Args),
+    /// Balance, until told to stop
+    Run(run::Args),
+    /// Fill and pin the dataplane, all backends taken as healthy, and exit
+    Load(load::Args),
+    /// Detach from all interfaces and remove every pin
+    Unload(unload::Args),
+    /// On a backend: unwrap tunnelled packets without tunnel devices
+    Decap(decap::Args),
+    /// Show how the daemon is; without one, what the pinned tables tell
+    Status(status::Args),
+    /// Look at VIPs
+    Vip(vip::Args),
+    /// Look at backends
+    Backend(backend::Args),
+    /// Show counters: why frames left, what the flow table met and holds
+    Stats(stats::Args),
 }
 
 /// How a command ended, when it did not fail with an error.
@@ -94,6 +120,14 @@ pub fn run(arguments: &Arguments) -> Result<Exit, anyhow::Error> {
     let global = &arguments.global;
     match &arguments.command {
         Command::Check(args) => check::run(args, global),
+        Command::Run(args) => run::run(args, global),
+        Command::Load(args) => load::run(args, global),
+        Command::Unload(args) => unload::run(args, global),
+        Command::Decap(args) => decap::run(args, global),
+        Command::Status(args) => status::run(args, global),
+        Command::Vip(args) => vip::run(args, global),
+        Command::Backend(args) => backend::run(args, global),
+        Command::Stats(args) => stats::run(args, global),
     }
 }
 

@@ -1,1 +1,228 @@
 //! The one owner of configuration, health, plan and dataplane.
+//!
+//! It observes the tables, works out what they should hold, plans the difference and applies it in order: at the start,
+//! upon each change of configuration, health or next hops, and every minute, because what was written once may have been
+//! changed by others. Others know it by its [`Handle`]: an inbox of commands, and the newest [`Snapshot`].
+
+pub mod beliefs;
+pub mod change;
+mod clock;
+mod commands;
+pub mod engine;
+pub mod reloader;
+pub mod snapshot;
+pub mod totals;
+mod work;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    sync::Arc,
+    thread,
+};
+
+use tokio::{
+    runtime,
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
+
+pub(crate) use self::work::chain;
+use self::{clock::Clock, commands::Command, totals::Totals};
+pub use self::{
+    commands::{AskError, Handle, Refusal, ReloadError, Reloaded},
+    engine::{Attached, Engine, InstallError},
+    snapshot::Snapshot,
+};
+use crate::{
+    dataplane,
+    health::{CheckId, HealthView},
+    model::{AdminState, Backend, Check, Config, Health, NextHopConfig, Pool, Vip},
+    nexthop,
+    plan::{RingCache, State, diff},
+};
+
+/// Checks to run, by their identity.
+pub type Checks = BTreeMap<CheckId, Health>;
+
+/// Commands that may wait: a scrape, a reload and some people at their terminals; who comes later waits as a sender.
+const INBOX: usize = 16;
+
+/// What connects the controller with the health checks and the next hops.
+pub struct Wires {
+    /// Which checks are to run.
+    pub checks: watch::Sender<Arc<Checks>>,
+    /// What they found.
+    pub health: watch::Receiver<Arc<HealthView>>,
+    /// To which addresses next hops are to be known.
+    pub hop_targets: watch::Sender<BTreeSet<IpAddr>>,
+    /// What is known of them.
+    pub hops: watch::Receiver<Arc<nexthop::Snapshot>>,
+}
+
+/// Why a controller could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The tables could not be read.
+    #[error("cannot read the tables that are in place")]
+    Observe(#[source] dataplane::Error),
+    /// The configuration does not fit the tables.
+    #[error(
+        "the configuration does not fit the tables that are in place; `lb unload` removes them, and with them all flows"
+    )]
+    Plan(#[source] diff::PlanError),
+    /// The system gave no thread.
+    #[error("cannot start the controller's thread")]
+    Thread(#[source] io::Error),
+}
+
+/// The owner of all state. It lives in one task, on a thread of its own, since writes to the tables are system calls.
+pub struct Controller<E> {
+    engine: E,
+    config: Arc<Config>,
+    attached: Vec<Attached>,
+    wires: Wires,
+    inbox: mpsc::Receiver<Command>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    clock: Clock,
+    rings: RingCache,
+    totals: Totals,
+    /// What the tables held after the last write.
+    state: State,
+    generation: u64,
+    /// Until when first results are waited for; `None` once they are in.
+    settling: Option<Instant>,
+    /// What went wrong at the last attempt, if it did.
+    failing: Option<snapshot::Failing>,
+    last_reload: snapshot::LastReload,
+}
+
+impl<E: Engine> Controller<E> {
+    /// Reads the tables, sees whether the configuration fits them, and asks for its checks and next hops. Nothing is
+    /// written before [`Controller::run`]. `attached` says where the program is in force.
+    ///
+    /// # Errors
+    /// When the tables cannot be read, or the configuration does not fit them.
+    pub fn new(
+        mut engine: E,
+        config: Config,
+        attached: Vec<Attached>,
+        wires: Wires,
+    ) -> Result<(Self, Handle), StartError> {
+        let state = engine.observe().map_err(StartError::Observe)?;
+        let mut rings = RingCache::default();
+        diff::plan(&state, &beliefs::best_case(&config), &mut rings).map_err(StartError::Plan)?;
+        let now = Instant::now();
+        let last_reload = snapshot::LastReload::succeeded();
+        let first = Snapshot::starting(&config, &attached, &state, &last_reload);
+        let (snapshots, newest) = watch::channel(Arc::new(first));
+        let (sender, inbox) = mpsc::channel(INBOX);
+        let settling = Some(now + beliefs::patience(&config));
+        let controller = Self {
+            engine,
+            config: Arc::new(config),
+            attached,
+            wires,
+            inbox,
+            snapshots,
+            clock: Clock::new(now),
+            rings,
+            totals: Totals::default(),
+            state,
+            generation: 0,
+            settling,
+            failing: None,
+            last_reload,
+        };
+        controller.ask_for_inputs();
+        Ok((controller, Handle::new(sender, newest)))
+    }
+
+    /// Starts a thread that runs the controller, with the timers of `runtime`. The receiver hears of its end, by a message
+    /// or, should it panic, by the sender's; the engine is let go then.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn spawn(self, runtime: runtime::Handle) -> Result<oneshot::Receiver<()>, StartError>
+    where
+        E: 'static,
+    {
+        let (done, ended) = oneshot::channel();
+        let body = move || {
+            runtime.block_on(self.run());
+            // Whoever waited may have given up.
+            let _ = done.send(());
+        };
+        thread::Builder::new().name("controller".into()).spawn(body).map_err(StartError::Thread)?;
+        Ok(ended)
+    }
+
+    /// Works until it is told to stop or nobody holds a [`Handle`] any more. Forwarding goes on afterwards.
+    pub async fn run(mut self) {
+        self.reconcile();
+        loop {
+            let wake = self.settling.map_or(self.clock.next(), |until| until.min(self.clock.next()));
+            tokio::select! {
+                command = self.inbox.recv() => {
+                    let Some(command) = command else { return };
+                    if self.obey(command).is_break() {
+                        return;
+                    }
+                }
+                // A sender that is gone disables its arm: the last view stays in force.
+                Ok(()) = self.wires.health.changed() => self.clock.changed(Instant::now()),
+                Ok(()) = self.wires.hops.changed() => self.clock.changed(Instant::now()),
+                () = tokio::time::sleep_until(wake) => self.reconcile(),
+            }
+        }
+    }
+
+    /// Tells health checks and next hops what the configuration needs of them.
+    fn ask_for_inputs(&self) {
+        let checks = Arc::new(checks(&self.config));
+        self.wires.checks.send_if_modified(|asked| {
+            let differs = *asked != checks;
+            if differs {
+                *asked = checks;
+            }
+            differs
+        });
+        let targets = hop_targets(&self.config);
+        self.wires.hop_targets.send_if_modified(|asked| {
+            let differs = *asked != targets;
+            if differs {
+                *asked = targets;
+            }
+            differs
+        });
+    }
+}
+
+/// The checks that `config` asks for: those of disabled backends are not run.
+pub fn checks(config: &Config) -> Checks {
+    let checked = members(config)
+        .filter(|(_, pool, backend)| pool.health.check != Check::None && backend.state != AdminState::Disabled);
+    checked.map(|(vip, pool, backend)| (check_id(vip, backend), pool.health.clone())).collect()
+}
+
+/// Each backend of each VIP.
+fn members(config: &Config) -> impl Iterator<Item = (&Vip, &Pool, &Backend)> {
+    let pools = config.vips.iter().filter_map(|vip| Some((vip, config.pools.get(&vip.pool)?)));
+    pools.flat_map(|(vip, pool)| pool.backends.iter().map(move |backend| (vip, pool, backend)))
+}
+
+fn check_id(vip: &Vip, backend: &Backend) -> CheckId {
+    CheckId { service: vip.service, backend: backend.address }
+}
+
+/// The addresses whose next hops `config` needs to know: none with a fixed gateway.
+pub fn hop_targets(config: &Config) -> BTreeSet<IpAddr> {
+    match config.dataplane.next_hop {
+        NextHopConfig::Gateway(_) => BTreeSet::new(),
+        NextHopConfig::Auto => members(config).map(|(_, _, backend)| backend.address).collect(),
+    }
+}

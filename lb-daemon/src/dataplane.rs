@@ -7,18 +7,32 @@ use crate::plan::{Op, State};
 pub mod kernel;
 pub mod memory;
 
-/// The tables, behind which packets are forwarded.
+/// The tables, by which packets are forwarded, also while ops are carried out and after the daemon has ended.
+///
+/// Every way in is a system call or a walk through mapped memory: call it from a thread that may block. There is one
+/// writer; observing what he wrote gives back just that, whoever wrote it and when.
 pub trait Dataplane: Send {
-    /// Reads back what the tables hold.
+    /// Reads back what the tables hold: every entry of `VIPS`, every target that is not free, and for each ring that a VIP
+    /// names, its [`crate::plan::digest`] under the ring's first block. A VIP whose `ring_slots` is 0 has no ring.
     ///
     /// # Errors
     /// When a table cannot be read.
     fn observe(&mut self) -> Result<State, Error>;
 
-    /// Carries out one op.
+    /// Carries out one op, and returns when it is done. What each op must guarantee:
+    ///
+    /// * `SetVip`, `RemoveVip`: a packet sees the old value or the new one, never a mix. Removing an absent key is an error.
+    /// * `SetTarget`: each field is written whole. Nothing leads to a free place, so filling one may be torn; when a target
+    ///   in force gets another way, a packet may at worst leave by half of each. `serves` must not be 0 in between: flows
+    ///   would move.
+    /// * `WriteRing`: may be torn, no VIP names these blocks.
+    /// * `Grace`: returns when every packet has left that was in the program when the op began.
+    /// * `SweepFlows`: an entry that a packet rewrites meanwhile keeps what the packet wrote (compare and swap), so that a
+    ///   flow that just moved is not forgotten. `forget` wins over `renumber`; each entry is renumbered at most once.
     ///
     /// # Errors
-    /// When the write fails; the tables are then as after the ops before.
+    /// When the write fails; the tables are then as after the ops before, but for the blocks of a `WriteRing` and the
+    /// entries that a `SweepFlows` had already met, neither of which a repetition minds.
     fn apply(&mut self, op: &Op) -> Result<(), Error>;
 
     /// Reads all counters, summed over CPUs.

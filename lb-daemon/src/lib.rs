@@ -4,12 +4,16 @@
 //! text → [`config`] raw (spans kept) → [`model`] (validated) → [`plan::wanted`] (with health and next hops) →
 //! [`plan::diff`] against what the kernel holds → ordered [`plan::Op`]s → [`dataplane`].
 
+pub mod api;
 pub mod cli;
 pub mod config;
 pub mod controller;
 pub mod dataplane;
 pub mod health;
+pub(crate) mod http;
 pub mod maglev;
+pub mod metrics;
 pub mod model;
 pub mod nexthop;
 pub mod plan;
+pub mod telemetry;

@@ -1,1 +1,212 @@
-//! The tables in the kernel.
+//! The tables in the kernel: pinned, adopted, written while packets pass.
+//!
+//! Everything outlives the process by its pins (see `pins` for the names), so a restart finds the tables, loads a new
+//! instance of the program over them and puts it in the old one's place by an update of the links. Forwarding never stops.
+
+use std::path::{Path, PathBuf};
+
+use aya::programs::Xdp;
+use lb_common::maps::{self, Tuning};
+
+pub use self::{
+    attach::{Attached, Change},
+    error::{AttachError, Holder, OpenError},
+    interfaces::Hook,
+    unload::Unloaded,
+};
+use self::{lock::Lock, pins::Pins, specs::Sizes, tables::Tables};
+use super::{Counters, Dataplane, Error, FlowCount};
+use crate::{
+    model::Interface,
+    plan::{Capacity, Op, State},
+};
+
+mod attach;
+pub mod decap;
+mod error;
+mod explain;
+mod flows;
+mod interfaces;
+mod load;
+mod lock;
+mod mapping;
+mod pins;
+mod specs;
+mod sys;
+mod tables;
+mod unload;
+
+/// What [`Kernel::open`] needs to know.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Folder on a BPF file system.
+    pub pin_path: PathBuf,
+    /// Sizes of tables that are not there yet; those that are keep theirs.
+    pub capacity: Capacity,
+    /// Entries of the flow table, a power of two.
+    pub flow_entries: u32,
+    /// Parameters of the program; its `bucket_mask` follows from `flow_entries`.
+    pub tuning: Tuning,
+}
+
+/// The tables and the program in the kernel, held by this process alone.
+pub struct Kernel {
+    pins: Pins,
+    tables: Tables,
+    program: Xdp,
+    adopted: bool,
+    _lock: Lock,
+}
+
+impl Kernel {
+    /// Adopts the pinned tables if they fit, else creates and pins them; loads a new instance of the program over them and
+    /// puts it in the place of the one in force, on all interfaces that are bound already.
+    ///
+    /// # Errors
+    /// When the pin path is in use or is no place for pins, when the tables there don't fit, when the kernel refuses.
+    /// What ran before still runs then.
+    pub fn open(options: &Options) -> Result<Self, OpenError> {
+        let lock = Lock::take(&options.pin_path)?;
+        let pins = Pins::new(&options.pin_path);
+        let opened = Self::adopt_or_create(&pins, options);
+        if opened.is_err() {
+            pins.remove_empty();
+        }
+        let (tables, program, adopted) = opened?;
+        let mut kernel = Self { pins, tables, program, adopted, _lock: lock };
+        attach::swap_all(&kernel.pins, &mut kernel.program)?;
+        Ok(kernel)
+    }
+
+    fn adopt_or_create(pins: &Pins, options: &Options) -> Result<(Tables, Xdp, bool), OpenError> {
+        pins.check_version()?;
+        let fresh = Sizes::fresh(&options.capacity, options.flow_entries);
+        let (sizes, present) = specs::adopt(pins, &fresh)?;
+        let tuning = Tuning { bucket_mask: sizes.of(maps::FLOWS).wrapping_sub(1), ..options.tuning };
+        let program = load::balancer(pins, &tuning, &sizes, &present)?;
+        Ok((Tables::open(pins, true)?, program, present.len() == maps::ALL.len()))
+    }
+
+    /// Loads a new instance of the program with other parameters and puts it in place.
+    ///
+    /// # Errors
+    /// When the kernel refuses; the old instance goes on.
+    pub fn retune(&mut self, tuning: &Tuning) -> Result<(), OpenError> {
+        let sizes = specs::pinned(&self.pins)?;
+        let tuning = Tuning { bucket_mask: sizes.of(maps::FLOWS).wrapping_sub(1), ..*tuning };
+        self.program = load::balancer(&self.pins, &tuning, &sizes, &maps::ALL)?;
+        attach::swap_all(&self.pins, &mut self.program)
+    }
+
+    /// Binds the program to these interfaces and to no others. One that is bound already gets the program in place.
+    ///
+    /// # Errors
+    /// When an interface does not exist, is taken, or cannot do what is asked; none is bound then that was not before.
+    pub fn attach(&mut self, interfaces: &[Interface]) -> Result<Vec<Attached>, AttachError> {
+        attach::all(&self.pins, &mut self.program, interfaces)
+    }
+
+    /// Whether all tables were there already.
+    pub fn adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// Number of the program in force.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn program_id(&self) -> Result<u32, OpenError> {
+        let info = self.program.info();
+        info.map(|info| info.id()).map_err(|error| load::program_error("read the program's number".to_owned(), error))
+    }
+
+    /// Instructions that the verifier processed, where the kernel tells (5.16).
+    pub fn verified_instructions(&self) -> Option<u32> {
+        self.program.info().ok().and_then(|info| info.verified_instruction_count())
+    }
+
+    /// Detaches and removes all that is pinned there, of whatever layout version, complete or not. Nothing there is no
+    /// error.
+    ///
+    /// # Errors
+    /// When the pin path is in use, or something cannot be removed.
+    pub fn unload(pin_path: &Path) -> Result<Unloaded, OpenError> {
+        unload::unload(pin_path)
+    }
+
+    /// The tables that are pinned there, to be read only; works beside a daemon and without one.
+    ///
+    /// # Errors
+    /// [`OpenError::NothingPinned`], or when what is there does not fit.
+    pub fn open_existing(pin_path: &Path) -> Result<Pinned, OpenError> {
+        let pins = Pins::new(pin_path);
+        if pin_path.exists() {
+            pins.check_version()?;
+        }
+        Ok(Pinned { tables: Tables::open(&pins, false)?, pins })
+    }
+}
+
+impl Dataplane for Kernel {
+    fn observe(&mut self) -> Result<State, Error> {
+        self.tables.observe()
+    }
+
+    fn apply(&mut self, op: &Op) -> Result<(), Error> {
+        match op {
+            Op::SetTarget { id, target } => self.tables.set_target(*id, target)?,
+            Op::ClearCounters { id } => self.tables.clear_counters(*id)?,
+            Op::WriteRing { base, slots } => self.tables.write_ring(*base, slots)?,
+            Op::SetVip { key, vip } => self.tables.set_vip(key, vip)?,
+            Op::RemoveVip { key } => self.tables.remove_vip(key)?,
+            Op::Grace => tables::grace(),
+            Op::SweepFlows { forget, renumber } => self.tables.sweep(forget, renumber),
+        }
+        Ok(())
+    }
+
+    fn counters(&mut self) -> Result<Counters, Error> {
+        self.tables.counters()
+    }
+
+    fn flows(&mut self) -> Result<FlowCount, Error> {
+        Ok(self.tables.count_flows())
+    }
+}
+
+/// Tables that are pinned, read without holding them.
+pub struct Pinned {
+    pins: Pins,
+    tables: Tables,
+}
+
+impl Pinned {
+    /// Reads back what the tables hold.
+    ///
+    /// # Errors
+    /// When a table cannot be read.
+    pub fn observe(&self) -> Result<State, Error> {
+        self.tables.observe()
+    }
+
+    /// Reads all counters, summed over CPUs.
+    ///
+    /// # Errors
+    /// When a table cannot be read.
+    pub fn counters(&self) -> Result<Counters, Error> {
+        self.tables.counters()
+    }
+
+    /// Counts the flow table's entries.
+    pub fn flows(&self) -> FlowCount {
+        self.tables.count_flows()
+    }
+
+    /// The interfaces of this network namespace that the program is bound to.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn attached(&self) -> Result<Vec<Attached>, AttachError> {
+        attach::in_force(&self.pins)
+    }
+}

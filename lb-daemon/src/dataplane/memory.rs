@@ -1,1 +1,206 @@
-//! The tables in memory, for tests.
+//! The tables in memory: what a plan is tried on, and what the controller's tests run against.
+//!
+//! Sizes are kept as the kernel keeps them: a table that is full refuses, an index past its end too.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
+
+use lb_common::{
+    layout::{
+        counter::{PathEvent, TargetCounters, VerdictCounters},
+        flow::{FlowEntry, WAYS},
+        ring::{RingBlock, SLOTS_PER_BLOCK},
+        target::Target,
+        vip::{Vip, VipKey},
+    },
+    maps::{RINGS, TARGET_COUNTERS, TARGETS, VIPS},
+    verdict::Verdict,
+};
+
+use super::{Counters, Dataplane, Error, FlowCount};
+use crate::plan::{Capacity, Op, State, digest};
+
+/// The tables in memory.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    vips: BTreeMap<VipKey, Vip>,
+    max_vips: u32,
+    rings: Vec<RingBlock>,
+    targets: Vec<Target>,
+    target_counters: Vec<TargetCounters>,
+    flows: Vec<[FlowEntry; WAYS]>,
+    verdicts: Vec<VerdictCounters>,
+    path: Vec<u64>,
+    /// Ops carried out so far.
+    applied: usize,
+    /// The op that is to fail, counted like `applied`.
+    fail_at: Option<usize>,
+}
+
+impl Memory {
+    /// Empty tables of these sizes and a flow table of `buckets` buckets.
+    pub fn new(capacity: Capacity, buckets: usize) -> Self {
+        Self {
+            vips: BTreeMap::new(),
+            max_vips: capacity.vips,
+            rings: vec![RingBlock::default(); capacity.ring_blocks as usize],
+            targets: vec![Target::default(); capacity.targets as usize],
+            target_counters: vec![TargetCounters::default(); capacity.targets as usize],
+            flows: vec![[FlowEntry::default(); WAYS]; buckets],
+            verdicts: vec![VerdictCounters::default(); Verdict::ALL.len()],
+            path: vec![0; PathEvent::ALL.len()],
+            applied: 0,
+            fail_at: None,
+        }
+    }
+
+    /// Lets the op after the next `ops` ones fail, once, without effect.
+    pub fn fail_after(&mut self, ops: usize) {
+        self.fail_at = Some(self.applied + ops);
+    }
+
+    /// Where `slot` of a VIP's ring leads, as the program follows it: a target's number and value. `None` if there is no
+    /// such VIP, slot or target.
+    pub fn route(&self, key: &VipKey, slot: u32) -> Option<(u32, &Target)> {
+        let vip = self.vips.get(key).filter(|vip| slot < vip.ring_slots)?;
+        let place = self.ring(vip).nth(slot as usize)?;
+        let id = vip.target_base + u32::from(place);
+        Some((id, self.targets.get(id as usize)?))
+    }
+
+    /// Remembers a flow, as the program does after it was steered; `false` if its bucket is full or not there.
+    pub fn remember(&mut self, bucket: usize, entry: FlowEntry) -> bool {
+        let free = self.flows.get_mut(bucket).and_then(|ways| ways.iter_mut().find(|way| way.is_empty()));
+        free.map(|way| *way = entry).is_some()
+    }
+
+    /// All flows that are remembered.
+    pub fn remembered(&self) -> impl Iterator<Item = FlowEntry> {
+        self.flows.iter().flatten().copied().filter(|entry| !entry.is_empty())
+    }
+
+    /// Counters of a target, to count at.
+    pub fn target_counters(&mut self, id: u32) -> Option<&mut TargetCounters> {
+        self.target_counters.get_mut(id as usize)
+    }
+
+    /// Counters of a verdict, to count at.
+    pub fn verdict_counters(&mut self, verdict: Verdict) -> Option<&mut VerdictCounters> {
+        self.verdicts.get_mut(verdict as usize)
+    }
+
+    /// Counter of an event, to count at.
+    pub fn path_counter(&mut self, event: PathEvent) -> Option<&mut u64> {
+        self.path.get_mut(event as usize)
+    }
+
+    /// The ring that a VIP of this value leads to, slot by slot.
+    pub fn ring(&self, vip: &Vip) -> impl Iterator<Item = u16> {
+        let blocks = self.rings.iter().skip(vip.ring_base as usize);
+        blocks.flat_map(|block| block.slots).take(vip.ring_slots as usize)
+    }
+
+    fn write_ring(&mut self, base: u32, slots: &[u16]) -> Result<(), Error> {
+        let base = base as usize;
+        let end = base + slots.len().div_ceil(SLOTS_PER_BLOCK);
+        let blocks = self.rings.get_mut(base..end).ok_or_else(|| refused("write", RINGS, libc::E2BIG))?;
+        for (block, slots) in blocks.iter_mut().zip(slots.chunks(SLOTS_PER_BLOCK)) {
+            block.slots[..slots.len()].copy_from_slice(slots);
+        }
+        Ok(())
+    }
+
+    fn set_vip(&mut self, key: VipKey, vip: Vip) -> Result<(), Error> {
+        if !self.vips.contains_key(&key) && self.vips.len() >= self.max_vips as usize {
+            return Err(refused("write", VIPS, libc::E2BIG));
+        }
+        self.vips.insert(key, vip);
+        Ok(())
+    }
+
+    fn sweep(&mut self, forget: &BTreeSet<u32>, renumber: &BTreeMap<u32, u32>) {
+        for entry in self.flows.iter_mut().flatten().filter(|entry| !entry.is_empty()) {
+            if forget.contains(&entry.target()) {
+                *entry = FlowEntry::default();
+            } else if let Some(&new) = renumber.get(&entry.target()) {
+                *entry = entry.with_target(new);
+            }
+        }
+    }
+}
+
+impl Dataplane for Memory {
+    fn observe(&mut self) -> Result<State, Error> {
+        let with_ring = self.vips.values().filter(|vip| vip.ring_slots > 0);
+        let rings = with_ring.map(|vip| (vip.ring_base, digest(&self.ring(vip).collect::<Vec<_>>())));
+        let targets = (0..).zip(&self.targets).filter(|(_, target)| !target.is_free());
+        Ok(State {
+            vips: self.vips.clone(),
+            targets: targets.map(|(id, target)| (id, *target)).collect(),
+            rings: rings.collect(),
+            capacity: Capacity { vips: self.max_vips, targets: size(&self.targets), ring_blocks: size(&self.rings) },
+        })
+    }
+
+    fn apply(&mut self, op: &Op) -> Result<(), Error> {
+        if self.fail_at == Some(self.applied) {
+            self.fail_at = None;
+            return Err(Error::Injected(self.applied));
+        }
+        match op {
+            Op::SetTarget { id, target } => *entry(&mut self.targets, *id, TARGETS)? = *target,
+            Op::ClearCounters { id } => {
+                *entry(&mut self.target_counters, *id, TARGET_COUNTERS)? = TargetCounters::default();
+            }
+            Op::WriteRing { base, slots } => self.write_ring(*base, slots)?,
+            Op::SetVip { key, vip } => self.set_vip(*key, *vip)?,
+            Op::RemoveVip { key } => {
+                self.vips.remove(key).ok_or_else(|| refused("remove an entry of", VIPS, libc::ENOENT))?;
+            }
+            // Whoever calls is the only one who reads.
+            Op::Grace => {}
+            Op::SweepFlows { forget, renumber } => self.sweep(forget, renumber),
+        }
+        self.applied += 1;
+        Ok(())
+    }
+
+    fn counters(&mut self) -> Result<Counters, Error> {
+        let in_use = (0..).zip(&self.targets).zip(&self.target_counters).filter(|((_, target), _)| !target.is_free());
+        Ok(Counters {
+            targets: in_use.map(|((id, _), counters)| (id, *counters)).collect(),
+            verdicts: self.verdicts.clone(),
+            path: self.path.clone(),
+        })
+    }
+
+    fn flows(&mut self) -> Result<FlowCount, Error> {
+        let mut count = FlowCount { capacity: (self.flows.len() * WAYS) as u64, ..FlowCount::default() };
+        for entry in self.remembered() {
+            if let Some(counted) = count.by_state.get_mut(entry.state() as usize) {
+                *counted += 1;
+            }
+            *count.by_target.entry(entry.target()).or_default() += 1;
+        }
+        Ok(count)
+    }
+}
+
+fn entry<'t, T>(table: &'t mut [T], id: u32, name: &str) -> Result<&'t mut T, Error> {
+    table.get_mut(id as usize).ok_or_else(|| refused("write", name, libc::E2BIG))
+}
+
+/// The kernel's answer to a write that its table cannot take.
+fn refused(verb: &str, table: &str, code: i32) -> Error {
+    Error::Table { what: format!("{verb} {table}"), source: io::Error::from_raw_os_error(code) }
+}
+
+/// Entries of a table; made from a `u32`, so it fits one.
+fn size<T>(table: &[T]) -> u32 {
+    u32::try_from(table.len()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

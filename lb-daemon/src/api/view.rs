@@ -1,0 +1,200 @@
+//! From the controller's snapshot and counters to what goes over the socket. Pure.
+
+use std::{
+    collections::BTreeMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use lb_common::{
+    layout::{
+        counter::{PathEvent, TargetCounters},
+        flow::FlowState,
+    },
+    verdict::Verdict,
+};
+
+use super::{
+    Facts,
+    types::{
+        Backend, BackendFlows, Condition, Effect, Flows, Interface, LastReload, Places, Stats, Status, Traffic,
+        VerdictCount, Vip,
+    },
+};
+use crate::{
+    controller::{
+        snapshot::{self, BackendView, Snapshot, VipView},
+        totals,
+    },
+    plan::{Capacity, wanted::Disposition},
+};
+
+/// `GET /v1/status`
+pub(crate) fn status(facts: &Facts, snapshot: &Snapshot) -> Status {
+    let problems = snapshot.problems();
+    let state = match (snapshot.settling && snapshot.generation == 0, problems.is_empty()) {
+        (true, _) => Condition::Starting,
+        (false, true) => Condition::Serving,
+        (false, false) => Condition::Degraded,
+    };
+    Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: Some(std::process::id()),
+        uptime_seconds: Some(facts.started.elapsed().as_secs()),
+        state,
+        problems,
+        generation: Some(snapshot.generation),
+        config: Some(facts.config.display().to_string()),
+        pin_path: facts.pin_path.display().to_string(),
+        interfaces: snapshot
+            .attached
+            .iter()
+            .map(|attached| Interface { name: attached.interface.clone(), mode: attached.mode.to_owned() })
+            .collect(),
+        vips: snapshot.vips.len(),
+        vips_without_backend: snapshot.without_backend().map(|vip| vip.name.clone()).collect(),
+        backends: snapshot.vips.iter().map(|vip| vip.backends.len()).sum(),
+        backends_serving: snapshot.vips.iter().map(VipView::serving).sum(),
+        last_reload: Some(last_reload(&snapshot.last_reload)),
+        tables: tables(snapshot.used, snapshot.capacity),
+    }
+}
+
+/// How full the tables are.
+pub(crate) fn tables(used: Capacity, all: Capacity) -> BTreeMap<String, Places> {
+    let places = |used, capacity| Places { used, capacity };
+    BTreeMap::from([
+        ("vips".into(), places(used.vips, all.vips)),
+        ("targets".into(), places(used.targets, all.targets)),
+        ("ring_blocks".into(), places(used.ring_blocks, all.ring_blocks)),
+    ])
+}
+
+fn last_reload(last: &snapshot::LastReload) -> LastReload {
+    LastReload {
+        ok: last.refused.is_none(),
+        at: seconds(last.at),
+        succeeded_at: seconds(last.succeeded_at),
+        reason: last.refused.clone(),
+    }
+}
+
+/// Seconds since 1970; 0 for a clock that is set before it.
+pub(crate) fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// `GET /v1/vips`
+pub(crate) fn vips(vips: &[VipView], figures: &totals::Figures) -> Vec<Vip> {
+    let vip = |vip: &VipView| Vip {
+        name: vip.name.clone(),
+        address: vip.service.address,
+        port: vip.service.port,
+        protocol: vip.service.protocol.to_string(),
+        pool: vip.pool.clone(),
+        backends: vip.backends.len(),
+        backends_serving: vip.serving(),
+        ring_slots: vip.ring_slots,
+        ring_digest: vip.ring_digest.map(|digest| format!("{digest:016x}")),
+        traffic: figures.vips.get(&vip.service).map(traffic).unwrap_or_default(),
+    };
+    vips.iter().map(vip).collect()
+}
+
+/// `GET /v1/backends`
+pub(crate) fn backends(vips: &[VipView], figures: &totals::Figures, flows: &totals::Flows) -> Vec<Backend> {
+    let one = |vip: &VipView, backend: &BackendView| {
+        let pair = (vip.service, backend.address);
+        Backend {
+            pool: vip.pool.clone(),
+            vip: vip.name.clone(),
+            name: backend.name.clone(),
+            address: backend.address,
+            state: effect(backend.effect),
+            reason: backend.reason.clone(),
+            admin_state: backend.admin.to_string(),
+            weight: backend.weight,
+            share: backend.share,
+            up: backend.up,
+            last_check: backend.last_check.clone(),
+            next_hop: backend.next_hop.map(mac),
+            ifindex: backend.ifindex,
+            target: backend.target,
+            flows: flows.backends.get(&pair).copied().unwrap_or(0),
+            traffic: figures.backends.get(&pair).map(traffic).unwrap_or_default(),
+        }
+    };
+    vips.iter().flat_map(|vip| vip.backends.iter().map(move |backend| one(vip, backend))).collect()
+}
+
+/// `GET /v1/flows/count`
+pub(crate) fn flows(vips: &[VipView], flows: &totals::Flows) -> Flows {
+    let mut backends = Vec::new();
+    for vip in vips {
+        for backend in &vip.backends {
+            if let Some(flows) = flows.backends.get(&(vip.service, backend.address)) {
+                backends.push(BackendFlows { vip: vip.name.clone(), backend: backend.name.clone(), flows: *flows });
+            }
+        }
+    }
+    let states = used_states(&flows.by_state);
+    Flows {
+        capacity: flows.capacity,
+        entries: states.iter().map(|(_, entries)| entries).sum(),
+        states: states.iter().map(|(state, entries)| (state.name().to_owned(), *entries)).collect(),
+        backends,
+    }
+}
+
+/// Entries by state, without the empty ones.
+pub(crate) fn used_states(by_state: &[u64; 7]) -> Vec<(FlowState, u64)> {
+    FlowState::ALL.into_iter().zip(*by_state).filter(|(state, _)| *state != FlowState::Empty).collect()
+}
+
+/// `GET /v1/stats`
+pub(crate) fn stats(vips: &[VipView], figures: &totals::Figures, count: &totals::Flows) -> Stats {
+    let verdicts = verdicts(figures)
+        .map(|(verdict, packets, bytes)| VerdictCount {
+            verdict: verdict.label().into(),
+            action: verdict.action().name().into(),
+            packets,
+            bytes,
+        })
+        .collect();
+    let path = path_events(figures).map(|(event, count)| (event.name().to_owned(), count)).collect();
+    Stats { verdicts, path, flows: flows(vips, count) }
+}
+
+/// Packets and bytes of each verdict. Forwarded packets are counted at their targets, so theirs are the targets' sums.
+pub(crate) fn verdicts(figures: &totals::Figures) -> impl Iterator<Item = (Verdict, u64, u64)> {
+    Verdict::ALL.iter().zip(0..).map(|(verdict, index)| match verdict {
+        Verdict::Forwarded => (*verdict, figures.forwarded.packets, figures.forwarded.bytes),
+        _ => {
+            let counted = figures.verdicts.get::<usize>(index).copied().unwrap_or_default();
+            (*verdict, counted.packets, counted.bytes)
+        }
+    })
+}
+
+/// Count of each event of the way.
+pub(crate) fn path_events(figures: &totals::Figures) -> impl Iterator<Item = (PathEvent, u64)> {
+    PathEvent::ALL.into_iter().map(|event| (event, figures.path.get(event as usize).copied().unwrap_or(0)))
+}
+
+/// What a backend takes, in the words of the API.
+pub(crate) fn effect(disposition: Disposition) -> Effect {
+    match disposition {
+        Disposition::Serving => Effect::Serving,
+        Disposition::Draining => Effect::Draining,
+        Disposition::Down => Effect::Down,
+    }
+}
+
+fn traffic(counters: &TargetCounters) -> Traffic {
+    let TargetCounters { packets, bytes, flows_created, flows_moved, syns, syn_retransmits, handshakes, fins, rsts } =
+        *counters;
+    Traffic { packets, bytes, flows_created, flows_moved, syns, syn_retransmits, handshakes, fins, rsts }
+}
+
+fn mac(octets: [u8; 6]) -> String {
+    octets.map(|octet| format!("{octet:02x}")).join(":")
+}

@@ -1,0 +1,46 @@
+//! Asks the daemon on behalf of a command.
+
+use anyhow::Context;
+use serde::de::DeserializeOwned;
+use tokio::runtime;
+
+use super::Global;
+use crate::api::client::Client;
+
+/// Asks for a resource and waits for the answer. The error is a [`crate::api::client::ClientError`], unless the system
+/// has no place for a socket.
+///
+/// # Errors
+/// When no daemon answers, or it refuses.
+pub(super) fn get<T: DeserializeOwned>(global: &Global, path: &str) -> Result<T, anyhow::Error> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().context("cannot wait for an answer")?;
+    Ok(runtime.block_on(Client::new(&global.api).get(path))?)
+}
+
+/// The time in words: the two largest units.
+pub(super) fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+/// The share of a whole in percent.
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.1}%", share * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_their_two_largest_units() {
+        for (seconds, words) in [(7, "7 s"), (61, "1 min 1 s"), (7265, "2 h 1 min"), (180_000, "2 d 2 h")] {
+            assert_eq!(duration(seconds), words);
+        }
+    }
+}

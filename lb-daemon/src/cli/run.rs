@@ -1,0 +1,215 @@
+//! `lb run`: the daemon.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use anyhow::{Context, anyhow};
+use tokio::{
+    net::TcpListener,
+    runtime,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+};
+use tracing::{debug, info, warn};
+
+use super::{Exit, Global, load_config};
+use crate::{
+    api::{self, Facts, socket},
+    controller::{Attached, Checks, Controller, Snapshot, Wires, beliefs, chain, engine, reloader::Reloader},
+    dataplane::kernel::{Kernel, Options},
+    health, http, metrics,
+    model::Config,
+    nexthop,
+    plan::diff,
+    telemetry,
+};
+
+/// Threads that serve checks, the API and scrapes. They mostly wait; the tables are written by a thread of their own.
+const WORKERS: usize = 2;
+/// Threads for what blocks: reading the configuration file and looking up names.
+const BLOCKING: usize = 4;
+
+/// Balance, until told to stop
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// When stopped, take forwarding down; without this it goes on, with flows and all
+    #[arg(long)]
+    detach_on_exit: bool,
+}
+
+/// Runs the daemon until SIGTERM or SIGINT. SIGHUP reads the file again.
+///
+/// # Errors
+/// When the daemon cannot start. What was in force before then still is.
+pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
+    telemetry::start(global.verbose)?;
+    let config = load_config(&args.config, global)?;
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING)
+        .enable_all()
+        .build()
+        .context("cannot start the daemon's threads")?;
+    runtime.block_on(daemon(config, &args.config, &global.pin_path))?;
+    // The controller's thread has ended, and with it its hold on the pins.
+    drop(runtime);
+    if args.detach_on_exit {
+        Kernel::unload(&global.pin_path).context("cannot take forwarding down")?;
+        info!("stopped; forwarding is taken down");
+    } else {
+        info!("stopped; forwarding goes on");
+    }
+    Ok(Exit::Done)
+}
+
+/// Starts all parts, waits for the end, ends all parts.
+async fn daemon(config: Config, file: &Path, pin_path: &Path) -> Result<(), anyhow::Error> {
+    let started = Instant::now();
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    // First the places that another daemon might have: whoever holds them goes on undisturbed.
+    let (listener, _socket) = socket::listen(&config.api_socket).await?;
+    let scrapes = match config.metrics_listen {
+        Some(address) => {
+            let listener = TcpListener::bind(address).await;
+            Some(listener.with_context(|| format!("cannot listen on {address} ([metrics] listen)"))?)
+        }
+        None => None,
+    };
+    let (kernel, attached) = open(&config, pin_path)?;
+    let mut parts = JoinSet::new();
+    let stats = health::Stats::new().context("cannot count health checks")?;
+    let wires = wires(&mut parts, stats.clone());
+    let (controller, handle) = Controller::new(kernel, config, attached, wires)?;
+    let mut ended = controller.spawn(runtime::Handle::current())?;
+    let reloader = Arc::new(Reloader::new(file.to_owned(), handle.clone()));
+    let facts = Facts { config: file.to_owned(), pin_path: pin_path.to_owned(), started };
+    let api = api::router(handle.clone(), Arc::clone(&reloader), facts);
+    part(&mut parts, "the API", http::serve(listener, api));
+    if let Some(listener) = scrapes {
+        let exporter = metrics::Exporter::new(handle.clone(), stats);
+        part(&mut parts, "the metrics", http::serve(listener, metrics::router(exporter)));
+    }
+    part(&mut parts, "the announcements", announce(handle.snapshots()));
+    let outcome = tokio::select! {
+        () = signals.until_stopped(&reloader) => Ok(()),
+        _ = &mut ended => return Err(anyhow!("the controller ended unexpectedly; forwarding goes on")),
+        Some(part) = parts.join_next() => Err(anyhow!("{} ended unexpectedly; forwarding goes on", part?)),
+    };
+    handle.stop().await;
+    // An error only says that it has ended already.
+    let _ = ended.await;
+    outcome
+}
+
+/// Opens or adopts the tables, puts the program over them, and attaches it.
+fn open(config: &Config, pin_path: &Path) -> Result<(Kernel, Vec<Attached>), anyhow::Error> {
+    let options = Options {
+        pin_path: pin_path.to_owned(),
+        capacity: diff::needs(&beliefs::best_case(config)),
+        flow_entries: config.dataplane.flow_table_entries,
+        tuning: engine::tuning(&config.dataplane),
+    };
+    let mut kernel = Kernel::open(&options)?;
+    let adopted = kernel.adopted();
+    match engine::attach(&mut kernel, &config.dataplane) {
+        Ok(attached) => {
+            info!(pin_path = %pin_path.display(), adopted, "tables ready");
+            for one in &attached {
+                info!(interface = one.interface, mode = one.mode, "attached");
+            }
+            Ok((kernel, attached))
+        }
+        Err(error) => {
+            drop(kernel);
+            // Tables that were there serve on; those made a moment ago would only be in the way.
+            if !adopted && let Err(error) = Kernel::unload(pin_path) {
+                warn!(error = chain(&error), "what was just pinned could not be removed");
+            }
+            Err(error.into())
+        }
+    }
+}
+
+/// Starts the health checks and the search for next hops.
+fn wires(parts: &mut JoinSet<&'static str>, stats: health::Stats) -> Wires {
+    let (checks, asked) = watch::channel(Arc::new(Checks::new()));
+    let (health, checker) = health::driver::spawn(asked, stats);
+    let (hop_targets, asked) = watch::channel(BTreeSet::new());
+    let (hops, follower) = nexthop::watcher::spawn(asked);
+    part(parts, "the health checks", async { drop(checker.await) });
+    part(parts, "the search for next hops", async { drop(follower.await) });
+    Wires { checks, health, hop_targets, hops }
+}
+
+/// Runs a part of the daemon that is not meant to end; its name comes out if it does.
+fn part(parts: &mut JoinSet<&'static str>, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+    parts.spawn(async move {
+        work.await;
+        name
+    });
+}
+
+/// Logs when the daemon is ready, and when a VIP loses its last backend or has one again.
+async fn announce(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
+    let mut ready = false;
+    let mut empty = BTreeSet::new();
+    while snapshots.changed().await.is_ok() {
+        let snapshot = snapshots.borrow_and_update().clone();
+        if snapshot.generation == 0 {
+            continue;
+        }
+        let now: BTreeSet<String> = snapshot.without_backend().map(|vip| vip.name.clone()).collect();
+        for vip in now.difference(&empty) {
+            warn!(vip, "vip has no serving backend; its packets are dropped");
+        }
+        for vip in empty.difference(&now).filter(|vip| snapshot.vips.iter().any(|known| known.name == **vip)) {
+            info!(vip, "vip has a serving backend again");
+        }
+        empty = now;
+        if !ready && !snapshot.settling && snapshot.failing.is_none() {
+            ready = true;
+            info!(generation = snapshot.generation, "serving");
+        }
+    }
+}
+
+/// The signals that concern the daemon.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Reloads upon SIGHUP; returns upon SIGTERM or SIGINT.
+    async fn until_stopped(&mut self, reloader: &Reloader) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => match reloader.reload().await {
+                    Ok(done) => info!(generation = done.generation, ops = done.ops, "reloaded"),
+                    // The controller has logged why.
+                    Err(refused) => debug!(%refused, "SIGHUP changed nothing"),
+                },
+            }
+        }
+    }
+}

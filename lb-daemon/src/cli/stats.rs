@@ -1,0 +1,38 @@
+//! `lb stats`: what became of the frames.
+
+use super::{Exit, Global, ask, output, output::table, pins};
+use crate::api::types::Stats;
+
+/// Show counters: why frames left, what the flow table met and holds
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Read the pinned tables instead of asking the daemon; sums of freed targets are then missing
+    #[arg(long)]
+    pins: bool,
+}
+
+/// Prints counters.
+///
+/// # Errors
+/// When no daemon answers, nothing is pinned, or stdout fails.
+pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
+    let stats: Stats = if args.pins { pins::stats(global)? } else { ask::get(global, "/v1/stats")? };
+    output::print(global.output, &stats, text)?;
+    Ok(Exit::Done)
+}
+
+fn text(stats: &Stats) -> String {
+    let verdicts = stats
+        .verdicts
+        .iter()
+        .map(|one| [one.verdict.clone(), one.action.clone(), one.packets.to_string(), one.bytes.to_string()]);
+    let counts = |(name, count): (&String, &u64)| [name.clone(), count.to_string()];
+    let states = stats.flows.states.iter().map(counts);
+    let sums = [["all".into(), stats.flows.entries.to_string()], ["capacity".into(), stats.flows.capacity.to_string()]];
+    [
+        table(["VERDICT", "ACTION", ">PACKETS", ">BYTES"], verdicts),
+        table(["FLOW EVENT", ">PACKETS"], stats.path.iter().map(counts)),
+        table(["FLOW TABLE", ">ENTRIES"], states.chain(sums)),
+    ]
+    .join("\n")
+}

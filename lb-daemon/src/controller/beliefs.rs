@@ -1,0 +1,130 @@
+//! What to believe of a backend that nobody has reported on yet.
+//!
+//! A daemon that starts over running tables must not take down what serves because its checks have just begun. So a
+//! backend without a result keeps what the tables say, until its first one. Over empty tables there is nothing to keep:
+//! the first plan waits for results a little, or the first backend that answers would get all the traffic.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use lb_common::layout::target::Target;
+
+use super::{check_id, checks, hop_targets, members};
+use crate::{
+    health::{HealthView, Status},
+    model::{Config, NextHopConfig},
+    nexthop::{NextHop, NextHops, Snapshot, Unreachable},
+    plan::{
+        State,
+        target::address_of,
+        wanted::{self, Wanted, key},
+    },
+};
+
+/// Longest wait for first results.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// What a first result may take beyond its check's timeout: the start of a probe is spread over some of its interval.
+const GRACE: Duration = Duration::from_millis(500);
+/// Largest packet on Ethernet, in bytes.
+const ETHERNET_MTU: u32 = 1500;
+/// Bytes of an IPv4 header without options.
+const IPV4_HEADER: u32 = 20;
+/// Bytes of an IPv6 header.
+const IPV6_HEADER: u32 = 40;
+
+/// What the tables should hold by what is known, and where nothing is known, by what they hold now.
+pub fn wanted(config: &Config, observed: &State, health: &HealthView, hops: &Snapshot) -> Wanted {
+    let found = Found::in_tables(observed);
+    wanted::wanted(config, &found.health(config, health), &found.hops(config, hops))
+}
+
+/// What the tables should hold if every check passed and every backend were reachable: the most that `config` can need.
+pub fn best_case(config: &Config) -> Wanted {
+    let up = || Status { up: true, ..Status::default() };
+    let health = members(config).map(|(vip, _, backend)| (check_id(vip, backend), up())).collect();
+    let hop = NextHop { ifindex: 0, source_mac: [0; 6], mac: [2, 0, 0, 0, 0, 1], mtu: ETHERNET_MTU };
+    let hops = members(config).map(|(_, _, backend)| (backend.address, Some(hop))).collect();
+    wanted::wanted(config, &health, &hops)
+}
+
+/// How long to wait for first results before backends without one count as down.
+pub fn patience(config: &Config) -> Duration {
+    let slowest = checks(config).values().map(|health| health.timeout).max();
+    slowest.map_or(GRACE, |timeout| timeout + GRACE).min(LONGEST_WAIT)
+}
+
+/// Whether each check has a result, and of each backend the way is known, or that there is none.
+pub fn complete(config: &Config, health: &HealthView, hops: &Snapshot) -> bool {
+    let known = |address: &IpAddr| !is_open(hops, *address);
+    checks(config).keys().all(|check| health.contains_key(check)) && hop_targets(config).iter().all(known)
+}
+
+/// Whether the way to `address` is still being asked for.
+fn is_open(hops: &Snapshot, address: IpAddr) -> bool {
+    match hops.hops.get(&address) {
+        None => true,
+        Some(Some(_)) => false,
+        Some(None) => matches!(hops.reason(address), Some(Unreachable::Unresolved { .. })),
+    }
+}
+
+/// What the tables say of backends.
+struct Found<'a> {
+    /// Number of each VIP and what its targets are, by backend address.
+    targets: BTreeMap<u32, BTreeMap<IpAddr, &'a Target>>,
+    /// The tables.
+    observed: &'a State,
+}
+
+impl<'a> Found<'a> {
+    fn in_tables(observed: &'a State) -> Self {
+        let mut targets: BTreeMap<u32, BTreeMap<IpAddr, &Target>> = BTreeMap::new();
+        for target in observed.targets.values().filter(|target| target.flags & Target::GONE == 0) {
+            let address = address_of(target.outer_destination);
+            targets.entry(target.vip).or_default().insert(address, target);
+        }
+        Self { targets, observed }
+    }
+
+    /// Results of checks, completed: a backend that serves and was not asked yet is up.
+    fn health(&self, config: &Config, known: &HealthView) -> HealthView {
+        let mut completed = HealthView::new();
+        for (vip, _, backend) in members(config) {
+            let check = check_id(vip, backend);
+            let id = self.observed.vips.get(&key(&check.service)).map(|vip| vip.id);
+            let target = id.and_then(|id| self.targets.get(&id)).and_then(|targets| targets.get(&check.backend));
+            if let Some(status) = known.get(&check) {
+                completed.insert(check, status.clone());
+            } else if target.is_some_and(|target| target.serves != 0) {
+                completed.insert(
+                    check,
+                    Status { up: true, last: "not checked yet, kept as found".into(), ..Status::default() },
+                );
+            }
+        }
+        completed
+    }
+
+    /// Next hops, completed: a way that is in use stays while it is being asked for. A fixed gateway serves them all, and
+    /// nobody knows how large its packets may be.
+    fn hops(&self, config: &Config, known: &Snapshot) -> NextHops {
+        if let NextHopConfig::Gateway(mac) = config.dataplane.next_hop {
+            let hop = NextHop { ifindex: 0, source_mac: [0; 6], mac, mtu: 0 };
+            return members(config).map(|(_, _, backend)| (backend.address, Some(hop))).collect();
+        }
+        let mut completed = known.hops.clone();
+        for address in hop_targets(config).into_iter().filter(|address| is_open(known, *address)) {
+            let mut found = self.targets.values().filter_map(|targets| targets.get(&address));
+            if let Some(target) = found.find(|target| target.serves != 0) {
+                completed.insert(address, Some(hop_of(target)));
+            }
+        }
+        completed
+    }
+}
+
+/// The next hop that a target was made with.
+fn hop_of(target: &Target) -> NextHop {
+    let header = if address_of(target.outer_destination).is_ipv4() { IPV4_HEADER } else { IPV6_HEADER };
+    let mtu = if target.mtu == 0 { 0 } else { target.mtu + header };
+    NextHop { ifindex: target.ifindex, source_mac: target.source_mac, mac: target.next_hop, mtu }
+}

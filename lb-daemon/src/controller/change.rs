@@ -1,0 +1,81 @@
+//! What it takes to go from one configuration to another.
+
+use std::fmt;
+
+use crate::model::Config;
+
+/// How a change of configuration is brought about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The program must be loaded anew or attached otherwise; otherwise writes to the tables suffice.
+    pub install: bool,
+    /// Known flows are steered anew, because their hash changes.
+    pub forgets_flows: bool,
+}
+
+/// A setting that cannot change while the daemon runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fixed {
+    /// Its key in the file.
+    pub key: &'static str,
+    /// What runs.
+    pub running: String,
+    /// What was asked for.
+    pub asked: String,
+    /// What to do to change it all the same.
+    pub remedy: &'static str,
+}
+
+impl fmt::Display for Fixed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, running, asked, remedy } = self;
+        write!(f, "{key} cannot change at run time ({running} to {asked}): {remedy}")
+    }
+}
+
+const RESTART: &str = "restart the daemon; forwarding goes on meanwhile";
+const UNLOAD: &str =
+    "stop the daemon, run `lb unload`, and start it again; traffic stops meanwhile and flows are forgotten";
+
+impl Change {
+    /// Compares the running configuration with the one that is asked for.
+    ///
+    /// # Errors
+    /// All settings that differ and cannot change while the daemon runs.
+    pub fn between(running: &Config, asked: &Config) -> Result<Self, Vec<Fixed>> {
+        let fixed = fixed(running, asked);
+        if !fixed.is_empty() {
+            return Err(fixed);
+        }
+        let (old, new) = (&running.dataplane, &asked.dataplane);
+        let forgets_flows = old.hash_seed != new.hash_seed;
+        let install = forgets_flows
+            || old.interfaces != new.interfaces
+            || old.udp_idle_timeout != new.udp_idle_timeout
+            || old.tunnel_source_v4 != new.tunnel_source_v4
+            || old.tunnel_source_v6 != new.tunnel_source_v6;
+        Ok(Self { install, forgets_flows })
+    }
+}
+
+fn fixed(running: &Config, asked: &Config) -> Vec<Fixed> {
+    let listen = |config: &Config| config.metrics_listen.map_or_else(|| "off".into(), |address| address.to_string());
+    let settings = [
+        (
+            "dataplane.flow_table_entries",
+            running.dataplane.flow_table_entries.to_string(),
+            asked.dataplane.flow_table_entries.to_string(),
+            UNLOAD,
+        ),
+        (
+            "daemon.state_dir",
+            running.daemon.state_dir.display().to_string(),
+            asked.daemon.state_dir.display().to_string(),
+            RESTART,
+        ),
+        ("api.socket", running.api_socket.display().to_string(), asked.api_socket.display().to_string(), RESTART),
+        ("metrics.listen", listen(running), listen(asked), RESTART),
+    ];
+    let differing = settings.into_iter().filter(|(_, running, asked, _)| running != asked);
+    differing.map(|(key, running, asked, remedy)| Fixed { key, running, asked, remedy }).collect()
+}

@@ -1,0 +1,81 @@
+//! Reads the configuration file again and hands it to the controller.
+
+use std::path::{Path, PathBuf};
+
+use tokio::{sync::Mutex, task};
+
+use super::{Handle, Refusal, ReloadError, Reloaded, work::chain};
+use crate::config::{self, Diagnostics, LoadError};
+
+/// Reloads one file, one reload at a time.
+#[derive(Debug)]
+pub struct Reloader {
+    file: PathBuf,
+    controller: Handle,
+    /// Held while a file is read and applied, so that an older reading never overtakes a newer one.
+    turn: Mutex<()>,
+}
+
+/// Why a reload did not happen. What ran before runs on.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The file is no valid configuration.
+    #[error("{}", .0.summary())]
+    Invalid(Diagnostics),
+    /// The file could not be read.
+    #[error("{0}")]
+    Unreadable(String),
+    /// The controller refused it.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// The daemon is ending.
+    #[error("the daemon is ending")]
+    Ending,
+}
+
+impl Reloader {
+    /// Will reload `file`.
+    pub fn new(file: PathBuf, controller: Handle) -> Self {
+        Self { file, controller, turn: Mutex::new(()) }
+    }
+
+    /// The file.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Reads the file and puts it in force.
+    ///
+    /// # Errors
+    /// When the file or what it says is refused; this is logged.
+    pub async fn reload(&self) -> Result<Reloaded, Failure> {
+        let _turn = self.turn.lock().await;
+        let file = self.file.clone();
+        let loaded = task::spawn_blocking(move || config::load(&file)).await.map_err(|_| Failure::Ending)?;
+        let config = match loaded {
+            Ok(config) => config,
+            Err(error) => {
+                let failure = Failure::from(error);
+                let why = match &failure {
+                    Failure::Invalid(diagnostics) => diagnostics.render(false),
+                    other => other.to_string(),
+                };
+                self.controller.note_refused(why).await;
+                return Err(failure);
+            }
+        };
+        self.controller.reload(config).await.map_err(|error| match error {
+            ReloadError::Refused(refusal) => Failure::Refused(refusal),
+            ReloadError::Ended => Failure::Ending,
+        })
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Invalid(diagnostics) => Self::Invalid(diagnostics),
+            unreadable @ LoadError::Read { .. } => Self::Unreadable(chain(&unreadable)),
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The work itself: observe, plan, apply, and reload.
+
+use std::{error::Error, sync::Arc, time::SystemTime};
+
+use lb_common::layout::counter::TargetCounters;
+use tokio::time::Instant;
+use tracing::{debug, error, info, info_span, warn};
+
+use super::{
+    Controller, beliefs,
+    change::Change,
+    commands::{Refusal, Reloaded},
+    engine::Engine,
+    snapshot::{self, Failing, LastReload, Snapshot},
+};
+use crate::{
+    dataplane,
+    model::Config,
+    plan::{Op, diff},
+};
+
+/// Why an attempt failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("cannot compare the tables with what is wanted")]
+    Observe(#[source] dataplane::Error),
+    #[error("the tables cannot take what is wanted")]
+    Plan(#[from] diff::PlanError),
+    #[error("op {number} of {of} failed")]
+    Apply {
+        number: usize,
+        of: usize,
+        #[source]
+        source: dataplane::Error,
+    },
+}
+
+impl<E: Engine> Controller<E> {
+    /// Brings the tables to what is wanted now, and shows the outcome.
+    pub(super) fn reconcile(&mut self) {
+        self.settle(Instant::now());
+        if self.settling.is_some() && self.state.vips.is_empty() {
+            // Nothing serves yet, so nothing is lost by waiting for a whole picture.
+            self.clock.succeeded(Instant::now());
+        } else {
+            self.attempt();
+        }
+        self.publish();
+    }
+
+    /// Ends the wait for first results once they are in or late.
+    fn settle(&mut self, now: Instant) {
+        let Some(until) = self.settling else { return };
+        let health = self.wires.health.borrow_and_update();
+        let hops = self.wires.hops.borrow_and_update();
+        if now >= until || beliefs::complete(&self.config, &health, &hops) {
+            self.settling = None;
+        }
+    }
+
+    /// One attempt, with its log lines and its consequence for the next one. `None` when it failed.
+    fn attempt(&mut self) -> Option<usize> {
+        let span = info_span!("reconcile", generation = self.generation);
+        let _entered = span.enter();
+        match self.bring_about() {
+            Ok(ops) => {
+                self.clock.succeeded(Instant::now());
+                if let Some(failing) = self.failing.take() {
+                    info!(attempts = failing.attempts, "applying works again");
+                }
+                Some(ops)
+            }
+            Err(failure) => {
+                self.clock.failed(Instant::now());
+                self.note_failure(chain(&failure));
+                None
+            }
+        }
+    }
+
+    /// Logs a failure once, however often it repeats.
+    fn note_failure(&mut self, message: String) {
+        let repeated = self.failing.as_ref().is_some_and(|failing| failing.message == message);
+        if repeated {
+            debug!(error = message, "the state still cannot be applied");
+        } else {
+            error!(
+                error = message,
+                "the state cannot be applied; what was applied before serves on, and it is tried again"
+            );
+        }
+        let (since, attempts) = match &self.failing {
+            Some(failing) => (failing.since, failing.attempts),
+            None => (SystemTime::now(), 0),
+        };
+        self.failing = Some(Failing { since, attempts: attempts + 1, message });
+    }
+
+    /// Observes, plans and applies. Returns the number of ops.
+    fn bring_about(&mut self) -> Result<usize, Failure> {
+        self.state = self.engine.observe().map_err(Failure::Observe)?;
+        self.totals.learn(&self.state);
+        let ops = self.plan()?;
+        if !ops.is_empty() {
+            let applied = self.apply(&ops);
+            // Also after a failure: what was written before it is in force, and is to be shown.
+            let observed = self.engine.observe().map_err(Failure::Observe).map(|state| self.state = state);
+            self.totals.learn(&self.state);
+            applied.and(observed)?;
+        }
+        if !ops.is_empty() || self.generation == 0 {
+            self.generation += 1;
+            let (vips, backends) = (self.config.vips.len(), super::members(&self.config).count());
+            info!(generation = self.generation, ops = ops.len(), vips, backends, "state applied");
+        }
+        Ok(ops.len())
+    }
+
+    /// Plans the way from what was observed to what the configuration and the newest reports want.
+    fn plan(&mut self) -> Result<Vec<Op>, diff::PlanError> {
+        let wanted = {
+            let health = self.wires.health.borrow_and_update();
+            let hops = self.wires.hops.borrow_and_update();
+            beliefs::wanted(&self.config, &self.state, &health, &hops)
+        };
+        diff::plan(&self.state, &wanted, &mut self.rings)
+    }
+
+    /// Applies ops in order; counters that are about to go are summed up first.
+    fn apply(&mut self, ops: &[Op]) -> Result<(), Failure> {
+        let mut counters: Option<dataplane::Counters> = None;
+        for (number, op) in ops.iter().enumerate() {
+            let failed = |source| Failure::Apply { number: number + 1, of: ops.len(), source };
+            let ends = match op {
+                Op::ClearCounters { id } => Some(*id),
+                Op::SetTarget { id, target } if target.is_free() => Some(*id),
+                _ => None,
+            };
+            match ends {
+                Some(id) => {
+                    let counted = match &counters {
+                        Some(counters) => counters,
+                        None => counters.insert(self.engine.counters().map_err(failed)?),
+                    };
+                    if let Some(counted) =
+                        counted.targets.get(&id).copied().filter(|all| *all != TargetCounters::default())
+                    {
+                        self.totals.take(id, &counted);
+                    }
+                }
+                None => counters = None,
+            }
+            self.engine.apply(op).map_err(failed)?;
+            if let Op::ClearCounters { id } = op {
+                self.totals.cleared(*id);
+                if let Some(counters) = &mut counters {
+                    counters.targets.remove(id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts `asked` in force, or refuses it whole.
+    pub(super) fn reload(&mut self, asked: Config) -> Result<Reloaded, Refusal> {
+        let outcome = self.try_reload(asked);
+        if let Err(refusal) = &outcome {
+            self.refused(chain(refusal));
+        }
+        outcome
+    }
+
+    /// Notes that a reload was refused.
+    pub(super) fn refused(&mut self, why: String) {
+        warn!(reason = why, "reload refused; the configuration before it stays in force");
+        self.last_reload = self.last_reload.refused(why);
+        self.publish();
+    }
+
+    fn try_reload(&mut self, asked: Config) -> Result<Reloaded, Refusal> {
+        let change = Change::between(&self.config, &asked).map_err(Refusal::Fixed)?;
+        self.state = self.engine.observe().map_err(Refusal::Observe)?;
+        self.totals.learn(&self.state);
+        diff::plan(&self.state, &beliefs::best_case(&asked), &mut self.rings).map_err(Refusal::Plan)?;
+        if change.install {
+            self.install(&asked, change)?;
+        }
+        self.config = Arc::new(asked);
+        self.last_reload = LastReload::succeeded();
+        self.ask_for_inputs();
+        self.settle(Instant::now());
+        let waits = self.settling.is_some() && self.state.vips.is_empty();
+        let ops = if waits { Some(0) } else { self.attempt() };
+        self.publish();
+        let pending = match ops {
+            Some(_) => None,
+            None => self.failing.as_ref().map(|failing| failing.message.clone()),
+        };
+        Ok(Reloaded { generation: self.generation, ops: ops.unwrap_or(0), pending })
+    }
+
+    /// Puts the program in force with new settings; with the old ones again if that fails.
+    fn install(&mut self, asked: &Config, change: Change) -> Result<(), Refusal> {
+        match self.engine.install(&asked.dataplane) {
+            Ok(attached) => {
+                if change.forgets_flows {
+                    warn!("hash_seed changed: flows that were known are steered anew");
+                }
+                info!(interfaces = attached.len(), "program replaced");
+                self.attached = attached;
+                Ok(())
+            }
+            Err(refusal) => {
+                match self.engine.install(&self.config.dataplane) {
+                    Ok(attached) => self.attached = attached,
+                    Err(error) => error!(error = chain(&error), "the settings before the reload could not be restored"),
+                }
+                Err(refusal.into())
+            }
+        }
+    }
+
+    /// Shows the newest state.
+    pub(super) fn publish(&self) {
+        let (health, hops) = (self.wires.health.borrow(), self.wires.hops.borrow());
+        let snapshot = Snapshot {
+            generation: self.generation,
+            settling: self.settling.is_some(),
+            config: self.config.clone(),
+            vips: snapshot::views(&self.config, &self.state, &health, &hops),
+            attached: self.attached.clone(),
+            used: snapshot::used(&self.state),
+            capacity: self.state.capacity,
+            failing: self.failing.clone(),
+            last_reload: self.last_reload.clone(),
+        };
+        self.snapshots.send_replace(Arc::new(snapshot));
+    }
+}
+
+/// An error and its causes on one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    line
+}

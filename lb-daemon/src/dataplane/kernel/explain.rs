@@ -1,0 +1,98 @@
+//! What an error number of the kernel means to whoever runs lb.
+
+use std::{fmt, fs, io};
+
+use super::error::OpenError;
+
+/// Oldest kernel on which everything that the program uses exists.
+pub(super) const OLDEST_KERNEL: (u32, u32) = (5, 15);
+
+/// An error of a system call, explained as far as its code tells.
+pub(super) fn system(what: impl Into<String>, source: io::Error) -> OpenError {
+    let what = what.into();
+    match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => OpenError::Permission { what, missing: missing_capabilities(), source },
+        Some(libc::ENOSYS | libc::EOPNOTSUPP | libc::EINVAL) if too_old(&kernel_release()) => {
+            OpenError::Unsupported { what, kernel: kernel_release(), source }
+        }
+        _ => OpenError::System { what, source },
+    }
+}
+
+/// The kernel's release, such as `6.1.0-21-amd64`.
+pub(super) fn kernel_release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+/// Whether a release is older than the oldest supported; one that cannot be read is not.
+pub(super) fn too_old(release: &str) -> bool {
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    matches!((numbers.next(), numbers.next()), (Some(major), Some(minor)) if (major, minor) < OLDEST_KERNEL)
+}
+
+/// Capabilities that loading and attaching need and this process lacks.
+fn missing_capabilities() -> Vec<&'static str> {
+    fs::read_to_string("/proc/self/status").map(|status| missing_from(&status)).unwrap_or_default()
+}
+
+/// The same, from the text of `/proc/PID/status`.
+fn missing_from(status: &str) -> Vec<&'static str> {
+    // Numbers of include/uapi/linux/capability.h. SYS_ADMIN stands in for BPF and PERFMON.
+    const SYS_ADMIN: u32 = 21;
+    const NEEDED: [(u32, &str); 3] = [(39, "CAP_BPF"), (38, "CAP_PERFMON"), (12, "CAP_NET_ADMIN")];
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let Some(bits) = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()) else { return Vec::new() };
+    let has = |number: u32| bits >> number & 1 == 1;
+    NEEDED
+        .into_iter()
+        .filter(|(number, _)| !has(*number) && (*number == 12 || !has(SYS_ADMIN)))
+        .map(|(_, name)| name)
+        .collect()
+}
+
+/// What a process that was refused lacks.
+pub(super) struct Privileges<'a>(pub(super) &'a [&'static str]);
+
+impl fmt::Display for Privileges<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            f.write_str(
+                "all capabilities are there, so a seccomp filter, a security module or a file's mode forbids it",
+            )
+        } else {
+            write!(f, "this process lacks {}; run it as root or with these capabilities", self.0.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_missing_capabilities() {
+        let status = |bits: u64| format!("Name:\tlb\nCapPrm:\t0000000000000000\nCapEff:\t{bits:016x}\n");
+        assert_eq!(missing_from(&status(0)), ["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"]);
+        assert_eq!(missing_from(&status(1 << 39 | 1 << 38)), ["CAP_NET_ADMIN"]);
+        assert_eq!(missing_from(&status(1 << 21)), ["CAP_NET_ADMIN"]);
+        assert_eq!(missing_from(&status(1 << 21 | 1 << 12)), [""; 0]);
+        assert_eq!(missing_from("no such line"), [""; 0]);
+    }
+
+    #[test]
+    fn tells_old_kernels() {
+        for old in ["4.19.0-27-amd64", "5.4.0", "5.14.21"] {
+            assert!(too_old(old), "{old}");
+        }
+        for new in ["5.15.0", "6.1.0-21-amd64", "6.18", "7.3-rc1", "odd"] {
+            assert!(!too_old(new), "{new}");
+        }
+    }
+
+    #[test]
+    fn explains_a_refusal() {
+        let explained = Privileges(&["CAP_BPF"]).to_string();
+        assert!(explained.contains("lacks CAP_BPF"), "{explained}");
+        assert!(Privileges(&[]).to_string().contains("seccomp"));
+    }
+}

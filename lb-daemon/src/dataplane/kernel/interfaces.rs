@@ -1,0 +1,145 @@
+//! What the kernel says of network interfaces: which exist, and which XDP program runs on them in which mode.
+
+use std::{collections::BTreeMap, io};
+
+use rtnetlink::{
+    packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+    packet_route::{
+        RouteNetlinkMessage,
+        address::{AddressAttribute, AddressMessage},
+        link::{LinkAttribute, LinkMessage, LinkXdp},
+    },
+    sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
+};
+
+/// Where in the kernel a program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hook {
+    /// In the driver.
+    Native,
+    /// In the kernel's generic hook, after the packet's socket buffer was made.
+    Generic,
+    /// On the card itself.
+    Offloaded,
+}
+
+impl Hook {
+    /// Name in tables and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Offloaded => "offloaded",
+        }
+    }
+}
+
+/// An interface of this network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Interface {
+    /// Its number.
+    pub(super) index: u32,
+    /// Programs that run on it, with their numbers.
+    pub(super) programs: Vec<(Hook, u32)>,
+}
+
+impl Interface {
+    /// Where a program runs on this interface, if it does.
+    pub(super) fn hook_of(&self, program: u32) -> Option<Hook> {
+        self.programs.iter().find(|(_, id)| *id == program).map(|(hook, _)| *hook)
+    }
+}
+
+/// All interfaces of this network namespace, by name.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub(super) fn list() -> io::Result<BTreeMap<String, Interface>> {
+    let mut found = BTreeMap::new();
+    dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), |message| {
+        if let RouteNetlinkMessage::NewLink(link) = message
+            && let Some(name) = name(&link)
+        {
+            found.insert(name, Interface { index: link.header.index, programs: programs(&link) });
+        }
+    })?;
+    Ok(found)
+}
+
+/// The addresses of an interface.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub(super) fn addresses(index: u32) -> io::Result<Vec<std::net::IpAddr>> {
+    let mut found = Vec::new();
+    dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), |message| {
+        let RouteNetlinkMessage::NewAddress(address) = message else { return };
+        if address.header.index != index {
+            return;
+        }
+        // On a point-to-point link ADDRESS is the peer's and LOCAL ours; IPv6 has ADDRESS only.
+        let local = address.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Local(ip) => Some(*ip),
+            _ => None,
+        });
+        let plain = address.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(ip) => Some(*ip),
+            _ => None,
+        });
+        found.extend(local.or(plain));
+    })?;
+    Ok(found)
+}
+
+fn name(link: &LinkMessage) -> Option<String> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.clone()),
+        _ => None,
+    })
+}
+
+fn programs(link: &LinkMessage) -> Vec<(Hook, u32)> {
+    let xdp = link.attributes.iter().filter_map(|attribute| match attribute {
+        LinkAttribute::Xdp(xdp) => Some(xdp),
+        _ => None,
+    });
+    let mut found = Vec::new();
+    for attribute in xdp.flatten() {
+        match attribute {
+            LinkXdp::DrvProgId(id) => found.push((Hook::Native, *id)),
+            LinkXdp::SkbProgId(id) => found.push((Hook::Generic, *id)),
+            LinkXdp::HwProgId(id) => found.push((Hook::Offloaded, *id)),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Sends a dump request and hands on each message of the answer.
+fn dump(request: RouteNetlinkMessage, mut each: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut message = NetlinkMessage::from(request);
+    message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    message.header.sequence_number = 1;
+    message.finalize();
+    let mut buffer = vec![0; message.buffer_len()];
+    message.serialize(&mut buffer);
+    socket.send(&buffer, 0)?;
+    loop {
+        let (datagram, _) = socket.recv_from_full()?;
+        let mut rest = datagram.as_slice();
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
+            let length = (message.header.length as usize).next_multiple_of(4);
+            match message.payload {
+                NetlinkPayload::Done(_) => return Ok(()),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                NetlinkPayload::InnerMessage(inner) => each(inner),
+                _ => {}
+            }
+            rest = rest.get(length..).unwrap_or_default();
+        }
+    }
+}

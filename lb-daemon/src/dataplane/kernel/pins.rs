@@ -1,0 +1,226 @@
+//! Where everything is pinned.
+//!
+//! ```text
+//! DIR/prog          the XDP program in force
+//! DIR/link-IFNAME   its links
+//! DIR/maps          -> vN/maps
+//! DIR/vN/maps/NAME  the tables, N being the layout version
+//! DIR/decap/...     the program of `lb decap`; see `decap`
+//! ```
+//!
+//! A BPF file system knows folders, symbolic links and atomic renames, but takes no names with dots, so those of interface
+//! names (`eth0.100`) are written as `%2e`.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::{DirBuilderExt, symlink},
+    path::{Path, PathBuf},
+};
+
+use lb_common::layout::LAYOUT_VERSION;
+
+use super::{error::OpenError, explain::system};
+
+/// `BPF_FS_MAGIC` of include/uapi/linux/magic.h.
+const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+/// Start of the names of links.
+const LINK: &str = "link-";
+/// Where `mount -t bpf` usually goes.
+const USUAL_MOUNT: &str = "/sys/fs/bpf";
+
+/// The names below one pin path.
+#[derive(Clone, Debug)]
+pub(super) struct Pins {
+    dir: PathBuf,
+}
+
+impl Pins {
+    pub(super) fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    /// The pin path itself.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The program in force.
+    pub(super) fn program(&self) -> PathBuf {
+        self.dir.join("prog")
+    }
+
+    /// Where the next program is pinned before it takes the place of the one in force.
+    pub(super) fn next_program(&self) -> PathBuf {
+        self.dir.join("prog-next")
+    }
+
+    /// Folder of this layout version.
+    pub(super) fn version(&self) -> PathBuf {
+        self.dir.join(version_name(LAYOUT_VERSION))
+    }
+
+    /// Folder of the tables.
+    pub(super) fn tables(&self) -> PathBuf {
+        self.version().join("maps")
+    }
+
+    /// A table.
+    pub(super) fn table(&self, name: &str) -> PathBuf {
+        self.tables().join(name)
+    }
+
+    /// The name by which the contract knows the folder of the tables.
+    pub(super) fn tables_alias(&self) -> PathBuf {
+        self.dir.join("maps")
+    }
+
+    /// Where a new alias lies before it takes the place of the old one.
+    pub(super) fn next_alias(&self) -> PathBuf {
+        self.dir.join("maps-next")
+    }
+
+    /// The link of an interface.
+    pub(super) fn link(&self, interface: &str) -> PathBuf {
+        self.dir.join(format!("{LINK}{}", escape(interface)))
+    }
+
+    /// Links that are pinned, by interface.
+    pub(super) fn links(&self) -> io::Result<BTreeMap<String, PathBuf>> {
+        let names = names(&self.dir)?;
+        let links = names.iter().filter_map(|name| Some((unescape(name.strip_prefix(LINK)?), self.dir.join(name))));
+        Ok(links.collect())
+    }
+
+    /// Names of folders of layout versions, of any version.
+    pub(super) fn versions(&self) -> io::Result<Vec<String>> {
+        let digits =
+            |name: &str| name.strip_prefix('v').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+        Ok(names(&self.dir)?.into_iter().filter(|name| digits(name)).collect())
+    }
+
+    /// Refuses tables of another layout version.
+    pub(super) fn check_version(&self) -> Result<(), OpenError> {
+        let own = version_name(LAYOUT_VERSION);
+        let listed = self.versions().map_err(|source| system(format!("list {}", self.dir.display()), source))?;
+        let mut other = listed.into_iter().filter(|version| *version != own).collect::<Vec<_>>();
+        let alias = self.tables_alias();
+        match fs::read_link(&alias) {
+            Ok(target) if target == Self::alias_target() => {}
+            Ok(target) => other.push(format!("maps -> {}", target.display())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // EINVAL: not a symbolic link.
+            Err(_) => other.push("maps".to_owned()),
+        }
+        if other.is_empty() {
+            return Ok(());
+        }
+        Err(OpenError::OtherVersion { path: self.dir.clone(), found: other.join(", "), version: LAYOUT_VERSION })
+    }
+
+    /// Makes the folder of the tables and the name by which it is reached.
+    pub(super) fn make_tables(&self) -> Result<(), OpenError> {
+        make_folder(&self.tables())?;
+        if fs::read_link(self.tables_alias()).is_ok_and(|target| target == Self::alias_target()) {
+            return Ok(());
+        }
+        let next = self.next_alias();
+        remove(&next)?;
+        let made = symlink(Self::alias_target(), &next).and_then(|()| fs::rename(&next, self.tables_alias()));
+        made.map_err(|source| system(format!("link {}", self.tables_alias().display()), source))
+    }
+
+    /// Removes the folders that are empty.
+    pub(super) fn remove_empty(&self) {
+        // Those that are not empty stay; nothing else can fail that anyone could mend.
+        if fs::remove_dir(self.tables()).is_ok() {
+            let _ = fs::remove_file(self.tables_alias());
+        }
+        let _ = fs::remove_dir(self.version());
+        let _ = fs::remove_dir(&self.dir);
+    }
+
+    fn alias_target() -> PathBuf {
+        Path::new(&version_name(LAYOUT_VERSION)).join("maps")
+    }
+}
+
+/// Makes a folder with all above it, for root alone, on a BPF file system.
+pub(super) fn make_folder(path: &Path) -> Result<(), OpenError> {
+    let (existing, missing) = existing_part(path);
+    if !is_bpffs(existing) {
+        let mount = if path.starts_with(USUAL_MOUNT) { Path::new(USUAL_MOUNT) } else { path.parent().unwrap_or(path) };
+        return Err(OpenError::NotBpfFs { path: path.to_owned(), mount: mount.to_owned() });
+    }
+    if missing.to_string_lossy().contains('.') {
+        return Err(OpenError::Dotted { path: path.to_owned() });
+    }
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| system(format!("make the folder {}", path.display()), source))
+}
+
+/// Removes a file; one that is not there is no error.
+pub(super) fn remove(path: &Path) -> Result<bool, OpenError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(system(format!("remove {}", path.display()), source)),
+    }
+}
+
+/// Names in a folder, in order; none if it is missing.
+pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The part of a path that exists, and the rest.
+fn existing_part(path: &Path) -> (&Path, &Path) {
+    let existing = path.ancestors().find(|part| part.exists()).unwrap_or(Path::new("/"));
+    (existing, path.strip_prefix(existing).unwrap_or(path))
+}
+
+fn is_bpffs(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|found| u64::try_from(found.f_type) == Ok(BPF_FS_MAGIC))
+}
+
+fn version_name(version: u32) -> String {
+    format!("v{version}")
+}
+
+/// An interface's name as part of a pin's.
+pub(super) fn escape(interface: &str) -> String {
+    interface.replace('%', "%25").replace('.', "%2e")
+}
+
+fn unescape(name: &str) -> String {
+    name.replace("%2e", ".").replace("%25", "%")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_what_a_bpf_file_system_does_not_take() {
+        for name in ["eth0", "eth0.100", "br-lan", "a%b.c%2ed", "%25"] {
+            assert!(!escape(name).contains('.'), "{name}");
+            assert_eq!(unescape(&escape(name)), name);
+        }
+    }
+
+    #[test]
+    fn refuses_a_path_on_another_file_system() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = make_folder(&folder.path().join("lb")).unwrap_err().to_string();
+        assert!(error.contains("mount -t bpf bpf"), "{error}");
+    }
+}

@@ -1,0 +1,182 @@
+//! What each table must be like to be adopted: its type, its sizes, its flags.
+
+use std::{collections::BTreeMap, fmt::Display, io};
+
+use aya::maps::{MapData, MapError, MapInfo, MapType};
+use aya_obj::generated::BPF_F_MMAPABLE;
+use lb_common::{
+    layout::{
+        counter::{PathEvent, TargetCounters, VerdictCounters},
+        flow::{Bucket, WAYS},
+        ring::RingBlock,
+        target::Target,
+        vip::{Vip, VipKey},
+    },
+    maps,
+    verdict::Verdict,
+};
+
+use super::{error::OpenError, explain::system, pins::Pins};
+use crate::plan::Capacity;
+
+/// Form of a table.
+struct Spec {
+    name: &'static str,
+    kind: MapType,
+    key_bytes: usize,
+    value_bytes: usize,
+    flags: u32,
+}
+
+const fn array<T>(name: &'static str) -> Spec {
+    Spec { name, kind: MapType::Array, key_bytes: 4, value_bytes: size_of::<T>(), flags: BPF_F_MMAPABLE }
+}
+
+const fn counters<T>(name: &'static str) -> Spec {
+    Spec { name, kind: MapType::PerCpuArray, key_bytes: 4, value_bytes: size_of::<T>(), flags: 0 }
+}
+
+const SPECS: [Spec; maps::ALL.len()] = [
+    Spec {
+        name: maps::VIPS,
+        kind: MapType::Hash,
+        key_bytes: size_of::<VipKey>(),
+        value_bytes: size_of::<Vip>(),
+        flags: 0,
+    },
+    array::<Bucket>(maps::FLOWS),
+    array::<RingBlock>(maps::RINGS),
+    array::<Target>(maps::TARGETS),
+    counters::<TargetCounters>(maps::TARGET_COUNTERS),
+    counters::<VerdictCounters>(maps::VERDICT_COUNTERS),
+    counters::<u64>(maps::PATH_COUNTERS),
+];
+
+/// Entries of each table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Sizes(BTreeMap<&'static str, u32>);
+
+impl Sizes {
+    /// Those of new tables.
+    pub(super) fn fresh(capacity: &Capacity, flow_entries: u32) -> Self {
+        Self(BTreeMap::from([
+            (maps::VIPS, capacity.vips.max(1)),
+            (maps::FLOWS, (flow_entries / count(WAYS)).max(1)),
+            (maps::RINGS, capacity.ring_blocks.max(1)),
+            (maps::TARGETS, capacity.targets.max(1)),
+            (maps::TARGET_COUNTERS, capacity.targets.max(1)),
+            (maps::VERDICT_COUNTERS, count(Verdict::ALL.len())),
+            (maps::PATH_COUNTERS, count(PathEvent::ALL.len())),
+        ]))
+    }
+
+    /// Entries of a table; 0 for an unknown one.
+    pub(super) fn of(&self, name: &str) -> u32 {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+
+    /// Each table with its entries.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        self.0.iter().map(|(name, entries)| (*name, *entries))
+    }
+
+    /// The sizes that planning knows.
+    pub(super) fn capacity(&self) -> Capacity {
+        Capacity { vips: self.of(maps::VIPS), targets: self.of(maps::TARGETS), ring_blocks: self.of(maps::RINGS) }
+    }
+}
+
+/// Sizes of the pinned tables, which must all be there and of the right form.
+pub(super) fn pinned(pins: &Pins) -> Result<Sizes, OpenError> {
+    let mut sizes = BTreeMap::new();
+    for spec in &SPECS {
+        let info = find(pins, spec)?.ok_or_else(|| OpenError::NothingPinned { path: pins.dir().to_owned() })?;
+        sizes.insert(spec.name, info.max_entries());
+    }
+    Ok(Sizes(sizes))
+}
+
+/// The sizes to load with, given those for new tables, and which tables are there already.
+///
+/// Tables that are there keep their size, as the plan goes by what it finds: `fresh` has head-room, and a restart must not
+/// fail for want of that. Only the flow table's size must be as configured, because the program's mask and every entry's
+/// place follow from it, and counters must reach as far as what they count.
+pub(super) fn adopt(pins: &Pins, fresh: &Sizes) -> Result<(Sizes, Vec<&'static str>), OpenError> {
+    let mut sizes = fresh.clone();
+    let mut present = Vec::new();
+    for spec in &SPECS {
+        let Some(info) = find(pins, spec)? else { continue };
+        let (has, needs) = (info.max_entries(), fresh.of(spec.name));
+        if spec.name == maps::FLOWS && has != needs {
+            let entries = |buckets: u32| u64::from(buckets) * WAYS as u64;
+            return Err(OpenError::FlowTableSize { has: entries(has), needs: entries(needs) });
+        }
+        sizes.0.insert(spec.name, has);
+        present.push(spec.name);
+    }
+    for spec in SPECS.iter().filter(|spec| spec.kind == MapType::PerCpuArray) {
+        let needs = if spec.name == maps::TARGET_COUNTERS { sizes.of(maps::TARGETS) } else { fresh.of(spec.name) };
+        let has = sizes.of(spec.name);
+        if !present.contains(&spec.name) {
+            sizes.0.insert(spec.name, needs);
+        } else if has < needs {
+            return Err(unfit(spec, "a size of", &has, &needs));
+        }
+    }
+    Ok((sizes, present))
+}
+
+/// What is pinned for a table, if anything, after checking its form.
+fn find(pins: &Pins, spec: &Spec) -> Result<Option<MapInfo>, OpenError> {
+    let what = || format!("open the table {}", spec.name);
+    let info = match MapData::from_pin(pins.table(spec.name)).and_then(|map| map.info()) {
+        Ok(info) => info,
+        Err(error) => {
+            let source = io_error(error);
+            return if source.kind() == io::ErrorKind::NotFound { Ok(None) } else { Err(system(what(), source)) };
+        }
+    };
+    let kind = info.map_type().map_err(|error| map_error(&what(), error))?;
+    if kind != spec.kind {
+        return Err(unfit(spec, "the type", &format_args!("{kind:?}"), &format_args!("{:?}", spec.kind)));
+    }
+    if info.key_size() as usize != spec.key_bytes {
+        return Err(unfit(spec, "a key size of", &info.key_size(), &spec.key_bytes));
+    }
+    if info.value_size() as usize != spec.value_bytes {
+        return Err(unfit(spec, "a value size of", &info.value_size(), &spec.value_bytes));
+    }
+    if info.map_flags() & spec.flags != spec.flags {
+        return Err(unfit(
+            spec,
+            "the flags",
+            &format_args!("{:#x}", info.map_flags()),
+            &format_args!("{:#x}", spec.flags),
+        ));
+    }
+    Ok(Some(info))
+}
+
+fn unfit(spec: &Spec, what: &'static str, has: &dyn Display, needs: &dyn Display) -> OpenError {
+    OpenError::Incompatible { table: spec.name.to_owned(), what, has: has.to_string(), needs: needs.to_string() }
+}
+
+/// A small number of constants, as sizes of tables are given.
+#[allow(clippy::cast_possible_truncation, reason = "variants of an enum, ways of a bucket, bytes of a struct")]
+pub(super) const fn count(number: usize) -> u32 {
+    number as u32
+}
+
+/// The system's error within aya's, or aya's in its place.
+pub(super) fn io_error(error: MapError) -> io::Error {
+    match error {
+        MapError::SyscallError(error) => error.io_error,
+        MapError::IoError(error) | MapError::CreateError { io_error: error, .. } => error,
+        other => io::Error::other(other),
+    }
+}
+
+/// A failure of a map call, explained.
+pub(super) fn map_error(what: &str, error: MapError) -> OpenError {
+    system(what, io_error(error))
+}

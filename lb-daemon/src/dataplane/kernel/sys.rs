@@ -1,0 +1,123 @@
+//! The few bpf(2) calls that aya has no way to: what a pinned link is bound to, and taking it off at once.
+//!
+//! Removing a link's pin detaches it only some time later, after an RCU grace period and on a worker; whoever attaches
+//! anew right then is told that the interface is busy. `BPF_LINK_DETACH` returns when it is done.
+
+use std::{
+    ffi::CString,
+    fs, io,
+    mem::size_of,
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+use super::specs::count;
+
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_DETACH: libc::c_long = 34;
+const BPF_LINK_TYPE_XDP: u32 = 6;
+
+/// `struct { __u64 pathname; __u32 bpf_fd; __u32 file_flags; }` of `union bpf_attr`.
+#[repr(C)]
+struct ObjGet {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// `struct { __u32 bpf_fd; __u32 info_len; __aligned_u64 info; }` of `union bpf_attr`.
+#[repr(C)]
+struct InfoByFd {
+    bpf_fd: RawFd,
+    info_len: u32,
+    info: u64,
+}
+
+/// `struct { __u32 link_fd; }` of `union bpf_attr`.
+#[repr(C)]
+struct LinkDetach {
+    link_fd: RawFd,
+}
+
+/// The part of `struct bpf_link_info` that all kernels since 5.9 fill in for an XDP link.
+#[repr(C)]
+#[derive(Default)]
+struct RawLinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    pad: u32,
+    ifindex: u32,
+    pad2: u32,
+}
+
+/// An XDP link that was found pinned.
+#[derive(Debug)]
+pub(super) struct PinnedXdpLink {
+    fd: OwnedFd,
+    /// Interface that it is bound to; 0 when that is gone.
+    pub(super) ifindex: u32,
+    /// Number of the program that it runs.
+    pub(super) program: u32,
+}
+
+impl PinnedXdpLink {
+    /// Opens a pinned link.
+    ///
+    /// # Errors
+    /// `ENOENT` when nothing is pinned there, `EINVAL` when it is something else than an XDP link.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let fd = obj_get(path)?;
+        let mut info = RawLinkInfo::default();
+        let attr = InfoByFd {
+            bpf_fd: fd.as_raw_fd(),
+            info_len: count(size_of::<RawLinkInfo>()),
+            info: (&raw mut info) as u64,
+        };
+        // SAFETY: the kernel writes at most `info_len` bytes to `info`, which lives until the call returns.
+        unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &attr) }?;
+        // Other objects start with their own type, and an XDP program's and a per-CPU array's are 6 too.
+        if info.kind != BPF_LINK_TYPE_XDP || !is_link(&fd)? {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        Ok(Self { fd, ifindex: info.ifindex, program: info.program })
+    }
+
+    /// Takes the program off its interface; done when this returns. The pin stays, dead.
+    pub(super) fn detach(&self) -> io::Result<()> {
+        let attr = LinkDetach { link_fd: self.fd.as_raw_fd() };
+        // SAFETY: the kernel only reads the attribute.
+        unsafe { bpf(BPF_LINK_DETACH, &attr) }.map(drop)
+    }
+}
+
+/// Whether a descriptor is a BPF link rather than a program or map.
+fn is_link(fd: &OwnedFd) -> io::Result<bool> {
+    let name = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
+    // The kernel's name for a link that was opened, and for one that was just made.
+    Ok(["anon_inode:bpf-link", "anon_inode:bpf_link"].iter().any(|link| name == Path::new(link)))
+}
+
+/// `BPF_OBJ_GET`: a descriptor of what is pinned at a path.
+fn obj_get(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let attr = ObjGet { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
+    // SAFETY: the kernel reads the path, which lives until the call returns.
+    let fd = unsafe { bpf(BPF_OBJ_GET, &attr) }?;
+    // SAFETY: the call succeeded, so this is a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// bpf(2).
+///
+/// # Safety
+/// `attr` must be what `command` expects, and all memory that it points to must live until the call returns.
+unsafe fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<RawFd> {
+    // SAFETY: the caller vouches for the attribute; its size is passed, and shorter ones are taken as zero-padded.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, (&raw const *attr), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { RawFd::try_from(result).map_err(io::Error::other) }
+}

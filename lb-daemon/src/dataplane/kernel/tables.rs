@@ -1,0 +1,250 @@
+//! The pinned tables: found, checked, opened, read and written.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::atomic::{Ordering, fence},
+    thread::sleep,
+    time::Duration,
+};
+
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use lb_common::{
+    layout::{
+        counter::{PathEvent, TargetCounters, VerdictCounters},
+        flow::{Bucket, WAYS},
+        ring::{RingBlock, SLOTS_PER_BLOCK, blocks},
+        target::Target,
+        vip::{Vip, VipKey},
+    },
+    maps,
+    verdict::Verdict,
+};
+use rustix::thread::{MembarrierCommand, membarrier};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::{OpenError, flows, mapping::Mapping, pins::Pins, specs};
+use crate::{
+    dataplane::{Counters, Error, FlowCount},
+    plan::{self, Capacity, RingDigest, State},
+};
+
+/// Words of a target.
+const TARGET_WORDS: usize = size_of::<Target>() / 8;
+/// Words of a block of a ring, and slots of a word.
+const BLOCK_WORDS: usize = size_of::<RingBlock>() / 8;
+const WORD_SLOTS: usize = SLOTS_PER_BLOCK / BLOCK_WORDS;
+/// Longer than any packet is under way, for kernels that don't let us wait for exactly that.
+const LONG_ENOUGH: Duration = Duration::from_millis(100);
+
+/// All tables, open.
+pub(super) struct Tables {
+    vips: HashMap<MapData, VipKey, Vip>,
+    targets: Mapping,
+    rings: Mapping,
+    flows: Mapping,
+    target_counters: PerCpuArray<MapData, TargetCounters>,
+    verdict_counters: PerCpuArray<MapData, VerdictCounters>,
+    path_counters: PerCpuArray<MapData, u64>,
+    capacity: Capacity,
+    cpus: usize,
+}
+
+impl Tables {
+    /// Opens the tables that are pinned, all of which must be there. Without `writable` no op can be applied.
+    ///
+    /// # Errors
+    /// When one is missing or is not what this program expects.
+    pub(super) fn open(pins: &Pins, writable: bool) -> Result<Self, OpenError> {
+        let sizes = specs::pinned(pins)?;
+        let map = |name: &str, wrap: fn(MapData) -> Map| {
+            MapData::from_pin(pins.table(name))
+                .map(wrap)
+                .map_err(|error| specs::map_error(&format!("open the table {name}"), error))
+        };
+        let mapping = |name: &str, bytes: usize| {
+            let path = pins.table(name);
+            let data =
+                MapData::from_pin(&path).map_err(|error| specs::map_error(&format!("open the table {name}"), error))?;
+            Mapping::new(data.fd(), sizes.of(name) as usize * bytes, writable)
+                .map_err(|source| super::explain::system(format!("map the table {name}"), source))
+        };
+        let typed = |name: &'static str| move |error| specs::map_error(&format!("open the table {name}"), error);
+        Ok(Self {
+            vips: map(maps::VIPS, Map::HashMap)?.try_into().map_err(typed(maps::VIPS))?,
+            targets: mapping(maps::TARGETS, size_of::<Target>())?,
+            rings: mapping(maps::RINGS, size_of::<RingBlock>())?,
+            flows: mapping(maps::FLOWS, size_of::<Bucket>())?,
+            target_counters: map(maps::TARGET_COUNTERS, Map::PerCpuArray)?
+                .try_into()
+                .map_err(typed(maps::TARGET_COUNTERS))?,
+            verdict_counters: map(maps::VERDICT_COUNTERS, Map::PerCpuArray)?
+                .try_into()
+                .map_err(typed(maps::VERDICT_COUNTERS))?,
+            path_counters: map(maps::PATH_COUNTERS, Map::PerCpuArray)?
+                .try_into()
+                .map_err(typed(maps::PATH_COUNTERS))?,
+            capacity: sizes.capacity(),
+            cpus: aya::util::nr_cpus()
+                .map_err(|(what, source)| super::explain::system(format!("read {what}"), source))?,
+        })
+    }
+
+    pub(super) fn observe(&self) -> Result<State, Error> {
+        let mut vips = BTreeMap::new();
+        for entry in &self.vips {
+            let (key, vip) = entry.map_err(|error| table("read VIPS", error))?;
+            vips.insert(key, vip);
+        }
+        let rings =
+            vips.values().filter(|vip| vip.ring_slots > 0).filter_map(|vip| Some((vip.ring_base, self.digest(vip)?)));
+        Ok(State { rings: rings.collect(), targets: self.targets(), capacity: self.capacity, vips })
+    }
+
+    /// Digest of a VIP's ring; `None` when it lies outside of the table.
+    fn digest(&self, vip: &Vip) -> Option<RingDigest> {
+        let first = vip.ring_base as usize * BLOCK_WORDS;
+        let words = self.rings.words().get(first..first + blocks(vip.ring_slots) as usize * BLOCK_WORDS)?;
+        let slots = words.iter().flat_map(|word| {
+            let bytes = word.load(Ordering::Relaxed).to_ne_bytes();
+            <[u16; WORD_SLOTS]>::read_from_bytes(&bytes).unwrap_or_default()
+        });
+        Some(plan::digest(&slots.take(vip.ring_slots as usize).collect::<Vec<u16>>()))
+    }
+
+    /// Targets that are not free.
+    fn targets(&self) -> BTreeMap<u32, Target> {
+        (0..)
+            .zip(self.targets.words().chunks_exact(TARGET_WORDS))
+            .filter_map(|(id, words)| Some((id, read_target(words)?)))
+            .collect()
+    }
+
+    /// Writes a target so that a packet meets the old one, none, or the new one.
+    pub(super) fn set_target(&self, id: u32, target: &Target) -> Result<(), Error> {
+        let first = id as usize * TARGET_WORDS;
+        let place = self.targets.words().get(first..first + TARGET_WORDS).ok_or_else(|| outside("write target", id))?;
+        let mut words = [0; TARGET_WORDS];
+        words.as_mut_bytes().copy_from_slice(target.as_bytes());
+        let ([owner, rest @ ..], [new_owner, new_rest @ ..]) = (place, words) else { return Ok(()) };
+        // The first word holds `serves`, which is what the program compares. A place that changes owner is taken down
+        // first; the next hop, which changes in place, lies within one word.
+        if owner.load(Ordering::Relaxed) != new_owner {
+            owner.store(0, Ordering::Relaxed);
+            fence(Ordering::Release);
+        }
+        for (word, new) in rest.iter().zip(new_rest) {
+            word.store(new, Ordering::Relaxed);
+        }
+        owner.store(new_owner, Ordering::Release);
+        Ok(())
+    }
+
+    pub(super) fn clear_counters(&mut self, id: u32) -> Result<(), Error> {
+        let zero = PerCpuValues::try_from(vec![TargetCounters::default(); self.cpus]);
+        let zero =
+            zero.map_err(|source| Error::Table { what: format!("clear the counters of target {id}"), source })?;
+        self.target_counters
+            .set(id, zero, 0)
+            .map_err(|error| table(&format!("clear the counters of target {id}"), error))
+    }
+
+    pub(super) fn write_ring(&self, base: u32, slots: &[u16]) -> Result<(), Error> {
+        let first = base as usize * BLOCK_WORDS;
+        let length = slots.len().div_ceil(SLOTS_PER_BLOCK) * BLOCK_WORDS;
+        let place =
+            self.rings.words().get(first..first + length).ok_or_else(|| outside("write the ring at block", base))?;
+        let mut chunks = slots.chunks(WORD_SLOTS);
+        for word in place {
+            let mut packed = [0_u16; WORD_SLOTS];
+            let chunk = chunks.next().unwrap_or_default();
+            packed.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
+            word.store(zerocopy::transmute!(packed), Ordering::Relaxed);
+        }
+        // Before the VIP that names this ring; the system call that writes it orders these stores too.
+        fence(Ordering::Release);
+        Ok(())
+    }
+
+    pub(super) fn set_vip(&mut self, key: &VipKey, vip: &Vip) -> Result<(), Error> {
+        self.vips.insert(*key, *vip, 0).map_err(|error| table("write VIPS", error))
+    }
+
+    pub(super) fn remove_vip(&mut self, key: &VipKey) -> Result<(), Error> {
+        self.vips.remove(key).map_err(|error| table("remove from VIPS", error))
+    }
+
+    pub(super) fn sweep(&self, forget: &BTreeSet<u32>, renumber: &BTreeMap<u32, u32>) {
+        flows::sweep(self.flows.words(), forget, renumber);
+    }
+
+    pub(super) fn count_flows(&self) -> FlowCount {
+        flows::count(self.flows.words())
+    }
+
+    pub(super) fn counters(&self) -> Result<Counters, Error> {
+        let mut targets = BTreeMap::new();
+        for id in self.targets().into_keys() {
+            let values = self.target_counters.get(&id, 0).map_err(|error| table("read TARGET_COUNTERS", error))?;
+            targets.insert(id, values.iter().fold(TargetCounters::default(), add_target));
+        }
+        let mut verdicts = Vec::new();
+        for verdict in Verdict::ALL {
+            let values = self.verdict_counters.get(&(*verdict as u32), 0);
+            let values = values.map_err(|error| table("read VERDICT_COUNTERS", error))?;
+            verdicts.push(values.iter().fold(VerdictCounters::default(), |sum, one| VerdictCounters {
+                packets: sum.packets.wrapping_add(one.packets),
+                bytes: sum.bytes.wrapping_add(one.bytes),
+            }));
+        }
+        let mut path = Vec::new();
+        for event in PathEvent::ALL {
+            let values = self.path_counters.get(&(event as u32), 0);
+            let values = values.map_err(|error| table("read PATH_COUNTERS", error))?;
+            path.push(values.iter().fold(0, |sum: u64, one| sum.wrapping_add(*one)));
+        }
+        Ok(Counters { targets, verdicts, path })
+    }
+}
+
+/// Waits until no packet is on its way that read the tables before.
+pub(super) fn grace() {
+    // `MEMBARRIER_CMD_GLOBAL` is synchronize_rcu(), and XDP programs run inside RCU read sections. The kernel refuses it
+    // where CPUs run without a tick (nohz_full).
+    if membarrier(MembarrierCommand::Global).is_err() {
+        sleep(LONG_ENOUGH);
+    }
+}
+
+/// A target that is not free.
+fn read_target(words: &[std::sync::atomic::AtomicU64]) -> Option<Target> {
+    let mut copy = [0_u64; TARGET_WORDS];
+    copy.iter_mut().zip(words).for_each(|(to, from)| *to = from.load(Ordering::Relaxed));
+    let target: Target = zerocopy::transmute!(copy);
+    (!target.is_free()).then_some(target)
+}
+
+fn add_target(sum: TargetCounters, one: &TargetCounters) -> TargetCounters {
+    TargetCounters {
+        packets: sum.packets.wrapping_add(one.packets),
+        bytes: sum.bytes.wrapping_add(one.bytes),
+        flows_created: sum.flows_created.wrapping_add(one.flows_created),
+        flows_moved: sum.flows_moved.wrapping_add(one.flows_moved),
+        syns: sum.syns.wrapping_add(one.syns),
+        syn_retransmits: sum.syn_retransmits.wrapping_add(one.syn_retransmits),
+        handshakes: sum.handshakes.wrapping_add(one.handshakes),
+        fins: sum.fins.wrapping_add(one.fins),
+        rsts: sum.rsts.wrapping_add(one.rsts),
+    }
+}
+
+fn outside(what: &str, number: u32) -> Error {
+    let source = io::Error::new(io::ErrorKind::InvalidInput, "the table is not that large");
+    Error::Table { what: format!("{what} {number}"), source }
+}
+
+fn table(what: &str, error: MapError) -> Error {
+    Error::Table { what: what.to_owned(), source: specs::io_error(error) }
+}
+
+const _: () = assert!(WAYS * 8 == size_of::<Bucket>() && WORD_SLOTS * 2 == 8);

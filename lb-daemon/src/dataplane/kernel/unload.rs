@@ -1,0 +1,87 @@
+//! Everything down again.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use lb_common::maps;
+
+use super::{
+    attach,
+    error::OpenError,
+    explain::system,
+    lock::Lock,
+    pins::{self, Pins},
+};
+
+/// What was taken down.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unloaded {
+    /// Interfaces that run the program no more.
+    pub detached: Vec<String>,
+    /// Pins that were removed, links aside.
+    pub removed: Vec<PathBuf>,
+    /// What else lies there and is not the balancer's: it stays.
+    pub left: Vec<PathBuf>,
+}
+
+/// Detaches and removes all that the balancer pinned, of this layout version or another, complete or not.
+pub(super) fn unload(path: &Path) -> Result<Unloaded, OpenError> {
+    let mut done = Unloaded::default();
+    if !path.exists() {
+        return Ok(done);
+    }
+    let lock = Lock::take(path)?;
+    let pins = Pins::new(path);
+    let listing = |source| system(format!("list {}", path.display()), source);
+    for (interface, link) in pins.links().map_err(listing)? {
+        // Something else than a link under such a name is not ours.
+        if attach::take_off(&link).is_ok_and(|was_there| was_there) {
+            done.detached.push(interface);
+        }
+    }
+    for file in [pins.program(), pins.next_program()] {
+        remove(&file, &mut done)?;
+    }
+    for version in pins.versions().map_err(listing)? {
+        tables(&path.join(version), &pins, &mut done)?;
+    }
+    for alias in [pins.tables_alias(), pins.next_alias()] {
+        // Only what is a symbolic link: a folder of that name is not ours.
+        if fs::read_link(&alias).is_ok() {
+            pins::remove(&alias)?;
+        }
+    }
+    pins.remove_empty();
+    done.left = pins::names(path).map_err(listing)?.into_iter().map(|name| path.join(name)).collect();
+    drop(lock);
+    Ok(done)
+}
+
+/// Removes the tables of one layout version and its folders.
+fn tables(version: &Path, pins: &Pins, done: &mut Unloaded) -> Result<(), OpenError> {
+    let folder = version.join("maps");
+    let own = version == pins.version();
+    for name in pins::names(&folder).map_err(|source| system(format!("list {}", folder.display()), source))? {
+        // What tables another version has is not known here; its folder is ours all the same.
+        if !own || maps::ALL.contains(&name.as_str()) {
+            remove(&folder.join(name), done)?;
+        }
+    }
+    for empty in [folder.as_path(), version] {
+        match fs::remove_dir(empty) {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {}
+            Err(source) => return Err(system(format!("remove {}", empty.display()), source)),
+        }
+    }
+    Ok(())
+}
+
+fn remove(file: &Path, done: &mut Unloaded) -> Result<(), OpenError> {
+    if pins::remove(file)? {
+        done.removed.push(file.to_owned());
+    }
+    Ok(())
+}

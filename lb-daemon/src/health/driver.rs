@@ -1,0 +1,189 @@
+//! The task that runs all probes: one for thousands of them, with a queue of deadlines.
+
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+use tracing::{debug, info, warn};
+
+use super::{
+    CheckId, HealthView, Stats, Status,
+    machine::Transition,
+    probe::{self, Outcome, Verdict},
+    roster::{Number, Roster},
+};
+use crate::model::Health;
+
+/// Changes of state within this time of each other are published together.
+const COALESCE: Duration = Duration::from_millis(20);
+
+/// Latencies and counts are brought up to date this often, without waking those who wait for changes.
+const REFRESH: Duration = Duration::from_secs(1);
+
+/// Skipped probes are complained about at most this often.
+const COMPLAIN: Duration = Duration::from_mins(1);
+
+/// Probes under way at once: at most this many, and never more than half of the descriptors that the process may open.
+const MOST_PROBES: usize = 4096;
+
+/// Runs the checks that `checks` names, in a task of its own.
+///
+/// The receiver is woken when a check goes up or down, when the text of its last result changes, or when checks come and
+/// go. The task ends when `checks` has no sender or the view no receiver any more, or when it is aborted; probes under
+/// way end with it.
+pub fn spawn(
+    checks: watch::Receiver<Arc<BTreeMap<CheckId, Health>>>,
+    stats: Stats,
+) -> (watch::Receiver<Arc<HealthView>>, JoinHandle<()>) {
+    let (sender, receiver) = watch::channel(Arc::default());
+    (receiver, tokio::spawn(Driver::new(sender, stats).run(checks)))
+}
+
+struct Driver {
+    roster: Roster,
+    running: FuturesUnordered<BoxFuture<'static, (Number, Outcome)>>,
+    most: usize,
+    sender: watch::Sender<Arc<HealthView>>,
+    /// Results that are not published yet.
+    fresh: BTreeMap<CheckId, Status>,
+    /// Whether those who wait for changes should know.
+    visible: bool,
+    /// When to publish.
+    publish_at: Option<Instant>,
+    complain_at: Instant,
+    stats: Stats,
+}
+
+impl Driver {
+    fn new(sender: watch::Sender<Arc<HealthView>>, stats: Stats) -> Self {
+        Self {
+            roster: Roster::new(RandomState::new().hash_one(0)),
+            running: FuturesUnordered::new(),
+            most: most_probes(),
+            sender,
+            fresh: BTreeMap::new(),
+            visible: false,
+            publish_at: None,
+            complain_at: Instant::now(),
+            stats,
+        }
+    }
+
+    async fn run(mut self, mut checks: watch::Receiver<Arc<BTreeMap<CheckId, Health>>>) {
+        let wanted = checks.borrow_and_update().clone();
+        self.set(&wanted);
+        loop {
+            self.start_due();
+            let wake = self.wake();
+            tokio::select! {
+                changed = checks.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let wanted = checks.borrow_and_update().clone();
+                    self.set(&wanted);
+                }
+                Some((number, outcome)) = self.running.next() => self.take(number, outcome),
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+                () = self.sender.closed() => return,
+            }
+            if self.publish_at.is_some_and(|at| at <= Instant::now()) {
+                self.publish();
+            }
+        }
+    }
+
+    fn set(&mut self, wanted: &BTreeMap<CheckId, Health>) {
+        self.roster.set(wanted, Instant::now(), SystemTime::now());
+        (self.visible, self.publish_at) = (false, None);
+        self.fresh.clear();
+        let view = self.roster.view();
+        self.sender.send_if_modified(|published| {
+            let visible = !alike(published, &view);
+            *published = Arc::new(view);
+            visible
+        });
+    }
+
+    fn start_due(&mut self) {
+        let now = Instant::now();
+        while self.running.len() < self.most {
+            let Some((number, probe)) = self.roster.start_next(now) else { break };
+            self.running.push(Box::pin(async move { (number, probe::run(&probe).await) }));
+        }
+    }
+
+    /// When there is something to do, if nothing happens before.
+    fn wake(&self) -> Option<Instant> {
+        let next = self.roster.next_deadline().filter(|_| self.running.len() < self.most);
+        self.publish_at.into_iter().chain(next).min()
+    }
+
+    fn take(&mut self, number: Number, outcome: Outcome) {
+        let now = Instant::now();
+        self.stats.count(&outcome);
+        if outcome.result == Verdict::Skipped && now >= self.complain_at {
+            warn!(reason = outcome.text, "health checks cannot be made");
+            self.complain_at = now + COMPLAIN;
+        }
+        let effect = self.roster.on_outcome(number, outcome, now, SystemTime::now());
+        if let Some(transition) = effect.transition {
+            self.stats.count_transition(transition, effect.statuses.len());
+            effect.statuses.iter().for_each(|(id, status)| log(*id, status, transition));
+        }
+        if effect.statuses.is_empty() {
+            return;
+        }
+        self.fresh.extend(effect.statuses);
+        self.visible |= effect.visible;
+        let at = now + if effect.visible { COALESCE } else { REFRESH };
+        self.publish_at = Some(self.publish_at.map_or(at, |before| before.min(at)));
+    }
+
+    fn publish(&mut self) {
+        let fresh = std::mem::take(&mut self.fresh);
+        let visible = std::mem::take(&mut self.visible);
+        self.publish_at = None;
+        self.sender.send_if_modified(|published| {
+            // Copies the view only if somebody still reads the last one.
+            Arc::make_mut(published).extend(fresh);
+            visible
+        });
+    }
+}
+
+/// Whether two views differ in nothing that those who wait for changes should know.
+fn alike(one: &HealthView, other: &HealthView) -> bool {
+    let same = |(one, other): ((&CheckId, &Status), (&CheckId, &Status))| {
+        one.0 == other.0 && one.1.up == other.1.up && one.1.last == other.1.last
+    };
+    one.len() == other.len() && one.iter().zip(other).all(same)
+}
+
+fn log(id: CheckId, status: &Status, transition: Transition) {
+    let (vip, backend, reason) = (id.service, id.backend, &status.last);
+    match transition {
+        // At the start, a line for each backend that is as it should be would bury the others.
+        Transition { up: true, first: true } => debug!(%vip, %backend, reason, "backend up"),
+        Transition { up: true, first: false } => info!(%vip, %backend, reason, "backend up"),
+        Transition { up: false, .. } => info!(%vip, %backend, reason, "backend down"),
+    }
+}
+
+fn most_probes() -> usize {
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let half = descriptors.map_or(MOST_PROBES, |limit| usize::try_from(limit / 2).unwrap_or(MOST_PROBES));
+    half.clamp(1, MOST_PROBES)
+}
+
+#[cfg(test)]
+mod tests;

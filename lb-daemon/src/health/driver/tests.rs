@@ -1,0 +1,212 @@
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::{
+    net::TcpListener,
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
+
+use super::*;
+use crate::model::{Check, Protocol, Service};
+
+const INTERVAL: Duration = Duration::from_millis(100);
+const TIMEOUT: Duration = Duration::from_millis(80);
+
+/// A listener that counts its connections, until it is stopped.
+struct Server {
+    address: SocketAddr,
+    accepted: Arc<AtomicUsize>,
+    task: AbortHandle,
+}
+
+impl Server {
+    async fn start(address: &str) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let counter = accepted.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let _ = listener.accept().await;
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Self { address, accepted, task: task.abort_handle() }
+    }
+
+    /// Closes the port.
+    fn stop(&self) {
+        self.task.abort();
+    }
+
+    fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+}
+
+fn id(address: SocketAddr) -> CheckId {
+    let service = Service { address: "192.0.2.1".parse().unwrap(), port: address.port(), protocol: Protocol::Tcp };
+    CheckId { service, backend: address.ip() }
+}
+
+fn tcp() -> Health {
+    Health { check: Check::Tcp, port: None, interval: INTERVAL, timeout: TIMEOUT, rise: 2, fall: 3 }
+}
+
+/// A driver under test.
+struct Rig {
+    checks: watch::Sender<Arc<BTreeMap<CheckId, Health>>>,
+    view: watch::Receiver<Arc<HealthView>>,
+    task: JoinHandle<()>,
+}
+
+impl Rig {
+    fn new(checks: &[(CheckId, Health)]) -> Self {
+        let (sender, receiver) = watch::channel(Arc::new(checks.iter().cloned().collect()));
+        let (view, task) = spawn(receiver, Stats::new().unwrap());
+        Self { checks: sender, view, task }
+    }
+
+    fn set(&self, checks: &[(CheckId, Health)]) {
+        self.checks.send_replace(Arc::new(checks.iter().cloned().collect()));
+    }
+
+    fn status(&self, id: CheckId) -> Option<Status> {
+        self.view.borrow().get(&id).cloned()
+    }
+
+    /// Waits until this check is up or down, and returns how long that took.
+    async fn until(&mut self, id: CheckId, up: bool) -> Duration {
+        let start = Instant::now();
+        let reached = self.view.wait_for(|view| view.get(&id).is_some_and(|status| status.up == up));
+        timeout(Duration::from_secs(5), reached).await.expect("the state within 5 s").unwrap();
+        start.elapsed()
+    }
+}
+
+#[tokio::test]
+async fn a_backend_goes_down_in_time_and_returns_in_time() {
+    let server = Server::start("127.0.0.1:0").await;
+    let check = id(server.address);
+    let mut rig = Rig::new(&[(check, tcp())]);
+    rig.until(check, true).await;
+    server.stop();
+    let took = rig.until(check, false).await;
+    // Three failures span two to three intervals, each up to a tenth longer; a busy machine gets half a second more.
+    assert!(took >= INTERVAL * 2 * 9 / 10, "{took:?}: before `fall` failures");
+    assert!(took <= INTERVAL * 3 * 11 / 10 + TIMEOUT + Duration::from_millis(500), "{took:?}");
+    let status = rig.status(check).unwrap();
+    assert_eq!((status.last.as_str(), status.failures), ("connection refused", 3));
+    let server = Server::start(&server.address.to_string()).await;
+    let took = rig.until(check, true).await;
+    assert!(took >= INTERVAL * 9 / 10, "{took:?}: before `rise` successes");
+    assert!(took <= INTERVAL * 2 * 11 / 10 + TIMEOUT + Duration::from_millis(500), "{took:?}");
+    assert!(server.accepted() >= 2);
+}
+
+#[tokio::test]
+async fn a_steady_backend_wakes_nobody_but_is_kept_up_to_date() {
+    let server = Server::start("127.0.0.1:0").await;
+    let check = id(server.address);
+    let mut rig = Rig::new(&[(check, tcp())]);
+    rig.until(check, true).await;
+    rig.view.mark_unchanged();
+    sleep(REFRESH + INTERVAL * 5).await;
+    assert!(!rig.view.has_changed().unwrap(), "neither state nor text changed");
+    let status = rig.status(check).unwrap();
+    assert!(status.up && status.successes >= 5, "{status:?}");
+    assert!(server.accepted() >= 8, "{} probes", server.accepted());
+}
+
+#[tokio::test]
+async fn a_reload_keeps_the_state_of_what_stays() {
+    let (stays, goes) = (Server::start("127.0.0.1:0").await, Server::start("127.0.0.2:0").await);
+    let mut rig = Rig::new(&[(id(stays.address), tcp()), (id(goes.address), tcp())]);
+    rig.until(id(stays.address), true).await;
+    rig.until(id(goes.address), true).await;
+    let before = rig.status(id(stays.address)).unwrap();
+    rig.set(&[(id(stays.address), Health { fall: 2, ..tcp() })]);
+    timeout(Duration::from_secs(1), rig.view.wait_for(|view| view.len() == 1)).await.unwrap().unwrap();
+    let after = rig.status(id(stays.address)).unwrap();
+    assert_eq!((after.up, after.since), (true, before.since));
+    sleep(TIMEOUT).await;
+    let probes = goes.accepted();
+    sleep(INTERVAL * 3).await;
+    assert_eq!(goes.accepted(), probes, "a removed check is not probed");
+    rig.set(&[]);
+    timeout(Duration::from_secs(1), rig.view.wait_for(|view| view.is_empty())).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_check_of_nothing_is_up_at_once() {
+    let check = id("127.0.0.1:9".parse().unwrap());
+    let mut rig = Rig::new(&[(check, Health { check: Check::None, ..tcp() })]);
+    rig.until(check, true).await;
+    assert_eq!(rig.status(check).unwrap().last, "no check configured");
+}
+
+#[tokio::test]
+async fn many_checks_run_side_by_side() {
+    // Port 9 of these loopback addresses refuses; they hold up nobody.
+    let server = Server::start("127.0.0.1:0").await;
+    let mut checks = vec![(id(server.address), tcp())];
+    for n in 0..500_u32 {
+        let [.., c, d] = n.to_be_bytes();
+        checks.push((id(SocketAddr::from(([127, 9, c, d], 9))), tcp()));
+    }
+    let mut rig = Rig::new(&checks);
+    let all = rig.view.wait_for(|view| view.len() == checks.len());
+    timeout(Duration::from_secs(5), all).await.expect("a result for each").unwrap();
+    let up: Vec<CheckId> = rig.view.borrow().iter().filter(|(_, status)| status.up).map(|(id, _)| *id).collect();
+    assert_eq!(up, [id(server.address)]);
+}
+
+#[tokio::test]
+async fn ends_with_its_channels_and_stops_probing_when_aborted() {
+    let server = Server::start("127.0.0.1:0").await;
+    let check = id(server.address);
+    let Rig { checks, view, task } = Rig::new(&[(check, tcp())]);
+    drop(checks);
+    timeout(Duration::from_secs(1), task).await.expect("no sender, no checks").unwrap();
+    assert!(view.has_changed().is_err(), "the sender is gone too");
+
+    let Rig { checks, view, task } = Rig::new(&[(check, tcp())]);
+    drop(view);
+    timeout(Duration::from_secs(1), task).await.expect("nobody listens").unwrap();
+    drop(checks);
+
+    let mut rig = Rig::new(&[(check, tcp())]);
+    rig.until(check, true).await;
+    rig.task.abort();
+    assert!((&mut rig.task).await.unwrap_err().is_cancelled());
+    sleep(TIMEOUT).await;
+    let probes = server.accepted();
+    sleep(INTERVAL * 3).await;
+    assert_eq!(server.accepted(), probes);
+}
+
+#[tokio::test]
+async fn counts_probes_and_transitions() {
+    let server = Server::start("127.0.0.1:0").await;
+    let check = id(server.address);
+    let stats = Stats::new().unwrap();
+    let (_checks, receiver) = watch::channel(Arc::new(BTreeMap::from([(check, tcp())])));
+    let (mut view, task) = spawn(receiver, stats.clone());
+    timeout(Duration::from_secs(5), view.wait_for(|view| !view.is_empty())).await.unwrap().unwrap();
+    server.stop();
+    timeout(Duration::from_secs(5), view.wait_for(|view| !view[&check].up)).await.unwrap().unwrap();
+    task.abort();
+    let registry = prometheus::Registry::new();
+    stats.register(&registry).unwrap();
+    let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    for line in [
+        "lb_health_checks_total{result=\"failure\"} 3",
+        "lb_health_transitions_total{state=\"down\"} 1",
+        "lb_health_transitions_total{state=\"up\"} 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in:\n{text}");
+    }
+}

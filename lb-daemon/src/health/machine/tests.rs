@@ -1,0 +1,172 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn health(rise: u32, fall: u32) -> Health {
+    let (interval, timeout) = (Duration::from_secs(2), Duration::from_secs(1));
+    Health { check: Check::Tcp, port: None, interval, timeout, rise, fall }
+}
+
+fn machine(rise: u32, fall: u32, initial: Option<bool>) -> Machine {
+    Machine::new(health(rise, fall), initial, 1, Instant::now())
+}
+
+/// Feeds results (`+` and `-`) and shows what the machine made of each: `u`p, `d`own.
+fn feed(machine: &mut Machine, results: &str) -> String {
+    let now = Instant::now();
+    let state = |result| {
+        machine.on_start(now);
+        machine.on_result(result == '+', now);
+        if machine.up() == Some(true) { 'u' } else { 'd' }
+    };
+    results.chars().map(state).collect()
+}
+
+#[test]
+fn the_first_result_alone_decides() {
+    assert_eq!(machine(3, 3, None).up(), None);
+    assert_eq!(feed(&mut machine(3, 3, None), "+"), "u");
+    assert_eq!(feed(&mut machine(3, 3, None), "-"), "d");
+}
+
+#[test]
+fn only_consecutive_results_count() {
+    assert_eq!(feed(&mut machine(2, 3, None), "+--+--+---"), "uuuuuuuuud");
+    assert_eq!(feed(&mut machine(3, 2, None), "-++-++-+++"), "dddddddddu");
+}
+
+#[test]
+fn rise_and_fall_of_one_follow_each_result() {
+    assert_eq!(feed(&mut machine(1, 1, None), "+-+-"), "udud");
+}
+
+#[test]
+fn a_state_taken_over_stays_until_new_results_say_otherwise() {
+    assert_eq!(feed(&mut machine(2, 3, Some(true)), "---"), "uud");
+    assert_eq!(feed(&mut machine(2, 3, Some(false)), "++"), "du");
+}
+
+#[test]
+fn a_transition_says_whether_anything_was_known_before() {
+    let mut machine = machine(1, 1, None);
+    let now = Instant::now();
+    assert_eq!(machine.on_result(true, now), Some(Transition { up: true, first: true }));
+    assert_eq!(machine.on_result(true, now), None);
+    assert_eq!(machine.on_result(false, now), Some(Transition { up: false, first: false }));
+    assert_eq!((machine.successes(), machine.failures()), (0, 1));
+}
+
+#[test]
+fn nothing_configured_is_up_and_never_probed() {
+    let machine = Machine::new(Health { check: Check::None, ..health(2, 3) }, Some(false), 1, Instant::now());
+    assert_eq!((machine.up(), machine.next_deadline()), (Some(true), None));
+}
+
+#[test]
+fn starts_are_spread_and_soon() {
+    let now = Instant::now();
+    let starts: Vec<Duration> = (0..1000)
+        .map(|seed| Machine::new(health(2, 3), None, seed << 20, now).next_deadline().unwrap() - now)
+        .collect();
+    assert!(starts.iter().all(|start| *start <= START_SPREAD));
+    for tenth in 0..10 {
+        let from = START_SPREAD / 10 * tenth;
+        let hits = starts.iter().filter(|start| (from..from + START_SPREAD / 10).contains(start)).count();
+        assert!((60..140).contains(&hits), "{hits} of 1000 starts in tenth {tenth}");
+    }
+}
+
+#[test]
+fn the_interval_is_counted_from_start_to_start_and_varies_by_a_tenth() {
+    let mut machine = machine(2, 3, None);
+    let mut shortest = Duration::MAX;
+    let mut longest = Duration::ZERO;
+    for _ in 0..1000 {
+        let start = machine.next_deadline().unwrap();
+        machine.on_start(start);
+        assert_eq!(machine.next_deadline(), None, "one probe at a time");
+        machine.on_result(true, start + Duration::from_millis(700));
+        let gap = machine.next_deadline().unwrap() - start;
+        (shortest, longest) = (shortest.min(gap), longest.max(gap));
+    }
+    assert!((1800..1830).contains(&shortest.as_millis()), "{shortest:?}");
+    assert!((2170..=2200).contains(&longest.as_millis()), "{longest:?}");
+}
+
+#[test]
+fn a_probe_that_outlasts_the_interval_is_followed_by_the_next_at_once() {
+    let mut machine = machine(2, 3, None);
+    let start = machine.next_deadline().unwrap();
+    machine.on_start(start);
+    let end = start + Duration::from_secs(10);
+    machine.on_result(false, end);
+    assert_eq!(machine.next_deadline(), Some(end));
+}
+
+#[test]
+fn a_skipped_probe_changes_no_count_and_is_made_up_for_next_time() {
+    let mut machine = machine(2, 2, None);
+    feed(&mut machine, "+-");
+    let start = machine.next_deadline().unwrap();
+    machine.on_start(start);
+    machine.on_skip(start);
+    assert_eq!((machine.up(), machine.failures()), (Some(true), 1));
+    assert!(machine.next_deadline().unwrap() > start);
+    assert_eq!(feed(&mut machine, "-"), "d");
+}
+
+/// The same rules said in another way: look at all results since the beginning.
+fn naive(rise: usize, fall: usize, initial: Option<bool>, results: &[bool]) -> Option<bool> {
+    let mut up = initial;
+    let mut since_change = 0;
+    for end in 1..=results.len() {
+        let Some(state) = up else {
+            (up, since_change) = (Some(results[0]), 0);
+            continue;
+        };
+        let limit = if state { fall } else { rise };
+        let window = &results[since_change..end];
+        if window.len() >= limit && window[window.len() - limit..].iter().all(|result| *result != state) {
+            (up, since_change) = (Some(!state), end);
+        }
+    }
+    up
+}
+
+proptest! {
+    #[test]
+    fn agrees_with_a_naive_model(
+        rise in 1_u32..5,
+        fall in 1_u32..5,
+        initial in any::<Option<bool>>(),
+        results in prop::collection::vec(any::<bool>(), 0..60),
+    ) {
+        let mut machine = machine(rise, fall, initial);
+        let now = Instant::now();
+        for (index, result) in results.iter().enumerate() {
+            machine.on_start(now);
+            machine.on_result(*result, now);
+            prop_assert_eq!(machine.up(), naive(rise as usize, fall as usize, initial, &results[..=index]));
+        }
+    }
+
+    #[test]
+    fn never_changes_before_enough_results_in_a_row(
+        rise in 2_u32..6,
+        fall in 2_u32..6,
+        results in prop::collection::vec(any::<bool>(), 1..200),
+    ) {
+        let mut machine = machine(rise, fall, Some(true));
+        let now = Instant::now();
+        for (index, result) in results.iter().enumerate() {
+            let before = machine.up();
+            let transition = machine.on_result(*result, now);
+            prop_assert_eq!(transition.is_some(), before != machine.up());
+            if let Some(Transition { up, first }) = transition {
+                let limit = if up { rise } else { fall } as usize;
+                prop_assert!(!first && index + 1 >= limit);
+                prop_assert!(results[index + 1 - limit..=index].iter().all(|result| *result == up));
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! From a snapshot and counters to metric families.
+
+use std::collections::HashMap;
+
+use lb_common::{
+    layout::counter::{PathEvent, TargetCounters},
+    verdict::Action,
+};
+use prometheus::{
+    core::{Collector, Desc},
+    proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
+};
+
+use super::families::{self as f, Family};
+use crate::{
+    api::{
+        types::Effect,
+        view::{effect, path_events, seconds, used_states, verdicts},
+    },
+    controller::{
+        snapshot::{BackendView, Snapshot, VipView},
+        totals::{Figures, Flows},
+    },
+};
+
+/// One reading of everything, as a collector.
+pub(super) struct Collected {
+    descriptions: Vec<Desc>,
+    families: Vec<MetricFamily>,
+}
+
+impl Collected {
+    /// Turns one reading into metric families.
+    pub(super) fn new(snapshot: &Snapshot, figures: &Figures, flows: &Flows) -> Result<Self, prometheus::Error> {
+        let describe = |family: &Family| {
+            let labels = family.labels.iter().map(ToString::to_string).collect();
+            Desc::new(family.name.into(), family.help.into(), labels, HashMap::new())
+        };
+        let descriptions = f::ALL.iter().map(describe).collect::<Result<_, _>>()?;
+        let mut sheet = Sheet::default();
+        sheet.daemon(snapshot);
+        sheet.verdicts(figures);
+        sheet.flow_table(figures, flows);
+        for vip in &snapshot.vips {
+            sheet.vip(vip, figures);
+            for backend in &vip.backends {
+                sheet.backend(vip, backend, figures, flows);
+            }
+        }
+        Ok(Self { descriptions, families: sheet.families() })
+    }
+}
+
+impl Collector for Collected {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.families.clone()
+    }
+}
+
+/// Samples by metric, in the order in which metrics first appear.
+#[derive(Default)]
+struct Sheet {
+    metrics: Vec<(Family, Vec<Metric>)>,
+}
+
+impl Sheet {
+    /// Adds a sample; `labels` are the values of the family's labels, in their order.
+    #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in doubles; beyond 2^53 the last digits go")]
+    fn add(&mut self, family: Family, labels: &[&str], value: u64) {
+        let pair = |(name, value): (&&str, &&str)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value((*value).to_owned());
+            pair
+        };
+        let mut metric = Metric::from_label(family.labels.iter().zip(labels).map(pair).collect());
+        if family.kind == MetricType::COUNTER {
+            let mut counter = Counter::default();
+            counter.set_value(value as f64);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value as f64);
+            metric.set_gauge(gauge);
+        }
+        match self.metrics.iter_mut().find(|(known, _)| known.name == family.name) {
+            Some((_, metrics)) => metrics.push(metric),
+            None => self.metrics.push((family, vec![metric])),
+        }
+    }
+
+    fn families(self) -> Vec<MetricFamily> {
+        let finish = |(family, metrics): (Family, Vec<Metric>)| {
+            let mut finished = MetricFamily::default();
+            finished.set_name(family.name.into());
+            finished.set_help(family.help.into());
+            finished.set_field_type(family.kind);
+            finished.set_metric(metrics);
+            finished
+        };
+        self.metrics.into_iter().map(finish).collect()
+    }
+
+    fn daemon(&mut self, snapshot: &Snapshot) {
+        self.add(f::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
+        self.add(f::GENERATION, &[], snapshot.generation);
+        self.add(f::RELOAD_SUCCESSFUL, &[], snapshot.last_reload.refused.is_none().into());
+        self.add(f::RELOAD_TIMESTAMP, &[], seconds(snapshot.last_reload.succeeded_at));
+        self.add(f::APPLY_FAILING, &[], snapshot.failing.is_some().into());
+        for attached in &snapshot.attached {
+            self.add(f::ATTACHED, &[&attached.interface, &attached.mode], 1);
+        }
+    }
+
+    fn verdicts(&mut self, figures: &Figures) {
+        for (verdict, packets, bytes) in verdicts(figures) {
+            self.add(f::PACKETS, &[verdict.label()], packets);
+            self.add(f::VERDICT_BYTES, &[verdict.label()], bytes);
+            if matches!(verdict.action(), Action::Drop | Action::Aborted) {
+                self.add(f::DROPPED, &[verdict.label()], packets);
+            }
+        }
+    }
+
+    fn flow_table(&mut self, figures: &Figures, flows: &Flows) {
+        self.add(f::FLOW_CAPACITY, &[], flows.capacity);
+        for (state, entries) in used_states(&flows.by_state) {
+            self.add(f::FLOW_ENTRIES, &[state.name()], entries);
+        }
+        for (event, count) in path_events(figures) {
+            match event {
+                PathEvent::MissSyn | PathEvent::MissTcp | PathEvent::MissUdp | PathEvent::Expired => {
+                    self.add(f::FLOW_LOOKUPS, &[event.name()], count);
+                }
+                PathEvent::Moved => {
+                    self.add(f::FLOW_LOOKUPS, &[event.name()], count);
+                    self.add(f::FLOWS_MOVED, &[], count);
+                }
+                PathEvent::Evicted => self.add(f::FLOW_EVICTIONS, &[], count),
+                PathEvent::NotRemembered => self.add(f::FLOWS_NOT_REMEMBERED, &[], count),
+            }
+        }
+    }
+
+    fn vip(&mut self, vip: &VipView, figures: &Figures) {
+        let counted = figures.vips.get(&vip.service).copied().unwrap_or_default();
+        let labels = [vip.name.as_str()];
+        self.add(f::VIP_PACKETS, &labels, counted.packets);
+        self.add(f::VIP_BYTES, &labels, counted.bytes);
+        self.add(f::VIP_FLOWS, &labels, counted.flows_created);
+    }
+
+    fn backend(&mut self, vip: &VipView, backend: &BackendView, figures: &Figures, flows: &Flows) {
+        let pair = (vip.service, backend.address);
+        let counted: TargetCounters = figures.backends.get(&pair).copied().unwrap_or_default();
+        let labels = [vip.name.as_str(), backend.name.as_str()];
+        self.add(f::BACKEND_PACKETS, &labels, counted.packets);
+        self.add(f::BACKEND_BYTES, &labels, counted.bytes);
+        self.add(f::BACKEND_FLOWS, &labels, counted.flows_created);
+        self.add(f::BACKEND_SYNS, &labels, counted.syns);
+        self.add(f::BACKEND_SYN_RETRANSMITS, &labels, counted.syn_retransmits);
+        self.add(f::BACKEND_HANDSHAKES, &labels, counted.handshakes);
+        self.add(f::BACKEND_WEIGHT, &labels, backend.weight.into());
+        self.add(f::BACKEND_UP, &labels, (backend.up == Some(true)).into());
+        self.add(f::BACKEND_ENTRIES, &labels, flows.backends.get(&pair).copied().unwrap_or(0));
+        for state in Effect::ALL {
+            let holds = state == effect(backend.effect);
+            self.add(f::BACKEND_STATE, &[labels[0], labels[1], state.name()], holds.into());
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The metrics: names, meanings and labels.
+
+use prometheus::proto::MetricType::{self, COUNTER, GAUGE};
+
+/// A metric's name, what it means and its labels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Family {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// What it means, in a sentence.
+    pub(super) help: &'static str,
+    /// Counter or gauge.
+    pub(super) kind: MetricType,
+    /// Names of its labels.
+    pub(super) labels: &'static [&'static str],
+}
+
+macro_rules! families {
+    ($($constant:ident = $kind:ident $name:literal $labels:tt $help:literal;)*) => {
+        $(pub(super) const $constant: Family =
+            Family { name: $name, help: $help, kind: $kind, labels: &$labels };)*
+        /// All of them.
+        pub(super) const ALL: &[Family] = &[$($constant,)*];
+    };
+}
+
+families! {
+    BUILD_INFO = GAUGE "lb_build_info" ["version"]
+        "Always 1; the label names the version that runs.";
+    GENERATION = GAUGE "lb_config_generation" []
+        "Number of the state that was applied last, counted from the daemon's start.";
+    RELOAD_SUCCESSFUL = GAUGE "lb_config_last_reload_successful" []
+        "Whether the last attempt to load the configuration succeeded.";
+    RELOAD_TIMESTAMP = GAUGE "lb_config_last_reload_success_timestamp_seconds" []
+        "When the configuration was last loaded successfully, in seconds since 1970.";
+    APPLY_FAILING = GAUGE "lb_apply_failing" []
+        "Whether the last attempt to write the wanted state to the tables failed.";
+    ATTACHED = GAUGE "lb_xdp_attached" ["interface", "mode"]
+        "Always 1 for an interface that the program is attached to; the mode is native or generic.";
+    PACKETS = COUNTER "lb_packets_total" ["verdict"]
+        "Frames that the program handled, by why they left it.";
+    VERDICT_BYTES = COUNTER "lb_bytes_total" ["verdict"]
+        "Bytes of the frames that the program handled, as received; of forwarded ones from the IP header on.";
+    DROPPED = COUNTER "lb_dropped_packets_total" ["reason"]
+        "Frames that the program dropped, by reason.";
+    VIP_PACKETS = COUNTER "lb_vip_packets_total" ["vip"]
+        "Packets forwarded for a VIP, to its former backends too.";
+    VIP_BYTES = COUNTER "lb_vip_bytes_total" ["vip"]
+        "Bytes forwarded for a VIP, from the IP header on and before encapsulation.";
+    VIP_FLOWS = COUNTER "lb_vip_flows_created_total" ["vip"]
+        "Flows of a VIP that its ring gave to a backend.";
+    BACKEND_PACKETS = COUNTER "lb_backend_packets_total" ["vip", "backend"]
+        "Packets forwarded to a backend of a VIP.";
+    BACKEND_BYTES = COUNTER "lb_backend_bytes_total" ["vip", "backend"]
+        "Bytes forwarded to a backend of a VIP, from the IP header on and before encapsulation.";
+    BACKEND_FLOWS = COUNTER "lb_backend_flows_created_total" ["vip", "backend"]
+        "Flows that the ring gave to a backend of a VIP.";
+    BACKEND_SYNS = COUNTER "lb_backend_syn_total" ["vip", "backend"]
+        "TCP openings forwarded to a backend of a VIP.";
+    BACKEND_SYN_RETRANSMITS = COUNTER "lb_backend_syn_retransmits_total" ["vip", "backend"]
+        "TCP openings to a backend of a VIP that were sent again, which tells of a backend that does not answer.";
+    BACKEND_HANDSHAKES = COUNTER "lb_backend_handshakes_total" ["vip", "backend"]
+        "TCP openings to a backend of a VIP that went on, so that the backend must have answered.";
+    BACKEND_WEIGHT = GAUGE "lb_backend_weight" ["vip", "backend"]
+        "Configured weight of a backend.";
+    BACKEND_UP = GAUGE "lb_backend_up" ["vip", "backend"]
+        "Whether a backend passes its health check; 0 before the first result.";
+    BACKEND_STATE = GAUGE "lb_backend_state" ["vip", "backend", "state"]
+        "1 for what a backend takes: serving takes all flows, draining known ones, down none; 0 for the other two.";
+    BACKEND_ENTRIES = GAUGE "lb_backend_flow_table_entries" ["vip", "backend"]
+        "Flows that the flow table remembers for a backend of a VIP.";
+    FLOW_CAPACITY = GAUGE "lb_flow_table_capacity" []
+        "Flows that the flow table can remember.";
+    FLOW_ENTRIES = GAUGE "lb_flow_table_entries" ["state"]
+        "Flows that the flow table remembers, by state, expired ones included.";
+    FLOW_LOOKUPS = COUNTER "lb_flow_lookups_total" ["result"]
+        "Look-ups in the flow table that did not end at a known flow, by result; all other forwarded packets did.";
+    FLOW_EVICTIONS = COUNTER "lb_flow_evictions_total" []
+        "Flows that gave way to others in the flow table.";
+    FLOWS_NOT_REMEMBERED = COUNTER "lb_flows_not_remembered_total" []
+        "Packets of flows for which the flow table had no room; the ring alone answers for them.";
+    FLOWS_MOVED = COUNTER "lb_flows_moved_total" []
+        "Flows that moved to another backend because theirs was down or gone.";
+}

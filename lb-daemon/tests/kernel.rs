@@ -1,0 +1,11 @@
+//! The tables in a real kernel: adoption, ops, links. Needs root and a BPF file system; without them each test says so and
+//! does nothing.
+
+mod kernel {
+    mod attach;
+    mod conformance;
+    mod decap;
+    mod open;
+    mod ops;
+    mod place;
+}

@@ -1,0 +1,164 @@
+//! The program on interfaces, in a network namespace of the test's own.
+
+use std::fs;
+
+use lb_daemon::{
+    dataplane::kernel::{AttachError, Attached, Change, Hook, Kernel},
+    model::{AttachMode, Interface},
+};
+
+use super::place::{Net, Place, chain, run};
+
+fn on(names: &[(&str, AttachMode)]) -> Vec<Interface> {
+    names.iter().map(|(name, mode)| Interface { name: (*name).to_owned(), mode: *mode }).collect()
+}
+
+fn attach(kernel: &mut Kernel, names: &[(&str, AttachMode)]) -> Vec<Attached> {
+    kernel.attach(&on(names)).unwrap_or_else(|error| panic!("{}", chain(&error)))
+}
+
+fn refusal(kernel: &mut Kernel, names: &[(&str, AttachMode)]) -> AttachError {
+    match kernel.attach(&on(names)) {
+        Err(error) => error,
+        Ok(attached) => panic!("attached {attached:?}"),
+    }
+}
+
+#[test]
+fn stays_attached_without_the_process_and_is_replaced_in_place() {
+    let Some(place) = Place::new() else { return };
+    let _net = Net::new();
+    let mut kernel = place.open();
+    let made = attach(&mut kernel, &[("lbx0", AttachMode::Auto), ("lbx1", AttachMode::Generic)]);
+    assert_eq!(
+        made.iter().map(|one| (one.hook, one.change)).collect::<Vec<_>>(),
+        [(Hook::Native, Change::Made), (Hook::Generic, Change::Made)]
+    );
+    let link = place.id("link", "link-lbx0");
+    drop(kernel);
+    let held = Kernel::open_existing(&place.path).unwrap().attached().unwrap();
+    assert_eq!(
+        held.iter().map(|one| (one.interface.as_str(), one.hook)).collect::<Vec<_>>(),
+        [("lbx0", Hook::Native), ("lbx1", Hook::Generic)]
+    );
+
+    let mut kernel = place.open();
+    let program = kernel.program_id().unwrap();
+    assert_ne!(program, made[0].program);
+    // Opening alone brings the new program into force.
+    assert_eq!(place.bpftool("link", "link-lbx0")["prog_id"], program);
+    let kept = attach(&mut kernel, &[("lbx0", AttachMode::Auto), ("lbx1", AttachMode::Auto)]);
+    assert!(kept.iter().all(|one| one.change == Change::Kept && one.program == program), "{kept:?}");
+    assert_eq!(kept[1].hook, Hook::Generic, "auto keeps what runs");
+    assert_eq!(place.id("link", "link-lbx0"), link);
+
+    kernel.retune(&lb_common::maps::Tuning { hash_seed: 3, ..Default::default() }).unwrap();
+    assert_eq!(place.bpftool("link", "link-lbx0")["prog_id"], kernel.program_id().unwrap());
+    assert_eq!(place.bpftool("link", "link-lbx1")["prog_id"], kernel.program_id().unwrap());
+}
+
+#[test]
+fn detaches_interfaces_that_are_no_longer_wanted() {
+    let Some(place) = Place::new() else { return };
+    let _net = Net::new();
+    let mut kernel = place.open();
+    attach(&mut kernel, &[("lbx0", AttachMode::Auto), ("lbx1", AttachMode::Auto)]);
+    attach(&mut kernel, &[("lbx1", AttachMode::Auto)]);
+    assert!(!place.path.join("link-lbx0").exists());
+    // At once: nothing is in the way of whoever attaches next.
+    attach(&mut kernel, &[("lbx0", AttachMode::Auto), ("lbx1", AttachMode::Auto)]);
+    drop(kernel);
+    let done = Kernel::unload(&place.path).unwrap();
+    assert_eq!(done.detached, ["lbx0", "lbx1"]);
+    assert!(!place.path.exists());
+    assert!(!xdp_shown(), "an interface still runs a program");
+}
+
+#[test]
+fn changes_the_mode_where_it_is_asked_to() {
+    let Some(place) = Place::new() else { return };
+    let _net = Net::new();
+    let mut kernel = place.open();
+    for (mode, hook) in
+        [(AttachMode::Native, Hook::Native), (AttachMode::Generic, Hook::Generic), (AttachMode::Native, Hook::Native)]
+    {
+        let attached = attach(&mut kernel, &[("lbx0", mode)]);
+        assert_eq!((attached[0].hook, attached[0].change), (hook, Change::Made));
+    }
+}
+
+#[test]
+fn follows_an_interface_that_was_made_anew() {
+    let Some(place) = Place::new() else { return };
+    let _net = Net::new();
+    let mut kernel = place.open();
+    attach(&mut kernel, &[("lbx0", AttachMode::Auto)]);
+    run("ip", &["link", "del", "lbx0"]);
+    let AttachError::NoInterface { name, existing } = refusal(&mut kernel, &[("lbx0", AttachMode::Auto)]) else {
+        panic!("another error")
+    };
+    assert_eq!((name.as_str(), existing.as_str()), ("lbx0", "lo"));
+    run("ip", &["link", "add", "lbx0", "type", "veth", "peer", "name", "lbx1"]);
+    let attached = attach(&mut kernel, &[("lbx0", AttachMode::Auto)]);
+    assert_eq!(attached[0].change, Change::Made);
+    drop(kernel);
+    // A dead link stops neither a start nor an unload.
+    run("ip", &["link", "del", "lbx0"]);
+    drop(place.open());
+    assert_eq!(Kernel::unload(&place.path).unwrap().detached, ["lbx0"]);
+}
+
+#[test]
+fn leaves_all_as_it_was_when_one_interface_cannot_be_bound() {
+    let Some(place) = Place::new() else { return };
+    let Some(other) = Place::new() else { return };
+    let _net = Net::new();
+    let mut first = other.open();
+    let taken = attach(&mut first, &[("lbx1", AttachMode::Auto)]);
+    let mut kernel = place.open();
+    let AttachError::Busy { name, program, mode } =
+        refusal(&mut kernel, &[("lbx0", AttachMode::Auto), ("lbx1", AttachMode::Auto)])
+    else {
+        panic!("another error")
+    };
+    assert_eq!((name.as_str(), program, mode), ("lbx1", taken[0].program, "native"));
+    assert!(!place.path.join("link-lbx0").exists(), "a part was bound");
+    let missing = refusal(&mut kernel, &[("lbx0", AttachMode::Auto), ("nosuch", AttachMode::Auto)]).to_string();
+    assert!(missing.contains("nosuch") && missing.contains("lbx0, lbx1"), "{missing}");
+    assert!(!place.path.join("link-lbx0").exists(), "a part was bound");
+}
+
+#[test]
+fn falls_back_to_generic_mode_only_when_it_may() {
+    let Some(place) = Place::new() else { return };
+    let _net = Net::new();
+    let mut kernel = place.open();
+    run("ip", &["link", "set", "lo", "up"]);
+    // The loopback driver has no native XDP.
+    let error = refusal(&mut kernel, &[("lo", AttachMode::Native)]);
+    assert!(matches!(&error, AttachError::Refused { mode: "native", .. }), "{error}");
+    let attached = attach(&mut kernel, &[("lo", AttachMode::Auto)]);
+    assert_eq!(attached[0].hook, Hook::Generic);
+    // What ran goes on when the mode that is asked for now cannot be had.
+    refusal(&mut kernel, &[("lo", AttachMode::Native)]);
+    let held = Kernel::open_existing(&place.path).unwrap().attached().unwrap();
+    assert_eq!(held.len(), 1, "{held:?}");
+}
+
+#[test]
+fn takes_interface_names_with_dots() {
+    let Some(place) = Place::new() else { return };
+    let _net = Net::new();
+    run("ip", &["link", "set", "lbx0", "down"]);
+    run("ip", &["link", "set", "lbx0", "name", "lb.100"]);
+    let mut kernel = place.open();
+    attach(&mut kernel, &[("lb.100", AttachMode::Auto)]);
+    assert!(fs::exists(place.path.join("link-lb%2e100")).unwrap());
+    drop(kernel);
+    assert_eq!(Kernel::unload(&place.path).unwrap().detached, ["lb.100"]);
+}
+
+fn xdp_shown() -> bool {
+    let output = std::process::Command::new("ip").args(["link", "show"]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).contains("prog/xdp")
+}

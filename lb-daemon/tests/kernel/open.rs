@@ -1,0 +1,200 @@
+//! Loading, adopting, refusing, taking down.
+
+use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
+
+use lb_common::{layout::LAYOUT_VERSION, maps};
+use lb_daemon::{
+    dataplane::{
+        Dataplane,
+        kernel::{Kernel, OpenError, Options},
+    },
+    plan::Capacity,
+};
+
+use super::place::{CAPACITY, FLOW_ENTRIES, Place, chain};
+
+fn ids(place: &Place) -> Vec<u64> {
+    maps::ALL.iter().map(|name| place.id("map", &format!("maps/{name}"))).collect()
+}
+
+#[test]
+fn creates_what_the_contract_names() {
+    let Some(place) = Place::new() else { return };
+    let mut kernel = place.open();
+    assert!(!kernel.adopted());
+    let version = format!("v{LAYOUT_VERSION}");
+    let mut expected = vec!["maps".to_owned(), "prog".to_owned(), version.clone(), format!("{version}/maps")];
+    expected.extend(maps::ALL.iter().map(|name| format!("{version}/maps/{name}")));
+    expected.sort();
+    assert_eq!(place.names(), expected);
+    assert_eq!(fs::read_link(place.path.join("maps")).unwrap(), Path::new(&version).join("maps"));
+    assert_eq!(place.bpftool("prog", "prog")["name"], maps::PROGRAM);
+    assert_eq!(place.id("prog", "prog"), u64::from(kernel.program_id().unwrap()));
+    assert_eq!(place.bpftool("map", "maps/FLOWS")["max_entries"], FLOW_ENTRIES / 8);
+    assert_eq!(kernel.observe().unwrap().capacity, CAPACITY);
+}
+
+#[test]
+fn adopts_tables_and_replaces_the_program() {
+    let Some(place) = Place::new() else { return };
+    let first = place.open();
+    let (tables, program) = (ids(&place), place.id("prog", "prog"));
+    drop(first);
+    let mut second = place.open();
+    assert!(second.adopted());
+    assert_eq!(ids(&place), tables);
+    assert_ne!(place.id("prog", "prog"), program);
+    // The program itself uses the pinned tables: those that it refers to are among them.
+    let used = place.bpftool("prog", "prog")["map_ids"].as_array().cloned().unwrap_or_default();
+    let pinned = |id: &serde_json::Value| tables.contains(&id.as_u64().unwrap()) || is_rodata(id);
+    assert!(used.iter().all(pinned), "the program uses {used:?}, pinned are {tables:?}");
+    assert_eq!(second.observe().unwrap().capacity, CAPACITY);
+}
+
+fn is_rodata(id: &serde_json::Value) -> bool {
+    let output = Command::new("bpftool").args(["-j", "map", "show", "id", &id.to_string()]).output().unwrap();
+    let map: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    map["name"].as_str().is_some_and(|name| name.contains("rodata"))
+}
+
+#[test]
+fn keeps_the_sizes_of_tables_that_are_there() {
+    let Some(place) = Place::new() else { return };
+    drop(place.open());
+    let mut options = place.options();
+    for capacity in [Capacity { vips: 1, targets: 1, ring_blocks: 1 }, Capacity { targets: 1000, ..CAPACITY }] {
+        options.capacity = capacity;
+        let mut kernel = Kernel::open(&options).unwrap_or_else(|error| panic!("{error}"));
+        assert!(kernel.adopted());
+        assert_eq!(kernel.observe().unwrap().capacity, CAPACITY);
+    }
+    // What is made anew goes by what it belongs to.
+    fs::remove_file(place.path.join("maps/TARGET_COUNTERS")).unwrap();
+    drop(Kernel::open(&options).unwrap_or_else(|error| panic!("{error}")));
+    assert_eq!(place.bpftool("map", "maps/TARGET_COUNTERS")["max_entries"], CAPACITY.targets);
+    fs::remove_file(place.path.join("maps/TARGETS")).unwrap();
+    let Err(error) = Kernel::open(&options) else { panic!("adopted counters that are too few") };
+    assert!(error.to_string().contains("TARGET_COUNTERS has a size of 64, and this lb needs 1000"), "{error}");
+}
+
+#[test]
+fn refuses_another_size_of_the_flow_table() {
+    let Some(place) = Place::new() else { return };
+    drop(place.open());
+    let program = place.id("prog", "prog");
+    let options = Options { flow_entries: FLOW_ENTRIES * 2, ..place.options() };
+    let Err(error) = Kernel::open(&options) else { panic!("adopted a flow table of another size") };
+    assert!(matches!(error, OpenError::FlowTableSize { has: 4096, needs: 8192 }), "{error}");
+    assert!(error.to_string().contains("flow_table_entries"), "{error}");
+    assert_eq!(place.id("prog", "prog"), program, "what ran before still runs");
+}
+
+#[test]
+fn completes_half_made_tables() {
+    let Some(place) = Place::new() else { return };
+    drop(place.open());
+    let tables = ids(&place);
+    fs::remove_file(place.path.join("maps/RINGS")).unwrap();
+    fs::remove_file(place.path.join("prog")).unwrap();
+    fs::remove_file(place.path.join("maps")).unwrap();
+    let kernel = place.open();
+    assert!(!kernel.adopted());
+    let now = ids(&place);
+    let same = maps::ALL.iter().zip(tables.iter().zip(&now)).filter(|(_, (before, after))| before == after);
+    assert_eq!(same.count(), maps::ALL.len() - 1);
+}
+
+#[test]
+fn puts_other_parameters_in_place() {
+    let Some(place) = Place::new() else { return };
+    let mut kernel = place.open();
+    let (tables, program) = (ids(&place), place.id("prog", "prog"));
+    kernel.retune(&maps::Tuning { hash_seed: 7, ..maps::Tuning::default() }).unwrap();
+    assert_eq!(ids(&place), tables);
+    assert_ne!(place.id("prog", "prog"), program);
+    assert_eq!(place.id("prog", "prog"), u64::from(kernel.program_id().unwrap()));
+}
+
+#[test]
+fn refuses_another_layout_version_and_unloads_it() {
+    let Some(place) = Place::new() else { return };
+    let other = place.path.join(format!("v{}", LAYOUT_VERSION + 1));
+    fs::create_dir_all(other.join("maps")).unwrap();
+    symlink(format!("v{}/maps", LAYOUT_VERSION + 1), place.path.join("maps")).unwrap();
+    let Err(error) = Kernel::open(&place.options()) else { panic!("adopted another version") };
+    assert!(error.to_string().contains(&format!("v{}", LAYOUT_VERSION + 1)), "{error}");
+    assert!(error.to_string().contains("lb unload"), "{error}");
+    assert!(other.join("maps").exists());
+    let done = Kernel::unload(&place.path).unwrap();
+    assert!(done.left.is_empty(), "{done:?}");
+    assert!(!place.path.exists());
+}
+
+#[test]
+fn refuses_tables_of_another_form() {
+    let Some(place) = Place::new() else { return };
+    let folder = place.path.join(format!("v{LAYOUT_VERSION}/maps"));
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("TARGETS");
+    let arguments = ["type", "array", "key", "4", "value", "32", "entries", "64", "name", "TARGETS"];
+    let status = Command::new("bpftool").args(["map", "create"]).arg(path).args(arguments).status().unwrap();
+    assert!(status.success());
+    let Err(error) = Kernel::open(&place.options()) else { panic!("adopted a table of another form") };
+    assert!(error.to_string().contains("TARGETS has a value size of 32, and this lb needs 64"), "{error}");
+    assert!(error.to_string().contains("lb unload"), "{error}");
+}
+
+#[test]
+fn allows_one_holder_and_any_reader() {
+    let Some(place) = Place::new() else { return };
+    let mut kernel = place.open();
+    let Err(error) = Kernel::open(&place.options()) else { panic!("opened twice") };
+    assert!(matches!(error, OpenError::InUse { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains(place.path.to_str().unwrap()) && text.contains(&std::process::id().to_string()), "{text}");
+    let Err(error) = Kernel::unload(&place.path) else { panic!("unloaded under a holder's feet") };
+    assert!(matches!(error, OpenError::InUse { .. }), "{error}");
+    let reader = Kernel::open_existing(&place.path).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    assert_eq!(reader.observe().unwrap(), kernel.observe().unwrap());
+    assert_eq!(reader.counters().unwrap(), kernel.counters().unwrap());
+    assert_eq!(reader.flows(), kernel.flows().unwrap());
+    drop(kernel);
+    drop(place.open());
+}
+
+#[test]
+fn unloads_everything_of_its_own_and_nothing_else() {
+    let Some(place) = Place::new() else { return };
+    drop(place.open());
+    fs::create_dir(place.path.join("others")).unwrap();
+    let done = Kernel::unload(&place.path).unwrap();
+    assert_eq!(done.removed.len(), maps::ALL.len() + 1, "{done:?}");
+    assert_eq!(done.left, [place.path.join("others")]);
+    assert_eq!(place.names(), ["others"]);
+    fs::remove_dir(place.path.join("others")).unwrap();
+    Kernel::unload(&place.path).unwrap();
+    assert!(!place.path.exists());
+    assert_eq!(Kernel::unload(&place.path).unwrap().removed, [""; 0].map(std::path::PathBuf::from));
+}
+
+#[test]
+fn says_when_nothing_is_pinned() {
+    let Some(place) = Place::new() else { return };
+    let Err(error) = Kernel::open_existing(&place.path) else { panic!("opened nothing") };
+    assert!(matches!(error, OpenError::NothingPinned { .. }), "{error}");
+    assert!(!place.path.exists(), "a reader leaves no folder");
+}
+
+#[test]
+fn leaves_nothing_where_pins_cannot_be() {
+    let Some(place) = Place::new() else { return };
+    let mut options = place.options();
+    options.pin_path = place.path.join("with.dot");
+    let Err(error) = Kernel::open(&options) else { panic!("pinned under a name with a dot") };
+    assert!(matches!(error, OpenError::Dotted { .. }), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    options.pin_path = folder.path().join("lb");
+    let Err(error) = Kernel::open(&options) else { panic!("pinned outside of a BPF file system") };
+    assert!(error.to_string().contains("mount -t bpf bpf"), "{error}");
+    assert!(!options.pin_path.exists());
+}

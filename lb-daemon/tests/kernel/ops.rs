@@ -1,0 +1,178 @@
+//! Each op, read back.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Command,
+    sync::Arc,
+};
+
+use lb_common::{
+    layout::{
+        target::Target,
+        vip::{TCP, Vip, VipKey, mapped},
+    },
+    verdict::Verdict,
+};
+use lb_daemon::{
+    dataplane::Dataplane,
+    plan::{self, Op},
+};
+
+use super::place::{CAPACITY, FLOW_ENTRIES, Place};
+
+fn target(vip: u32, last: u8) -> Target {
+    Target {
+        serves: vip,
+        vip,
+        flags: Target::DRAINING,
+        encap: 1,
+        outer_destination: mapped([10, 0, 0, last]),
+        next_hop: [2, 0, 0, 0, 0, last],
+        source_mac: [2, 0, 0, 0, 1, last],
+        ifindex: 77,
+        checksum: 0x1234,
+        mtu: 1480,
+        reserved: [0; 2],
+    }
+}
+
+fn key(last: u8) -> VipKey {
+    VipKey::service(mapped([192, 0, 2, last]), 443_u16.to_be_bytes(), TCP)
+}
+
+#[test]
+fn reads_back_what_it_wrote() {
+    let Some(place) = Place::new() else { return };
+    let mut kernel = place.open();
+    // 257 is prime and no multiple of a block's 32 slots.
+    let slots: Arc<[u16]> = (0..257).map(|slot| slot * 7 % 3).collect();
+    let vip = Vip { id: 1, target_base: 1, target_count: 3, ring_base: 4, ring_slots: 257, ..Vip::default() };
+    let ops = [
+        Op::SetTarget { id: 1, target: target(1, 11) },
+        Op::SetTarget { id: 63, target: target(1, 12) },
+        Op::WriteRing { base: 4, slots: Arc::clone(&slots) },
+        Op::SetVip { key: key(1), vip },
+        Op::SetVip { key: VipKey::address(mapped([192, 0, 2, 1]), 1), vip: Vip::default() },
+        Op::Grace,
+    ];
+    for op in &ops {
+        kernel.apply(op).unwrap();
+    }
+    let state = kernel.observe().unwrap();
+    assert_eq!(state.targets, BTreeMap::from([(1, target(1, 11)), (63, target(1, 12))]));
+    assert_eq!(state.vips[&key(1)], vip);
+    assert_eq!(state.vips.len(), 2);
+    assert_eq!(state.rings, BTreeMap::from([(4, plan::digest(&slots))]));
+    assert_eq!(state.capacity, CAPACITY);
+
+    // A second process sees the same, and so does whoever looks at the maps themselves.
+    drop(kernel);
+    let mut kernel = place.open();
+    assert_eq!(kernel.observe().unwrap(), state);
+    let element = dump(&place, "TARGETS", 1);
+    assert_eq!(element[32..38], [2, 0, 0, 0, 0, 11]);
+
+    kernel.apply(&Op::RemoveVip { key: key(1) }).unwrap();
+    assert!(kernel.apply(&Op::RemoveVip { key: key(1) }).is_err(), "it is gone already");
+    kernel.apply(&Op::SetTarget { id: 63, target: Target::default() }).unwrap();
+    kernel.apply(&Op::SetTarget { id: 1, target: target(2, 13) }).unwrap();
+    let state = kernel.observe().unwrap();
+    assert_eq!(state.targets, BTreeMap::from([(1, target(2, 13))]));
+    assert_eq!(state.vips.len(), 1);
+    assert!(state.rings.is_empty());
+}
+
+#[test]
+fn refuses_what_lies_outside_of_the_tables() {
+    let Some(place) = Place::new() else { return };
+    let mut kernel = place.open();
+    let before = kernel.observe().unwrap();
+    let beyond = [
+        Op::SetTarget { id: CAPACITY.targets, target: target(1, 1) },
+        Op::SetTarget { id: u32::MAX, target: target(1, 1) },
+        Op::ClearCounters { id: CAPACITY.targets },
+        Op::WriteRing { base: CAPACITY.ring_blocks - 1, slots: vec![0; 33].into() },
+        Op::WriteRing { base: u32::MAX, slots: vec![0; 1].into() },
+    ];
+    for op in &beyond {
+        assert!(kernel.apply(op).is_err(), "{op:?}");
+    }
+    for last in 0..16 {
+        kernel.apply(&Op::SetVip { key: key(last), vip: Vip::default() }).unwrap();
+    }
+    assert!(kernel.apply(&Op::SetVip { key: key(16), vip: Vip::default() }).is_err(), "VIPS is full");
+    for last in 0..16 {
+        kernel.apply(&Op::RemoveVip { key: key(last) }).unwrap();
+    }
+    assert_eq!(kernel.observe().unwrap(), before);
+}
+
+#[test]
+fn sums_and_clears_counters() {
+    let Some(place) = Place::new() else { return };
+    let mut kernel = place.open();
+    kernel.apply(&Op::SetTarget { id: 5, target: target(1, 5) }).unwrap();
+    // Every CPU counted: packets 3, bytes 4, and so on to rsts 11.
+    let cpus = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap();
+    let cpus = 1 + cpus.trim().rsplit(['-', ',']).next().unwrap().parse::<u64>().unwrap();
+    let value: Vec<String> = (3..12_u64).flat_map(|n| n.to_le_bytes().map(|byte| byte.to_string())).collect();
+    // bpftool writes the value for each CPU.
+    update(&place, "TARGET_COUNTERS", 5, &value);
+    let counters = kernel.counters().unwrap();
+    assert_eq!(counters.targets.len(), 1, "free targets are absent");
+    let sum = counters.targets[&5];
+    assert_eq!((sum.packets, sum.bytes, sum.flows_created, sum.flows_moved), (3 * cpus, 4 * cpus, 5 * cpus, 6 * cpus));
+    assert_eq!((sum.syns, sum.syn_retransmits, sum.handshakes), (7 * cpus, 8 * cpus, 9 * cpus));
+    assert_eq!((sum.fins, sum.rsts), (10 * cpus, 11 * cpus));
+    assert_eq!(counters.verdicts.len(), Verdict::ALL.len());
+    kernel.apply(&Op::ClearCounters { id: 5 }).unwrap();
+    assert_eq!(kernel.counters().unwrap().targets[&5], lb_common::layout::counter::TargetCounters::default());
+}
+
+#[test]
+fn sweeps_and_counts_flows() {
+    use lb_common::layout::flow::{FlowEntry, FlowState};
+    let Some(place) = Place::new() else { return };
+    let mut kernel = place.open();
+    let flow = |target| FlowEntry::new(0xfff_ffff, target, 4095, FlowState::Established).0;
+    let half_open = FlowEntry::new(1, 3, 9, FlowState::HalfOpen).0;
+    update(&place, "FLOWS", 0, &bucket([flow(1), 0, flow(2), half_open, flow(3), 0, 0, flow(60)]));
+    let last = FLOW_ENTRIES / 8 - 1;
+    update(&place, "FLOWS", last, &bucket([0, 0, 0, 0, 0, 0, flow(1), flow(2)]));
+    let counted = kernel.flows().unwrap();
+    assert_eq!(counted.capacity, u64::from(FLOW_ENTRIES));
+    assert_eq!(counted.by_state, [0, 1, 0, 6, 0, 0, 0]);
+    assert_eq!(counted.by_target, BTreeMap::from([(1, 2), (2, 2), (3, 2), (60, 1)]));
+    kernel.apply(&Op::SweepFlows { forget: BTreeSet::from([1]), renumber: BTreeMap::from([(2, 3), (3, 7)]) }).unwrap();
+    assert_eq!(kernel.flows().unwrap().by_target, BTreeMap::from([(3, 2), (7, 2), (60, 1)]));
+    let bytes = dump(&place, "FLOWS", last);
+    assert_eq!(u64::from_le_bytes(bytes[56..64].try_into().unwrap()), flow(3));
+    assert_eq!(bytes[..56], [0; 56]);
+}
+
+/// A value as the kernel has it.
+fn dump(place: &Place, table: &str, index: u32) -> Vec<u8> {
+    let path = place.path.join("maps").join(table);
+    let key = index.to_le_bytes().map(|byte| byte.to_string());
+    let mut command = Command::new("bpftool");
+    command.args(["-j", "map", "lookup", "pinned"]).arg(path).arg("key").args(key);
+    let output = command.output().unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let hex =
+        |byte: &serde_json::Value| u8::from_str_radix(byte.as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
+    json["value"].as_array().unwrap_or_else(|| panic!("{json}")).iter().map(hex).collect()
+}
+
+/// A bucket's bytes for [`update`].
+pub(super) fn bucket(entries: [u64; 8]) -> Vec<String> {
+    entries.iter().flat_map(|entry| entry.to_le_bytes().map(|byte| byte.to_string())).collect()
+}
+
+/// Writes a value behind the tables' back, as packets do.
+pub(super) fn update(place: &Place, table: &str, index: u32, value: &[String]) {
+    let path = place.path.join("maps").join(table);
+    let key = index.to_le_bytes().map(|byte| byte.to_string());
+    let mut command = Command::new("bpftool");
+    command.args(["map", "update", "pinned"]).arg(path).arg("key").args(key).arg("value").args(value);
+    assert!(command.status().unwrap().success());
+}
