@@ -28,8 +28,6 @@ pub mod metrics;
 use log::Log;
 use metrics::Metrics;
 
-/// Where metrics are served by default.
-const METRICS: &str = "127.0.0.1:9650";
 /// Longest wait for the daemon to be ready, reloaded or stopped: far more than it takes, for machines that are busy.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
@@ -41,6 +39,7 @@ pub struct Balancer {
     config: PathBuf,
     pin_path: PathBuf,
     socket: PathBuf,
+    metrics: SocketAddr,
     log: Log,
     child: Option<Child>,
 }
@@ -90,6 +89,7 @@ impl Balancer {
             config: lab.folder().join("lb.toml"),
             pin_path: lab.pin_path(),
             socket: settings.socket.clone(),
+            metrics: settings.metrics,
             log: lab.log().clone(),
             child: None,
         };
@@ -112,15 +112,18 @@ impl Balancer {
         self.log.follow(child.stdout.take());
         self.log.follow(child.stderr.take());
         self.child = Some(child);
-        wait::until("lb run answers `lb status`", LIMIT, || {
+        wait::until("lb run serves, says `lb status`", LIMIT, || {
             if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
                 // What it said is still on its way through the pipe.
                 std::thread::sleep(Duration::from_millis(50));
                 bail!("lb run ended: {status}");
             }
-            self.json(&["status"]).map(Some)
+            let status = self.json(&["status"])?;
+            // Without a daemon the command tells what the pinned tables hold.
+            let ours = status["pid"].as_u64() == self.process().map(u64::from);
+            let ready = ours && status["state"].as_str().is_some_and(|state| state != "starting");
+            Ok(ready.then_some(()))
         })
-        .map(drop)
     }
 
     /// `lb` with this balancer's global options, to be run in its namespace.
@@ -152,8 +155,7 @@ impl Balancer {
     /// # Errors
     /// When it does not answer or with something else.
     pub fn metrics(&self) -> Result<Metrics> {
-        let to: SocketAddr = METRICS.parse()?;
-        let answer = http::get(&self.namespace, to, "/metrics").context("the metrics endpoint")?;
+        let answer = http::get(&self.namespace, self.metrics, "/metrics").context("the metrics endpoint")?;
         ensure!(answer.status == 200, "the metrics endpoint answers {}", answer.status);
         Ok(Metrics::parse(&String::from_utf8(answer.body)?))
     }

@@ -123,9 +123,4 @@ impl Backend {
     pub fn stop(&mut self) {
         self.server = None;
     }
-
-    /// Whether its servers run.
-    pub fn is_serving(&self) -> bool {
-        self.server.is_some()
-    }
 }

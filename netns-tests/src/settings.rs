@@ -1,8 +1,16 @@
 //! The balancer's TOML file, written from values. `Display` gives the text; tests change the values and reload.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    path::PathBuf,
+};
 
 use crate::topology::{Lab, VIP_V4, VIP_V6};
+
+/// Where the balancer serves metrics, inside its namespace.
+const METRICS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9650));
 
 /// A whole file.
 #[derive(Clone, Debug)]
@@ -13,6 +21,8 @@ pub struct Settings {
     pub socket: PathBuf,
     /// `[daemon] state_dir`
     pub state_dir: PathBuf,
+    /// `[metrics] listen`
+    pub metrics: SocketAddr,
     /// `[pool.NAME]`
     pub pools: Vec<Pool>,
     /// `[[vip]]`
@@ -41,7 +51,7 @@ pub struct PoolBackend {
     pub weight: u32,
 }
 
-/// A pool's health check; quick, so that tests are.
+/// A pool's health check: quick, but never so quick that a busy machine looks like a dead backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
     /// Always up.
@@ -83,6 +93,7 @@ impl Settings {
             interfaces: lab.lb_interfaces().iter().map(ToString::to_string).collect(),
             socket: lab.folder().join("lb.sock"),
             state_dir: lab.folder().join("state"),
+            metrics: METRICS,
             pools: Vec::new(),
             vips: Vec::new(),
         }
@@ -148,6 +159,7 @@ impl fmt::Display for Settings {
         writeln!(f, "flow_table_entries = 131_072\n")?;
         writeln!(f, "[daemon]\nstate_dir = \"{}\"\n", self.state_dir.display())?;
         writeln!(f, "[api]\nsocket = \"{}\"\n", self.socket.display())?;
+        writeln!(f, "[metrics]\nlisten = \"{}\"\n", self.metrics)?;
         for pool in &self.pools {
             writeln!(f, "{pool}")?;
         }
@@ -170,7 +182,7 @@ impl fmt::Display for Pool {
         writeln!(f, "]\n\n[pool.{}.health]", self.name)?;
         let mut check = |kind, port| {
             writeln!(f, "type = {kind:?}\nport = {port}")?;
-            f.write_str("interval = \"200ms\"\ntimeout = \"150ms\"\nrise = 2\nfall = 2\n")
+            f.write_str("interval = \"500ms\"\ntimeout = \"500ms\"\nrise = 2\nfall = 2\n")
         };
         match self.health {
             Health::None => f.write_str("type = \"none\"\n"),

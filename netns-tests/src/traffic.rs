@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    io::ErrorKind,
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -77,6 +78,13 @@ impl fmt::Display for Answers {
         }
         Ok(())
     }
+}
+
+/// Whether nobody answers there: a connection is neither accepted nor refused within a second, the time after which a SYN is
+/// sent again.
+pub fn is_silent(namespace: &Namespace, to: SocketAddr) -> bool {
+    let outcome = namespace.enter(|| TcpStream::connect_timeout(&to, Duration::from_millis(1200)));
+    outcome.is_err_and(|error| error.kind() == ErrorKind::TimedOut)
 }
 
 /// Opens a TCP connection from inside `namespace`.

@@ -78,9 +78,11 @@ fn a_download_is_whole_and_keeps_its_rate() -> Result<()> {
     }
     let lab = routed_lab()?;
     let start = Instant::now();
-    let download = Download::start(&lab.client, vips(80)[0], 10_000_001, 10_000_000)?;
-    download.wait_for(1_000_000, Duration::from_secs(5))?;
+    let download = Download::start(&lab.client, vips(80)[0], 10_000_001, 10_000_000, 5_000_000)?;
+    download.wait_for(5_000_000, Duration::from_secs(5))?;
+    std::thread::sleep(Duration::from_millis(200));
     assert!(download.is_running());
+    assert!(download.received() < 6_000_000);
     assert_eq!(download.finish()?, 10_000_001);
     ensure!(start.elapsed() > Duration::from_millis(900), "the server did not hold back");
     Ok(())

@@ -1,6 +1,6 @@
 //! From a snapshot and counters to metric families.
 
-use std::{collections::HashMap, time::UNIX_EPOCH};
+use std::{collections::HashMap, mem, sync::Mutex, time::UNIX_EPOCH};
 
 use lb_common::{
     layout::counter::{PathEvent, TargetCounters},
@@ -23,10 +23,11 @@ use crate::{
     },
 };
 
-/// One reading of everything, as a collector.
+/// One reading of everything, as a collector for one gathering.
 pub(super) struct Collected {
     descriptions: Vec<Desc>,
-    families: Vec<MetricFamily>,
+    /// Handed out once: a copy of some ten thousand samples would double what a scrape takes.
+    families: Mutex<Vec<MetricFamily>>,
 }
 
 impl Collected {
@@ -47,7 +48,7 @@ impl Collected {
                 sheet.backend(vip, backend, figures, flows);
             }
         }
-        Ok(Self { descriptions, families: sheet.families() })
+        Ok(Self { descriptions, families: Mutex::new(sheet.families()) })
     }
 }
 
@@ -57,7 +58,7 @@ impl Collector for Collected {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        self.families.clone()
+        self.families.lock().map(|mut families| mem::take(&mut *families)).unwrap_or_default()
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     io::Write,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use tokio::{
@@ -79,15 +80,20 @@ async fn every_family_has_its_samples() {
 #[tokio::test]
 async fn scrapes_that_come_together_read_the_tables_once() {
     let rig = Rig::serving(TEXT).await;
+    rig.tables().slow = Duration::from_millis(200);
     let port = endpoint(&rig).await;
-    rig.count(rig.target("web", "web-1"), 1);
-    let (_, before) = ask(port, "/metrics").await;
-    rig.count(rig.target("web", "web-1"), 1);
-    let (_, after) = ask(port, "/metrics").await;
-    assert_eq!(before, after, "a second has not passed");
+    let read = rig.tables().counted;
+    let answers = tokio::join!(ask(port, "/metrics"), ask(port, "/metrics"), ask(port, "/metrics"));
+    assert_eq!(rig.tables().counted, read + 1);
+    assert_eq!((&answers.0, &answers.1), (&answers.1, &answers.2));
+    rig.tables().slow = Duration::ZERO;
     tokio::time::sleep(super::FRESH).await;
-    let (_, later) = ask(port, "/metrics").await;
-    has(&later, "lb_vip_packets_total{vip=\"web\"} 2");
+    let (_, first) = ask(port, "/metrics").await;
+    rig.count(rig.target("web", "web-1"), 1);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (_, second) = ask(port, "/metrics").await;
+    has(&first, "lb_vip_packets_total{vip=\"web\"} 0");
+    has(&second, "lb_vip_packets_total{vip=\"web\"} 1");
 }
 
 #[tokio::test]

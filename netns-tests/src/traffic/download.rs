@@ -5,6 +5,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
     thread::JoinHandle,
     time::Duration,
@@ -20,25 +21,33 @@ use crate::{host::server::Pattern, netns::Namespace, wait};
 pub struct Download {
     bytes: u64,
     received: Arc<AtomicU64>,
+    release: Option<mpsc::Sender<()>>,
     thread: JoinHandle<Result<()>>,
 }
 
 impl Download {
-    /// Starts a download of `bytes`, at most `rate` a second.
+    /// Starts a download of `bytes`, at most `rate` a second. It stands still at `hold` bytes, the connection open, until
+    /// [`Download::release`]: so a test is sure to be in its midst, however slow the machine.
     ///
     /// # Errors
     /// When no connection opens.
-    pub fn start(namespace: &Namespace, from: SocketAddr, bytes: u64, rate: u64) -> Result<Self> {
+    pub fn start(namespace: &Namespace, from: SocketAddr, bytes: u64, rate: u64, hold: u64) -> Result<Self> {
         let mut connection = Connection::open(namespace, from)?;
         let received = Arc::new(AtomicU64::new(0));
         let progress = Arc::clone(&received);
+        let (release, released) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             let target = format!("/big?bytes={bytes}&rate={rate}");
             let (status, length) = connection.begin(&target, "close")?;
             ensure!(status == 200 && length == bytes, "status {status}, {length} bytes promised");
-            read(&mut connection, bytes, &progress)
+            read(&mut connection, bytes, &progress, |received| {
+                // A sender that is gone has released as well.
+                if received >= hold {
+                    released.recv().unwrap_or_default();
+                }
+            })
         });
-        Ok(Self { bytes, received, thread })
+        Ok(Self { bytes, received, release: Some(release), thread })
     }
 
     /// Bytes received and found right so far.
@@ -49,6 +58,11 @@ impl Download {
     /// Whether bytes are still to come.
     pub fn is_running(&self) -> bool {
         !self.thread.is_finished()
+    }
+
+    /// Lets it go on to its end.
+    pub fn release(&mut self) {
+        self.release = None;
     }
 
     /// Waits until that many bytes came.
@@ -67,7 +81,8 @@ impl Download {
     ///
     /// # Errors
     /// When the connection broke or a byte was wrong.
-    pub fn finish(self) -> Result<u64> {
+    pub fn finish(mut self) -> Result<u64> {
+        self.release();
         let result = self.thread.join().map_err(|_| anyhow!("the download's thread panicked"))?;
         let received = self.received.load(Ordering::Relaxed);
         result.with_context(|| format!("a download of {} bytes broke after {received}", self.bytes))?;
@@ -76,7 +91,7 @@ impl Download {
     }
 }
 
-fn read(connection: &mut Connection, bytes: u64, progress: &AtomicU64) -> Result<()> {
+fn read(connection: &mut Connection, bytes: u64, progress: &AtomicU64, mut hold: impl FnMut(u64)) -> Result<()> {
     let mut received = 0;
     let mut buffer = vec![0; Pattern::BLOCK];
     for number in 0..bytes.div_ceil(Pattern::BLOCK as u64) {
@@ -86,6 +101,7 @@ fn read(connection: &mut Connection, bytes: u64, progress: &AtomicU64) -> Result
         ensure!(buffer[..length] == wanted[..length], "block {number} is not what the server sent");
         received += length as u64;
         progress.store(received, Ordering::Relaxed);
+        hold(received);
     }
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! UDP flows: sockets that ask and must be answered by one backend each.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::atomic::{AtomicU16, Ordering},
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -24,9 +27,8 @@ impl Flow {
     }
 
     fn open_here(to: SocketAddr) -> Result<Self> {
-        let any: SocketAddr =
-            if to.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
-        let socket = UdpSocket::bind(any)?;
+        let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind(SocketAddr::new(any, next_port()))?;
         socket.set_read_timeout(Some(ANSWER_LIMIT))?;
         socket.connect(to).context("cannot connect")?;
         Ok(Self { socket, asked: 0 })
@@ -68,6 +70,13 @@ pub fn ask_many(namespace: &Namespace, to: SocketAddr, flows: u64, datagrams: u6
         }
         answers
     })
+}
+
+/// A port that no flow of this process had before, not for 50,000 flows: UDP has no end that tells a balancer to forget,
+/// so a flow from an old port is an old flow to it.
+fn next_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    10_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 50_000
 }
 
 fn ask_flow(to: SocketAddr, datagrams: u64) -> Result<String> {

@@ -75,6 +75,10 @@ pub(crate) struct Tables {
     pub(crate) observed: usize,
     /// Ops that were asked for.
     pub(crate) applied: usize,
+    /// How often counters were read.
+    pub(crate) counted: usize,
+    /// How long that takes.
+    pub(crate) slow: Duration,
     /// Every op fails.
     pub(crate) broken: bool,
     /// Settings that were installed.
@@ -105,7 +109,10 @@ impl Dataplane for Fake {
     }
 
     fn counters(&mut self) -> Result<Counters, Error> {
-        self.tables().memory.counters()
+        let mut tables = self.tables();
+        tables.counted += 1;
+        std::thread::sleep(tables.slow);
+        tables.memory.counters()
     }
 
     fn flows(&mut self) -> Result<FlowCount, Error> {
@@ -278,6 +285,8 @@ fn tables(capacity: Capacity) -> Arc<Mutex<Tables>> {
     Arc::new(Mutex::new(Tables {
         memory: Memory::new(capacity, 8),
         observed: 0,
+        counted: 0,
+        slow: Duration::ZERO,
         applied: 0,
         broken: false,
         installed: Vec::new(),

@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use netns_tests::{leftovers, scenario::is_root, wait};
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal, setsid};
+use rustix::process::{Pid, Signal, getsid, kill_process, set_parent_process_death_signal, setsid};
 use tokio::signal::unix::{SignalKind, signal};
 
 mod report;
@@ -35,9 +35,9 @@ struct Arguments {
     /// Leave the lab up afterwards, and print how to look inside
     #[arg(long)]
     keep: bool,
-    /// Take down the labs that were left up
-    #[arg(long, conflicts_with = "keep")]
-    down: bool,
+    /// Take down the lab of this name, or every one that was left up
+    #[arg(long, value_name = "LAB", num_args = 0..=1, default_missing_value = PREFIX, conflicts_with = "keep")]
+    down: Option<String>,
     /// Do the work (the demo starts itself a second time so)
     #[arg(long, hide = true)]
     work: bool,
@@ -49,9 +49,9 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let result = match (arguments.down, arguments.work) {
-        (true, _) => take_down(),
-        (false, true) => work(arguments.keep),
-        (false, false) => watch(arguments.keep),
+        (Some(lab), _) => take_down(&lab),
+        (None, true) => work(arguments.keep),
+        (None, false) => watch(arguments.keep),
     };
     result.unwrap_or_else(|error| {
         eprintln!("lb-demo: {error:#}");
@@ -143,17 +143,19 @@ fn stay() -> Result<()> {
     Ok(())
 }
 
-/// Ends demos that stayed up, and clears away what they had made.
-fn take_down() -> Result<ExitCode> {
-    let holders = leftovers::holders(&format!("{PREFIX}-"));
-    for holder in &holders {
-        let pid = Pid::from_raw(*holder).context("no process number")?;
-        kill_process(pid, Signal::TERM).with_context(|| format!("cannot end process {holder}"))?;
+/// Ends demos that stayed up, and clears away what they had made. One that is still at work is another's, and goes on.
+fn take_down(lab: &str) -> Result<ExitCode> {
+    let prefix = format!("{lab}-");
+    ensure!(prefix.starts_with(PREFIX), "demos have names that begin with {PREFIX}");
+    // See `stay`: only then does it lead a session.
+    let stays = |pid: &Pid| getsid(Some(*pid)).is_ok_and(|session| session == *pid);
+    let staying = || leftovers::holders(&prefix).into_iter().filter_map(Pid::from_raw).filter(stays);
+    let ended: Vec<Pid> = staying().collect();
+    for pid in &ended {
+        kill_process(*pid, Signal::TERM).with_context(|| format!("cannot end process {}", pid.as_raw_nonzero()))?;
     }
-    wait::until("the demo ends", Duration::from_secs(10), || {
-        Ok(leftovers::holders(&format!("{PREFIX}-")).is_empty().then_some(()))
-    })?;
+    wait::until("the demo ends", Duration::from_secs(10), || Ok(staying().next().is_none().then_some(())))?;
     leftovers::sweep();
-    println!("{} demo labs were up; they are gone", holders.len());
+    println!("demo labs taken down: {}", ended.len());
     Ok(ExitCode::SUCCESS)
 }

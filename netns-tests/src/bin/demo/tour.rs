@@ -176,7 +176,7 @@ impl Tour {
     fn kill_the_daemon(&mut self) -> Result<()> {
         self.story.step("The daemon is killed (SIGKILL) during a download of 100 MB, and started again");
         let link = self.lb.link()?;
-        let download = Download::start(&self.lab.client, vips(80)[0], 100 * MEGABYTE, 50 * MEGABYTE)?;
+        let download = Download::start(&self.lab.client, vips(80)[0], 100 * MEGABYTE, 50 * MEGABYTE, 70 * MEGABYTE)?;
         download.wait_for(20 * MEGABYTE, Duration::from_secs(20))?;
         self.lb.kill()?;
         let report = self.ask_all();
@@ -230,7 +230,7 @@ impl Tour {
         println!("  nsenter --net={} bash        # be the client: try http://{VIP_V4}/", client.display());
         println!("  nsenter --net={} tcpdump -ni lb0   # what goes to lb and comes from it", router.display());
         println!("Change {} and have it applied: kill -HUP {process}", self.lb.config().display());
-        println!("Take it down: {} --down", std::env::current_exe()?.display());
+        println!("Take it down: {} --down {}", std::env::current_exe()?.display(), self.lab.name());
         Ok(())
     }
 }

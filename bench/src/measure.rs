@@ -1,0 +1,222 @@
+//! The rounds.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use bench_xdp::{CHUNK_PACKETS, Setup};
+use serde::Serialize;
+
+use crate::{
+    machine::{Priority, Watch},
+    replay::{Replay, Run, Subject},
+    stats::Summary,
+    workload::{Verdict, Workload, frame::Order},
+};
+
+/// Packets that are seen one by one before anything is timed.
+const VERIFIED_PACKETS: u32 = 256;
+/// Packets that warm caches and branch predictors up before a timed run, unless there are more flows.
+const WARM_UP_PACKETS: u32 = 1 << 16;
+/// Chunks of the null run; its cost varies little.
+const NULL_CHUNKS: u32 = 32;
+/// How long a row may wait for an undisturbed core, all in all, and how long at once.
+const PATIENCE: Duration = Duration::from_secs(15);
+const WAIT: Duration = Duration::from_secs(1);
+
+/// One packet, over that many flows.
+#[derive(Clone, Copy, Debug)]
+pub struct Task<'a> {
+    /// The packet.
+    pub workload: &'a Workload,
+    /// Flows, a power of two.
+    pub flows: u32,
+    /// How often each program is measured.
+    pub rounds: u32,
+    /// Chunks of each.
+    pub chunks: u32,
+}
+
+/// A program to measure and what it must do with the packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Contender<'a> {
+    /// The program.
+    pub subject: &'a Subject,
+    /// What it must do.
+    pub expected: Verdict,
+}
+
+/// One program's figures for one task. All times are ns per packet.
+#[derive(Clone, Debug, Serialize)]
+pub struct Figures {
+    /// The program under test with all before it.
+    pub raw: Summary,
+    /// The same before a bare `XDP_TX`.
+    pub null: Summary,
+    /// The program under test alone: `raw` less `null`.
+    pub net: Summary,
+    /// Smallest and largest `net.median` of a round.
+    pub spread: [f64; 2],
+    /// Rounds in which the core was undisturbed.
+    pub quiet: u32,
+    /// Each round by itself.
+    pub rounds: Vec<Round>,
+}
+
+/// One round of one program.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Round {
+    /// As in [`Figures`].
+    pub raw: Summary,
+    /// As in [`Figures`], measured right before.
+    pub null: Summary,
+    /// Whether the core was undisturbed.
+    pub quiet: bool,
+}
+
+/// What one timed run gave.
+struct Sample {
+    raw: Vec<f64>,
+    null: Vec<f64>,
+    quiet: bool,
+}
+
+/// Measures all contenders in turns. One that does not do with the packets what it must ends it all.
+///
+/// # Errors
+/// If a program misbehaves or the kernel refuses.
+pub fn measure(
+    replay: &mut Replay,
+    watch: &mut Watch,
+    task: &Task,
+    contenders: &[Contender],
+) -> Result<Vec<Figures>, anyhow::Error> {
+    for contender in contenders {
+        verify(replay, task, contender)?;
+        learn(replay, task, contender)?;
+    }
+    let null = replay.null()?;
+    let mut samples: Vec<Vec<Sample>> = contenders.iter().map(|_| Vec::new()).collect();
+    let mut patience = PATIENCE;
+    for round in 0..task.rounds {
+        let mut order: Vec<usize> = (0..contenders.len()).collect();
+        if round % 2 == 1 {
+            // There and back, so that a slow drift meets all alike.
+            order.reverse();
+        }
+        for index in order {
+            let sample = calm_sample(replay, watch, task, &null, &contenders[index], &mut patience)?;
+            samples[index].push(sample);
+        }
+    }
+    samples.iter().map(|samples| summarise(samples).context("a run too short to be timed")).collect()
+}
+
+/// One packet at a time, of many flows.
+fn verify(replay: &mut Replay, task: &Task, contender: &Contender) -> Result<(), anyhow::Error> {
+    let Task { workload, flows, .. } = *task;
+    let packets = flows.min(VERIFIED_PACKETS).max(4);
+    for packet in 0..packets {
+        let mut setup = workload.frame.setup(1, Order::Ascending);
+        // A run of one packet has only packet 0: give that one the flow.
+        setup.source += (packet % flows) >> bench_xdp::PORT_BITS;
+        setup.port += (packet % flows) & ((1 << bench_xdp::PORT_BITS) - 1);
+        let run = replay.run(contender.subject, workload.frame.bytes(), setup, 1)?;
+        ensure!(
+            run.verdict == contender.expected,
+            "{}, packet {}: {} instead of {}",
+            contender.subject.name,
+            workload.packet,
+            run.verdict,
+            contender.expected
+        );
+    }
+    Ok(())
+}
+
+/// Lets the program meet its flows twice. In order, so that a program that gives memory to flows as they come still finds it
+/// scattered when the timed runs ask in another order.
+fn learn(replay: &mut Replay, task: &Task, contender: &Contender) -> Result<(), anyhow::Error> {
+    let setup = task.workload.frame.setup(task.flows, Order::Ascending);
+    for _ in 0..2 {
+        checked_run(replay, task, contender, setup, task.flows.max(WARM_UP_PACKETS))?;
+    }
+    Ok(())
+}
+
+/// A run whose packets all got what is expected.
+fn checked_run(
+    replay: &mut Replay,
+    task: &Task,
+    contender: &Contender,
+    setup: Setup,
+    packets: u32,
+) -> Result<Run, anyhow::Error> {
+    let run = replay.run(contender.subject, task.workload.frame.bytes(), setup, packets)?;
+    // The growth of all but the last packet is known as a sum.
+    let grown = u64::from(packets - 1) * u64::from(contender.expected.grown);
+    ensure!(
+        run.verdict == contender.expected && run.progress.grown == grown,
+        "{}, packet {}, {} flows: not all packets were treated alike ({} bytes added to {packets} packets, the last {})",
+        contender.subject.name,
+        task.workload.packet,
+        task.flows,
+        run.progress.grown,
+        run.verdict
+    );
+    Ok(run)
+}
+
+/// A sample of an undisturbed core, or of a disturbed one when patience is at an end.
+fn calm_sample(
+    replay: &mut Replay,
+    watch: &mut Watch,
+    task: &Task,
+    null: &Subject,
+    contender: &Contender,
+    patience: &mut Duration,
+) -> Result<Sample, anyhow::Error> {
+    loop {
+        let begin = Instant::now();
+        let _priority = Priority::raise();
+        let before = watch.wait(WAIT.min(*patience));
+        *patience = patience.saturating_sub(begin.elapsed());
+        let (raw, null) = timed(replay, task, null, contender)?;
+        let quiet = before && watch.is_quiet();
+        if quiet || patience.is_zero() {
+            return Ok(Sample { raw, null, quiet });
+        }
+        *patience = patience.saturating_sub(begin.elapsed());
+    }
+}
+
+/// The chunks of the program, and of the bare `XDP_TX` right before.
+fn timed(
+    replay: &mut Replay,
+    task: &Task,
+    null: &Subject,
+    contender: &Contender,
+) -> Result<(Vec<f64>, Vec<f64>), anyhow::Error> {
+    let setup = task.workload.frame.setup(task.flows, Order::Scattered);
+    let frame = task.workload.frame.bytes();
+    let whole = |chunks: u32| chunks * CHUNK_PACKETS + 1;
+    replay.run(null, frame, setup, WARM_UP_PACKETS)?;
+    let idle = replay.run(null, frame, setup, whole(NULL_CHUNKS.min(task.chunks)))?;
+    checked_run(replay, task, contender, setup, task.flows.max(WARM_UP_PACKETS))?;
+    let run = checked_run(replay, task, contender, setup, whole(task.chunks))?;
+    Ok((run.chunks, idle.chunks))
+}
+
+fn summarise(samples: &[Sample]) -> Option<Figures> {
+    let pooled = |of: fn(&Sample) -> &Vec<f64>| Summary::of(&samples.iter().flat_map(of).copied().collect::<Vec<_>>());
+    let (raw, null) = (pooled(|sample| &sample.raw)?, pooled(|sample| &sample.null)?);
+    let round = |sample: &Sample| {
+        Some(Round { raw: Summary::of(&sample.raw)?, null: Summary::of(&sample.null)?, quiet: sample.quiet })
+    };
+    let rounds = samples.iter().map(round).collect::<Option<Vec<Round>>>()?;
+    let medians: Vec<f64> = rounds.iter().map(|round| round.raw.less(round.null).median).collect();
+    let spread = medians
+        .iter()
+        .fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], &median| [low.min(median), high.max(median)]);
+    let quiet = rounds.iter().map(|round| u32::from(round.quiet)).sum();
+    Some(Figures { raw, null, net: raw.less(null), spread, quiet, rounds })
+}

@@ -1,0 +1,76 @@
+//! Order statistics.
+
+use serde::Serialize;
+
+/// The value below which `share` (0 to 1) of the values lie, the nearest one that is there; `None` without values.
+pub fn percentile(values: &[f64], share: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().checked_sub(1)?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an index into a list in memory, times 0 to 1"
+    )]
+    let index = (share.clamp(0.0, 1.0) * last as f64).round() as usize;
+    sorted.get(index).copied()
+}
+
+/// What a list of samples boils down to, ns per packet.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// The smallest.
+    pub min: f64,
+    /// A tenth of the samples is below.
+    pub p10: f64,
+    /// Half of the samples is below.
+    pub median: f64,
+}
+
+impl Summary {
+    /// Of the samples; `None` if there is none.
+    pub fn of(samples: &[f64]) -> Option<Self> {
+        Some(Self { min: percentile(samples, 0.0)?, p10: percentile(samples, 0.1)?, median: percentile(samples, 0.5)? })
+    }
+
+    /// Each figure less the one of `other`.
+    #[must_use]
+    pub fn less(self, other: Self) -> Self {
+        Self { min: self.min - other.min, p10: self.p10 - other.p10, median: self.median - other.median }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_the_nearest_value_that_is_there() {
+        let values: Vec<f64> = (0..=100).rev().map(f64::from).collect();
+        assert_eq!(percentile(&values, 0.1), Some(10.0));
+        assert_eq!(percentile(&values, 0.5), Some(50.0));
+        assert_eq!(percentile(&values, 1.0), Some(100.0));
+        assert_eq!(percentile(&[3.0, 1.0, 2.0], 0.1), Some(1.0));
+        assert_eq!(percentile(&[3.0, 1.0, 2.0], 0.3), Some(2.0));
+    }
+
+    #[test]
+    fn has_no_percentile_of_nothing() {
+        assert_eq!(percentile(&[], 0.5), None);
+        assert_eq!(Summary::of(&[]), None);
+    }
+
+    #[test]
+    fn stays_within_the_values_for_any_share() {
+        assert_eq!(percentile(&[1.0, 2.0], -3.0), Some(1.0));
+        assert_eq!(percentile(&[1.0, 2.0], 7.0), Some(2.0));
+    }
+
+    #[test]
+    fn subtracts_figure_by_figure() {
+        let raw = Summary { min: 10.0, p10: 12.0, median: 15.0 };
+        let null = Summary { min: 1.0, p10: 1.5, median: 2.0 };
+        assert_eq!(raw.less(null), Summary { min: 9.0, p10: 10.5, median: 13.0 });
+    }
+}

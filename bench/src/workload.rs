@@ -1,0 +1,194 @@
+//! Which frames are replayed, and what must become of them.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::workload::frame::{Addresses, Frame, Transport};
+
+pub mod frame;
+
+/// The VIP over IPv4 whose backends are reached over IPv4.
+pub const VIP4: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
+/// The VIP over IPv4 whose backends are reached over IPv6.
+pub const VIP4_TO_6: Ipv4Addr = Ipv4Addr::new(10, 201, 0, 1);
+/// The VIP over IPv6 whose backends are reached over IPv6.
+pub const VIP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x200, 0, 0, 0, 0, 0, 1);
+const OTHER4: Ipv4Addr = Ipv4Addr::new(10, 250, 0, 1);
+const OTHER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x250, 0, 0, 0, 0, 0, 1);
+/// What an outer IPv4 header adds to a packet.
+pub const OUTER4: u32 = 20;
+/// What an outer IPv6 header adds to a packet.
+pub const OUTER6: u32 = 40;
+/// The least frame on a wire, its check sequence aside, and one near the largest.
+const SMALL: usize = 64;
+const LARGE: usize = 1400;
+
+/// What the traffic is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Case {
+    /// One known flow
+    Hit,
+    /// Many known flows, each once before any comes again
+    Rotate,
+    /// TCP SYNs, of one and of many flows
+    Syn,
+    /// Packets that are passed on untouched
+    NotAVip,
+    /// Echo requests to a VIP
+    Echo,
+}
+
+impl Case {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Hit, Self::Rotate, Self::Syn, Self::NotAVip, Self::Echo];
+
+    /// Name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Rotate => "rotate",
+            Self::Syn => "syn",
+            Self::NotAVip => "not-a-vip",
+            Self::Echo => "echo",
+        }
+    }
+
+    /// The numbers of flows to run it with, if `many` are asked for.
+    pub fn flows(self, many: &[u32]) -> Vec<u32> {
+        match self {
+            Self::Hit | Self::NotAVip | Self::Echo => vec![1],
+            Self::Rotate => many.to_vec(),
+            Self::Syn => [&[1], many].concat(),
+        }
+    }
+
+    /// The packets of this case.
+    pub fn workloads(self) -> Vec<Workload> {
+        let known = [
+            ("udp4", Transport::Udp, four(VIP4), SMALL, OUTER4),
+            ("tcp4-ack", Transport::TcpAck, four(VIP4), SMALL, OUTER4),
+            ("udp6", Transport::Udp, six(VIP6), SMALL, OUTER6),
+            ("tcp6-ack", Transport::TcpAck, six(VIP6), SMALL, OUTER6),
+            ("udp4to6", Transport::Udp, four(VIP4_TO_6), SMALL, OUTER6),
+            ("tcp4to6-ack", Transport::TcpAck, four(VIP4_TO_6), SMALL, OUTER6),
+        ];
+        let forwarded = |(packet, transport, addresses, length, outer)| Workload {
+            case: self,
+            packet,
+            frame: Frame::build(addresses, transport, length),
+            expected: Verdict { action: Action::Tx, grown: outer },
+        };
+        let kept = |(packet, transport, addresses), action| Workload {
+            case: self,
+            packet,
+            frame: Frame::build(addresses, transport, SMALL),
+            expected: Verdict { action, grown: 0 },
+        };
+        match self {
+            Self::Hit => {
+                let large = ("udp4-1400B", Transport::Udp, four(VIP4), LARGE, OUTER4);
+                known.into_iter().chain([large]).map(forwarded).collect()
+            }
+            Self::Rotate => known.map(forwarded).into(),
+            Self::Syn => [
+                ("tcp4-syn", Transport::TcpSyn, Addresses::V4(Ipv4Addr::new(10, 2, 0, 1), VIP4), SMALL, OUTER4),
+                ("tcp6-syn", Transport::TcpSyn, Addresses::V6(client6(2), VIP6), SMALL, OUTER6),
+            ]
+            .map(forwarded)
+            .into(),
+            Self::NotAVip => [
+                ("nonvip-udp4", Transport::Udp, four(OTHER4)),
+                ("nonvip-tcp4", Transport::TcpAck, four(OTHER4)),
+                ("nonvip-tcp6", Transport::TcpAck, six(OTHER6)),
+            ]
+            .map(|packet| kept(packet, Action::Pass))
+            .into(),
+            Self::Echo => [("icmp4-echo", Transport::Echo, four(VIP4)), ("icmp6-echo", Transport::Echo, six(VIP6))]
+                .map(|packet| kept(packet, Action::Tx))
+                .into(),
+        }
+    }
+}
+
+fn four(destination: Ipv4Addr) -> Addresses {
+    Addresses::V4(Ipv4Addr::new(10, 1, 0, 1), destination)
+}
+
+fn six(destination: Ipv6Addr) -> Addresses {
+    Addresses::V6(client6(1), destination)
+}
+
+fn client6(subnet: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, subnet, 0, 0, 0, 0, 0, 1)
+}
+
+/// One kind of packet, and what must become of it.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// The case it belongs to.
+    pub case: Case,
+    /// Its name.
+    pub packet: &'static str,
+    /// The packet of flow 0.
+    pub frame: Frame,
+    /// What a balancer does with it.
+    pub expected: Verdict,
+}
+
+impl Workload {
+    /// Whether the floor for this packet is IPv6: as the outer header where there is one, else as the packet.
+    pub fn floor_is_v6(&self) -> bool {
+        match self.expected.grown {
+            0 => self.frame.is_v6(),
+            grown => grown == OUTER6,
+        }
+    }
+}
+
+/// How an XDP program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Failed.
+    Aborted,
+    /// Dropped.
+    Drop,
+    /// Given to the network stack.
+    Pass,
+    /// Sent back out of the interface.
+    Tx,
+    /// Sent out of another one.
+    Redirect,
+}
+
+impl Action {
+    /// From the program's return value.
+    pub fn from_code(code: u32) -> Option<Self> {
+        [Self::Aborted, Self::Drop, Self::Pass, Self::Tx, Self::Redirect].get(code as usize).copied()
+    }
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// The XDP action.
+    pub action: Action,
+    /// Bytes that were put before it.
+    pub grown: u32,
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let action = match self.action {
+            Action::Aborted => "aborted",
+            Action::Drop => "drop",
+            Action::Pass => "pass",
+            Action::Tx => "tx",
+            Action::Redirect => "redirect",
+        };
+        write!(f, "{action}+{}", self.grown)
+    }
+}

@@ -1,0 +1,101 @@
+//! What the replaying program and the benchmark that drives it agree on.
+#![no_std]
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// The program that makes each packet fresh and calls the program under test.
+pub const REPLAY: &str = "replay";
+/// Baseline: only `return XDP_TX`.
+pub const BARE_TX: &str = "bare_tx";
+/// Baseline: puts an outer IPv4 header to one constant address before the packet.
+pub const CONSTANT_IPV4: &str = "constant_ipv4";
+/// Baseline: puts an outer IPv6 header to one constant address before the packet.
+pub const CONSTANT_IPV6: &str = "constant_ipv6";
+
+/// Table with one [`Setup`].
+pub const SETUP: &str = "SETUP";
+/// Table with one [`Progress`].
+pub const PROGRESS: &str = "PROGRESS";
+/// Table of `u64`: when each chunk began, in ns.
+pub const STAMPS: &str = "STAMPS";
+/// Table of programs; the one under test is number 0.
+pub const CALLED: &str = "CALLED";
+
+/// Words of 8 bytes that are written anew for each packet.
+pub const FRAME_WORDS: usize = 16;
+/// Log2 of the packets between two time stamps.
+pub const CHUNK_BITS: u32 = 13;
+/// Packets between two time stamps.
+pub const CHUNK_PACKETS: u32 = 1 << CHUNK_BITS;
+/// Time stamps that there is room for.
+pub const MAX_STAMPS: usize = 1025;
+/// Log2 of the source ports that flows use; further flows differ in the source address.
+pub const PORT_BITS: u32 = 10;
+
+/// What is replayed. Offsets are from the start of the frame; 0 where the frame has no such field.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(8))]
+pub struct Setup {
+    /// The start of the frame, byte by byte as on the wire; zeros past its end.
+    pub frame: [u64; FRAME_WORDS],
+    /// Flows, a power of two, less one.
+    pub flow_mask: u32,
+    /// Packet n belongs to flow `scatter(n)`, see [`Setup::flow`]. Odd.
+    pub multiplier: u32,
+    /// See [`Setup::flow`].
+    pub shift: u32,
+    /// Last 32 bits of the source address of flow 0.
+    pub source: u32,
+    /// Source port of flow 0.
+    pub port: u32,
+    /// Sum of the IPv4 header's 16-bit words as they lie in memory, without source address and checksum.
+    pub ip_sum: u32,
+    /// The same for what the transport's checksum covers, without the last 32 bits of the source address, source port and
+    /// checksum.
+    pub transport_sum: u32,
+    /// Offset of the last 32 bits of the source address.
+    pub source_at: u32,
+    /// Offset of the source port.
+    pub port_at: u32,
+    /// Offset of the IPv4 header's checksum.
+    pub ip_sum_at: u32,
+    /// Offset of the transport's checksum.
+    pub transport_sum_at: u32,
+    /// Nothing; keeps the size a multiple of 8.
+    pub pad: u32,
+}
+
+impl Setup {
+    /// The flow of packet `n`: each flow once before any comes again. A multiplication by an odd number and an exclusive or
+    /// with the own upper bits each map the flow numbers one to one. With multiplier 1 and shift 31 flows come in order.
+    #[inline(always)]
+    pub fn flow(&self, n: u64) -> u32 {
+        let mut flow = (n as u32).wrapping_mul(self.multiplier) & self.flow_mask;
+        flow ^= flow >> (self.shift & 31);
+        flow.wrapping_mul(self.multiplier) & self.flow_mask
+    }
+}
+
+/// What has happened since the run began.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(8))]
+pub struct Progress {
+    /// Packets so far.
+    pub packets: u64,
+    /// Where the frame began, and ended, when the run began.
+    pub home: u64,
+    /// See `home`.
+    pub home_end: u64,
+    /// Where the frame began, and ended, when the program under test had returned.
+    pub data: u64,
+    /// See `data`.
+    pub data_end: u64,
+    /// Bytes that the program under test has put before its packets, all together, the last packet's aside.
+    pub grown: u64,
+    /// Packets, the last aside, whose end was moved.
+    pub ends_moved: u64,
+    /// Packets that could not be put back or did not reach the program under test.
+    pub failures: u64,
+    /// Written by a locked instruction; its value means nothing.
+    pub fence: u64,
+}
