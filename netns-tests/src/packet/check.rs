@@ -52,8 +52,7 @@ impl Counted {
     pub fn by_host(tables: &HostTables) -> Self {
         let zero = Counters::default();
         let targets = (0..).zip(tables.target_counters.borrow().iter().copied()).collect();
-        let [verdicts, path] = [tables.verdict_counters.borrow().clone(), vec![]];
-        let path = [path, tables.path_counters.borrow().clone()].concat();
+        let (verdicts, path) = (tables.verdict_counters.borrow().clone(), tables.path_counters.borrow().clone());
         Self::between(&zero, &Counters { targets, verdicts, path })
     }
 

@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{
-    EtherType, Ethernet2Header, IcmpEchoHeader, Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, IpFragOffset,
-    IpNumber, Ipv4Header, Ipv6FragmentHeader, Ipv6Header, TcpHeader, UdpHeader,
-};
-use lb_xdp::hash;
+use etherparse::{EtherType, Ethernet2Header, IpFragOffset, IpNumber, Ipv4Header, Ipv6FragmentHeader, Ipv6Header};
+
+pub use self::tunnel::Tunnel;
+
+mod content;
+mod tunnel;
 
 /// MAC address of the router that frames come from.
 pub const ROUTER: [u8; 6] = [0x02, 0, 0, 0, 0xcc, 0x01];
@@ -150,6 +151,11 @@ impl Frame {
         self
     }
 
+    /// MAC address that it is sent to.
+    pub fn destination_mac(&self) -> [u8; 6] {
+        self.macs[1]
+    }
+
     /// Whether it is an IPv4 packet.
     pub fn is_v4(&self) -> bool {
         self.to.is_ipv4()
@@ -217,92 +223,6 @@ impl Frame {
             Content::Raw(protocol) => protocol,
         }
     }
-
-    /// The bytes behind the IP header.
-    fn content(&self) -> Vec<u8> {
-        let payload = &self.payload;
-        match self.content {
-            Content::Tcp(flags) => [&self.segment(flags).to_bytes()[..], payload].concat(),
-            Content::Udp => [&self.datagram().to_bytes()[..], payload].concat(),
-            Content::Raw(_) => payload.clone(),
-            Content::Echo { reply, id } => {
-                let echo = IcmpEchoHeader { id, seq: 1 };
-                match (self.from.ip(), self.to.ip()) {
-                    (IpAddr::V6(from), IpAddr::V6(to)) => {
-                        let kind = if reply { Icmpv6Type::EchoReply(echo) } else { Icmpv6Type::EchoRequest(echo) };
-                        let header = Icmpv6Header::with_checksum(kind, from.octets(), to.octets(), payload);
-                        [&header.expect("a short payload").to_bytes()[..], payload].concat()
-                    }
-                    _ => {
-                        let kind = if reply { Icmpv4Type::EchoReply(echo) } else { Icmpv4Type::EchoRequest(echo) };
-                        [&Icmpv4Header::with_checksum(kind, payload).to_bytes()[..], payload].concat()
-                    }
-                }
-            }
-        }
-    }
-
-    fn segment(&self, flags: u8) -> TcpHeader {
-        let mut header = TcpHeader::new(self.from.port(), self.to.port(), 1000, 4096);
-        header.fin = flags & flags::FIN != 0;
-        header.syn = flags & flags::SYN != 0;
-        header.rst = flags & flags::RST != 0;
-        header.psh = flags & flags::PSH != 0;
-        header.ack = flags & flags::ACK != 0;
-        let sum = match (self.from.ip(), self.to.ip()) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => {
-                header.calc_checksum_ipv4_raw(from.octets(), to.octets(), &self.payload)
-            }
-            (IpAddr::V6(from), IpAddr::V6(to)) => {
-                header.calc_checksum_ipv6_raw(from.octets(), to.octets(), &self.payload)
-            }
-            _ => panic!("two families: {self:?}"),
-        };
-        header.checksum = sum.expect("a short payload");
-        header
-    }
-
-    fn datagram(&self) -> UdpHeader {
-        let (from, to) = (self.from.port(), self.to.port());
-        let header = match (self.from.ip(), self.to.ip()) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let bare = UdpHeader::without_ipv4_checksum(from, to, self.payload.len());
-                bare.and_then(|mut header| {
-                    header.checksum =
-                        header.calc_checksum_ipv4_raw(source.octets(), destination.octets(), &self.payload)?;
-                    Ok(header)
-                })
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let ends =
-                    Ipv6Header { source: source.octets(), destination: destination.octets(), ..Ipv6Header::default() };
-                UdpHeader::with_ipv6_checksum(from, to, &ends, &self.payload)
-            }
-            _ => panic!("two families: {self:?}"),
-        };
-        header.expect("a short payload")
-    }
-
-    /// Hash of the flow, by which lb chooses its bucket, its slot and its outer source.
-    pub fn hash(&self, seed: u64) -> u64 {
-        let [[a, b], [c, d]] = [self.from.port().to_be_bytes(), self.to.port().to_be_bytes()];
-        let ports = u32::from_le_bytes([a, b, c, d]);
-        let IpNumber(protocol) = self.protocol();
-        match (self.from.ip(), self.to.ip()) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => {
-                let [from, to] = [from, to].map(|address| u32::from_le_bytes(address.octets()));
-                hash::v4(from, to, ports, protocol, seed)
-            }
-            (IpAddr::V6(from), IpAddr::V6(to)) => {
-                let [from, to] = [from, to].map(|address| {
-                    let [low, high] = address.octets().as_chunks::<8>().0 else { unreachable!("16 bytes") };
-                    [u64::from_le_bytes(*low), u64::from_le_bytes(*high)]
-                });
-                hash::v6(from, to, ports, protocol, seed)
-            }
-            _ => panic!("two families: {self:?}"),
-        }
-    }
 }
 
 impl From<Frame> for Vec<u8> {
@@ -318,29 +238,4 @@ fn socket(text: &str) -> SocketAddr {
 /// An address from its text.
 pub fn address(text: &str) -> IpAddr {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
-}
-
-/// A frame in a tunnel, as an encapsulator sends it: TTL 64, DF, identification 0, DSCP and ECN copied from inside.
-#[derive(Clone, Copy, Debug)]
-pub struct Tunnel {
-    /// Outer source.
-    pub source: IpAddr,
-    /// Outer destination.
-    pub destination: IpAddr,
-    /// DSCP and ECN of the outer header.
-    pub class: u8,
-    /// Source and destination MAC addresses.
-    pub macs: [[u8; 6]; 2],
-}
-
-impl Tunnel {
-    /// Wraps a frame's packet; what pads the frame stays behind it.
-    pub fn wrap(&self, inner: &Frame) -> Vec<u8> {
-        let [source, destination] = self.macs;
-        let protocol = if inner.is_v4() { 4 } else { 41 };
-        let ends = [self.source, self.destination].map(|address| SocketAddr::from((address, 0)));
-        let outer = Frame::new(ends[0], ends[1], Content::Raw(IpNumber(protocol)));
-        let outer = outer.payload(&inner.packet()).class(self.class).ttl(64).macs(source, destination);
-        outer.padded(inner.padding).build()
-    }
 }

@@ -16,7 +16,10 @@ use lb_common::{
 use lb_daemon::plan::Capacity;
 use lb_xdp::host::HostTables;
 
-use super::frame::{BALANCER, Frame, Tunnel};
+use super::{
+    case::INGRESS,
+    frame::{Frame, Tunnel},
+};
 
 /// MAC address of every target's next hop.
 pub const NEXT_HOP: [u8; 6] = [0x02, 0, 0, 0, 0xbb, 0x01];
@@ -147,7 +150,8 @@ impl Given {
             source[12..].copy_from_slice(&(hash as u32).to_be_bytes());
             source.into()
         };
-        let from = if target.ifindex == 0 { BALANCER } else { SOURCE_MAC };
+        let same_way = target.ifindex == 0 || target.ifindex == INGRESS;
+        let from = if same_way { frame.destination_mac() } else { SOURCE_MAC };
         Tunnel { source, destination, class, macs: [from, NEXT_HOP] }
     }
 }
