@@ -35,7 +35,7 @@ pub const CAPACITY: Capacity = Capacity { vips: 64, targets: 64, ring_blocks: 64
 /// A remembered flow: whose, in which way of its bucket, and what.
 #[derive(Clone, Copy, Debug)]
 struct Known {
-    hash: u64,
+    bucket: usize,
     tag: u32,
     way: usize,
     target: u32,
@@ -93,7 +93,8 @@ impl Given {
     #[must_use]
     pub fn flow(self, of: &Frame, target: u32, age: u32, state: FlowState) -> Self {
         let hash = of.hash(self.tuning.hash_seed);
-        self.know(hash, (hash >> 36) as u32, 0, (target, age, state))
+        let tag = u32::try_from(hash >> 36).expect("28 bits");
+        self.know(hash, tag, 0, (target, age, state))
     }
 
     /// Fills the bucket of a frame's flow with flows of others.
@@ -104,7 +105,8 @@ impl Given {
     }
 
     fn know(mut self, hash: u64, tag: u32, way: usize, (target, age, state): (u32, u32, FlowState)) -> Self {
-        self.flows.push(Known { hash, tag, way, target, age, state });
+        let bucket = usize::try_from(hash % u64::from(BUCKETS)).expect("few buckets");
+        self.flows.push(Known { bucket, tag, way, target, age, state });
         self
     }
 
@@ -130,7 +132,7 @@ impl Given {
         }
         for flow in &self.flows {
             let entry = FlowEntry::new(flow.tag, flow.target, now.wrapping_sub(flow.age), flow.state);
-            let bucket = &tables.flows[flow.hash as usize & (BUCKETS as usize - 1)];
+            let bucket = &tables.flows[flow.bucket];
             bucket.entries[flow.way].store(entry.0, Relaxed);
         }
         tables
@@ -143,11 +145,12 @@ impl Given {
         let destination = IpAddr::from(target.outer_destination).to_canonical();
         let source = if destination.is_ipv4() {
             // 172.16.0.0/16, its last bytes from bits 16 to 31 of the hash.
-            let [_, _, c, d] = (hash as u32).to_le_bytes();
+            let [_, _, c, d, ..] = hash.to_le_bytes();
             [172, 16, c, d].into()
         } else {
             let mut source = self.tuning.source_v6;
-            source[12..].copy_from_slice(&(hash as u32).to_be_bytes());
+            let [a, b, c, d, ..] = hash.to_le_bytes();
+            source[12..].copy_from_slice(&[d, c, b, a]);
             source.into()
         };
         let same_way = target.ifindex == 0 || target.ifindex == INGRESS;

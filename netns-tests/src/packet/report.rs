@@ -127,12 +127,16 @@ fn decode_content(protocol: IpNumber, bytes: &[u8]) -> Vec<String> {
 fn dump(bytes: &[u8]) -> Vec<String> {
     bytes
         .chunks(16)
-        .map(|chunk| format!("  {}", chunk.iter().map(|byte| format!("{byte:02x} ")).collect::<String>()))
+        .map(|chunk| format!("  {}", chunk.iter().copied().map(hex).collect::<Vec<_>>().join(" ")))
         .collect()
 }
 
+fn hex(byte: u8) -> String {
+    format!("{byte:02x}")
+}
+
 fn mac(bytes: [u8; 6]) -> String {
-    bytes.map(|byte| format!("{byte:02x}")).join(":")
+    bytes.map(hex).join(":")
 }
 
 /// Writes frames to `target/packets/NAME.pcap`.

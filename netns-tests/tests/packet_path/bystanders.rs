@@ -12,7 +12,7 @@ fn passes(name: &'static str, frame: impl Into<Vec<u8>>, verdict: Verdict) -> Ca
     Case::left_alone(name, &site(), frame, verdict).remembers(&[])
 }
 
-/// A frame with another EtherType, and what it says in front of the IP packet.
+/// A frame with another `EtherType`, and what it says in front of the IP packet.
 fn typed(ether_type: u16, tag: &[u8]) -> Vec<u8> {
     let bytes = segment(SYN).build();
     [&bytes[..12], &ether_type.to_be_bytes(), tag, &bytes[14..]].concat()

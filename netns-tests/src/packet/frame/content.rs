@@ -18,17 +18,13 @@ impl Frame {
             Content::Raw(_) => payload.clone(),
             Content::Echo { reply, id } => {
                 let echo = IcmpEchoHeader { id, seq: 1 };
-                match (self.from.ip(), self.to.ip()) {
-                    (IpAddr::V6(from), IpAddr::V6(to)) => {
-                        let kind = if reply { Icmpv6Type::EchoReply(echo) } else { Icmpv6Type::EchoRequest(echo) };
-                        let header = Icmpv6Header::with_checksum(kind, from.octets(), to.octets(), payload);
-                        [&header.expect("a short payload").to_bytes()[..], payload].concat()
-                    }
-                    _ => {
-                        let kind = if reply { Icmpv4Type::EchoReply(echo) } else { Icmpv4Type::EchoRequest(echo) };
-                        [&Icmpv4Header::with_checksum(kind, payload).to_bytes()[..], payload].concat()
-                    }
+                if let (IpAddr::V6(from), IpAddr::V6(to)) = (self.from.ip(), self.to.ip()) {
+                    let kind = if reply { Icmpv6Type::EchoReply(echo) } else { Icmpv6Type::EchoRequest(echo) };
+                    let header = Icmpv6Header::with_checksum(kind, from.octets(), to.octets(), payload);
+                    return [&header.expect("a short payload").to_bytes()[..], payload].concat();
                 }
+                let kind = if reply { Icmpv4Type::EchoReply(echo) } else { Icmpv4Type::EchoRequest(echo) };
+                [&Icmpv4Header::with_checksum(kind, payload).to_bytes()[..], payload].concat()
             }
         }
     }

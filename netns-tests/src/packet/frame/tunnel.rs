@@ -20,8 +20,8 @@ impl Frame {
             }
             (IpAddr::V6(from), IpAddr::V6(to)) => {
                 let [from, to] = [from, to].map(|address| {
-                    let number = u128::from_le_bytes(address.octets());
-                    [number as u64, (number >> 64) as u64]
+                    let octets = address.octets();
+                    [0, 8].map(|at| u64::from_le_bytes(std::array::from_fn(|byte| octets[at + byte])))
                 });
                 hash::v6(from, to, ports, protocol, seed)
             }
