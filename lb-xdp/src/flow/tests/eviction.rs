@@ -7,7 +7,10 @@ use lb_common::layout::{
 use proptest::prelude::*;
 
 use super::{NOW, Scene};
-use crate::{fixture::frames::flags::SYN, flow::STALE};
+use crate::{
+    fixture::frames::flags::SYN,
+    flow::{STALE, tag},
+};
 
 const UDP_IDLE: u32 = 7;
 
@@ -90,6 +93,31 @@ fn a_flow_that_finds_no_room_is_steered_by_the_ring_packet_by_packet() {
     assert_eq!(scene.world.forward(&syn), new);
     assert_eq!(scene.ways(), full);
     assert_eq!(scene.world.events(), [(PathEvent::MissSyn, 2), (PathEvent::NotRemembered, 2)]);
+}
+
+#[test]
+fn a_flow_in_use_gives_way_from_the_unit_on_in_which_it_counts_as_stale() {
+    for state in [FlowState::Established, FlowState::Datagram] {
+        for (age, gives_way) in [(0, false), (STALE - 1, false), (STALE, true), (4095, true)] {
+            // A datagram flow is expired long before.
+            let gives_way = gives_way || state == FlowState::Datagram && age > UDP_IDLE;
+            let scene = Scene::new();
+            let mut entries = [(FlowState::Established, 0); WAYS];
+            entries[5] = (state, age);
+            fill(&scene, &entries);
+            scene.world.forward(&Scene::web().tcp(SYN));
+            assert_eq!(scene.world.event(PathEvent::Evicted), u64::from(gives_way), "{state:?} after {age}");
+            assert_eq!(scene.ways()[5].state() == FlowState::HalfOpen as u32, gives_way);
+        }
+    }
+}
+
+#[test]
+fn no_flow_has_the_tag_of_an_empty_way() {
+    for hash in [0, 1, u64::from(u32::MAX), (1 << 36) - 1] {
+        assert_eq!(tag(hash), 1, "{hash:#x}");
+    }
+    assert_eq!((tag(1 << 36), tag(2 << 36), tag(u64::MAX)), (1, 2, (1 << 28) - 1));
 }
 
 #[test]
