@@ -12,10 +12,11 @@ pub mod engine;
 pub mod reloader;
 pub mod snapshot;
 pub mod totals;
+pub(crate) mod view;
 mod work;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -20,7 +20,11 @@ use axum::{
     response::{IntoResponse, Response},
     serve::Listener,
 };
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    body::{Body as _, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -61,17 +65,13 @@ where
         while tasks.try_join_next().is_some() {}
         places.retain(|place| !place.task.is_finished());
         while places.len() >= CONNECTIONS {
-            match places.iter().position(|place| !place.busy.load(Ordering::Relaxed)) {
-                Some(idle) => {
-                    if let Some(place) = places.remove(idle) {
-                        place.task.abort();
-                    }
-                }
-                None => {
-                    // All are at work, each for `ANSWER` at most.
-                    tasks.join_next().await;
-                    places.retain(|place| !place.task.is_finished());
-                }
+            let idle = places.iter().position(|place| !place.busy.load(Ordering::Relaxed));
+            if let Some(place) = idle.and_then(|idle| places.remove(idle)) {
+                place.task.abort();
+            } else {
+                // All are at work, each for `ANSWER` at most.
+                tasks.join_next().await;
+                places.retain(|place| !place.task.is_finished());
             }
         }
         let busy = Arc::new(AtomicBool::new(false));
@@ -89,6 +89,9 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let (router, busy) = (router.clone(), Arc::clone(&busy));
         async move {
+            if request.body().size_hint().lower() > LARGEST_BODY as u64 {
+                return Ok(too_large());
+            }
             busy.store(true, Ordering::Relaxed);
             let answer = tokio::time::timeout(ANSWER, hyper::service::Service::call(&router, request)).await;
             busy.store(false, Ordering::Relaxed);
@@ -104,6 +107,11 @@ where
     if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
         debug!(%error, "connection ended early");
     }
+}
+
+/// Known from the head alone, so that nobody waits for a body that is not going to be read.
+fn too_large() -> Response<Body> {
+    (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large\n").into_response()
 }
 
 fn too_late() -> Response<Body> {

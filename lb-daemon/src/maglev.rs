@@ -5,7 +5,7 @@
 //! nearly all their slots, because each of them would have taken those first anyway (Eisenbud and others, «Maglev: A
 //! Fast and Reliable Software Network Load Balancer», NSDI 2016, section 3.4).
 //!
-//! Weights: a backend's number of slots is fixed first (see [`quotas`]), then its turns are spread evenly over the whole
+//! Weights: a backend's number of slots is fixed first (its quota), then its turns are spread evenly over the whole
 //! filling, so that heavy and light backends meet the same share of slots already taken.
 //!
 //! **All of this is a contract between the lbs of a fleet**: given the same addresses and weights, every one of them must

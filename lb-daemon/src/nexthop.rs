@@ -2,7 +2,7 @@
 //!
 //! A backend's address goes through three facts of the kernel: its **route** (out-interface, gateway), that **link** (own
 //! MAC, MTU, up or not) and the **neighbour** (MAC of the gateway or of the backend itself). [`table`] puts them together,
-//! without I/O; [`netlink`] asks the kernel for them; [`watcher`] follows their changes for as long as the daemon runs.
+//! without I/O; `netlink` asks the kernel for them; [`watcher`] follows their changes for as long as the daemon runs.
 //! Neighbours that the kernel has not resolved are solicited by it on our request; no packet is made here.
 
 use std::{

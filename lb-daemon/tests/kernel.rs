@@ -3,6 +3,7 @@
 
 mod kernel {
     mod attach;
+    mod commands;
     mod conformance;
     mod decap;
     mod open;

@@ -1,106 +1,18 @@
 //! Next hops against the real kernel: a namespace with one veth to a second namespace that plays backend and router.
 
-use std::{
-    collections::BTreeSet,
-    fs::File,
-    net::IpAddr,
-    os::fd::AsFd,
-    process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{net::IpAddr, process::Command, sync::Arc, time::Duration};
 
-use lb_daemon::nexthop::{self, NextHop, Snapshot, Unreachable, watcher};
-use tokio::{sync::watch, time::timeout};
+use lb_daemon::nexthop::{self, NextHop, Snapshot, Unreachable};
+use tokio::time::timeout;
+
+#[path = "nexthop/lab.rs"]
+mod lab;
+
+use lab::{Watched, addresses, lab};
 
 const LB_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x01];
 const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x11];
 const NEW_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x22];
-
-/// Two namespaces and a veth between them; they go when it is dropped.
-struct Lab {
-    lb: String,
-    peer: String,
-}
-
-impl Lab {
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let id = format!("lbnh-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let lab = Self { lb: format!("{id}-lb"), peer: format!("{id}-peer") };
-        ip(&format!("netns add {}", lab.lb));
-        ip(&format!("netns add {}", lab.peer));
-        lab.in_lb(&format!(
-            "link add eth0 address 02:00:00:00:00:01 type veth peer eth0 address 02:00:00:00:00:11 netns {}",
-            lab.peer
-        ));
-        for (namespace, host) in [(&lab.lb, 1), (&lab.peer, 11)] {
-            ip(&format!("-n {namespace} address add 10.7.0.{host}/24 dev eth0"));
-            ip(&format!("-n {namespace} address add fd07::{host}/64 dev eth0 nodad"));
-            ip(&format!("-n {namespace} link set eth0 addrgenmode none"));
-            ip(&format!("-n {namespace} link set lo up"));
-            ip(&format!("-n {namespace} link set eth0 up"));
-        }
-        lab.in_peer("address add fe80::11/64 dev eth0 nodad");
-        lab.in_lb("address add fe80::1/64 dev eth0 nodad");
-        lab
-    }
-
-    fn in_lb(&self, command: &str) {
-        ip(&format!("-n {} {command}", self.lb));
-    }
-
-    fn in_peer(&self, command: &str) {
-        ip(&format!("-n {} {command}", self.peer));
-    }
-
-    /// Runs a test on a thread of its own within the lb's namespace, since sockets belong to the thread's.
-    fn run<F: Future<Output = ()>>(&self, test: impl FnOnce() -> F + Send) {
-        let namespace = File::open(format!("/run/netns/{}", self.lb)).expect("open the namespace");
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(move || {
-                rustix::thread::move_into_link_name_space(
-                    namespace.as_fd(),
-                    Some(rustix::thread::LinkNameSpaceType::Network),
-                )
-                .expect("enter the namespace");
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-                runtime.block_on(test());
-            });
-            if let Err(panic) = thread.join() {
-                std::panic::resume_unwind(panic);
-            }
-        });
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        for namespace in [&self.lb, &self.peer] {
-            let _ = Command::new("ip").args(["netns", "delete", namespace]).status();
-        }
-    }
-}
-
-fn ip(command: &str) {
-    let output = Command::new("ip").args(command.split_whitespace()).output().expect("run ip");
-    assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn lab() -> Option<Lab> {
-    if rustix::process::geteuid().is_root() {
-        return Some(Lab::new());
-    }
-    println!("skipped: network namespaces need root");
-    None
-}
-
-fn addresses(texts: &[&str]) -> BTreeSet<IpAddr> {
-    texts.iter().map(|text| text.parse().unwrap()).collect()
-}
 
 fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -108,35 +20,6 @@ fn address(text: &str) -> IpAddr {
 
 fn mac_of(snapshot: &Snapshot, backend: &str) -> Option<[u8; 6]> {
     snapshot.hops()[&address(backend)].map(|hop| hop.mac)
-}
-
-/// A watcher of these addresses, and what ends it.
-struct Watched {
-    targets: watch::Sender<BTreeSet<IpAddr>>,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Watched {
-    async fn new(texts: &[&str]) -> Self {
-        let (targets, receiver) = watch::channel(addresses(texts));
-        let (mut snapshots, task) = watcher::spawn(receiver);
-        timeout(Duration::from_secs(3), snapshots.changed()).await.expect("a first snapshot in time").unwrap();
-        Self { targets, snapshots, task }
-    }
-
-    /// Waits for a snapshot that is as wanted.
-    async fn until(&mut self, what: &str, wanted: impl FnMut(&Arc<Snapshot>) -> bool) -> Arc<Snapshot> {
-        if let Ok(snapshot) = timeout(Duration::from_secs(5), self.snapshots.wait_for(wanted)).await {
-            return snapshot.expect("the watcher runs").clone();
-        }
-        panic!("no {what} within 5 s: {:#?}", self.snapshots.borrow())
-    }
-
-    async fn end(self) {
-        drop(self.targets);
-        timeout(Duration::from_secs(1), self.task).await.expect("the watcher ends without targets").unwrap();
-    }
 }
 
 #[test]
@@ -239,6 +122,33 @@ fn leaves_a_permanent_entry_as_the_operator_made_it() {
         assert_eq!(mac_of(&watched.snapshots.borrow(), "10.7.0.99"), Some(NEW_MAC));
         let shown = Command::new("ip").args(["neighbour", "show", "10.7.0.99"]).output().unwrap();
         assert!(String::from_utf8_lossy(&shown.stdout).contains("PERMANENT"));
+        watched.end().await;
+    });
+}
+
+#[test]
+fn has_the_kernel_verify_a_stale_entry() {
+    let Some(lab) = lab() else { return };
+    lab.in_lb("neighbour add 10.7.0.11 lladdr 02:00:00:00:00:22 dev eth0 nud stale");
+    lab.run(async || {
+        let watched = Watched::new(&["10.7.0.11"]).await;
+        assert_eq!(mac_of(&watched.snapshots.borrow(), "10.7.0.11"), Some(NEW_MAC), "stale is good enough");
+        let shown = Command::new("ip").args(["neighbour", "show", "10.7.0.11"]).output().unwrap();
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(shown.contains("DELAY") || shown.contains("PROBE"), "{shown}");
+        watched.end().await;
+    });
+}
+
+#[test]
+fn follows_a_changed_mtu() {
+    let Some(lab) = lab() else { return };
+    lab.run(async || {
+        let mut watched = Watched::new(&["10.7.0.11"]).await;
+        lab.in_lb("link set eth0 mtu 1450");
+        let smaller =
+            |snapshot: &Arc<Snapshot>| snapshot.hops()[&address("10.7.0.11")].is_some_and(|hop| hop.mtu == 1450);
+        watched.until("smaller MTU", smaller).await;
         watched.end().await;
     });
 }

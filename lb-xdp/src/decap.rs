@@ -31,7 +31,7 @@ const CE: u8 = 0b11;
 struct Outer {
     /// Bytes to cut.
     header_len: usize,
-    /// Bytes that follow, by its own count.
+    /// Bytes that follow: by its own count, and in fact.
     inner_len: usize,
     protocol: u8,
     ecn: u8,
@@ -65,7 +65,7 @@ fn outer<F: Frame, A: Addresses>(frame: &F, addresses: &A) -> Option<Outer> {
             }
             addresses.is_tunnel(&vip::mapped(ip.destination)).then(|| Outer {
                 header_len: ip.header_len(),
-                inner_len: ip.packet_len().saturating_sub(ip.header_len()),
+                inner_len: ip.packet_len().saturating_sub(ip.header_len()).min(behind(frame, ip.header_len())),
                 protocol: ip.protocol,
                 ecn: ip.tos & ECN_MASK,
             })
@@ -78,13 +78,19 @@ fn outer<F: Frame, A: Addresses>(frame: &F, addresses: &A) -> Option<Outer> {
             }
             addresses.is_tunnel(&ip.destination).then(|| Outer {
                 header_len: ipv6::LEN,
-                inner_len: ip.packet_len() - ipv6::LEN,
+                inner_len: (ip.packet_len() - ipv6::LEN).min(behind(frame, ipv6::LEN)),
                 protocol: ip.next_header,
                 ecn: ip.traffic_class() & ECN_MASK,
             })
         }
         _ => None,
     }
+}
+
+/// Bytes of the frame behind an IP header of this length.
+#[inline(always)]
+fn behind<F: Frame>(frame: &F, header_len: usize) -> usize {
+    frame.len().saturating_sub(eth::LEN + header_len)
 }
 
 #[inline(always)]
@@ -136,3 +142,6 @@ fn cut<F: Frame>(frame: &mut F, header_len: usize, ether_type: [u8; 2]) -> Resul
     frame.at_mut::<Ethernet>(0).ok_or(DecapVerdict::Malformed)?.set(destination, source, ether_type);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

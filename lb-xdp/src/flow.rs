@@ -88,12 +88,10 @@ fn known<T: Tables>(
     entry: FlowEntry,
 ) -> Result<u32, Verdict> {
     let target = tables.target(entry.target()).ok_or(Verdict::Inconsistent)?;
-    if target.serves != vip.id {
-        return moved(packet, vip, tables, place, way, entry);
-    }
+    let usable = target.serves == vip.id;
     let age = entry.age(place.now);
     let plain = packet.flags & (SYN | FIN | RST) == 0;
-    if plain && is_in_use(entry.state()) {
+    if usable && plain && is_in_use(entry.state()) {
         if age == 0 {
             return Ok(entry.target());
         }
@@ -105,6 +103,9 @@ fn known<T: Tables>(
     if is_expired(entry, age, tables.udp_idle()) {
         tables.event(PathEvent::Expired);
         return create(packet, vip, tables, place, Some(way));
+    }
+    if !usable {
+        return moved(packet, vip, tables, place, way, entry);
     }
     match advance(packet, target, entry, tables) {
         Some(state) => {
@@ -179,7 +180,15 @@ fn moved<T: Tables>(
     let id = ring::pick(packet.hash, vip, tables)?;
     tables.event(PathEvent::Moved);
     tables.count(id, |counters| counters.flows_moved = counters.flows_moved.wrapping_add(1));
-    store(place.bucket, way, entry.with_target(id).touched(place.now, entry.state()));
+    let state = if packet.flags & (FIN | RST) != 0 {
+        FlowState::Closing as u32
+    } else if entry.state() == FlowState::HalfOpen as u32 {
+        // This target took no part in the handshake.
+        FlowState::PickedUp as u32
+    } else {
+        entry.state()
+    };
+    store(place.bucket, way, entry.with_target(id).touched(place.now, state));
     Ok(id)
 }
 
@@ -273,3 +282,6 @@ const fn rank(entry: FlowEntry, age: u32, udp_idle: u32) -> u32 {
     // A half-closed flow may go on for long: it counts as closed only when it fell silent.
     if entry.state() == FlowState::Closing as u32 && age > 0 { CLOSED } else { ONE_PACKET }
 }
+
+#[cfg(test)]
+mod tests;

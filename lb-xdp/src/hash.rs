@@ -75,3 +75,6 @@ pub const fn v6(source: [u64; 2], destination: [u64; 2], ports: u32, protocol: u
         .wrapping_add(key.term(ports, protocol as u32, k8, k9));
     finish(sum, seed)
 }
+
+#[cfg(test)]
+mod tests;

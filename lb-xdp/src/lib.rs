@@ -37,6 +37,8 @@
 pub mod checksum;
 pub mod decap;
 pub mod encap;
+#[cfg(test)]
+mod fixture;
 pub mod flow;
 pub mod frame;
 pub mod hash;

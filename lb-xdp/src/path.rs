@@ -82,9 +82,13 @@ fn walk<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Result<Exit, Verdict>
     let vip = vip::find(&packet, tables)?;
     let id = flow::steer(&packet, vip, tables)?;
     let target = tables.target(id).ok_or(Verdict::Inconsistent)?;
+    let exit = encap::wrap(frame, &packet, target, tables)?;
     tables.count(id, |counters| {
         counters.packets = counters.packets.wrapping_add(1);
         counters.bytes = counters.bytes.wrapping_add(packet.len.into());
     });
-    encap::wrap(frame, &packet, target, tables)
+    Ok(exit)
 }
+
+#[cfg(test)]
+mod tests;

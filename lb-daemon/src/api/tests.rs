@@ -1,1 +1,206 @@
+//! The API over a real unix socket, before a controller over tables in memory.
 
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{
+    Facts,
+    client::{Client, ClientError},
+    router,
+    socket::{Socket, SocketError, listen},
+    types::{Backend, Condition, Effect, Flows, Reloaded, Stats, Status, Vip},
+};
+use crate::{
+    controller::{
+        reloader::Reloader,
+        tests::rig::{Rig, TEXT},
+    },
+    http::{LARGEST_BODY, serve},
+};
+
+/// A daemon's API and all that is behind it.
+struct Api {
+    rig: Rig,
+    socket: PathBuf,
+    config: PathBuf,
+    server: JoinHandle<()>,
+    _socket: Socket,
+    _folder: TempDir,
+}
+
+impl Api {
+    async fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let (socket, config) = (folder.path().join("run/lb.sock"), folder.path().join("lb.toml"));
+        fs::write(&config, TEXT).unwrap();
+        let rig = Rig::serving(TEXT).await;
+        let reloader = Arc::new(Reloader::new(config.clone(), rig.handle.clone()));
+        let facts = Facts { config: config.clone(), pin_path: "/sys/fs/bpf/none".into(), started: Instant::now() };
+        let (listener, guard) = listen(&socket).await.unwrap();
+        let server = tokio::spawn(serve(listener, router(rig.handle.clone(), reloader, facts)));
+        Self { rig, socket, config, server, _socket: guard, _folder: folder }
+    }
+
+    fn client(&self) -> Client {
+        Client::new(&self.socket)
+    }
+
+    /// Sends bytes and reads what comes until the connection ends.
+    async fn raw(&self, request: &[u8]) -> String {
+        let mut stream = UnixStream::connect(&self.socket).await.unwrap();
+        // The server may close before it has read everything.
+        let _ = stream.write_all(request).await;
+        let mut answer = Vec::new();
+        let _ = timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await.expect("it never ends");
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    async fn status_line(&self, request: &str) -> String {
+        self.raw(request.as_bytes()).await.lines().next().unwrap_or_default().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn tells_status_vips_backends_flows_and_counters() {
+    let api = Api::new().await;
+    api.rig.count(api.rig.target("web", "web-1"), 5);
+    let status: Status = api.client().get("/v1/status").await.unwrap();
+    assert_eq!((status.state, status.generation, status.vips, status.backends), (Condition::Serving, Some(1), 3, 7));
+    assert_eq!(status.tables["targets"].capacity, 256);
+    let vips: Vec<Vip> = api.client().get("/v1/vips").await.unwrap();
+    assert_eq!(vips.iter().map(|vip| vip.name.as_str()).collect::<Vec<_>>(), ["web", "web-v6", "dns"]);
+    assert_eq!((vips[0].traffic.packets, vips[0].backends_serving), (5, 3));
+    let backends: Vec<Backend> = api.client().get("/v1/backends").await.unwrap();
+    let first = &backends[0];
+    assert_eq!((first.state, first.weight, first.traffic.packets, first.up), (Effect::Serving, 100, 5, Some(true)));
+    assert!((first.share - 1.0 / 3.0).abs() < 1e-9, "{}", first.share);
+    let flows: Flows = api.client().get("/v1/flows/count").await.unwrap();
+    assert_eq!((flows.capacity, flows.entries), (64, 0));
+    let counted: Stats = api.client().get("/v1/stats").await.unwrap();
+    assert_eq!(counted.verdicts[0].verdict, "forwarded");
+    assert_eq!(counted.verdicts[0].packets, 5);
+}
+
+#[tokio::test]
+async fn reloads_and_hands_the_complaints_back() {
+    let api = Api::new().await;
+    let none = serde_json::json!({});
+    let done: Reloaded = api.client().post("/v1/reload", &none).await.unwrap();
+    assert_eq!((done.generation, done.ops), (1, 0));
+    fs::write(&api.config, TEXT.replace("pool = \"dns\"", "pool = \"dsn\"")).unwrap();
+    let Err(ClientError::Refused(problem)) = api.client().post::<Reloaded>("/v1/reload", &none).await else {
+        panic!("taken")
+    };
+    assert!(problem.diagnostics.unwrap().contains("lb.toml:"), "{}", problem.error);
+    let status: Status = api.client().get("/v1/status").await.unwrap();
+    assert_eq!((status.state, status.last_reload.unwrap().ok), (Condition::Degraded, false));
+    fs::write(&api.config, TEXT.replace("[dataplane]\n", "[dataplane]\nflow_table_entries = 4096\n")).unwrap();
+    let Err(ClientError::Refused(problem)) = api.client().post::<Reloaded>("/v1/reload", &none).await else {
+        panic!("taken")
+    };
+    assert!(problem.error.contains("dataplane.flow_table_entries"), "{}", problem.error);
+    fs::remove_file(&api.config).unwrap();
+    assert!(matches!(api.client().post::<Reloaded>("/v1/reload", &none).await, Err(ClientError::Refused(_))));
+    assert_eq!(api.rig.steered_to("web").len(), 3, "all the while it serves");
+}
+
+#[tokio::test]
+async fn wrong_requests_get_their_status() {
+    let api = Api::new().await;
+    let end = "Host: lb\r\nConnection: close\r\n\r\n";
+    for (request, status) in [
+        (format!("GET /v1/status HTTP/1.1\r\n{end}"), "200"),
+        (format!("GET /v1/nothing HTTP/1.1\r\n{end}"), "404"),
+        (format!("POST /v1/status HTTP/1.1\r\n{end}"), "405"),
+        (format!("GET /v1/reload HTTP/1.1\r\n{end}"), "405"),
+        (format!("POST /v1/reload HTTP/1.1\r\nContent-Length: 9\r\n{end}{{\"a\": 1}} "), "400"),
+        (format!("POST /v1/reload HTTP/1.1\r\nContent-Length: {}\r\n{end}", LARGEST_BODY + 1), "413"),
+        (format!("GET /v1/status HTTP/1.1\r\nX: {}\r\n{end}", "x".repeat(100_000)), "431"),
+        ("\u{0}\u{1}garbage\r\n\r\n".to_owned(), "400"),
+    ] {
+        let line = api.status_line(&request).await;
+        assert!(line.starts_with(&format!("HTTP/1.1 {status}")), "{line:?} to {:?}", &request[..40.min(request.len())]);
+    }
+    let oversized = "x".repeat(LARGEST_BODY + 1);
+    let chunked = format!(
+        "POST /v1/reload HTTP/1.1\r\nTransfer-Encoding: chunked\r\n{end}{:x}\r\n{oversized}\r\n0\r\n\r\n",
+        oversized.len()
+    );
+    assert!(api.status_line(&chunked).await.starts_with("HTTP/1.1 413"), "a body that hides its length");
+    let status: Status = api.client().get("/v1/status").await.unwrap();
+    assert_eq!(status.state, Condition::Serving);
+}
+
+#[tokio::test]
+async fn a_thousand_idle_connections_keep_nobody_out() {
+    let api = Api::new().await;
+    let mut idle = Vec::new();
+    for _ in 0..1000 {
+        // A full backlog refuses for a moment.
+        loop {
+            match UnixStream::connect(&api.socket).await {
+                Ok(stream) => break idle.push(stream),
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    }
+    let begun = Instant::now();
+    for _ in 0..20 {
+        let _: Status = api.client().get("/v1/status").await.unwrap();
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(!api.server.is_finished());
+    let mut kept = 0;
+    for mut stream in idle {
+        let mut byte = [0];
+        // An end of file is a connection that gave way; silence is one that still has a place.
+        kept += u32::from(timeout(Duration::from_millis(5), stream.read(&mut byte)).await.is_err());
+    }
+    assert!(kept <= 64, "{kept} idle connections hold places");
+}
+
+#[tokio::test]
+async fn the_socket_is_for_owner_and_group_and_a_second_daemon_is_turned_away() {
+    let api = Api::new().await;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&api.socket), 0o660);
+    assert!(matches!(listen(&api.socket).await, Err(SocketError::InUse(_))));
+    let _: Status = api.client().get("/v1/status").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dead_daemons_socket_is_taken_over_and_a_file_is_not() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("lb.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists(), "left over by a dead daemon");
+    let (listener, guard) = listen(&path).await.unwrap();
+    assert!(UnixStream::connect(&path).await.is_ok());
+    drop((listener, guard));
+    assert!(!path.exists(), "an orderly end leaves nothing");
+    fs::write(&path, "precious").unwrap();
+    assert!(matches!(listen(&path).await, Err(SocketError::NotASocket(_))));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[tokio::test]
+async fn without_a_daemon_the_client_says_so() {
+    let folder = TempDir::new().unwrap();
+    let client = Client::new(&folder.path().join("lb.sock"));
+    let error = client.get::<Status>("/v1/status").await.unwrap_err();
+    assert!(matches!(error, ClientError::NoDaemon { .. }), "{error}");
+    assert!(error.to_string().contains("forwarding may go on without it"), "{error}");
+}

@@ -79,7 +79,7 @@ fn last_reload(last: &snapshot::LastReload) -> LastReload {
 }
 
 /// Seconds since 1970; 0 for a clock that is set before it.
-pub(crate) fn seconds(time: SystemTime) -> u64 {
+fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
@@ -166,12 +166,12 @@ pub(crate) fn stats(vips: &[VipView], figures: &totals::Figures, count: &totals:
 
 /// Packets and bytes of each verdict. Forwarded packets are counted at their targets, so theirs are the targets' sums.
 pub(crate) fn verdicts(figures: &totals::Figures) -> impl Iterator<Item = (Verdict, u64, u64)> {
-    Verdict::ALL.iter().zip(0..).map(|(verdict, index)| match verdict {
-        Verdict::Forwarded => (*verdict, figures.forwarded.packets, figures.forwarded.bytes),
-        _ => {
-            let counted = figures.verdicts.get::<usize>(index).copied().unwrap_or_default();
-            (*verdict, counted.packets, counted.bytes)
+    Verdict::ALL.iter().map(|verdict| {
+        if *verdict == Verdict::Forwarded {
+            return (*verdict, figures.forwarded.packets, figures.forwarded.bytes);
         }
+        let counted = figures.verdicts.get(*verdict as usize).copied().unwrap_or_default();
+        (*verdict, counted.packets, counted.bytes)
     })
 }
 

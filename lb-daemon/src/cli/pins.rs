@@ -4,12 +4,9 @@ use super::Global;
 use crate::{
     api::{
         types::{Condition, Interface, Stats, Status},
-        view,
+        view as answer,
     },
-    controller::{
-        snapshot::{self, VipView},
-        totals::Totals,
-    },
+    controller::{snapshot::VipView, totals::Totals, view},
     dataplane::kernel::Kernel,
 };
 
@@ -21,7 +18,7 @@ pub(super) fn status(global: &Global) -> Result<Status, anyhow::Error> {
     let pinned = Kernel::open_existing(&global.pin_path)?;
     let state = pinned.observe()?;
     let attached = pinned.attached()?;
-    let vips = snapshot::found(&state);
+    let vips = view::found(&state);
     let interface = |name: &str, mode: &str| Interface { name: name.into(), mode: mode.into() };
     Ok(Status {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -41,7 +38,7 @@ pub(super) fn status(global: &Global) -> Result<Status, anyhow::Error> {
         backends: vips.iter().map(|vip| vip.backends.len()).sum(),
         backends_serving: vips.iter().map(VipView::serving).sum(),
         last_reload: None,
-        tables: view::tables(snapshot::used(&state), state.capacity),
+        tables: answer::tables(view::used(&state), state.capacity),
     })
 }
 
@@ -55,5 +52,5 @@ pub(super) fn stats(global: &Global) -> Result<Stats, anyhow::Error> {
     let mut totals = Totals::default();
     totals.learn(&state);
     let figures = totals.figures(pinned.counters()?);
-    Ok(view::stats(&snapshot::found(&state), &figures, &totals.flows(&pinned.flows())))
+    Ok(answer::stats(&view::found(&state), &figures, &totals.flows(&pinned.flows())))
 }

@@ -22,7 +22,7 @@ use super::{Exit, Global, load_config};
 use crate::{
     api::{self, Facts, socket},
     controller::{Attached, Checks, Controller, Snapshot, Wires, beliefs, chain, engine, reloader::Reloader},
-    dataplane::kernel::{Kernel, Options},
+    dataplane::kernel::{Kernel, Options, missing_capabilities},
     health, http, metrics,
     model::Config,
     nexthop,
@@ -74,6 +74,11 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
 /// Starts all parts, waits for the end, ends all parts.
 async fn daemon(config: Config, file: &Path, pin_path: &Path) -> Result<(), anyhow::Error> {
     let started = Instant::now();
+    // Without them something else may fail first, such as a folder for the socket, and the reason would stay hidden.
+    let missing = missing_capabilities();
+    if !missing.is_empty() {
+        return Err(anyhow!("this process lacks {}; run it as root or with these capabilities", missing.join(", ")));
+    }
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     // First the places that another daemon might have: whoever holds them goes on undisturbed.
     let (listener, _socket) = socket::listen(&config.api_socket).await?;

@@ -29,6 +29,8 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     output::print(global.output, &status, text)?;
     Ok(match status.state {
         Condition::Degraded | Condition::Unmanaged if args.check => Exit::Differs,
+        // The tables answer, but it was the daemon that was asked.
+        Condition::Unmanaged if !args.pins => Exit::Failed,
         _ => Exit::Done,
     })
 }

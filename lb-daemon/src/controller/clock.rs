@@ -7,7 +7,7 @@ use tokio::time::Instant;
 /// How long a change waits for others, so that a burst makes one plan: a rack that fails, fails within milliseconds.
 const GATHER: Duration = Duration::from_millis(10);
 /// How often the tables are compared with what is wanted although nothing is known to have changed.
-const RECONCILE: Duration = Duration::from_secs(60);
+const RECONCILE: Duration = Duration::from_mins(1);
 /// Wait after the first failure; doubled with each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Longest wait after a failure.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tokio::{sync::Mutex, task};
 
 use super::{Handle, Refusal, ReloadError, Reloaded, work::chain};
-use crate::config::{self, Diagnostics, LoadError};
+use crate::config::{self, Diagnostic, Diagnostics, LoadError};
 
 /// Reloads one file, one reload at a time.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Reloader {
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The file is no valid configuration.
-    #[error("{}", .0.summary())]
+    #[error("the file is no valid configuration: {}", .0.summary())]
     Invalid(Diagnostics),
     /// The file could not be read.
     #[error("{0}")]
@@ -57,7 +57,7 @@ impl Reloader {
             Err(error) => {
                 let failure = Failure::from(error);
                 let why = match &failure {
-                    Failure::Invalid(diagnostics) => diagnostics.render(false),
+                    Failure::Invalid(found) => found.iter().map(line).collect::<Vec<_>>().join("\n"),
                     other => other.to_string(),
                 };
                 self.controller.note_refused(why).await;
@@ -69,6 +69,11 @@ impl Reloader {
             ReloadError::Ended => Failure::Ending,
         })
     }
+}
+
+/// A complaint in one line, with what is said at its place.
+fn line(one: &Diagnostic) -> String {
+    if one.place.label.is_empty() { one.to_string() } else { format!("{one} ({})", one.place.label) }
 }
 
 impl From<LoadError> for Failure {

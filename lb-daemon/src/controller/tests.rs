@@ -1,1 +1,275 @@
+//! The controller over tables in memory, with a paused clock.
 
+pub(crate) mod rig;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use self::rig::{ROOMY, Rig, TEXT, config};
+use super::{Refusal, ReloadError, StartError, snapshot::BackendView};
+use crate::{
+    nexthop::Unreachable,
+    plan::{Capacity, wanted::Disposition},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn backend(rig: &Rig, vip: &str, name: &str) -> BackendView {
+    let snapshot = rig.handle.snapshot();
+    let vip = snapshot.vips.iter().find(|view| view.name == vip).unwrap();
+    vip.backends.iter().find(|view| view.name == name).unwrap().clone()
+}
+
+fn refusal(outcome: Result<super::Reloaded, ReloadError>) -> Refusal {
+    match outcome {
+        Err(ReloadError::Refused(refusal)) => refusal,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn asks_for_each_check_once_and_for_every_backends_next_hop() {
+    let rig = Rig::new(TEXT);
+    assert_eq!(rig.checks.borrow().len(), 6, "three backends, two VIPs; the pool of type none is not checked");
+    assert_eq!(rig.hop_targets.borrow().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn empty_tables_wait_for_the_first_results_of_all() {
+    let rig = Rig::new(TEXT);
+    rig.resolve_all();
+    rig.report("10.0.0.1", true);
+    rig.report("10.0.0.2", true);
+    rig.settle().await;
+    assert_eq!(rig.tables().applied, 0, "the first to answer would have got all traffic");
+    rig.report("10.0.0.3", false);
+    rig.settle().await;
+    assert_eq!(rig.handle.snapshot().generation, 1);
+    assert_eq!(rig.steered_to("web").len(), 2);
+    assert!(!rig.handle.snapshot().settling);
+}
+
+#[tokio::test(start_paused = true)]
+async fn empty_tables_do_not_wait_for_ever() {
+    let start = Instant::now();
+    let rig = Rig::new(TEXT);
+    rig.resolve_all();
+    rig.report("10.0.0.1", true);
+    rig.until(start, SECOND).await;
+    assert_eq!(rig.handle.snapshot().generation, 0);
+    rig.until(start, SECOND * 2).await;
+    assert_eq!(rig.handle.snapshot().generation, 1, "timeout and a half second later");
+    assert_eq!(rig.steered_to("web").len(), 1);
+    assert_eq!(backend(&rig, "web", "web-2").reason.as_deref(), Some("not checked yet"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn adopted_tables_keep_what_serves_until_its_first_result() {
+    let rig = Rig::serving(TEXT).await;
+    rig.report("10.0.0.3", false);
+    rig.settle().await;
+    let before = rig.tables().memory.clone();
+    let applied = rig.tables().applied;
+    let rig = rig.restart(TEXT).await;
+    tokio::time::sleep(SECOND * 100).await;
+    assert_eq!(rig.tables().applied, applied, "nobody has reported anything, so nothing may change");
+    assert_eq!(rig.tables().memory.remembered().count(), before.remembered().count());
+    assert_eq!(rig.steered_to("web").len(), 2);
+    assert_eq!(rig.handle.snapshot().generation, 1);
+    rig.report("10.0.0.1", false);
+    rig.settle().await;
+    assert_eq!(rig.steered_to("web"), [rig.target("web", "web-2")].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_way_that_is_being_asked_for_stays_and_one_that_is_lost_goes() {
+    let rig = Rig::serving(TEXT).await;
+    let (neighbour, interface) = ("10.0.0.1".parse().unwrap(), String::from("eth0"));
+    rig.lose("10.0.0.1", Unreachable::Unresolved { neighbour, interface: interface.clone() });
+    rig.settle().await;
+    assert_eq!(backend(&rig, "web", "web-1").effect, Disposition::Serving);
+    rig.lose("10.0.0.1", Unreachable::Silent { neighbour, interface });
+    rig.settle().await;
+    let lost = backend(&rig, "web", "web-1");
+    assert_eq!(lost.effect, Disposition::Down);
+    assert_eq!(lost.reason.as_deref(), Some("10.0.0.1 on eth0 does not answer"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_of_results_makes_one_plan() {
+    let rig = Rig::serving(TEXT).await;
+    let (generation, observed) = (rig.handle.snapshot().generation, rig.tables().observed);
+    for (backend, up) in [("10.0.0.1", false), ("10.0.0.2", false), ("10.0.0.1", true), ("10.0.0.3", false)] {
+        rig.report(backend, up);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    rig.settle().await;
+    assert_eq!(rig.handle.snapshot().generation, generation + 1);
+    assert_eq!(rig.tables().observed, observed + 2, "once before the ops and once after");
+    assert_eq!(rig.steered_to("web"), [rig.target("web", "web-1")].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_change_is_put_right_within_a_minute() {
+    let rig = Rig::serving(TEXT).await;
+    let key = rig.key("web");
+    let applied = rig.tables().applied;
+    {
+        use crate::{dataplane::Dataplane, plan::Op};
+        rig.tables().memory.apply(&Op::RemoveVip { key }).unwrap();
+    }
+    tokio::time::sleep(SECOND * 61).await;
+    assert_eq!(rig.steered_to("web").len(), 3);
+    assert!(rig.tables().applied > applied);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_op_leaves_the_generation_and_is_tried_again_ever_more_seldom() {
+    let rig = Rig::serving(TEXT).await;
+    let generation = rig.handle.snapshot().generation;
+    rig.tables().broken = true;
+    let (start, applied) = (Instant::now(), rig.tables().applied);
+    rig.report("10.0.0.1", false);
+    for (seconds, attempts) in [(0.5, 1), (1.5, 2), (3.5, 3), (7.5, 4), (15.5, 5)] {
+        rig.until(start, Duration::from_secs_f64(seconds)).await;
+        assert_eq!(rig.tables().applied, applied + attempts, "after {seconds} s");
+    }
+    let snapshot = rig.handle.snapshot();
+    assert_eq!(snapshot.generation, generation);
+    assert_eq!(snapshot.failing.as_ref().unwrap().attempts, 5);
+    assert_eq!(rig.steered_to("web").len(), 3, "what was applied before serves on");
+    rig.tables().broken = false;
+    rig.until(start, SECOND * 60).await;
+    let snapshot = rig.handle.snapshot();
+    assert_eq!((snapshot.generation, snapshot.failing.clone()), (generation + 1, None));
+    assert_eq!(rig.steered_to("web").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_op_that_fails_in_the_middle_of_a_plan_is_made_up_for() {
+    for after in 0..20 {
+        let rig = Rig::serving(TEXT).await;
+        rig.tables().memory.fail_after(after);
+        let changed = TEXT.replace("10.0.0.2", "10.0.0.9").replace("name = \"web-v6\"\n", "name = \"other\"\n");
+        let done = rig.handle.reload(config(&changed)).await.unwrap();
+        rig.report_all(true);
+        tokio::time::sleep(SECOND * 5).await;
+        let snapshot = rig.handle.snapshot();
+        assert_eq!(snapshot.problems(), Vec::<String>::new(), "op {after}, {done:?}");
+        assert_eq!(rig.steered_to("web").len(), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_keeps_numbers_and_brings_what_is_new() {
+    let rig = Rig::serving(TEXT).await;
+    let numbers = ["web-1", "web-3"].map(|name| rig.target("web", name));
+    let changed = TEXT.replace("10.0.0.2", "10.0.0.9");
+    let done = rig.handle.reload(config(&changed)).await.unwrap();
+    assert!(done.ops > 0 && done.pending.is_none(), "{done:?}");
+    assert_eq!(rig.steered_to("web"), numbers.into(), "a new backend is not used before its first result");
+    rig.report_all(true);
+    rig.settle().await;
+    assert_eq!(["web-1", "web-3"].map(|name| rig.target("web", name)), numbers);
+    assert_eq!(rig.steered_to("web").len(), 3);
+    let again = rig.handle.reload(config(&changed)).await.unwrap();
+    assert_eq!(again.ops, 0, "nothing differs");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_reload_changes_nothing_and_says_which_key_it_was() {
+    let rig = Rig::serving(TEXT).await;
+    let (applied, generation) = (rig.tables().applied, rig.handle.snapshot().generation);
+    let fixed =
+        TEXT.replace("[dataplane]\n", "[dataplane]\nflow_table_entries = 4096\n").replace("10.0.0.1\"", "10.0.0.7\"");
+    let refused = refusal(rig.handle.reload(config(&fixed)).await).to_string();
+    assert!(refused.contains("dataplane.flow_table_entries") && refused.contains("lb unload"), "{refused}");
+    let snapshot = rig.handle.snapshot();
+    assert_eq!((rig.tables().applied, snapshot.generation), (applied, generation));
+    assert!(snapshot.last_reload.refused.is_some());
+    assert_eq!(*snapshot.config, config(TEXT));
+    rig.handle.reload(config(TEXT)).await.unwrap();
+    assert_eq!(rig.handle.snapshot().last_reload.refused, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_that_the_tables_cannot_hold_is_refused_whole() {
+    let tight = Capacity { ring_blocks: 40, ..ROOMY };
+    let rig = Rig::within(tight, TEXT).unwrap();
+    rig.report_all(true);
+    rig.settle().await;
+    let large = TEXT.replace("ring_size = 251", "ring_size = 4099");
+    let refused = refusal(rig.handle.reload(config(&large)).await);
+    assert!(matches!(refused, Refusal::Plan(_)), "{refused:?}");
+    assert_eq!(rig.steered_to("web").len(), 3);
+    assert!(matches!(Rig::within(tight, &large), Err(StartError::Plan(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_settings_of_the_program_are_installed_and_old_ones_restored_if_that_fails() {
+    let rig = Rig::serving(TEXT).await;
+    let seeded = |seed: &str| config(&TEXT.replace("[dataplane]\n", &format!("[dataplane]\nhash_seed = \"{seed}\"\n")));
+    rig.handle.reload(seeded("0x1111")).await.unwrap();
+    assert_eq!(rig.tables().installed.last().unwrap().hash_seed, 0x1111);
+    rig.tables().refused_seed = Some(0x2222);
+    let refused = refusal(rig.handle.reload(seeded("0x2222")).await);
+    assert!(matches!(refused, Refusal::Install(_)), "{refused:?}");
+    assert_eq!(rig.tables().installed.last().unwrap().hash_seed, 0x1111);
+    assert_eq!(rig.tables().installed.len(), 2);
+    assert_eq!(rig.handle.snapshot().config.dataplane.hash_seed, 0x1111);
+}
+
+#[tokio::test(start_paused = true)]
+async fn figures_never_go_backwards_when_a_backend_leaves_and_returns() {
+    let rig = Rig::serving(TEXT).await;
+    let service = rig.handle.snapshot().vips[0].service;
+    let pair = (service, "10.0.0.2".parse().unwrap());
+    let without = TEXT.replace("  { name = \"web-2\", address = \"10.0.0.2\" },\n", "");
+    let (mut forwarded, mut of_vip, mut of_backend) = (0, 0, 0);
+    for round in 1..=4 {
+        rig.count(rig.target("web", "web-1"), 7);
+        rig.count(rig.target("web", "web-2"), 10);
+        for text in [&without, TEXT] {
+            rig.handle.reload(config(text)).await.unwrap();
+            rig.report_all(true);
+            rig.settle().await;
+            let figures = rig.handle.figures().await.unwrap();
+            let now = (figures.forwarded.packets, figures.vips[&service].packets, figures.backends[&pair].packets);
+            assert!(now >= (forwarded, of_vip, of_backend), "{now:?}");
+            (forwarded, of_vip, of_backend) = now;
+        }
+        assert_eq!((forwarded, of_vip, of_backend), (round * 17, round * 17, round * 10));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fixed_gateway_needs_no_next_hops() {
+    let text = TEXT.replace("[dataplane]\n", "[dataplane]\nnext_hop = \"02:00:00:00:00:07\"\n");
+    let rig = Rig::new(&text);
+    assert!(rig.hop_targets.borrow().is_empty());
+    for backend in ["10.0.0.1", "10.0.0.2", "10.0.0.3"] {
+        rig.report(backend, true);
+    }
+    rig.settle().await;
+    assert_eq!(rig.steered_to("web").len(), 3);
+    let view = backend(&rig, "dns", "dns-1");
+    assert_eq!((view.next_hop, view.ifindex), (Some([2, 0, 0, 0, 0, 7]), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn says_why_a_backend_takes_nothing() {
+    let text = TEXT
+        .replace("{ name = \"web-1\"", "{ state = \"disabled\", name = \"web-1\"")
+        .replace("{ name = \"web-2\"", "{ state = \"drain\", name = \"web-2\"");
+    let rig = Rig::new(&text);
+    rig.report_all(true);
+    rig.settle().await;
+    rig.report("10.0.0.3", false);
+    rig.settle().await;
+    let seen = ["web-1", "web-2", "web-3"].map(|name| backend(&rig, "web", name));
+    assert_eq!(seen.clone().map(|view| view.effect), [Disposition::Down, Disposition::Draining, Disposition::Down]);
+    let reasons = seen.map(|view| view.reason.unwrap());
+    assert_eq!(reasons, ["disabled by the configuration", "drained by the configuration", "as the test says"]);
+    assert_eq!(rig.handle.snapshot().problems().len(), 2, "two VIPs without a serving backend");
+}

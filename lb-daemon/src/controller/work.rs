@@ -11,7 +11,8 @@ use super::{
     change::Change,
     commands::{Refusal, Reloaded},
     engine::Engine,
-    snapshot::{self, Failing, LastReload, Snapshot},
+    snapshot::{Failing, LastReload, Snapshot},
+    view,
 };
 use crate::{
     dataplane,
@@ -170,9 +171,11 @@ impl<E: Engine> Controller<E> {
         outcome
     }
 
-    /// Notes that a reload was refused.
+    /// Notes that a reload was refused, with a reason on each line.
     pub(super) fn refused(&mut self, why: String) {
-        warn!(reason = why, "reload refused; the configuration before it stays in force");
+        for reason in why.lines() {
+            warn!(reason, "reload refused; the configuration before it stays in force");
+        }
         self.last_reload = self.last_reload.refused(why);
         self.publish();
     }
@@ -227,9 +230,9 @@ impl<E: Engine> Controller<E> {
             generation: self.generation,
             settling: self.settling.is_some(),
             config: self.config.clone(),
-            vips: snapshot::views(&self.config, &self.state, &health, &hops),
+            vips: view::views(&self.config, &self.state, &health, &hops),
             attached: self.attached.clone(),
-            used: snapshot::used(&self.state),
+            used: view::used(&self.state),
             capacity: self.state.capacity,
             failing: self.failing.clone(),
             last_reload: self.last_reload.clone(),

@@ -11,6 +11,7 @@ use lb_common::maps::{self, Tuning};
 pub use self::{
     attach::{Attached, Change},
     error::{AttachError, Holder, OpenError},
+    explain::missing_capabilities,
     interfaces::Hook,
     unload::Unloaded,
 };

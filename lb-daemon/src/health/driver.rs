@@ -4,15 +4,11 @@ use std::{
     collections::BTreeMap,
     hash::{BuildHasher, RandomState},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::{
-    sync::watch,
-    task::JoinHandle,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::watch, task::JoinHandle, time::sleep_until};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -73,7 +69,7 @@ impl Driver {
             fresh: BTreeMap::new(),
             visible: false,
             publish_at: None,
-            complain_at: Instant::now(),
+            complain_at: clock(),
             stats,
         }
     }
@@ -93,17 +89,17 @@ impl Driver {
                     self.set(&wanted);
                 }
                 Some((number, outcome)) = self.running.next() => self.take(number, outcome),
-                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+                () = sleep_until(wake.unwrap_or_else(clock).into()), if wake.is_some() => {}
                 () = self.sender.closed() => return,
             }
-            if self.publish_at.is_some_and(|at| at <= Instant::now()) {
+            if self.publish_at.is_some_and(|at| at <= clock()) {
                 self.publish();
             }
         }
     }
 
     fn set(&mut self, wanted: &BTreeMap<CheckId, Health>) {
-        self.roster.set(wanted, Instant::now(), SystemTime::now());
+        self.roster.set(wanted, clock(), SystemTime::now());
         (self.visible, self.publish_at) = (false, None);
         self.fresh.clear();
         let view = self.roster.view();
@@ -115,7 +111,7 @@ impl Driver {
     }
 
     fn start_due(&mut self) {
-        let now = Instant::now();
+        let now = clock();
         while self.running.len() < self.most {
             let Some((number, probe)) = self.roster.start_next(now) else { break };
             self.running.push(Box::pin(async move { (number, probe::run(&probe).await) }));
@@ -129,7 +125,7 @@ impl Driver {
     }
 
     fn take(&mut self, number: Number, outcome: Outcome) {
-        let now = Instant::now();
+        let now = clock();
         self.stats.count(&outcome);
         if outcome.result == Verdict::Skipped && now >= self.complain_at {
             warn!(reason = outcome.text, "health checks cannot be made");
@@ -159,6 +155,11 @@ impl Driver {
             visible
         });
     }
+}
+
+/// The present, by the runtime's clock.
+fn clock() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// Whether two views differ in nothing that those who wait for changes should know.

@@ -1,8 +1,6 @@
 //! Rise and fall of one probe, without I/O: results and instants in, state and the next deadline out.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::model::{Check, Health};
 
@@ -12,6 +10,9 @@ const START_SPREAD: Duration = Duration::from_millis(300);
 
 /// Share of the interval by which the time between two probes varies, up and down.
 const JITTER: f64 = 0.1;
+
+/// The first interval is cut short at random, to no less than this share: it spreads the checks over the whole interval.
+const SHORTEST_FIRST: f64 = 0.1;
 
 /// The state of a check.
 ///
@@ -25,6 +26,7 @@ pub struct Machine {
     successes: u32,
     failures: u32,
     timer: Timer,
+    started: bool,
     random: SplitMix,
 }
 
@@ -57,7 +59,7 @@ impl Machine {
         let start = health.interval.min(START_SPREAD).mul_f64(random.fraction());
         let timer = if unchecked { Timer::Never } else { Timer::At(now + start) };
         let up = if unchecked { Some(true) } else { initial };
-        Self { health, up, successes: 0, failures: 0, timer, random }
+        Self { health, up, successes: 0, failures: 0, timer, started: false, random }
     }
 
     /// Whether the backend is up; `None` before the first result.
@@ -86,7 +88,9 @@ impl Machine {
     /// A probe starts. Late starts are not made up for: the interval counts from here.
     pub fn on_start(&mut self, now: Instant) {
         if let Timer::At(_) = self.timer {
-            let factor = 1.0 - JITTER + 2.0 * JITTER * self.random.fraction();
+            let (least, most) = if self.started { (1.0 - JITTER, 1.0 + JITTER) } else { (SHORTEST_FIRST, 1.0) };
+            self.started = true;
+            let factor = least + (most - least) * self.random.fraction();
             self.timer = Timer::Running(now + self.health.interval.mul_f64(factor));
         }
     }

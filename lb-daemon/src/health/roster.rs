@@ -7,10 +7,8 @@ use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
-
-use tokio::time::Instant;
 
 use super::{
     CheckId, HealthView, Status,

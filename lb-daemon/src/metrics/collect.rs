@@ -1,6 +1,6 @@
 //! From a snapshot and counters to metric families.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, mem, sync::Mutex, time::UNIX_EPOCH};
 
 use lb_common::{
     layout::counter::{PathEvent, TargetCounters},
@@ -15,7 +15,7 @@ use super::families::{self as f, Family};
 use crate::{
     api::{
         types::Effect,
-        view::{effect, path_events, seconds, used_states, verdicts},
+        view::{effect, path_events, used_states, verdicts},
     },
     controller::{
         snapshot::{BackendView, Snapshot, VipView},
@@ -23,10 +23,11 @@ use crate::{
     },
 };
 
-/// One reading of everything, as a collector.
+/// One reading of everything, as a collector for one gathering.
 pub(super) struct Collected {
     descriptions: Vec<Desc>,
-    families: Vec<MetricFamily>,
+    /// Handed out once: a copy of some ten thousand samples would double what a scrape takes.
+    families: Mutex<Vec<MetricFamily>>,
 }
 
 impl Collected {
@@ -47,7 +48,7 @@ impl Collected {
                 sheet.backend(vip, backend, figures, flows);
             }
         }
-        Ok(Self { descriptions, families: sheet.families() })
+        Ok(Self { descriptions, families: Mutex::new(sheet.families()) })
     }
 }
 
@@ -57,7 +58,7 @@ impl Collector for Collected {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        self.families.clone()
+        self.families.lock().map(|mut families| mem::take(&mut *families)).unwrap_or_default()
     }
 }
 
@@ -71,6 +72,11 @@ impl Sheet {
     /// Adds a sample; `labels` are the values of the family's labels, in their order.
     #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in doubles; beyond 2^53 the last digits go")]
     fn add(&mut self, family: Family, labels: &[&str], value: u64) {
+        self.add_exact(family, labels, value as f64);
+    }
+
+    /// As [`Sheet::add`], for what is no whole number.
+    fn add_exact(&mut self, family: Family, labels: &[&str], value: f64) {
         let pair = |(name, value): (&&str, &&str)| {
             let mut pair = LabelPair::default();
             pair.set_name((*name).to_owned());
@@ -80,11 +86,11 @@ impl Sheet {
         let mut metric = Metric::from_label(family.labels.iter().zip(labels).map(pair).collect());
         if family.kind == MetricType::COUNTER {
             let mut counter = Counter::default();
-            counter.set_value(value as f64);
+            counter.set_value(value);
             metric.set_counter(counter);
         } else {
             let mut gauge = Gauge::default();
-            gauge.set_value(value as f64);
+            gauge.set_value(value);
             metric.set_gauge(gauge);
         }
         match self.metrics.iter_mut().find(|(known, _)| known.name == family.name) {
@@ -109,10 +115,11 @@ impl Sheet {
         self.add(f::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
         self.add(f::GENERATION, &[], snapshot.generation);
         self.add(f::RELOAD_SUCCESSFUL, &[], snapshot.last_reload.refused.is_none().into());
-        self.add(f::RELOAD_TIMESTAMP, &[], seconds(snapshot.last_reload.succeeded_at));
+        let since = snapshot.last_reload.succeeded_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.add_exact(f::RELOAD_TIMESTAMP, &[], since.as_secs_f64());
         self.add(f::APPLY_FAILING, &[], snapshot.failing.is_some().into());
         for attached in &snapshot.attached {
-            self.add(f::ATTACHED, &[&attached.interface, &attached.mode], 1);
+            self.add(f::ATTACHED, &[&attached.interface, attached.mode], 1);
         }
     }
 

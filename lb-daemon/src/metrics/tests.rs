@@ -1,1 +1,128 @@
+//! The endpoint over TCP, before a controller over tables in memory.
 
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use super::{Exporter, families, router};
+use crate::{
+    controller::tests::rig::{Rig, TEXT},
+    health,
+    http::serve,
+};
+
+/// What the endpoint answers: head and body.
+async fn ask(port: u16, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: lb\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
+}
+
+async fn endpoint(rig: &Rig) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let exporter = Exporter::new(rig.handle.clone(), health::Stats::new().unwrap());
+    tokio::spawn(serve(listener, router(exporter)));
+    port
+}
+
+fn has(text: &str, line: &str) {
+    assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
+}
+
+#[tokio::test]
+async fn every_family_has_its_samples() {
+    let rig = Rig::serving(TEXT).await;
+    rig.count(rig.target("web", "web-1"), 5);
+    rig.report("10.0.0.3", false);
+    rig.settle().await;
+    let (head, text) = ask(endpoint(&rig).await, "/metrics").await;
+    assert!(head.contains("200 OK") && head.contains("text/plain; version=0.0.4"), "{head}");
+    for line in [
+        "lb_config_generation 2",
+        "lb_config_last_reload_successful 1",
+        "lb_xdp_attached{interface=\"eth0\",mode=\"native\"} 1",
+        "lb_packets_total{verdict=\"forwarded\"} 5",
+        "lb_dropped_packets_total{reason=\"no_backend\"} 0",
+        "lb_vip_packets_total{vip=\"web\"} 5",
+        "lb_backend_packets_total{vip=\"web\",backend=\"web-1\"} 5",
+        "lb_backend_up{vip=\"web\",backend=\"web-3\"} 0",
+        "lb_backend_state{vip=\"web\",backend=\"web-3\",state=\"down\"} 1",
+        "lb_backend_state{vip=\"web\",backend=\"web-3\",state=\"serving\"} 0",
+        "lb_flow_table_capacity 64",
+        "lb_health_checks_total{result=\"success\"} 0",
+    ] {
+        has(&text, line);
+    }
+    for family in families::ALL {
+        assert!(text.contains(&format!("# HELP {} ", family.name)), "{} has no samples", family.name);
+        assert!(family.help.ends_with('.'), "{} is described by a sentence", family.name);
+    }
+    let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let names: BTreeSet<&str> = series.iter().filter_map(|line| line.rsplit_once(' ')).map(|(name, _)| name).collect();
+    assert_eq!(names.len(), series.len(), "a series appears twice");
+    let of_one = series.iter().filter(|line| line.contains("vip=\"dns\",backend=\"dns-1\"")).count();
+    assert_eq!(of_one, 12, "the module's text says how many series a pair has");
+}
+
+#[tokio::test]
+async fn scrapes_that_come_together_read_the_tables_once() {
+    let rig = Rig::serving(TEXT).await;
+    rig.tables().slow = Duration::from_millis(200);
+    let port = endpoint(&rig).await;
+    let read = rig.tables().counted;
+    let answers = tokio::join!(ask(port, "/metrics"), ask(port, "/metrics"), ask(port, "/metrics"));
+    assert_eq!(rig.tables().counted, read + 1);
+    assert_eq!((&answers.0, &answers.1), (&answers.1, &answers.2));
+    rig.tables().slow = Duration::ZERO;
+    tokio::time::sleep(super::FRESH).await;
+    let (_, first) = ask(port, "/metrics").await;
+    rig.count(rig.target("web", "web-1"), 1);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (_, second) = ask(port, "/metrics").await;
+    has(&first, "lb_vip_packets_total{vip=\"web\"} 0");
+    has(&second, "lb_vip_packets_total{vip=\"web\"} 1");
+}
+
+#[tokio::test]
+async fn healthz_tells_whether_the_controller_lives() {
+    let rig = Rig::serving(TEXT).await;
+    let port = endpoint(&rig).await;
+    assert!(ask(port, "/healthz").await.0.contains("200 OK"));
+    rig.handle.stop().await;
+    rig.settle().await;
+    assert!(ask(port, "/healthz").await.0.contains("503"));
+    assert!(ask(port, "/metrics").await.0.contains("503"));
+}
+
+#[tokio::test]
+async fn promtool_has_nothing_to_say() {
+    let rig = Rig::serving(TEXT).await;
+    let (_, text) = ask(endpoint(&rig).await, "/metrics").await;
+    let promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut promtool) = promtool else {
+        println!("skipped: promtool is not installed");
+        return;
+    };
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+}

@@ -3,7 +3,11 @@
 //! Changes come by one socket and questions go by another, so that a burst of changes cannot push out an answer. If
 //! changes are lost, the kernel says so and everything is read anew; it is anyway every minute.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use futures_util::{StreamExt, stream::BoxStream};
 use rtnetlink::{
@@ -13,7 +17,7 @@ use rtnetlink::{
 };
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep_until, timeout_at},
+    time::{sleep_until, timeout_at},
 };
 use tracing::warn;
 
@@ -84,7 +88,7 @@ impl Sockets {
 impl Follower {
     /// Subscribes to changes. The table stays empty until [`sync`](Self::sync).
     pub(super) fn open() -> Result<Self, Error> {
-        let now = Instant::now();
+        let now = clock();
         Ok(Self {
             table: Table::default(),
             addresses: BTreeSet::new(),
@@ -108,22 +112,22 @@ impl Follower {
         self.addresses.clone_from(addresses);
         let links = netlink::links(&self.sockets.handle).await?;
         let neighbours = netlink::neighbours(&self.sockets.handle).await?;
-        let now = Instant::now();
+        let now = clock();
         self.table.set_links(links, now);
         self.table.set_neighbours(neighbours, now);
         self.look_up().await?;
         let stale = self.table.stale();
         self.solicit(stale).await;
-        self.resync_at = Instant::now() + RESYNC;
+        self.resync_at = clock() + RESYNC;
         self.finish().await;
         Ok(())
     }
 
     /// Waits a moment for neighbours that were never resolved, so that the first snapshot is not full of gaps.
     pub(super) async fn resolve(&mut self) -> Result<(), Error> {
-        let deadline = Instant::now() + RESOLVE_WAIT;
+        let deadline = clock() + RESOLVE_WAIT;
         while self.table.is_resolving() {
-            let Ok(changed) = timeout_at(deadline, self.wait()).await else { break };
+            let Ok(changed) = timeout_at(deadline.into(), self.wait()).await else { break };
             changed?;
             self.settle().await?;
         }
@@ -133,10 +137,10 @@ impl Follower {
     /// Waits until there is something for [`settle`](Self::settle) to do. May be dropped and called again.
     pub(super) async fn wait(&mut self) -> Result<(), Error> {
         loop {
-            let wake = [self.due, self.lookup_due(), self.table.next_deadline(Instant::now())];
+            let wake = [self.due, self.lookup_due(), self.table.next_deadline(clock())];
             let wake = wake.into_iter().flatten().fold(self.resync_at, Instant::min);
             tokio::select! {
-                () = sleep_until(wake) => return Ok(()),
+                () = sleep_until(wake.into()) => return Ok(()),
                 change = self.sockets.changes.next() => self.take(change.ok_or(Error::Closed)?),
             }
         }
@@ -144,7 +148,7 @@ impl Follower {
 
     /// Brings the table up to date with the changes so far, and solicits what is due.
     pub(super) async fn settle(&mut self) -> Result<(), Error> {
-        let now = Instant::now();
+        let now = clock();
         if self.resync_at <= now {
             return self.sync(&self.addresses.clone()).await;
         }
@@ -157,11 +161,11 @@ impl Follower {
 
     /// The present state of all addresses.
     pub(super) fn snapshot(&self) -> Snapshot {
-        self.table.snapshot(Instant::now())
+        self.table.snapshot(clock())
     }
 
     fn take(&mut self, change: NetlinkMessage<RouteNetlinkMessage>) {
-        let now = Instant::now();
+        let now = clock();
         let relevant = match change.payload {
             NetlinkPayload::InnerMessage(message) => self.take_change(&message, now),
             NetlinkPayload::Overrun(_) => {
@@ -215,20 +219,20 @@ impl Follower {
     }
 
     async fn look_up(&mut self) -> Result<(), Error> {
-        let start = Instant::now();
+        let start = clock();
         self.routes_changed = false;
         let routes = netlink::routes(&self.sockets.handle, self.addresses.iter().copied()).await?;
-        let end = Instant::now();
+        let end = clock();
         self.table.set_routes(routes, end);
         self.lookups_rest_until = end + end.duration_since(start) * LOOKUP_REST;
         Ok(())
     }
 
     async fn finish(&mut self) {
-        let due = self.table.solicit(Instant::now());
+        let due = self.table.solicit(clock());
         self.solicit(due).await;
         self.due = None;
-        self.settled_at = Instant::now();
+        self.settled_at = clock();
     }
 
     async fn solicit(&mut self, places: Vec<Place>) {
@@ -245,4 +249,9 @@ impl Follower {
             warn!(failures, error = format!("{error:#}"), "neighbours cannot be solicited");
         }
     }
+}
+
+/// The present, by the runtime's clock.
+fn clock() -> Instant {
+    tokio::time::Instant::now().into_std()
 }

@@ -51,7 +51,7 @@ pub enum PlanError {
     },
     /// `TARGETS` is too small, or too fragmented.
     #[error(
-        "{service} takes {needed} targets in a row; of the table's {places} places {free} are free, {longest} in a row at most; {FIX}"
+        "{service} needs {needed} places in a row for its targets; of the table's {places}, {free} are free, {longest} in a row at most; {FIX}"
     )]
     TooManyTargets {
         /// The VIP.
@@ -67,7 +67,7 @@ pub enum PlanError {
     },
     /// `RINGS` is too small, or too fragmented: an old ring must stay until its successor is in force.
     #[error(
-        "the new ring of {service} takes {needed} blocks in a row; of the table's {places} blocks {free} are free, {longest} in a row at most; {FIX}"
+        "the new ring of {service} needs {needed} blocks in a row; of the table's {places}, {free} are free, {longest} in a row at most; {FIX}"
     )]
     RingSpace {
         /// The VIP.

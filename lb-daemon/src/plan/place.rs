@@ -68,15 +68,15 @@ pub(super) fn place<'a>(state: &State, wanted: &'a Wanted) -> Result<Vec<Placed<
     wanted.vips.iter().map(|(key, vip)| numbers.place(state, *key, vip)).collect()
 }
 
-/// Which place each backend of a VIP has in its range; those that are gone only if no other target has the address.
+/// Which place each backend of a VIP has in its range. One that was on its way out, when a plan was cut short, still has
+/// its place: should it be wanted again, its flows are still there.
 pub(super) fn places(state: &State, vip: &Vip) -> BTreeMap<IpAddr, u16> {
     let own = state.targets.range(target_range(vip)).filter(|(_, target)| target.vip == vip.id);
-    let (gone, here): (Vec<_>, Vec<_>) = own.partition(|(_, target)| target.flags & Target::GONE != 0);
-    let place = |(id, target): (&u32, &Target)| {
+    own.filter_map(|(id, target)| {
         let place = u16::try_from(id - vip.target_base).ok()?;
         Some((address_of(target.outer_destination), place))
-    };
-    gone.into_iter().chain(here).filter_map(place).collect()
+    })
+    .collect()
 }
 
 /// What is free.

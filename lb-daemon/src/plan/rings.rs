@@ -71,3 +71,40 @@ fn build((members, size): &Recipe) -> Arc<[u16]> {
     let weights: Vec<(IpAddr, u32)> = members.iter().map(|member| (member.address, member.weight)).collect();
     maglev::ring(&weights, *size).into_iter().map(|index| members[usize::from(index)].place).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn recipe(weights: &[u32]) -> Recipe {
+        let member = |(place, &weight): (u16, &u32)| {
+            let address = Ipv4Addr::from_bits(u32::from(place)).into();
+            Member { address, place: place + 10, weight }
+        };
+        ((0..).zip(weights).map(member).collect(), 31)
+    }
+
+    #[test]
+    fn slots_say_places() {
+        let slots = RingCache::default().slots(&recipe(&[1, 1]));
+        assert_eq!(slots.len(), 31);
+        assert!(slots.contains(&10) && slots.contains(&11) && slots.iter().all(|slot| (10..=11).contains(slot)));
+    }
+
+    #[test]
+    fn only_rings_of_the_latest_plan_are_kept_and_without_slots() {
+        let mut cache = RingCache::default();
+        let (old, new) = (recipe(&[1, 1]), recipe(&[1, 2]));
+        let digest = cache.digest(&old);
+        cache.end_plan();
+        assert_eq!(cache.digest(&old), digest);
+        assert_eq!(super::super::digest(&cache.slots(&old)), digest);
+        cache.end_plan();
+        cache.digest(&new);
+        cache.end_plan();
+        assert!(cache.rings.keys().eq([&new]));
+        assert!(cache.rings.values().all(|entry| entry.slots.is_none()));
+    }
+}

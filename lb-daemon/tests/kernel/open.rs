@@ -1,6 +1,13 @@
 //! Loading, adopting, refusing, taking down.
 
-use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
 use lb_common::{layout::LAYOUT_VERSION, maps};
 use lb_daemon::{
@@ -163,14 +170,36 @@ fn allows_one_holder_and_any_reader() {
 }
 
 #[test]
+fn loads_while_signals_arrive() {
+    let Some(place) = Place::new() else { return };
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // Each child that ends is a signal, which makes the verifier give up.
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                assert!(Command::new("true").status().unwrap().success());
+            }
+        });
+        let results: Vec<_> = (0..4).map(|_| Kernel::open(&place.options()).map(drop)).collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+    });
+}
+
+#[test]
 fn unloads_everything_of_its_own_and_nothing_else() {
     let Some(place) = Place::new() else { return };
     drop(place.open());
     fs::create_dir(place.path.join("others")).unwrap();
+    // A map under a link's name is not a link.
+    let map = ["type", "array", "key", "4", "value", "4", "entries", "1", "name", "other"];
+    let odd = place.path.join("link-other");
+    assert!(Command::new("bpftool").args(["map", "create"]).arg(&odd).args(map).status().unwrap().success());
     let done = Kernel::unload(&place.path).unwrap();
     assert_eq!(done.removed.len(), maps::ALL.len() + 1, "{done:?}");
-    assert_eq!(done.left, [place.path.join("others")]);
-    assert_eq!(place.names(), ["others"]);
+    assert_eq!(done.left, [odd.clone(), place.path.join("others")]);
+    assert_eq!(place.names(), ["link-other", "others"]);
+    fs::remove_file(odd).unwrap();
     fs::remove_dir(place.path.join("others")).unwrap();
     Kernel::unload(&place.path).unwrap();
     assert!(!place.path.exists());

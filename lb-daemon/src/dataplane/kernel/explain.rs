@@ -31,7 +31,7 @@ pub(super) fn too_old(release: &str) -> bool {
 }
 
 /// Capabilities that loading and attaching need and this process lacks.
-fn missing_capabilities() -> Vec<&'static str> {
+pub fn missing_capabilities() -> Vec<&'static str> {
     fs::read_to_string("/proc/self/status").map(|status| missing_from(&status)).unwrap_or_default()
 }
 

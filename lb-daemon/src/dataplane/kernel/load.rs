@@ -21,6 +21,7 @@ use super::{
     explain::{self, system},
     pins::{self, Pins},
     specs::{Sizes, map_error},
+    sys,
 };
 
 /// The programs and tables, as lb-xdp built them.
@@ -89,7 +90,11 @@ fn verify(object: &mut Ebpf, name: &str) -> Result<(), OpenError> {
     let program = object.program_mut(name).ok_or_else(|| lacks(name))?;
     let program: &mut Xdp =
         program.try_into().map_err(|error| program_error(format!("load the program {name}"), error))?;
-    program.load().map_err(|error| refused(name, error))
+    // The verifier gives up with `EAGAIN` when a signal arrives, and SIGHUP may well do so twice.
+    let blocked = sys::BlockedSignals::new();
+    let result = program.load();
+    drop(blocked);
+    result.map_err(|error| refused(name, error))
 }
 
 /// Why the kernel refused a program.

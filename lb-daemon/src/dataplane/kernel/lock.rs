@@ -24,7 +24,7 @@ const ATTEMPTS: usize = 8;
 /// Holds a pin path until it is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _folder: File,
+    folder: File,
 }
 
 impl Lock {
@@ -51,10 +51,18 @@ impl Lock {
             // An `lb unload` may have removed the folder after it was opened here.
             let locked = folder.metadata().map_err(fail)?;
             if path.metadata().is_ok_and(|named| (named.dev(), named.ino()) == (locked.dev(), locked.ino())) {
-                return Ok(Self { _folder: folder });
+                return Ok(Self { folder });
             }
         }
         Err(fail(io::Error::other("the folder keeps vanishing")))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would not do while a child of another thread, forked but not yet its own program, has a copy of
+        // the descriptor. It cannot fail for a lock that is held.
+        let _ = flock(&self.folder, FlockOperation::Unlock);
     }
 }
 

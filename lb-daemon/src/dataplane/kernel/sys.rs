@@ -1,4 +1,5 @@
-//! The few bpf(2) calls that aya has no way to: what a pinned link is bound to, and taking it off at once.
+//! The few system calls that aya and rustix have no way to: what a pinned link is bound to, taking it off at once, and
+//! leaving signals to others for a while.
 //!
 //! Removing a link's pin detaches it only some time later, after an RCU grace period and on a worker; whoever attaches
 //! anew right then is told that the interface is busy. `BPF_LINK_DETACH` returns when it is done.
@@ -6,12 +7,14 @@
 use std::{
     ffi::CString,
     fs, io,
-    mem::size_of,
+    marker::PhantomData,
+    mem::{MaybeUninit, size_of},
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt,
     },
     path::Path,
+    ptr,
 };
 
 use super::specs::count;
@@ -92,6 +95,33 @@ impl PinnedXdpLink {
         let attr = LinkDetach { link_fd: self.fd.as_raw_fd() };
         // SAFETY: the kernel only reads the attribute.
         unsafe { bpf(BPF_LINK_DETACH, &attr) }.map(drop)
+    }
+}
+
+/// While it lives, signals to the process are left to its other threads, or wait.
+pub(super) struct BlockedSignals {
+    before: libc::sigset_t,
+    /// It is this thread's mask.
+    thread: PhantomData<*const ()>,
+}
+
+impl BlockedSignals {
+    pub(super) fn new() -> Self {
+        let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: it fills in the set that it is given.
+        unsafe { libc::sigfillset(all.as_mut_ptr()) };
+        let mut before = MaybeUninit::<libc::sigset_t>::zeroed();
+        // SAFETY: both sets are this thread's own; the call cannot fail with a valid first argument.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
+        // SAFETY: a set is an array of integers, for which zeros are a value, and the call has filled it in.
+        Self { before: unsafe { before.assume_init() }, thread: PhantomData }
+    }
+}
+
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        // SAFETY: the set was filled in by `new`, on this thread.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut()) };
     }
 }
 

@@ -36,9 +36,13 @@ pub(super) fn unload(path: &Path) -> Result<Unloaded, OpenError> {
     let pins = Pins::new(path);
     let listing = |source| system(format!("list {}", path.display()), source);
     for (interface, link) in pins.links().map_err(listing)? {
-        // Something else than a link under such a name is not ours.
-        if attach::take_off(&link).is_ok_and(|was_there| was_there) {
-            done.detached.push(interface);
+        match attach::take_off(&link) {
+            Ok(true) => done.detached.push(interface),
+            Ok(false) => {}
+            // Something else than an XDP link is not ours, whatever its name.
+            Err(OpenError::System { source, .. } | OpenError::Unsupported { source, .. })
+                if source.raw_os_error() == Some(libc::EINVAL) => {}
+            Err(error) => return Err(error),
         }
     }
     for file in [pins.program(), pins.next_program()] {

@@ -79,6 +79,7 @@ fn starts_are_spread_and_soon() {
 #[test]
 fn the_interval_is_counted_from_start_to_start_and_varies_by_a_tenth() {
     let mut machine = machine(2, 3, None);
+    feed(&mut machine, "+");
     let mut shortest = Duration::MAX;
     let mut longest = Duration::ZERO;
     for _ in 0..1000 {
@@ -91,6 +92,24 @@ fn the_interval_is_counted_from_start_to_start_and_varies_by_a_tenth() {
     }
     assert!((1800..1830).contains(&shortest.as_millis()), "{shortest:?}");
     assert!((2170..=2200).contains(&longest.as_millis()), "{longest:?}");
+}
+
+#[test]
+fn the_first_interval_is_cut_short_so_that_checks_spread_over_the_whole() {
+    let now = Instant::now();
+    let gap = |seed: u64| {
+        let mut machine = Machine::new(health(2, 3), None, seed << 20, now);
+        machine.on_start(now);
+        machine.on_result(true, now);
+        (machine.next_deadline().unwrap() - now).as_millis()
+    };
+    let gaps: Vec<u128> = (0..1000).map(gap).collect();
+    assert!(gaps.iter().all(|gap| (200..=2000).contains(gap)));
+    for quarter in 0..4 {
+        let from = 200 + 450 * quarter;
+        let hits = gaps.iter().filter(|gap| (from..from + 450).contains(*gap)).count();
+        assert!((190..310).contains(&hits), "{hits} of 1000 in quarter {quarter}");
+    }
 }
 
 #[test]

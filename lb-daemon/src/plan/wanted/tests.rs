@@ -56,7 +56,7 @@ fn config(backends: Vec<Backend>, check: Check, panic_threshold: u8) -> Config {
 fn health(up: &[u8], down: &[u8]) -> HealthView {
     let status = |last: &u8, up| {
         let check = CheckId { service: service_80(), backend: address(*last) };
-        (check, Status { up, last: String::new() })
+        (check, Status { up, ..Status::default() })
     };
     up.iter().map(|last| status(last, true)).chain(down.iter().map(|last| status(last, false))).collect()
 }

@@ -6,8 +6,8 @@ use super::*;
 use crate::{maglev, plan::target::address_bytes};
 
 /// Tables that everything fits in.
-pub(super) const ROOMY: Capacity = Capacity { vips: 64, targets: 1024, ring_blocks: 64 };
-const BUCKETS: usize = 256;
+pub(super) const ROOMY: Capacity = Capacity { vips: 64, targets: 320, ring_blocks: 64 };
+const BUCKETS: usize = 64;
 
 /// Tables, flows through them, and what must not be forgotten about them.
 #[derive(Clone)]
@@ -42,21 +42,27 @@ impl Lab {
     /// Plans and applies until `wanted` is reached; the n-th attempt fails at the op that `faults` names, if it has so many.
     pub(super) fn reach(&mut self, wanted: &Wanted, faults: &[usize]) -> Result<(), PlanError> {
         let kept = self.flows_to_keep(wanted);
-        for fault in faults.iter().map(Some).chain([None]) {
-            let ops = plan(&self.memory.observe().unwrap(), wanted, &mut self.rings)?;
-            for (number, op) in ops.iter().enumerate() {
-                if fault == Some(&number) {
-                    self.memory.fail_after(0);
-                    assert!(self.memory.apply(op).is_err());
-                    // Whoever plans again after a failure waits for a moment.
-                    self.settle();
-                    break;
-                }
-                self.step(op);
-            }
+        for fault in faults.iter().copied().map(Some).chain([None]) {
+            self.attempt(wanted, fault)?;
         }
         let remembered: BTreeSet<u32> = self.memory.remembered().map(FlowEntry::tag).collect();
         assert!(kept.is_subset(&remembered), "flows were forgotten: {kept:?}, but {remembered:?}");
+        Ok(())
+    }
+
+    /// Plans and applies, up to the op that is to fail.
+    pub(super) fn attempt(&mut self, wanted: &Wanted, fault: Option<usize>) -> Result<(), PlanError> {
+        let ops = plan(&self.memory.observe().unwrap(), wanted, &mut self.rings)?;
+        for (number, op) in ops.iter().enumerate() {
+            if fault == Some(number) {
+                self.memory.fail_after(0);
+                assert!(self.memory.apply(op).is_err());
+                // Whoever plans again after a failure waits for a moment.
+                self.settle();
+                break;
+            }
+            self.step(op);
+        }
         Ok(())
     }
 
@@ -168,7 +174,8 @@ fn check_tables(memory: &Memory, state: &State) {
         for slot in 0..vip.ring_slots {
             let (id, target) = memory.route(key, slot).unwrap();
             assert!(target_range(vip).contains(&id));
-            assert_eq!(target.vip, vip.id);
+            // Stronger than what packets on their way may meet: the ring in force names none but serving targets.
+            assert_eq!((target.vip, target.serves, target.flags), (vip.id, vip.id, 0));
         }
     }
     ranges.sort_unstable();

@@ -1,0 +1,295 @@
+//! A controller over tables in memory, with the test in the place of checks, next hops and clock.
+
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use lb_common::layout::{counter::TargetCounters, vip::VipKey};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    config,
+    controller::{Attached, Checks, Controller, Engine, Handle, InstallError, StartError, Wires, hop_targets},
+    dataplane::{Counters, Dataplane, Error, FlowCount, memory::Memory},
+    health::{HealthView, Status},
+    model::{Config, DataplaneConfig},
+    nexthop::{self, NextHop},
+    plan::{Capacity, Op, State, wanted::key},
+};
+
+/// Two VIPs over one checked pool of three, and one VIP over an unchecked pool.
+pub(crate) const TEXT: &str = r#"
+[dataplane]
+interfaces = ["eth0"]
+ring_size = 251
+
+[pool.web]
+backends = [
+  { name = "web-1", address = "10.0.0.1" },
+  { name = "web-2", address = "10.0.0.2" },
+  { name = "web-3", address = "10.0.0.3" },
+]
+[pool.web.health]
+type = "tcp"
+timeout = "1s"
+
+[pool.dns]
+backends = [{ name = "dns-1", address = "10.0.1.1" }]
+[pool.dns.health]
+type = "none"
+
+[[vip]]
+name = "web"
+address = "192.0.2.10"
+port = 80
+protocol = "tcp"
+pool = "web"
+
+[[vip]]
+name = "web-v6"
+address = "2001:db8::10"
+port = 80
+protocol = "tcp"
+pool = "web"
+
+[[vip]]
+name = "dns"
+address = "192.0.2.10"
+port = 53
+protocol = "udp"
+pool = "dns"
+"#;
+
+/// What the engine holds, and how it is to behave.
+pub(crate) struct Tables {
+    /// The tables.
+    pub(crate) memory: Memory,
+    /// How often they were read.
+    pub(crate) observed: usize,
+    /// Ops that were asked for.
+    pub(crate) applied: usize,
+    /// How often counters were read.
+    pub(crate) counted: usize,
+    /// How long that takes.
+    pub(crate) slow: Duration,
+    /// Every op fails.
+    pub(crate) broken: bool,
+    /// Settings that were installed.
+    pub(crate) installed: Vec<DataplaneConfig>,
+    /// A hash seed that cannot be installed.
+    pub(crate) refused_seed: Option<u64>,
+}
+
+/// The engine's end of shared tables.
+pub(crate) struct Fake(Arc<Mutex<Tables>>);
+
+impl Fake {
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Dataplane for Fake {
+    fn observe(&mut self) -> Result<State, Error> {
+        self.tables().observed += 1;
+        self.tables().memory.observe()
+    }
+
+    fn apply(&mut self, op: &Op) -> Result<(), Error> {
+        let mut tables = self.tables();
+        tables.applied += 1;
+        if tables.broken { Err(Error::Injected(0)) } else { tables.memory.apply(op) }
+    }
+
+    fn counters(&mut self) -> Result<Counters, Error> {
+        let mut tables = self.tables();
+        tables.counted += 1;
+        std::thread::sleep(tables.slow);
+        tables.memory.counters()
+    }
+
+    fn flows(&mut self) -> Result<FlowCount, Error> {
+        self.tables().memory.flows()
+    }
+}
+
+impl Engine for Fake {
+    fn install(&mut self, settings: &DataplaneConfig) -> Result<Vec<Attached>, InstallError> {
+        let mut tables = self.tables();
+        if tables.refused_seed == Some(settings.hash_seed) {
+            return Err(InstallError("the kernel says no".into()));
+        }
+        tables.installed.push(settings.clone());
+        Ok(settings.interfaces.iter().map(|one| attached(&one.name)).collect())
+    }
+}
+
+fn attached(interface: &str) -> Attached {
+    Attached { interface: interface.into(), mode: "native" }
+}
+
+/// A running controller.
+pub(crate) struct Rig {
+    /// The way to it.
+    pub(crate) handle: Handle,
+    tables: Arc<Mutex<Tables>>,
+    health: watch::Sender<Arc<HealthView>>,
+    hops: watch::Sender<Arc<nexthop::Snapshot>>,
+    /// Checks that it asked for.
+    pub(crate) checks: watch::Receiver<Arc<Checks>>,
+    /// Addresses that it asked next hops for.
+    pub(crate) hop_targets: watch::Receiver<BTreeSet<IpAddr>>,
+    task: JoinHandle<()>,
+}
+
+/// Room enough for what the tests configure.
+pub(crate) const ROOMY: Capacity = Capacity { vips: 16, targets: 256, ring_blocks: 256 };
+
+/// The configuration of a text.
+pub(crate) fn config(text: &str) -> Config {
+    config::parse(text, "lb.toml").unwrap_or_else(|complaints| panic!("{complaints}"))
+}
+
+impl Rig {
+    /// A controller over empty tables that has just begun; nothing was reported to it.
+    pub(crate) fn new(text: &str) -> Self {
+        Self::over(tables(ROOMY), text).unwrap()
+    }
+
+    /// A controller with next hops for all, and all checks passed.
+    pub(crate) async fn serving(text: &str) -> Self {
+        let rig = Self::new(text);
+        rig.report_all(true);
+        rig.settle().await;
+        assert_eq!(rig.handle.snapshot().problems(), Vec::<String>::new());
+        rig
+    }
+
+    fn over(tables: Arc<Mutex<Tables>>, text: &str) -> Result<Self, StartError> {
+        let (checks_in, checks) = watch::channel(Arc::default());
+        let (health, health_out) = watch::channel(Arc::default());
+        let (targets_in, hop_targets) = watch::channel(BTreeSet::new());
+        let (hops, hops_out) = watch::channel(Arc::default());
+        let wires = Wires { checks: checks_in, health: health_out, hop_targets: targets_in, hops: hops_out };
+        let engine = Fake(Arc::clone(&tables));
+        let (controller, handle) = Controller::new(engine, config(text), vec![attached("eth0")], wires)?;
+        let task = tokio::spawn(controller.run());
+        Ok(Self { handle, tables, health, hops, checks, hop_targets, task })
+    }
+
+    /// A controller over tables of these sizes, or why it does not begin.
+    pub(crate) fn within(capacity: Capacity, text: &str) -> Result<Self, StartError> {
+        Self::over(tables(capacity), text)
+    }
+
+    /// Ends this controller and begins another over the same tables.
+    pub(crate) async fn restart(self, text: &str) -> Self {
+        self.handle.stop().await;
+        self.task.await.unwrap();
+        Self::over(self.tables, text).unwrap()
+    }
+
+    /// The tables.
+    pub(crate) fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap()
+    }
+
+    /// Reports next hops for all that were asked for, and the same result for all checks.
+    pub(crate) fn report_all(&self, up: bool) {
+        self.resolve_all();
+        let status = Status { up, last: "as the test says".into(), ..Status::default() };
+        let view = self.checks.borrow().keys().map(|check| (*check, status.clone())).collect();
+        self.health.send_replace(Arc::new(view));
+    }
+
+    /// Reports next hops for all that were asked for.
+    pub(crate) fn resolve_all(&self) {
+        let hop = |number: usize| NextHop {
+            ifindex: 2,
+            source_mac: [2, 0, 0, 0, 0, 1],
+            mac: [2, 0, 0, 0, 1, u8::try_from(number).unwrap()],
+            mtu: 1500,
+        };
+        let targets = hop_targets(&self.handle.snapshot().config);
+        let hops = targets.into_iter().enumerate().map(|(number, address)| (address, Some(hop(number)))).collect();
+        self.hops.send_replace(Arc::new(nexthop::Snapshot { hops, ..nexthop::Snapshot::default() }));
+    }
+
+    /// Reports that an address has no way.
+    pub(crate) fn lose(&self, address: &str, why: nexthop::Unreachable) {
+        let address = address.parse().unwrap();
+        self.hops.send_modify(|snapshot| {
+            let snapshot = Arc::make_mut(snapshot);
+            snapshot.hops.insert(address, None);
+            snapshot.reasons.insert(address, why);
+        });
+    }
+
+    /// Reports a result of all checks of a backend.
+    pub(crate) fn report(&self, backend: &str, up: bool) {
+        let backend: IpAddr = backend.parse().unwrap();
+        let status = Status { up, last: "as the test says".into(), ..Status::default() };
+        let checks = self.checks.borrow().clone();
+        self.health.send_modify(|view| {
+            let view = Arc::make_mut(view);
+            view.extend(checks.keys().filter(|check| check.backend == backend).map(|check| (*check, status.clone())));
+        });
+    }
+
+    /// Lets the controller take up what was reported.
+    pub(crate) async fn settle(&self) {
+        sleep(Duration::from_millis(50)).await;
+    }
+
+    /// Waits until a time since `start`.
+    pub(crate) async fn until(&self, start: Instant, since: Duration) {
+        tokio::time::sleep_until(start + since).await;
+    }
+
+    /// Key of a VIP, by its name.
+    pub(crate) fn key(&self, vip: &str) -> VipKey {
+        let snapshot = self.handle.snapshot();
+        key(&snapshot.vips.iter().find(|view| view.name == vip).unwrap().service)
+    }
+
+    /// Targets that take new flows of a VIP, by the tables' rings: what a packet would meet.
+    pub(crate) fn steered_to(&self, vip: &str) -> BTreeSet<u32> {
+        let key = self.key(vip);
+        let tables = self.tables();
+        (0..251).filter_map(|slot| tables.memory.route(&key, slot)).map(|(id, _)| id).collect()
+    }
+
+    /// Number of the target of a VIP's backend.
+    pub(crate) fn target(&self, vip: &str, backend: &str) -> u32 {
+        let snapshot = self.handle.snapshot();
+        let view = snapshot.vips.iter().find(|view| view.name == vip).unwrap();
+        view.backends.iter().find(|view| view.name == backend).unwrap().target.unwrap()
+    }
+
+    /// Counts packets at a target, as the program does.
+    pub(crate) fn count(&self, target: u32, packets: u64) {
+        let mut tables = self.tables();
+        let counters: &mut TargetCounters = tables.memory.target_counters(target).unwrap();
+        counters.packets += packets;
+    }
+}
+
+fn tables(capacity: Capacity) -> Arc<Mutex<Tables>> {
+    Arc::new(Mutex::new(Tables {
+        memory: Memory::new(capacity, 8),
+        observed: 0,
+        counted: 0,
+        slow: Duration::ZERO,
+        applied: 0,
+        broken: false,
+        installed: Vec::new(),
+        refused_seed: None,
+    }))
+}

@@ -1,0 +1,115 @@
+//! `lb load`, `lb unload` and `lb decap` as processes.
+
+use std::process::{Command, Output};
+
+use super::place::{Net, Place};
+
+const CONFIG: &str = r#"
+version = 1
+[dataplane]
+interfaces = ["lbx0"]
+next_hop = "02:00:00:00:00:01"
+flow_table_entries = 4096
+[pool.web]
+backends = [{ name = "web-1", address = "10.0.0.11" }, { name = "web-2", address = "2001:db8::12" }]
+[[vip]]
+name = "web"
+address = "192.0.2.10"
+port = 443
+protocol = "tcp"
+pool = "web"
+"#;
+
+/// A place with a config file, and the commands on it.
+struct Commands {
+    place: Place,
+    folder: tempfile::TempDir,
+}
+
+impl Commands {
+    fn new() -> Option<Self> {
+        let commands = Self { place: Place::new()?, folder: tempfile::tempdir().unwrap() };
+        commands.write(CONFIG);
+        Some(commands)
+    }
+
+    fn write(&self, config: &str) {
+        std::fs::write(self.folder.path().join("lb.toml"), config).unwrap();
+    }
+
+    fn run(&self, command: &str, arguments: &[&str]) -> Output {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_lb"));
+        process.current_dir(&self.folder).args([command, "-o", "json", "--pin-path"]).arg(&self.place.path);
+        process.args(arguments).output().unwrap()
+    }
+
+    /// Runs a command that must succeed, and returns what it printed.
+    fn json(&self, command: &str, arguments: &[&str]) -> serde_json::Value {
+        let output = self.run(command, arguments);
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Runs a command that must fail with this code, and returns its complaint.
+    fn refusal(&self, code: i32, command: &str, arguments: &[&str]) -> String {
+        let output = self.run(command, arguments);
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{complaint}");
+        complaint
+    }
+}
+
+#[test]
+fn loads_without_interfaces_and_again_with_them_and_unloads() {
+    let Some(commands) = Commands::new() else { return };
+    let _net = Net::new();
+    let first = commands.json("load", &["--config", "lb.toml", "--no-attach"]);
+    assert_eq!(
+        (&first["adopted"], &first["vips"], &first["targets"]),
+        (&false.into(), &1.into(), &2.into()),
+        "{first}"
+    );
+    assert_eq!(first["interfaces"], serde_json::json!([]));
+    assert!(first["verified_instructions"].as_u64().is_none_or(|count| count < 200_000), "{first}");
+    assert_eq!(commands.place.id("prog", "prog"), first["program"].as_u64().unwrap());
+    let second = commands.json("load", &["--config", "lb.toml"]);
+    assert_eq!((&second["adopted"], &second["writes"]), (&true.into(), &0.into()), "{second}");
+    assert_eq!(second["interfaces"], serde_json::json!([{ "interface": "lbx0", "mode": "native" }]));
+    let done = commands.json("unload", &[]);
+    assert_eq!(done["detached"], serde_json::json!(["lbx0"]));
+    assert!(!commands.place.path.exists());
+    assert_eq!(commands.json("unload", &[])["removed"], serde_json::json!([]));
+}
+
+#[test]
+fn refuses_and_leaves_what_was() {
+    let Some(commands) = Commands::new() else { return };
+    let _net = Net::new();
+    commands.write(&CONFIG.replace("lbx0", "nosuch"));
+    let complaint = commands.refusal(1, "load", &["--config", "lb.toml"]);
+    assert!(complaint.contains("no interface nosuch") && complaint.contains("lbx1"), "{complaint}");
+    assert!(!commands.place.path.exists(), "what could not be bound is not left behind");
+    commands.write("version = 2");
+    commands.refusal(3, "load", &["--config", "lb.toml"]);
+    commands.write(CONFIG);
+    let kernel = commands.place.open();
+    for (command, arguments) in [("load", &["--config", "lb.toml"][..]), ("unload", &[])] {
+        let complaint = commands.refusal(1, command, arguments);
+        assert!(complaint.contains(&std::process::id().to_string()), "{complaint}");
+    }
+    drop(kernel);
+    commands.json("unload", &[]);
+}
+
+#[test]
+fn puts_decap_on_and_off() {
+    let Some(commands) = Commands::new() else { return };
+    let _net = Net::new();
+    let done = commands.json("decap", &["--interface", "lbx0", "--address", "10.0.0.11"]);
+    assert_eq!((&done["mode"], &done["addresses"]), (&"native".into(), &serde_json::json!(["10.0.0.11"])));
+    assert_eq!(commands.json("decap", &["--interface", "lbx0", "--show"])["unwrapped_v4"], 0);
+    assert_eq!(commands.json("decap", &["--interface", "lbx0", "--remove"])["removed"], true);
+    assert_eq!(commands.json("decap", &["--interface", "lbx0", "--remove"])["removed"], false);
+    commands.refusal(1, "decap", &["--interface", "lbx0", "--show"]);
+    commands.refusal(64, "decap", &["--remove"]);
+}

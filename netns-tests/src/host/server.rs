@@ -1,0 +1,194 @@
+//! Servers that answer with their name: HTTP/1.1 and UDP echo, on a thread of their own inside a namespace.
+//!
+//! * `GET /` answers the name;
+//! * `GET /big?bytes=N&rate=R` streams N bytes that [`Pattern`] describes, at most R a second;
+//! * `GET /slow?ms=N` answers the name after N ms;
+//! * a datagram comes back with `NAME:` before it.
+
+use std::{
+    convert::Infallible,
+    net::{Ipv6Addr, SocketAddr, UdpSocket},
+    sync::{LazyLock, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::Query,
+    http::header::CONTENT_LENGTH,
+    response::Response,
+    routing::get,
+};
+use futures_util::stream;
+use serde::Deserialize;
+use tokio::{net::TcpListener, sync::oneshot, time};
+
+use crate::netns::Namespace;
+
+/// Largest datagram that is echoed.
+const MAX_DATAGRAM: usize = 65_535;
+
+/// Running servers; dropping this closes their sockets.
+#[derive(Debug)]
+pub struct Server {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts HTTP on these ports of every address, and UDP echo on exactly these addresses.
+    ///
+    /// # Errors
+    /// When one cannot be bound.
+    pub fn start(namespace: &Namespace, name: &str, http: &[u16], udp: &[SocketAddr]) -> Result<Self> {
+        let sockets = namespace.enter(|| bind(http, udp)).with_context(|| format!("servers of {name}"))?;
+        let (stop, stopped) = oneshot::channel();
+        let (ready, is_ready) = mpsc::channel();
+        let name = name.to_owned();
+        let thread = std::thread::spawn(move || {
+            let result = serve(&name, sockets, &ready, stopped);
+            if let Err(error) = result {
+                let _ = ready.send(Err(error));
+            }
+        });
+        is_ready.recv().map_err(|_| anyhow!("a server thread ended at once"))??;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Sockets {
+    http: Vec<std::net::TcpListener>,
+    udp: Vec<UdpSocket>,
+}
+
+fn bind(http: &[u16], udp: &[SocketAddr]) -> Result<Sockets> {
+    let listen = |port: &u16| {
+        // Takes IPv4 as well: a new namespace has net.ipv6.bindv6only off.
+        let listener = std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, *port));
+        let listener = listener.with_context(|| format!("cannot listen on TCP port {port}"))?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    let open = |address: &SocketAddr| {
+        let socket = UdpSocket::bind(address).with_context(|| format!("cannot bind UDP {address}"))?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    };
+    Ok(Sockets {
+        http: http.iter().map(listen).collect::<Result<_>>()?,
+        udp: udp.iter().map(open).collect::<Result<_>>()?,
+    })
+}
+
+fn serve(name: &str, sockets: Sockets, ready: &mpsc::Sender<Result<()>>, stopped: oneshot::Receiver<()>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        for listener in sockets.http {
+            let listener = TcpListener::from_std(listener)?;
+            let answers = answers(Bytes::copy_from_slice(name.as_bytes()));
+            tokio::spawn(async move { axum::serve(listener, answers).await });
+        }
+        for socket in sockets.udp {
+            tokio::spawn(echo(tokio::net::UdpSocket::from_std(socket)?, name.to_owned()));
+        }
+        let _ = ready.send(Ok(()));
+        let _ = stopped.await;
+        Ok(())
+    })
+    // Dropping the runtime ends every task and so closes every socket.
+}
+
+fn answers(name: Bytes) -> Router {
+    let whose = name.clone();
+    let slowly = move |Query(Slow { ms }): Query<Slow>| {
+        let whose = whose.clone();
+        async move {
+            time::sleep(Duration::from_millis(ms)).await;
+            whose
+        }
+    };
+    Router::new()
+        .route("/", get(move || std::future::ready(name.clone())))
+        .route("/slow", get(slowly))
+        .route("/big", get(|Query(big): Query<Big>| std::future::ready(big.response())))
+}
+
+#[derive(Deserialize)]
+struct Slow {
+    ms: u64,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+struct Big {
+    bytes: u64,
+    rate: u64,
+}
+
+impl Big {
+    fn response(self) -> Response {
+        let start = time::Instant::now();
+        let blocks = stream::unfold(0u64, move |sent| async move {
+            if sent >= self.bytes {
+                return None;
+            }
+            time::sleep_until(start + Duration::from_millis(sent * 1000 / self.rate.max(1))).await;
+            let mut block = Pattern::block(sent / Pattern::BLOCK as u64);
+            block.truncate(usize::try_from(self.bytes - sent).unwrap_or(usize::MAX));
+            let sent = sent + block.len() as u64;
+            Some((Ok::<_, Infallible>(Bytes::from(block)), sent))
+        });
+        let mut response = Response::new(Body::from_stream(blocks));
+        response.headers_mut().insert(CONTENT_LENGTH, self.bytes.into());
+        response
+    }
+}
+
+/// The content of `/big`: blocks that each begin with their number, so that a byte lost, doubled or out of place shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Pattern;
+
+impl Pattern {
+    /// Bytes of a block.
+    pub const BLOCK: usize = 65_536;
+
+    /// Block `number`.
+    pub fn block(number: u64) -> Vec<u8> {
+        let mut block = TEMPLATE.clone();
+        block[..8].copy_from_slice(&number.to_be_bytes());
+        block
+    }
+}
+
+static TEMPLATE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut word = 0x2545_f491_u32;
+    let mut next = || {
+        // Marsaglia's xorshift32: no two neighbouring parts alike.
+        word ^= word << 13;
+        word ^= word >> 17;
+        word ^= word << 5;
+        word.to_le_bytes()[0]
+    };
+    (0..Pattern::BLOCK).map(|_| next()).collect()
+});
+
+async fn echo(socket: tokio::net::UdpSocket, name: String) {
+    let mut buffer = vec![0; MAX_DATAGRAM];
+    loop {
+        let Ok((length, sender)) = socket.recv_from(&mut buffer).await else { continue };
+        let answer = [name.as_bytes(), b":", &buffer[..length]].concat();
+        // A client that is gone makes this fail; the next datagram is another's.
+        let _ = socket.send_to(&answer, sender).await;
+    }
+}

@@ -1,0 +1,128 @@
+//! The router's links to the other hosts: veth pairs with their addresses and routes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::Result;
+
+use super::{CLIENT_V4, CLIENT_V6, LB_INTERFACE, LB_SECOND_INTERFACE, LB_V4, LB_V6, ROUTER_TO_LB, ROUTER_TO_LB_SECOND};
+use crate::netns::Namespace;
+
+const CLIENT_MTU: u32 = 1500;
+const INNER_MTU: u32 = 1600;
+/// On a veth these would leave checksums undone and packets unsplit.
+const OFFLOADS: [&str; 8] = ["tx", "off", "gso", "off", "tso", "off", "gro", "off"];
+
+/// Switches off everything that leaves packets unfinished on a veth.
+///
+/// # Errors
+/// When `ethtool` is missing or fails.
+pub fn quiet_offloads(namespace: &Namespace, interface: &str) -> Result<()> {
+    let arguments: Vec<&str> = ["-K", interface].into_iter().chain(OFFLOADS).collect();
+    namespace.run("ethtool", &arguments).map(drop)
+}
+
+/// A veth pair between the router and another host, as `ip` lines for each end, and its offloads off.
+struct Link<'a> {
+    router: &'a Namespace,
+    router_end: &'a str,
+    host: &'a Namespace,
+    host_end: &'a str,
+    mtu: u32,
+    v4: [Ipv4Addr; 2],
+    v6: [Ipv6Addr; 2],
+}
+
+impl Link<'_> {
+    fn create(&self) -> Result<()> {
+        let Self { router_end, host_end, mtu, .. } = self;
+        let host = self.host.name();
+        // One queue each: XDP needs as many on the receiving end as the sender has.
+        self.router.ip(&format!(
+            "link add {router_end} mtu {mtu} numtxqueues 1 numrxqueues 1 type veth \
+             peer name {host_end} mtu {mtu} numtxqueues 1 numrxqueues 1 netns {host}"
+        ))?;
+        for (namespace, end, side) in [(self.router, router_end, 0), (self.host, host_end, 1)] {
+            quiet_offloads(namespace, end)?;
+            namespace.ip(&format!(
+                "addr add {}/24 dev {end}\naddr add {}/64 dev {end} nodad\nlink set {end} up\n",
+                self.v4[side], self.v6[side],
+            ))?;
+        }
+        Ok(())
+    }
+
+    fn default_routes(&self) -> Result<()> {
+        self.host.ip(&format!("route add default via {}\nroute add default via {}\n", self.v4[0], self.v6[0]))
+    }
+
+    /// Routes to the client with its link's MTU: what is longer would have to find that out first (RFC 8201), and a
+    /// datagram is lost by it.
+    fn client_routes(&self) -> Result<()> {
+        self.host.ip(&format!(
+            "route add 198.51.100.0/24 via {} mtu {CLIENT_MTU}\nroute add 2001:db8:c::/64 via {} mtu {CLIENT_MTU}\n",
+            self.v4[0], self.v6[0]
+        ))
+    }
+}
+
+pub(super) fn join_client(router: &Namespace, client: &Namespace) -> Result<()> {
+    let link = Link {
+        router,
+        router_end: "client0",
+        host: client,
+        host_end: "eth0",
+        mtu: CLIENT_MTU,
+        v4: [Ipv4Addr::new(198, 51, 100, 1), CLIENT_V4],
+        v6: [Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 1), CLIENT_V6],
+    };
+    link.create()?;
+    link.default_routes()
+}
+
+pub(super) fn join_balancer(router: &Namespace, lb: &Namespace, second: bool) -> Result<()> {
+    let first = Link {
+        router,
+        router_end: ROUTER_TO_LB,
+        host: lb,
+        host_end: LB_INTERFACE,
+        mtu: INNER_MTU,
+        v4: [Ipv4Addr::new(10, 0, 0, 1), LB_V4],
+        v6: [Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1), LB_V6],
+    };
+    first.create()?;
+    first.default_routes()?;
+    first.client_routes()?;
+    router.ip(&format!("route add 192.0.2.0/24 via {LB_V4}\nroute add 2001:db8:10::/64 via {LB_V6}\n"))?;
+    if !second {
+        return Ok(());
+    }
+    let link = Link {
+        router,
+        router_end: ROUTER_TO_LB_SECOND,
+        host: lb,
+        host_end: LB_SECOND_INTERFACE,
+        mtu: INNER_MTU,
+        v4: [Ipv4Addr::new(10, 0, 9, 1), Ipv4Addr::new(10, 0, 9, 2)],
+        v6: [Ipv6Addr::new(0xfd00, 0, 0, 9, 0, 0, 0, 1), Ipv6Addr::new(0xfd00, 0, 0, 9, 0, 0, 0, 2)],
+    };
+    link.create()?;
+    lb.ip("route add 10.1.0.0/16 via 10.0.9.1\nroute add fd00:1::/32 via fd00:0:0:9::1\n")
+}
+
+pub(super) fn join_backend(router: &Namespace, backend: &Namespace, number: u8) -> Result<(IpAddr, IpAddr)> {
+    let v4 = |host| Ipv4Addr::new(10, 1, number, host);
+    let v6 = |host| Ipv6Addr::new(0xfd00, 1, number.into(), 0, 0, 0, 0, host);
+    let link = Link {
+        router,
+        router_end: &format!("backend{number}"),
+        host: backend,
+        host_end: "eth0",
+        mtu: INNER_MTU,
+        v4: [v4(1), v4(2)],
+        v6: [v6(1), v6(2)],
+    };
+    link.create()?;
+    link.default_routes()?;
+    link.client_routes()?;
+    Ok((v4(2).into(), v6(2).into()))
+}

@@ -1,0 +1,105 @@
+//! What clients do, with real sockets of the client's namespace.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    io::ErrorKind,
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::netns::Namespace;
+
+pub mod download;
+pub mod http;
+pub mod ping;
+pub mod sessions;
+pub mod udp;
+
+/// Longest wait for a connection to open: outlives one lost SYN, whose repetition comes after a second.
+pub const CONNECT_LIMIT: Duration = Duration::from_secs(4);
+/// Longest wait for an answer.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(4);
+
+/// Who answered how often, and what failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// Answers by name of the backend.
+    pub by_backend: BTreeMap<String, u64>,
+    /// Failures by their words.
+    pub failures: BTreeMap<String, u64>,
+}
+
+impl Answers {
+    /// Answers in all.
+    pub fn total(&self) -> u64 {
+        self.by_backend.values().sum()
+    }
+
+    /// Failures in all.
+    pub fn failed(&self) -> u64 {
+        self.failures.values().sum()
+    }
+
+    /// Answers of one backend.
+    pub fn of(&self, backend: &str) -> u64 {
+        self.by_backend.get(backend).copied().unwrap_or(0)
+    }
+
+    /// Notes one attempt.
+    pub fn add(&mut self, attempt: Result<String>) {
+        match attempt {
+            Ok(name) => *self.by_backend.entry(name).or_default() += 1,
+            Err(error) => *self.failures.entry(format!("{error:#}")).or_default() += 1,
+        }
+    }
+
+    /// Adds what another client noted.
+    pub fn merge(&mut self, other: Self) {
+        for (name, count) in other.by_backend {
+            *self.by_backend.entry(name).or_default() += count;
+        }
+        for (words, count) in other.failures {
+            *self.failures.entry(words).or_default() += count;
+        }
+    }
+}
+
+impl fmt::Display for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, count) in &self.by_backend {
+            write!(f, "{name} {count}  ")?;
+        }
+        write!(f, "failed {}", self.failed())?;
+        for (words, count) in &self.failures {
+            write!(f, "\n  {count} times: {words}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether nobody answers there: a connection is neither accepted nor refused within a second, the time after which a SYN is
+/// sent again.
+pub fn is_silent(namespace: &Namespace, to: SocketAddr) -> bool {
+    let outcome = namespace.enter(|| TcpStream::connect_timeout(&to, Duration::from_millis(1200)));
+    outcome.is_err_and(|error| error.kind() == ErrorKind::TimedOut)
+}
+
+/// Opens a TCP connection from inside `namespace`.
+///
+/// # Errors
+/// When it is refused or not answered.
+pub fn connect(namespace: &Namespace, to: SocketAddr) -> Result<TcpStream> {
+    namespace.enter(|| open(to))
+}
+
+/// Opens a TCP connection from the calling thread's namespace.
+pub(crate) fn open(to: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, CONNECT_LIMIT).context("cannot connect")?;
+    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    stream.set_write_timeout(Some(ANSWER_LIMIT))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}

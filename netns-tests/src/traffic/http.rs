@@ -1,0 +1,143 @@
+//! HTTP/1.1 requests: many short ones, and one long connection.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    thread,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Answers, connect, open};
+use crate::netns::Namespace;
+
+/// Longest answer that is read whole.
+const MAX_BODY: usize = 4 << 20;
+/// Clients that ask beside each other; more than the machine's cores, so that some connections overlap.
+const CLIENTS: u64 = 4;
+
+/// A connection that is kept open, and asks one question after the other.
+#[derive(Debug)]
+pub struct Connection {
+    stream: BufReader<TcpStream>,
+    local: SocketAddr,
+}
+
+/// An answer's status and body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Such as 200.
+    pub status: u16,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+impl Connection {
+    /// Opens a connection from inside `namespace`.
+    ///
+    /// # Errors
+    /// When it is refused or not answered.
+    pub fn open(namespace: &Namespace, to: SocketAddr) -> Result<Self> {
+        Self::over(connect(namespace, to)?)
+    }
+
+    pub(crate) fn over(stream: TcpStream) -> Result<Self> {
+        let local = stream.local_addr()?;
+        Ok(Self { stream: BufReader::new(stream), local })
+    }
+
+    /// The client's address and port.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Asks who answers.
+    ///
+    /// # Errors
+    /// When the connection broke or the answer is not 200.
+    pub fn ask(&mut self) -> Result<String> {
+        let answer = self.get("/", "keep-alive")?;
+        ensure!(answer.status == 200, "status {}", answer.status);
+        Ok(String::from_utf8(answer.body)?)
+    }
+
+    /// Sends a GET and reads its whole answer.
+    ///
+    /// # Errors
+    /// When the connection broke or the answer is not HTTP.
+    pub fn get(&mut self, target: &str, keep: &str) -> Result<Answer> {
+        let (status, length) = self.begin(target, keep)?;
+        let length = usize::try_from(length)?;
+        ensure!(length <= MAX_BODY, "an answer of {length} bytes");
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).context("no whole answer")?;
+        Ok(Answer { status, body })
+    }
+
+    /// Sends a GET and reads the head of its answer: status and length of the body.
+    pub(crate) fn begin(&mut self, target: &str, keep: &str) -> Result<(u16, u64)> {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: lab\r\nConnection: {keep}\r\n\r\n");
+        self.stream.get_mut().write_all(request.as_bytes()).context("cannot send")?;
+        let first = self.line()?;
+        let status = first.split(' ').nth(1).and_then(|word| word.parse().ok());
+        let status = status.with_context(|| format!("not an HTTP answer: {first:?}"))?;
+        let mut length = 0;
+        loop {
+            let line = self.line()?;
+            let Some((name, value)) = line.split_once(':') else { break };
+            if name.eq_ignore_ascii_case("content-length") {
+                length = value.trim().parse().with_context(|| format!("not a length: {value:?}"))?;
+            }
+        }
+        Ok((status, length))
+    }
+
+    pub(crate) fn read_exact(&mut self, buffer: &mut [u8]) -> Result<()> {
+        self.stream.read_exact(buffer).context("the connection ended early")
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        let length = self.stream.read_line(&mut line).context("no answer")?;
+        ensure!(length > 0, "closed without an answer");
+        Ok(line.trim_end().into())
+    }
+}
+
+/// Opens `number` connections, one request each, and notes who answered.
+pub fn ask_many(namespace: &Namespace, to: SocketAddr, number: u64) -> Answers {
+    let share = |client| number / CLIENTS + u64::from(client < number % CLIENTS);
+    namespace.enter(|| {
+        thread::scope(|scope| {
+            let clients: Vec<_> =
+                (0..CLIENTS).map(|client| scope.spawn(move || ask_in_turn(to, share(client)))).collect();
+            let mut answers = Answers::default();
+            for client in clients {
+                answers.merge(client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+            answers
+        })
+    })
+}
+
+fn ask_in_turn(to: SocketAddr, number: u64) -> Answers {
+    let mut answers = Answers::default();
+    for _ in 0..number {
+        answers.add(ask_once(to));
+    }
+    answers
+}
+
+fn ask_once(to: SocketAddr) -> Result<String> {
+    let answer = Connection::over(open(to)?)?.get("/", "close")?;
+    ensure!(answer.status == 200, "status {}", answer.status);
+    Ok(String::from_utf8(answer.body)?)
+}
+
+/// Sends one GET on a connection of its own and reads the whole answer.
+///
+/// # Errors
+/// When the connection breaks or the answer is not HTTP.
+pub fn get(namespace: &Namespace, to: SocketAddr, target: &str) -> Result<Answer> {
+    Connection::open(namespace, to)?.get(target, "close")
+}
