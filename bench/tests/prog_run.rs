@@ -59,11 +59,11 @@ fn prints_and_writes_a_row_for_each_packet_and_program() {
     for row in rows {
         let figure = |group: &str, name: &str| row[group][name].as_f64().unwrap();
         assert!(figure("raw", "p10") > 1.0 && figure("null", "p10") > 1.0, "{row}");
-        assert!((figure("raw", "p10") - figure("null", "p10") - figure("net", "p10")).abs() < 1e-6, "{row}");
+        assert!((figure("raw", "p10") - figure("null", "p10") - figure("net", "p10")).abs() < 0.02, "{row}");
         assert_eq!(row["rounds"].as_array().unwrap().len(), 2);
     }
     for key in ["benchmark", "started", "machine", "commit", "method"] {
-        assert!(!report[key].is_null(), "{key}");
+        assert!(!report["about"][key].is_null(), "{key}");
     }
 }
 
