@@ -114,7 +114,7 @@ pub fn measure(
 /// One packet at a time, of many flows.
 fn verify(replay: &mut Replay, task: &Task, contender: &Contender) -> Result<(), anyhow::Error> {
     let Task { workload, flows, .. } = *task;
-    let packets = flows.min(VERIFIED_PACKETS).max(4);
+    let packets = flows.clamp(4, VERIFIED_PACKETS);
     for packet in 0..packets {
         let mut setup = workload.frame.setup(1, Order::Ascending);
         // A run of one packet has only packet 0: give that one the flow.
