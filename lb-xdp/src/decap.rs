@@ -63,7 +63,9 @@ fn outer<F: Frame, A: Addresses>(frame: &F, addresses: &A) -> Option<Outer> {
             if !tunnelled || ip.is_fragment() || ip.version_ihl >> 4 != 4 || ip.header_len() < ipv4::LEN {
                 return None;
             }
-            addresses.is_tunnel(&vip::mapped(ip.destination)).then(|| Outer {
+            // By words: LLVM makes a call of memset of an array of bytes.
+            let words = vip::mapped_words(u32::from_le_bytes(ip.destination)).map(u64::to_le);
+            addresses.is_tunnel(&zerocopy::transmute!(words)).then(|| Outer {
                 header_len: ip.header_len(),
                 inner_len: ip.packet_len().saturating_sub(ip.header_len()).min(behind(frame, ip.header_len())),
                 protocol: ip.protocol,

@@ -43,9 +43,15 @@ impl HostFrame {
     /// A frame of these bytes, cut to [`MAX_LEN`], that came in by interface `ingress`.
     #[must_use]
     pub fn new(bytes: &[u8], ingress: u32) -> Self {
-        let mut buffer = vec![0; HEADROOM];
+        Self::with_headroom(bytes, ingress, HEADROOM)
+    }
+
+    /// The same with less room before it, as drivers leave that put metadata there.
+    #[must_use]
+    pub fn with_headroom(bytes: &[u8], ingress: u32, headroom: usize) -> Self {
+        let mut buffer = vec![0; headroom];
         buffer.extend(bytes.iter().take(MAX_LEN));
-        Self { buffer, start: HEADROOM, ingress }
+        Self { buffer, start: headroom, ingress }
     }
 
     /// The bytes as they are now.

@@ -1,4 +1,5 @@
-//! The few calls of bpf(2) that the lab makes itself: a program that passes every frame, and ids of pinned links.
+//! The few calls of bpf(2) that the lab makes itself: a program that passes every frame, ids of pinned links, the
+//! instructions of a program.
 //!
 //! A veth hands frames of `XDP_TX` and `XDP_REDIRECT` to its peer only if the peer polls, and it polls when it has an XDP
 //! program. So one that passes everything sits on the far end of each of the balancer's links.
@@ -14,6 +15,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+
+pub use self::instructions::Instructions;
+
+mod instructions;
 
 // From the kernel's include/uapi/linux/bpf.h.
 const PROG_LOAD: libc::c_int = 5;

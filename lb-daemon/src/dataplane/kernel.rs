@@ -37,6 +37,11 @@ mod sys;
 mod tables;
 mod unload;
 
+/// The programs and tables as they were built into this binary: an ELF object for the BPF machine.
+pub fn object() -> &'static [u8] {
+    load::OBJECT
+}
+
 /// What [`Kernel::open`] needs to know.
 #[derive(Clone, Debug)]
 pub struct Options {

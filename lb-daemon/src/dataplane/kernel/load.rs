@@ -25,7 +25,7 @@ use super::{
 };
 
 /// The programs and tables, as lb-xdp built them.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-xdp.o"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-xdp.o"));
 
 /// Lines of a verifier's log that an error shows.
 const LOG_TAIL: usize = 20;

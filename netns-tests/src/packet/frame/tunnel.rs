@@ -1,0 +1,56 @@
+//! Frames in a tunnel, and the hash on which their outer source depends.
+
+use std::net::{IpAddr, SocketAddr};
+
+use etherparse::IpNumber;
+use lb_xdp::hash;
+
+use super::{Content, Frame};
+
+impl Frame {
+    /// Hash of the flow, by which lb chooses its bucket, its slot and its outer source.
+    pub fn hash(&self, seed: u64) -> u64 {
+        let [[a, b], [c, d]] = [self.from.port().to_be_bytes(), self.to.port().to_be_bytes()];
+        let ports = u32::from_le_bytes([a, b, c, d]);
+        let IpNumber(protocol) = self.protocol();
+        match (self.from.ip(), self.to.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                let [from, to] = [from, to].map(|address| u32::from_le_bytes(address.octets()));
+                hash::v4(from, to, ports, protocol, seed)
+            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                let [from, to] = [from, to].map(|address| {
+                    let octets = address.octets();
+                    [0, 8].map(|at| u64::from_le_bytes(std::array::from_fn(|byte| octets[at + byte])))
+                });
+                hash::v6(from, to, ports, protocol, seed)
+            }
+            _ => panic!("two families: {self:?}"),
+        }
+    }
+}
+
+/// A frame in a tunnel, as an encapsulator sends it: TTL 64, DF, identification 0, DSCP and ECN copied from inside.
+#[derive(Clone, Copy, Debug)]
+pub struct Tunnel {
+    /// Outer source.
+    pub source: IpAddr,
+    /// Outer destination.
+    pub destination: IpAddr,
+    /// DSCP and ECN of the outer header.
+    pub class: u8,
+    /// Source and destination MAC addresses.
+    pub macs: [[u8; 6]; 2],
+}
+
+impl Tunnel {
+    /// Wraps a frame's packet; what pads the frame stays behind it.
+    pub fn wrap(&self, inner: &Frame) -> Vec<u8> {
+        let [source, destination] = self.macs;
+        let protocol = if inner.is_v4() { 4 } else { 41 };
+        let ends = [self.source, self.destination].map(|address| SocketAddr::from((address, 0)));
+        let outer = Frame::new(ends[0], ends[1], Content::Raw(IpNumber(protocol)));
+        let outer = outer.payload(&inner.packet()).class(self.class).ttl(64).macs(source, destination);
+        outer.padded(inner.padding).build()
+    }
+}
