@@ -151,7 +151,7 @@ fn describe(bytes: &[u8], addresses: Addresses, transport: Transport) -> Setup {
         port_at: offset(port_at),
         ip_sum_at: offset(ip_sum_at),
         transport_sum_at: offset(transport_sum_at),
-        pad: 0,
+        first: 0,
     }
 }
 

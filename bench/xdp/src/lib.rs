@@ -66,8 +66,8 @@ pub struct Setup {
     pub ip_sum_at: u32,
     /// Offset of the transport's checksum.
     pub transport_sum_at: u32,
-    /// Nothing; keeps the size a multiple of 8.
-    pub pad: u32,
+    /// Added to the number of each packet, so that a run can go on where another one ended.
+    pub first: u32,
 }
 
 impl Setup {
@@ -75,7 +75,7 @@ impl Setup {
     /// with the own upper bits each map the flow numbers one to one. With multiplier 1 and shift 31 flows come in order.
     #[inline(always)]
     pub fn flow(&self, n: u64) -> u32 {
-        let mut flow = (n as u32).wrapping_mul(self.multiplier) & self.flow_mask;
+        let mut flow = (n as u32).wrapping_add(self.first).wrapping_mul(self.multiplier) & self.flow_mask;
         flow ^= flow >> (self.shift & 31);
         flow.wrapping_mul(self.multiplier) & self.flow_mask
     }

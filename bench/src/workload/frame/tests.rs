@@ -82,6 +82,13 @@ fn every_flow_comes_once_per_pass_in_either_order() {
 }
 
 #[test]
+fn a_run_goes_on_where_another_one_ended() {
+    let whole = Case::SynNew.workloads()[0].frame.setup(1 << 10, Order::Scattered);
+    let rest = Setup { first: 300, ..whole };
+    assert!((0..2000).all(|n| rest.flow(n) == whole.flow(n + 300)));
+}
+
+#[test]
 fn scattered_flows_are_no_neighbours() {
     let setup = Case::Rotate.workloads()[0].frame.setup(1 << 17, Order::Scattered);
     let near = (0..1000_u64).filter(|&n| setup.flow(n).abs_diff(setup.flow(n + 1)) < 64).count();
