@@ -3,14 +3,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use bench_xdp::{CHUNK_PACKETS, Setup};
+use bench_xdp::CHUNK_PACKETS;
 use serde::Serialize;
 
 use crate::{
+    balancer::FLOW_TABLE_ENTRIES,
     machine::{Priority, Watch},
     replay::{Replay, Run, Subject},
     stats::Summary,
-    workload::{Verdict, Workload, frame::Order},
+    workload::{Case, Verdict, Workload, frame::Order},
 };
 
 /// Packets that are seen one by one before anything is timed.
@@ -90,9 +91,12 @@ pub fn measure(
     task: &Task,
     contenders: &[Contender],
 ) -> Result<Vec<Figures>, anyhow::Error> {
+    let mut courses = Vec::new();
     for contender in contenders {
         verify(replay, task, contender)?;
-        learn(replay, task, contender)?;
+        let mut course = Course { contender: *contender, seen: 0 };
+        course.learn(replay, task)?;
+        courses.push(course);
     }
     let null = replay.null()?;
     let mut samples: Vec<Vec<Sample>> = contenders.iter().map(|_| Vec::new()).collect();
@@ -104,7 +108,7 @@ pub fn measure(
             order.reverse();
         }
         for index in order {
-            let sample = calm_sample(replay, watch, task, &null, &contenders[index], &mut patience)?;
+            let sample = calm_sample(replay, watch, task, &null, &mut courses[index], &mut patience)?;
             samples[index].push(sample);
         }
     }
@@ -114,7 +118,7 @@ pub fn measure(
 /// One packet at a time, of many flows.
 fn verify(replay: &mut Replay, task: &Task, contender: &Contender) -> Result<(), anyhow::Error> {
     let Task { workload, flows, .. } = *task;
-    let packets = flows.min(VERIFIED_PACKETS).max(4);
+    let packets = flows.clamp(4, VERIFIED_PACKETS);
     for packet in 0..packets {
         let mut setup = workload.frame.setup(1, Order::Ascending);
         // A run of one packet has only packet 0: give that one the flow.
@@ -133,37 +137,48 @@ fn verify(replay: &mut Replay, task: &Task, contender: &Contender) -> Result<(),
     Ok(())
 }
 
-/// Lets the program meet its flows twice. In order, so that a program that gives memory to flows as they come still finds it
-/// scattered when the timed runs ask in another order.
-fn learn(replay: &mut Replay, task: &Task, contender: &Contender) -> Result<(), anyhow::Error> {
-    let setup = task.workload.frame.setup(task.flows, Order::Ascending);
-    for _ in 0..2 {
-        checked_run(replay, task, contender, setup, task.flows.max(WARM_UP_PACKETS))?;
-    }
-    Ok(())
+/// A program on its way through the packets.
+struct Course<'a> {
+    contender: Contender<'a>,
+    /// Packets of new flows that it has seen.
+    seen: u32,
 }
 
-/// A run whose packets all got what is expected.
-fn checked_run(
-    replay: &mut Replay,
-    task: &Task,
-    contender: &Contender,
-    setup: Setup,
-    packets: u32,
-) -> Result<Run, anyhow::Error> {
-    let run = replay.run(contender.subject, task.workload.frame.bytes(), setup, packets)?;
-    // The growth of all but the last packet is known as a sum.
-    let grown = u64::from(packets - 1) * u64::from(contender.expected.grown);
-    ensure!(
-        run.verdict == contender.expected && run.progress.grown == grown,
-        "{}, packet {}, {} flows: not all packets were treated alike ({} bytes added to {packets} packets, the last {})",
-        contender.subject.name,
-        task.workload.packet,
-        task.flows,
-        run.progress.grown,
-        run.verdict
-    );
-    Ok(run)
+impl Course<'_> {
+    /// Lets the program meet its flows twice. In order, so that a program that gives memory to flows as they come still
+    /// finds it scattered when the timed runs ask in another order. Of new flows it meets as many as fill its table.
+    fn learn(&mut self, replay: &mut Replay, task: &Task) -> Result<(), anyhow::Error> {
+        if task.workload.case == Case::SynNew {
+            return self.run(replay, task, Order::Scattered, FLOW_TABLE_ENTRIES).map(|_| ());
+        }
+        for _ in 0..2 {
+            self.run(replay, task, Order::Ascending, task.flows.max(WARM_UP_PACKETS))?;
+        }
+        Ok(())
+    }
+
+    /// A run whose packets all got what is expected.
+    fn run(&mut self, replay: &mut Replay, task: &Task, order: Order, packets: u32) -> Result<Run, anyhow::Error> {
+        let mut setup = task.workload.frame.setup(task.flows, order);
+        if task.workload.case == Case::SynNew {
+            setup.first = self.seen;
+            self.seen = self.seen.wrapping_add(packets);
+        }
+        let Contender { subject, expected } = self.contender;
+        let run = replay.run(subject, task.workload.frame.bytes(), setup, packets)?;
+        // The growth of all but the last packet is known as a sum.
+        let grown = u64::from(packets - 1) * u64::from(expected.grown);
+        ensure!(
+            run.verdict == expected && run.progress.grown == grown,
+            "{}, packet {}, {} flows: not all packets were treated alike ({} bytes added to {packets} packets, the last {})",
+            subject.name,
+            task.workload.packet,
+            task.flows,
+            run.progress.grown,
+            run.verdict
+        );
+        Ok(run)
+    }
 }
 
 /// A sample of an undisturbed core, or of a disturbed one when patience is at an end.
@@ -172,7 +187,7 @@ fn calm_sample(
     watch: &mut Watch,
     task: &Task,
     null: &Subject,
-    contender: &Contender,
+    course: &mut Course,
     patience: &mut Duration,
 ) -> Result<Sample, anyhow::Error> {
     loop {
@@ -180,7 +195,7 @@ fn calm_sample(
         let _priority = Priority::raise();
         let before = watch.wait(WAIT.min(*patience));
         *patience = patience.saturating_sub(begin.elapsed());
-        let (raw, null) = timed(replay, task, null, contender)?;
+        let (raw, null) = timed(replay, task, null, course)?;
         let quiet = before && watch.is_quiet();
         if quiet || patience.is_zero() {
             return Ok(Sample { raw, null, quiet });
@@ -194,15 +209,16 @@ fn timed(
     replay: &mut Replay,
     task: &Task,
     null: &Subject,
-    contender: &Contender,
+    course: &mut Course,
 ) -> Result<(Vec<f64>, Vec<f64>), anyhow::Error> {
     let setup = task.workload.frame.setup(task.flows, Order::Scattered);
     let frame = task.workload.frame.bytes();
     let whole = |chunks: u32| chunks * CHUNK_PACKETS + 1;
     replay.run(null, frame, setup, WARM_UP_PACKETS)?;
     let idle = replay.run(null, frame, setup, whole(NULL_CHUNKS.min(task.chunks)))?;
-    checked_run(replay, task, contender, setup, task.flows.max(WARM_UP_PACKETS))?;
-    let run = checked_run(replay, task, contender, setup, whole(task.chunks))?;
+    let warm_up = if task.workload.case == Case::SynNew { 0 } else { task.flows };
+    course.run(replay, task, Order::Scattered, warm_up.max(WARM_UP_PACKETS))?;
+    let run = course.run(replay, task, Order::Scattered, whole(task.chunks))?;
     Ok((run.chunks, idle.chunks))
 }
 

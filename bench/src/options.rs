@@ -9,7 +9,7 @@ use crate::workload::Case;
 
 /// Prints what a packet costs the program that `lb` loads, in ns of one core, beside baselines of the same run.
 ///
-/// Needs root. LB_BIN names the `lb` to measure; otherwise it is the one beside this program.
+/// Needs root. `LB_BIN` names the `lb` to measure; otherwise it is the one beside this program.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "prog-run", version)]
 pub struct Options {

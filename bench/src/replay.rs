@@ -139,9 +139,10 @@ impl Replay {
         Ok(Run { verdict: Verdict { action, grown }, progress, chunks: self.chunks(packets)? })
     }
 
-    /// Mean ns per packet of each whole chunk of the last run.
+    /// Mean ns per packet of each whole chunk of the last run, as far as there was room for time stamps.
     fn chunks(&self, packets: u32) -> Result<Vec<f64>, anyhow::Error> {
-        let begun = (0..=packets.saturating_sub(1) >> CHUNK_BITS).map(|chunk| self.stamps.get(&chunk, 0));
+        let last = (packets.saturating_sub(1) >> CHUNK_BITS).min(self.stamps.len().saturating_sub(1));
+        let begun = (0..=last).map(|chunk| self.stamps.get(&chunk, 0));
         let begun = begun.collect::<Result<Vec<u64>, _>>()?;
         #[expect(clippy::cast_precision_loss, reason = "chunks take far less than 2^52 ns")]
         let mean = |pair: &[u64]| (pair[1] - pair[0]) as f64 / f64::from(CHUNK_PACKETS);

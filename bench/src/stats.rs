@@ -37,8 +37,17 @@ impl Summary {
     /// Each figure less the one of `other`.
     #[must_use]
     pub fn less(self, other: Self) -> Self {
-        Self { min: self.min - other.min, p10: self.p10 - other.p10, median: self.median - other.median }
+        Self {
+            min: hundredths(self.min - other.min),
+            p10: hundredths(self.p10 - other.p10),
+            median: hundredths(self.median - other.median),
+        }
     }
+}
+
+/// No clock tells more, and files stay readable.
+pub fn hundredths(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
 }
 
 #[cfg(test)]

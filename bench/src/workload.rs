@@ -21,6 +21,8 @@ const OTHER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x250, 0, 0, 0, 0, 0, 1);
 pub const OUTER4: u32 = 20;
 /// What an outer IPv6 header adds to a packet.
 pub const OUTER6: u32 = 40;
+/// More flows than packets that a program sees in a row of [`Case::SynNew`] with the usual rounds.
+const NEW_FLOWS: u32 = 1 << 25;
 /// The least frame on a wire, its check sequence aside, and one near the largest.
 const SMALL: usize = 64;
 const LARGE: usize = 1400;
@@ -33,8 +35,10 @@ pub enum Case {
     Hit,
     /// Many known flows, each once before any comes again
     Rotate,
-    /// TCP SYNs, of one and of many flows
+    /// TCP SYNs that come again, of one and of many flows
     Syn,
+    /// TCP SYNs of flows never seen before, into a flow table that is full of such
+    SynNew,
     /// Packets that are passed on untouched
     NotAVip,
     /// Echo requests to a VIP
@@ -43,7 +47,7 @@ pub enum Case {
 
 impl Case {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Hit, Self::Rotate, Self::Syn, Self::NotAVip, Self::Echo];
+    pub const ALL: [Self; 6] = [Self::Hit, Self::Rotate, Self::Syn, Self::SynNew, Self::NotAVip, Self::Echo];
 
     /// Name on the command line.
     pub fn name(self) -> &'static str {
@@ -51,6 +55,7 @@ impl Case {
             Self::Hit => "hit",
             Self::Rotate => "rotate",
             Self::Syn => "syn",
+            Self::SynNew => "syn-new",
             Self::NotAVip => "not-a-vip",
             Self::Echo => "echo",
         }
@@ -62,6 +67,7 @@ impl Case {
             Self::Hit | Self::NotAVip | Self::Echo => vec![1],
             Self::Rotate => many.to_vec(),
             Self::Syn => [&[1], many].concat(),
+            Self::SynNew => vec![NEW_FLOWS],
         }
     }
 
@@ -93,7 +99,7 @@ impl Case {
                 known.into_iter().chain([large]).map(forwarded).collect()
             }
             Self::Rotate => known.map(forwarded).into(),
-            Self::Syn => [
+            Self::Syn | Self::SynNew => [
                 ("tcp4-syn", Transport::TcpSyn, Addresses::V4(Ipv4Addr::new(10, 2, 0, 1), VIP4), SMALL, OUTER4),
                 ("tcp6-syn", Transport::TcpSyn, Addresses::V6(client6(2), VIP6), SMALL, OUTER6),
             ]

@@ -76,7 +76,7 @@ fn bad_files(good: &Settings) -> Vec<(&'static str, String, Vec<&'static str>)> 
         ("an unknown key", text.replace("[daemon]", "[daemon]\ncolour = 3"), vec!["lb.toml:", "colour"]),
         ("a VIP twice", duplicate.to_string(), vec!["lb.toml:", "192.0.2.10"]),
         ("a backend twice", twice.to_string(), vec!["lb.toml:", "10.1.1.2"]),
-        ("a weight out of range", heavy.to_string(), vec!["lb.toml:", "65536"]),
+        ("a weight out of range", heavy.to_string(), vec!["lb.toml:", "`weight`", "65535"]),
         ("a VIP without a pool", poolless.to_string(), vec!["lb.toml:", "nowhere"]),
         ("an interface that does not exist", elsewhere.to_string(), vec!["eth7"]),
     ]

@@ -12,7 +12,8 @@ use bench::{
     measure::{Contender, Figures, Task, measure},
     options::Options,
     replay::{Replay, Subject},
-    report::{Method, Report, Row},
+    report::{About, Method, Report, Row},
+    stats::hundredths,
     workload::{Action, OUTER4, OUTER6, Verdict, Workload},
 };
 use bench_xdp::{BARE_TX, CHUNK_PACKETS, CONSTANT_IPV4, CONSTANT_IPV6};
@@ -27,7 +28,7 @@ fn main() -> Result<(), anyhow::Error> {
     let machine = Machine::read();
     let cpu = machine::pin(options.cpu)?;
     let mut bench = Bench { balancer, pins, replay: Replay::load()?, watch: Watch::start() };
-    let mut report = Report {
+    let about = About {
         benchmark: "prog-run",
         started: SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs(),
         machine,
@@ -40,8 +41,8 @@ fn main() -> Result<(), anyhow::Error> {
             backends: BACKENDS,
             flow_table_entries: FLOW_TABLE_ENTRIES,
         },
-        rows: Vec::new(),
     };
+    let mut report = Report { about, rows: Vec::new() };
     let mut out = io::stdout().lock();
     writeln!(out, "{}", report.heading())?;
     for workload in &workloads {
@@ -101,7 +102,7 @@ impl Bench {
             program: contender.subject.name.clone(),
             baseline: index < baselines,
             verdict: contender.expected,
-            times_floor: (contender.expected.grown > 0).then(|| figures.net.p10 / floor),
+            times_floor: (contender.expected.grown > 0).then(|| hundredths(figures.net.p10 / floor)),
             figures,
         };
         Ok(contenders.iter().zip(figures).enumerate().map(row).collect())

@@ -31,7 +31,7 @@ pub enum Transport {
     TcpAck,
     /// A TCP segment that opens a connection to port 80.
     TcpSyn,
-    /// An ICMP or ICMPv6 echo request.
+    /// An ICMP or `ICMPv6` echo request.
     Echo,
 }
 
@@ -151,7 +151,7 @@ fn describe(bytes: &[u8], addresses: Addresses, transport: Transport) -> Setup {
         port_at: offset(port_at),
         ip_sum_at: offset(ip_sum_at),
         transport_sum_at: offset(transport_sum_at),
-        pad: 0,
+        first: 0,
     }
 }
 
@@ -164,3 +164,6 @@ fn sum(bytes: &[u8]) -> u32 {
 fn fold(sum: u32) -> u32 {
     (sum & 0xffff) + (sum >> 16)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,10 @@
 //! What the replaying program and the benchmark that drives it agree on.
 #![no_std]
+#![expect(
+    clippy::inline_always,
+    clippy::cast_possible_truncation,
+    reason = "the program is one function for the verifier; cutting numbers off is meant"
+)]
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -61,8 +66,8 @@ pub struct Setup {
     pub ip_sum_at: u32,
     /// Offset of the transport's checksum.
     pub transport_sum_at: u32,
-    /// Nothing; keeps the size a multiple of 8.
-    pub pad: u32,
+    /// Added to the number of each packet, so that a run can go on where another one ended.
+    pub first: u32,
 }
 
 impl Setup {
@@ -70,10 +75,46 @@ impl Setup {
     /// with the own upper bits each map the flow numbers one to one. With multiplier 1 and shift 31 flows come in order.
     #[inline(always)]
     pub fn flow(&self, n: u64) -> u32 {
-        let mut flow = (n as u32).wrapping_mul(self.multiplier) & self.flow_mask;
+        let mut flow = (n as u32).wrapping_add(self.first).wrapping_mul(self.multiplier) & self.flow_mask;
         flow ^= flow >> (self.shift & 31);
         flow.wrapping_mul(self.multiplier) & self.flow_mask
     }
+
+    /// What makes a packet one of flow `flow`.
+    #[inline(always)]
+    pub fn fields(&self, flow: u32) -> Fields {
+        let source = self.source.wrapping_add(flow >> PORT_BITS).to_be();
+        let port = (self.port.wrapping_add(flow & ((1 << PORT_BITS) - 1)) as u16).to_be();
+        let source_sum = (source & 0xffff) + (source >> 16);
+        let port_sum = if self.port_at == 0 { 0 } else { u32::from(port) };
+        Fields {
+            source,
+            port,
+            ip_sum: checksum(self.ip_sum + source_sum),
+            transport_sum: checksum(self.transport_sum + source_sum + port_sum),
+        }
+    }
+}
+
+/// Fields of a frame, as they lie in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields {
+    /// The last 32 bits of the source address.
+    pub source: u32,
+    /// The source port.
+    pub port: u16,
+    /// The IPv4 header's checksum.
+    pub ip_sum: u16,
+    /// The transport's checksum.
+    pub transport_sum: u16,
+}
+
+/// The checksum from a sum of 16-bit words. Never 0, which would mean «none» to UDP; 0xffff is the same number to all.
+#[inline(always)]
+fn checksum(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    if sum == 0 { 0xffff } else { sum }
 }
 
 /// What has happened since the run began.

@@ -16,8 +16,8 @@ use super::types::Problem;
 
 /// A daemon that takes longer is taken for stuck.
 const PATIENCE: Duration = Duration::from_secs(35);
-/// Largest answer that is read: 64 bytes more than a thousand times what a large configuration gives.
-const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
+/// Largest answer that is read, in bytes; a thousand backends take less than one megabyte.
+const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    io,
+    io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -18,10 +18,14 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Exit, Global, load_config};
+use super::{Exit, Global, load_config, output};
 use crate::{
     api::{self, Facts, socket},
-    controller::{Attached, Checks, Controller, Snapshot, Wires, beliefs, chain, engine, reloader::Reloader},
+    config::Diagnostics,
+    controller::{
+        Attached, Checks, Controller, Snapshot, Wires, beliefs, chain, engine,
+        reloader::{Failure, Reloader},
+    },
     dataplane::kernel::{Kernel, Options, missing_capabilities},
     health, http, metrics,
     model::Config,
@@ -187,6 +191,13 @@ async fn announce(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     }
 }
 
+/// Prints complaints with the lines they are about.
+fn show(diagnostics: &Diagnostics) {
+    let text = diagnostics.render(output::colours(io::stderr().is_terminal()));
+    // A closed stderr must not end the daemon.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
 /// The signals that concern the daemon.
 struct Signals {
     hangup: Signal,
@@ -211,7 +222,8 @@ impl Signals {
                 _ = self.interrupt.recv() => return,
                 _ = self.hangup.recv() => match reloader.reload().await {
                     Ok(done) => info!(generation = done.generation, ops = done.ops, "reloaded"),
-                    // The controller has logged why.
+                    // The controller has logged why; excerpts of the file are for people, as at the start.
+                    Err(Failure::Invalid(diagnostics)) => show(&diagnostics),
                     Err(refused) => debug!(%refused, "SIGHUP changed nothing"),
                 },
             }

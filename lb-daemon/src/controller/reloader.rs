@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tokio::{sync::Mutex, task};
 
 use super::{Handle, Refusal, ReloadError, Reloaded, work::chain};
-use crate::config::{self, Diagnostic, Diagnostics, LoadError};
+use crate::config::{self, Diagnostics, LoadError};
 
 /// Reloads one file, one reload at a time.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Reloader {
             Err(error) => {
                 let failure = Failure::from(error);
                 let why = match &failure {
-                    Failure::Invalid(found) => found.iter().map(line).collect::<Vec<_>>().join("\n"),
+                    Failure::Invalid(found) => found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
                     other => other.to_string(),
                 };
                 self.controller.note_refused(why).await;
@@ -69,11 +69,6 @@ impl Reloader {
             ReloadError::Ended => Failure::Ending,
         })
     }
-}
-
-/// A complaint in one line, with what is said at its place.
-fn line(one: &Diagnostic) -> String {
-    if one.place.label.is_empty() { one.to_string() } else { format!("{one} ({})", one.place.label) }
 }
 
 impl From<LoadError> for Failure {

@@ -11,7 +11,7 @@ use aya_ebpf::{
     macros::{btf_map, xdp},
     programs::XdpContext,
 };
-use bench_xdp::{CHUNK_BITS, CHUNK_PACKETS, FRAME_WORDS, MAX_STAMPS, PORT_BITS, Progress, Setup};
+use bench_xdp::{CHUNK_BITS, CHUNK_PACKETS, FRAME_WORDS, MAX_STAMPS, Progress, Setup};
 
 #[btf_map]
 static SETUP: Array<Setup, 1> = Array::new();
@@ -108,14 +108,11 @@ fn refresh(context: &XdpContext, setup: &Setup, n: u64) -> Option<()> {
         // SAFETY: within the frame, as `place` has checked; XDP allows any alignment.
         unsafe { word.write_unaligned(value) };
     }
-    let flow = setup.flow(n);
-    let source = setup.source.wrapping_add(flow >> PORT_BITS).to_be();
-    let port = (setup.port.wrapping_add(flow & ((1 << PORT_BITS) - 1)) as u16).to_be();
-    let source_sum = (source & 0xffff) + (source >> 16);
-    put(context, setup.source_at, source)?;
-    put(context, setup.port_at, port)?;
-    put(context, setup.ip_sum_at, checksum(setup.ip_sum + source_sum))?;
-    put(context, setup.transport_sum_at, checksum(setup.transport_sum + source_sum + u32::from(port)))
+    let fields = setup.fields(setup.flow(n));
+    put(context, setup.source_at, fields.source)?;
+    put(context, setup.port_at, fields.port)?;
+    put(context, setup.ip_sum_at, fields.ip_sum)?;
+    put(context, setup.transport_sum_at, fields.transport_sum)
 }
 
 /// Writes a field unless the frame has none.
@@ -136,14 +133,6 @@ fn put<T: Copy>(context: &XdpContext, offset: u32, value: T) -> Option<()> {
 fn place<T>(context: &XdpContext, offset: usize) -> Option<*mut T> {
     let start = context.data() + offset;
     (start + size_of::<T>() <= context.data_end()).then_some(start as *mut T)
-}
-
-/// The checksum from a sum of 16-bit words. Never 0, which would mean «none» to UDP; 0xffff is the same number to all.
-#[inline(always)]
-fn checksum(sum: u32) -> u16 {
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
-    if sum == 0 { 0xffff } else { sum }
 }
 
 /// A locked instruction waits until the stores before it have left the store buffer. Without it the program under test

@@ -1,0 +1,107 @@
+//! The whole program, once, quickly: what it prints and writes, not how fast anything is.
+
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use bench::{
+    machine::Watch,
+    measure::{Contender, Task, measure},
+    replay::Replay,
+    workload::{Action, Case, Verdict},
+};
+use bench_xdp::BARE_TX;
+use serde_json::Value;
+
+/// Runs it, or says why not.
+fn prog_run(arguments: &[&str]) -> Option<Output> {
+    is_root().then(|| Command::new(env!("CARGO_BIN_EXE_prog-run")).args(arguments).output().expect("prog-run starts"))
+}
+
+fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("skipped: only root may load XDP programs");
+    }
+    root
+}
+
+#[test]
+fn prints_and_writes_a_row_for_each_packet_and_program() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let json = folder.path().join("figures.json");
+    let arguments = ["--case", "hit,echo", "--rounds", "2", "--chunks", "4", "--json", json.to_str().expect("text")];
+    let Some(output) = prog_run(&arguments) else { return };
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+
+    let packets =
+        ["udp4", "tcp4-ack", "udp6", "tcp6-ack", "udp4to6", "tcp4to6-ack", "udp4-1400B", "icmp4-echo", "icmp6-echo"];
+    let report: Value = serde_json::from_slice(&fs::read(&json).expect("a file")).expect("JSON");
+    let rows = report["rows"].as_array().expect("rows");
+    let found: BTreeSet<(&str, &str)> =
+        rows.iter().map(|row| (row["packet"].as_str().unwrap(), row["program"].as_str().unwrap())).collect();
+    for packet in packets {
+        let floor = if packet.contains('6') { "constant_ipv6" } else { "constant_ipv4" };
+        for program in ["bare_tx", floor, "lb"] {
+            assert!(found.contains(&(packet, program)), "{packet} {program} in {found:?}");
+            let line = text.lines().find(|line| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                words.get(1) == Some(&packet) && words.get(3) == Some(&program)
+            });
+            assert!(line.is_some(), "{packet} {program} in\n{text}");
+        }
+    }
+    assert_eq!(rows.len(), 3 * packets.len());
+    for row in rows {
+        let figure = |group: &str, name: &str| row[group][name].as_f64().unwrap();
+        assert!(figure("raw", "p10") > 1.0 && figure("null", "p10") > 1.0, "{row}");
+        assert!((figure("raw", "p10") - figure("null", "p10") - figure("net", "p10")).abs() < 0.02, "{row}");
+        assert_eq!(row["rounds"].as_array().unwrap().len(), 2);
+    }
+    for key in ["benchmark", "started", "machine", "commit", "method"] {
+        assert!(!report["about"][key].is_null(), "{key}");
+    }
+}
+
+#[test]
+fn leaves_no_pins() {
+    let Some(output) = prog_run(&["--case", "not-a-vip", "--packet", "nonvip-udp4", "--rounds", "1", "--chunks", "1"])
+    else {
+        return;
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let running = |name: &str| name.strip_prefix("lb-bench-").is_some_and(|pid| Path::new("/proc").join(pid).exists());
+    for entry in fs::read_dir("/sys/fs/bpf").expect("a BPF file system") {
+        let name = entry.expect("an entry").file_name().into_string().expect("text");
+        assert!(!name.starts_with("lb-bench-") || running(&name), "{name}");
+    }
+}
+
+#[test]
+fn names_a_pin_that_is_not_there() {
+    let Some(output) = prog_run(&["--pin", "nothing=/sys/fs/bpf/no-such-pin"]) else { return };
+    assert!(!output.status.success());
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("/sys/fs/bpf/no-such-pin"), "{message}");
+}
+
+#[test]
+fn measures_no_program_that_does_something_else() {
+    if !is_root() {
+        return;
+    }
+    let mut replay = Replay::load().expect("the replaying program loads");
+    let subject = replay.baseline(BARE_TX).expect("a baseline");
+    let workload = &Case::Hit.workloads()[0];
+    let task = Task { workload, flows: 1, rounds: 1, chunks: 1 };
+    let mut measured =
+        |expected| measure(&mut replay, &mut Watch::start(), &task, &[Contender { subject: &subject, expected }]);
+    let error = measured(workload.expected).expect_err("it does not encapsulate").to_string();
+    assert_eq!(error, "bare_tx, packet udp4: tx+0 instead of tx+20");
+    let figures = measured(Verdict { action: Action::Tx, grown: 0 }).expect("that is what it does");
+    assert_eq!(figures.len(), 1);
+}
