@@ -5,7 +5,7 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     net::SocketAddr,
     os::fd::AsRawFd as _,
     path::Path,
@@ -20,7 +20,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{bpf, netns::Namespace};
+use crate::{bpf, netns::Namespace, pcap};
 
 pub mod verify;
 
@@ -30,7 +30,6 @@ const KEPT: usize = 20_000;
 const FAULTS: usize = 20;
 /// Bytes of the socket's buffer: a second of a fast download's acknowledgements.
 const SOCKET_BUFFER: i32 = 64 << 20;
-const MAX_FRAME: u32 = 65_536;
 
 /// A capture that runs until it is dropped.
 #[derive(Debug)]
@@ -97,19 +96,9 @@ impl Capture {
     /// # Errors
     /// When the file cannot be written.
     pub fn write_pcap(&self, file: &Path) -> Result<()> {
-        let mut bytes = Vec::new();
-        // Microseconds, version 2.4, Ethernet; see draft-ietf-opsawg-pcap section 4.
-        for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, MAX_FRAME, 1] {
-            bytes.write_all(&word.to_le_bytes())?;
-        }
-        for Frame { time, bytes: frame } in &self.seen().frames {
-            let length = u32::try_from(frame.len())?;
-            for word in [u32::try_from(time.as_secs())?, time.subsec_micros(), length, length] {
-                bytes.write_all(&word.to_le_bytes())?;
-            }
-            bytes.write_all(frame)?;
-        }
-        std::fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()))
+        let seen = self.seen();
+        let frames = seen.frames.iter().map(|frame| (frame.time, frame.bytes.as_slice()));
+        pcap::write(file, frames).with_context(|| format!("cannot write {}", file.display()))
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -127,7 +116,7 @@ impl Drop for Capture {
 }
 
 fn collect(socket: &Socket, seen: &Mutex<Seen>, stop: &AtomicBool) {
-    let mut buffer = vec![0; MAX_FRAME as usize];
+    let mut buffer = vec![0; pcap::MAX_FRAME as usize];
     while !stop.load(Ordering::Relaxed) {
         // A timeout gives the chance to stop.
         let Ok(length) = (&*socket).read(&mut buffer) else { continue };

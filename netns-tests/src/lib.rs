@@ -21,6 +21,7 @@ pub mod host;
 pub mod leftovers;
 pub mod netns;
 pub mod packet;
+pub mod pcap;
 pub mod scenario;
 pub mod settings;
 pub mod share;

@@ -4,9 +4,12 @@ use std::{
     fmt::Write as _,
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use etherparse::{EtherType, Ethernet2Header, Icmpv4Header, Icmpv6Header, IpHeaders, IpNumber, TcpHeader, UdpHeader};
+
+use crate::pcap;
 
 /// Width of a column.
 const WIDTH: usize = 62;
@@ -145,18 +148,7 @@ fn write_pcap(name: &str, frames: &[&[u8]]) -> io::Result<PathBuf> {
     fs::create_dir_all(&folder)?;
     let plain: String = name.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
     let file = folder.join(format!("{plain}.pcap"));
-    let mut bytes = Vec::new();
-    // Microseconds, version 2.4, Ethernet; see draft-ietf-opsawg-pcap section 4.
-    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1] {
-        bytes.extend(word.to_le_bytes());
-    }
-    for (second, frame) in (0_u32..).zip(frames) {
-        let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-        for word in [second, 0, length, length] {
-            bytes.extend(word.to_le_bytes());
-        }
-        bytes.extend_from_slice(frame);
-    }
-    fs::write(&file, bytes)?;
+    let timed = (0..).zip(frames).map(|(second, frame)| (Duration::from_secs(second), *frame));
+    pcap::write(&file, timed)?;
     Ok(file.canonicalize().unwrap_or(file))
 }
