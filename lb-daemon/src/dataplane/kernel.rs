@@ -13,6 +13,7 @@ pub use self::{
     error::{AttachError, Holder, OpenError},
     explain::missing_capabilities,
     interfaces::Hook,
+    sys::share_one_heap,
     unload::Unloaded,
 };
 use self::{lock::Lock, pins::Pins, specs::Sizes, tables::Tables};
