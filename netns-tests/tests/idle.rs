@@ -39,7 +39,7 @@ fn bounds() -> Result<Bounds> {
     Ok(if release {
         Bounds { resident: 30 * 1024, reload: Duration::from_millis(200) }
     } else {
-        Bounds { resident: 50 * 1024, reload: Duration::from_secs(2) }
+        Bounds { resident: 40 * 1024, reload: Duration::from_secs(2) }
     })
 }
 

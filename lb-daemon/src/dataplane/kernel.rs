@@ -6,7 +6,10 @@
 use std::path::{Path, PathBuf};
 
 use aya::programs::Xdp;
-use lb_common::maps::{self, Tuning};
+use lb_common::{
+    layout::vip::Vip,
+    maps::{self, Tuning},
+};
 
 pub use self::{
     attach::{Attached, Change},
@@ -165,6 +168,10 @@ impl Dataplane for Kernel {
             Op::SweepFlows { forget, renumber } => self.tables.sweep(forget, renumber),
         }
         Ok(())
+    }
+
+    fn ring(&self, vip: &Vip) -> Vec<u16> {
+        self.tables.ring(vip)
     }
 
     fn counters(&mut self) -> Result<Counters, Error> {
