@@ -26,7 +26,7 @@ use crate::{
         Attached, Checks, Controller, Snapshot, Wires, beliefs, chain, engine,
         reloader::{Failure, Reloader},
     },
-    dataplane::kernel::{Kernel, Options, missing_capabilities},
+    dataplane::kernel::{Kernel, Options, missing_capabilities, share_one_heap},
     health, http, metrics,
     model::Config,
     nexthop,
@@ -55,6 +55,8 @@ pub struct Args {
 /// # Errors
 /// When the daemon cannot start. What was in force before then still is.
 pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
+    // Before there are threads.
+    share_one_heap();
     telemetry::start(global.verbose)?;
     let config = load_config(&args.config, global)?;
     let runtime = runtime::Builder::new_multi_thread()

@@ -1,6 +1,12 @@
 //! `lb load`, `lb unload` and `lb decap` as processes.
 
-use std::process::{Command, Output};
+use std::{
+    process::{Command, Output, Stdio},
+    thread::sleep,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::place::{Net, Place};
 
@@ -112,4 +118,32 @@ fn puts_decap_on_and_off() {
     assert_eq!(commands.json("decap", &["--interface", "lbx0", "--remove"])["removed"], false);
     commands.refusal(1, "decap", &["--interface", "lbx0", "--show"]);
     commands.refusal(64, "decap", &["--remove"]);
+}
+
+#[test]
+fn a_daemon_whose_log_nobody_reads_any_more_goes_on() {
+    let Some(commands) = Commands::new() else { return };
+    let socket = commands.folder.path().join("lb.sock").display().to_string();
+    let quiet = format!("[api]\nsocket = \"{socket}\"\n[metrics]\nlisten = \"off\"\n[pool.web]");
+    commands.write(&CONFIG.replace("[\"lbx0\"]", "[]").replace("[pool.web]", &quiet));
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_lb"));
+    daemon.current_dir(&commands.folder).arg("--pin-path").arg(&commands.place.path);
+    let mut daemon = daemon.args(["run", "--config", "lb.toml"]).stderr(Stdio::piped()).spawn().unwrap();
+    drop(daemon.stderr.take());
+    let generation = || {
+        let output = commands.run("status", &["--api", &socket]);
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+        status["generation"].as_u64()
+    };
+    for _ in 0..200 {
+        if generation() == Some(1) {
+            break;
+        }
+        assert_eq!(daemon.try_wait().unwrap(), None, "it ended");
+        sleep(Duration::from_millis(50));
+    }
+    assert_eq!(generation(), Some(1));
+    kill_process(Pid::from_child(&daemon), Signal::TERM).unwrap();
+    assert!(daemon.wait().unwrap().success());
+    commands.json("unload", &[]);
 }
