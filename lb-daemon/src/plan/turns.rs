@@ -57,15 +57,15 @@ pub(super) fn turns(free: &Space, renewals: &[Renewal]) -> Option<Vec<(usize, u3
 
 /// What may come next, the tightest fit first: which ring, and its first block, at the start or the end of a free run.
 fn choices(space: &Space, waiting: &BTreeSet<(Reverse<u32>, usize)>) -> std::vec::IntoIter<(usize, u32)> {
-    let mut choices: BTreeSet<(u32, Reverse<u32>, usize, u32)> = BTreeSet::new();
+    let mut found: BTreeSet<(u32, Reverse<u32>, usize, u32)> = BTreeSet::new();
     for &(Reverse(needed), at) in waiting.iter().take(MOST_CHOICES) {
         for run in space.runs().filter(|run| run.end - run.start >= needed) {
-            let spare = run.end - run.start - needed;
-            choices.extend([run.start, run.end - needed].map(|base| (spare, Reverse(needed), at, base)));
+            let slack = run.end - run.start - needed;
+            found.extend([run.start, run.end - needed].map(|base| (slack, Reverse(needed), at, base)));
         }
     }
-    let choices = choices.into_iter().take(MOST_CHOICES).map(|(_, _, at, base)| (at, base));
-    choices.collect::<Vec<_>>().into_iter()
+    let best = found.into_iter().take(MOST_CHOICES).map(|(_, _, at, base)| (at, base));
+    best.collect::<Vec<_>>().into_iter()
 }
 
 #[cfg(test)]
@@ -74,7 +74,9 @@ mod tests {
 
     fn space(free: &[Range<u32>]) -> Space {
         let mut space = Space::new(0..0);
-        free.iter().for_each(|run| space.release(run.clone()));
+        for run in free {
+            space.release(run.clone());
+        }
         space.settle();
         space
     }
@@ -92,7 +94,7 @@ mod tests {
     #[test]
     fn a_ring_waits_for_what_another_gives_up() {
         let renewals = [renewal(3, 4..6), renewal(2, 2..4)];
-        assert_eq!(turns(&space(&[0..2]), &renewals), None);
+        assert_eq!(turns(&Space::new(0..2), &renewals), None);
         let renewals = [renewal(3, 4..6), renewal(1, 1..3)];
         assert_eq!(turns(&space(&[0..1, 3..4]), &renewals), Some(vec![(1, 0), (0, 1)]));
     }
@@ -101,7 +103,7 @@ mod tests {
     fn the_end_of_a_run_is_tried_too() {
         // Only there does the short ring leave room that its old block makes long enough.
         let renewals = [renewal(1, 0..1), renewal(3, 0..0)];
-        assert_eq!(turns(&space(&[1..4]), &renewals), Some(vec![(0, 3), (1, 0)]));
+        assert_eq!(turns(&Space::new(1..4), &renewals), Some(vec![(0, 3), (1, 0)]));
     }
 
     #[test]

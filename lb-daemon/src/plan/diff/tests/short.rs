@@ -17,12 +17,14 @@ fn wanted(vips: impl IntoIterator<Item = (u8, WantedVip)>) -> Wanted {
 fn reached_after_any_failure(capacity: Capacity, way: &[Wanted]) {
     let mut start = Lab::new(capacity);
     let (last, before) = way.split_last().unwrap();
-    before.iter().for_each(|wanted| start.reach(wanted, &[]).unwrap());
+    for wanted in before {
+        start.reach(wanted, &[]).unwrap();
+    }
     let ops = plan(&start.memory.observe().unwrap(), last, &mut RingCache::default()).unwrap();
-    for fault in 0..ops.len() {
+    for (fault, op) in ops.iter().enumerate() {
         let mut lab = start.clone();
         let reached = lab.reach(last, &[fault]);
-        assert_eq!(reached, Ok(()), "after a failure at op {fault}, {:?}", ops[fault]);
+        assert_eq!(reached, Ok(()), "after a failure at op {fault}, {op:?}");
         check_reached(&mut lab, last);
     }
 }
@@ -57,7 +59,9 @@ fn only_serving_backends_are_in_the_ring() {
         let mut lab = Lab::new(ROOMY);
         // From the start, and as a change of a ring that it was in.
         for states in [vec![wanted([(0, vip.clone())])], vec![wanted([(0, pool(3, 61, 1))]), wanted([(0, vip)])]] {
-            states.iter().for_each(|state| lab.reach(state, &[]).unwrap());
+            for state in &states {
+                lab.reach(state, &[]).unwrap();
+            }
             let vip = lab.memory.observe().unwrap().vips[&key(0)];
             let places: BTreeSet<u16> = lab.memory.ring(&vip).collect();
             assert_eq!(places, [0, 2].into(), "{other:?}");
