@@ -70,8 +70,8 @@ const STEPS: &[(&str, &[&str])] = &[
 
 /// Outside crates that only some files may see, by the beginnings of their paths.
 const CRATES: &[(&str, &[&str])] = &[
-    ("aya", &["lb-common/src/pod.rs", "lb-daemon/src/dataplane/kernel", "bench/src/replay.rs"]),
-    ("aya_obj", &["lb-daemon/src/dataplane/kernel", "bench/src/replay.rs"]),
+    ("aya", &["lb-common/src/pod.rs", "lb-daemon/src/dataplane/kernel", "bench/", "netns-tests/"]),
+    ("aya_obj", &["lb-daemon/src/dataplane/kernel", "bench/", "netns-tests/"]),
     ("aya_ebpf", &["lb-xdp/src/bpf/", "bench/xdp/src/bpf/"]),
     (
         "tokio",

@@ -147,3 +147,23 @@ fn a_daemon_whose_log_nobody_reads_any_more_goes_on() {
     assert!(daemon.wait().unwrap().success());
     commands.json("unload", &[]);
 }
+
+#[test]
+fn a_daemon_whose_config_does_not_fit_the_tables_leaves_every_interface_attached() {
+    let Some(commands) = Commands::new() else { return };
+    let _net = Net::new();
+    commands.write(&CONFIG.replace("[\"lbx0\"]", "[\"lbx0\", \"lbx1\"]"));
+    let loaded = commands.json("load", &["--config", "lb.toml"]);
+    assert_eq!(loaded["interfaces"].as_array().unwrap().len(), 2, "{loaded}");
+    let socket = commands.folder.path().join("lb.sock").display().to_string();
+    let vip = |n: u8| {
+        format!("[[vip]]\nname = \"v{n}\"\naddress = \"192.0.2.{n}\"\nport = 1\nprotocol = \"udp\"\npool = \"web\"\n")
+    };
+    let vips: String = (20..80).map(vip).collect();
+    let quiet = format!("[api]\nsocket = \"{socket}\"\n[metrics]\nlisten = \"off\"\n[pool.web]");
+    commands.write(&format!("{}{vips}", CONFIG.replace("[pool.web]", &quiet)));
+    let complaint = commands.refusal(1, "run", &["--config", "lb.toml"]);
+    assert!(complaint.contains("does not fit") && complaint.contains("lb unload"), "{complaint}");
+    let done = commands.json("unload", &[]);
+    assert_eq!(done["detached"], serde_json::json!(["lbx0", "lbx1"]));
+}
