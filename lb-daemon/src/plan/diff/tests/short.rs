@@ -63,7 +63,7 @@ fn only_serving_backends_are_in_the_ring() {
                 lab.reach(state, &[]).unwrap();
             }
             let vip = lab.memory.observe().unwrap().vips[&key(0)];
-            let places: BTreeSet<u16> = lab.memory.ring(&vip).collect();
+            let places: BTreeSet<u16> = lab.memory.ring(&vip).into_iter().collect();
             assert_eq!(places, [0, 2].into(), "{other:?}");
         }
     }
