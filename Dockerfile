@@ -7,7 +7,6 @@ RUN ./dev setup && ./dev build
 # Run: the binary and the C library. It needs, on the host's network (`--network host`):
 #   CAP_BPF, CAP_NET_ADMIN  load the program, fill its tables, attach it, ask for routes and neighbours
 #   CAP_PERFMON             reading packet pointers in the verifier's eyes
-#   CAP_SYS_RESOURCE        only on kernels before 5.11, which charge tables to the memlock limit
 # and the host's bpffs: `-v /sys/fs/bpf:/sys/fs/bpf`, so that forwarding outlives the container.
 FROM debian:12-slim
 COPY --from=build /lb/target/release/lb /usr/sbin/lb

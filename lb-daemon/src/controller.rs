@@ -40,7 +40,7 @@ pub use self::{
     snapshot::Snapshot,
 };
 use crate::{
-    dataplane,
+    dataplane::{self, Dataplane},
     health::{CheckId, HealthView},
     model::{AdminState, Backend, Check, Config, Health, NextHopConfig, Pool, Vip},
     nexthop,
@@ -114,9 +114,7 @@ impl<E: Engine> Controller<E> {
         attached: Vec<Attached>,
         wires: Wires,
     ) -> Result<(Self, Handle), StartError> {
-        let state = engine.observe().map_err(StartError::Observe)?;
-        let mut rings = RingCache::default();
-        diff::plan(&state, &beliefs::best_case(&config), &mut rings).map_err(StartError::Plan)?;
+        let (state, rings) = fits(&mut engine, &config)?;
         let now = Instant::now();
         let last_reload = snapshot::LastReload::succeeded();
         let first = Snapshot::starting(&config, &attached, &state, &last_reload);
@@ -201,6 +199,17 @@ impl<E: Engine> Controller<E> {
             differs
         });
     }
+}
+
+/// Sees whether the tables can take all that `config` may come to need; writes nothing. Returns what they hold.
+///
+/// # Errors
+/// When they cannot, or cannot be read.
+pub fn fits(tables: &mut impl Dataplane, config: &Config) -> Result<(State, RingCache), StartError> {
+    let state = tables.observe().map_err(StartError::Observe)?;
+    let mut rings = RingCache::default();
+    diff::plan(&state, &beliefs::best_case(config), &mut rings).map_err(StartError::Plan)?;
+    Ok((state, rings))
 }
 
 /// The checks that `config` asks for: those of disabled backends are not run.

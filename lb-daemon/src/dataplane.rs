@@ -1,6 +1,9 @@
 //! Where ops are carried out and state is read back: the kernel's maps, or their model in memory.
 
-use lb_common::layout::counter::{TargetCounters, VerdictCounters};
+use lb_common::layout::{
+    counter::{TargetCounters, VerdictCounters},
+    vip::Vip,
+};
 
 use crate::plan::{Op, State};
 
@@ -34,6 +37,9 @@ pub trait Dataplane: Send {
     /// When the write fails; the tables are then as after the ops before, but for the blocks of a `WriteRing` and the
     /// entries that a `SweepFlows` had already met, neither of which a repetition minds.
     fn apply(&mut self, op: &Op) -> Result<(), Error>;
+
+    /// Slots of the ring that a VIP of this value leads to; none when it has no ring, or one outside of the table.
+    fn ring(&self, vip: &Vip) -> Vec<u16>;
 
     /// Reads all counters, summed over CPUs.
     ///

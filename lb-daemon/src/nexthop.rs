@@ -44,11 +44,6 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The way to each address that was asked for.
-    pub fn hops(&self) -> &NextHops {
-        &self.hops
-    }
-
     /// Why `address` has no way; `None` when it has one or was not asked for.
     pub fn reason(&self, address: IpAddr) -> Option<&Unreachable> {
         self.reasons.get(&address)

@@ -8,9 +8,12 @@ pub mod target;
 pub mod wanted;
 
 mod draft;
+mod install;
+mod pack;
 mod place;
 mod rings;
 mod space;
+mod turns;
 
 pub use rings::RingCache;
 

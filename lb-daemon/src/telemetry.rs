@@ -33,6 +33,8 @@ pub fn start(verbose: u8) -> Result<(), TelemetryError> {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal() && !no_colour)
         .with_target(verbose > 0)
+        // It would complain on stderr that stderr is closed, and panic over that.
+        .log_internal_errors(false)
         .try_init()
         .map_err(TelemetryError::Twice)
 }

@@ -19,7 +19,7 @@ fn address(text: &str) -> IpAddr {
 }
 
 fn mac_of(snapshot: &Snapshot, backend: &str) -> Option<[u8; 6]> {
-    snapshot.hops()[&address(backend)].map(|hop| hop.mac)
+    snapshot.hops[&address(backend)].map(|hop| hop.mac)
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn resolves_neighbours_of_both_families_that_were_never_spoken_to() {
     lab.run(async || {
         let snapshot = nexthop::resolve_once(&addresses(&["10.7.0.11", "fd07::11"])).await.unwrap();
         for backend in ["10.7.0.11", "fd07::11"] {
-            let hop = snapshot.hops()[&address(backend)].unwrap_or_else(|| panic!("{backend}: {:?}", snapshot.reasons));
+            let hop = snapshot.hops[&address(backend)].unwrap_or_else(|| panic!("{backend}: {:?}", snapshot.reasons));
             assert_eq!(hop, NextHop { ifindex: hop.ifindex, source_mac: LB_MAC, mac: PEER_MAC, mtu: 1500 });
             assert_ne!(hop.ifindex, 0);
         }
@@ -44,7 +44,7 @@ fn resolves_through_gateways_also_an_ipv6_one_for_ipv4() {
     lab.run(async || {
         let snapshot = nexthop::resolve_once(&addresses(&["10.8.0.1", "10.9.0.1", "fd08::1"])).await.unwrap();
         for (backend, mtu) in [("10.8.0.1", 1400), ("10.9.0.1", 1500), ("fd08::1", 1500)] {
-            let hop = snapshot.hops()[&address(backend)].unwrap_or_else(|| panic!("{backend}: {:?}", snapshot.reasons));
+            let hop = snapshot.hops[&address(backend)].unwrap_or_else(|| panic!("{backend}: {:?}", snapshot.reasons));
             assert_eq!((hop.mac, hop.mtu), (PEER_MAC, mtu), "{backend}");
         }
     });
@@ -77,7 +77,7 @@ fn says_why_an_address_cannot_be_reached() {
         let asked = expected.iter().map(|(backend, _)| address(backend)).collect();
         let snapshot = nexthop::resolve_once(&asked).await.unwrap();
         for (backend, reason) in &expected {
-            assert_eq!(snapshot.hops()[&address(backend)], None, "{backend}");
+            assert_eq!(snapshot.hops[&address(backend)], None, "{backend}");
             assert_eq!(snapshot.reason(address(backend)), Some(reason), "{backend}");
         }
     });
@@ -147,7 +147,7 @@ fn follows_a_changed_mtu() {
         let mut watched = Watched::new(&["10.7.0.11"]).await;
         lab.in_lb("link set eth0 mtu 1450");
         let smaller =
-            |snapshot: &Arc<Snapshot>| snapshot.hops()[&address("10.7.0.11")].is_some_and(|hop| hop.mtu == 1450);
+            |snapshot: &Arc<Snapshot>| snapshot.hops[&address("10.7.0.11")].is_some_and(|hop| hop.mtu == 1450);
         watched.until("smaller MTU", smaller).await;
         watched.end().await;
     });
@@ -165,7 +165,7 @@ fn follows_a_changed_route() {
         lab.in_lb("route replace 10.8.0.0/24 via 10.7.0.12 mtu 1300");
         let moved = |snapshot: &Arc<Snapshot>| mac_of(snapshot, "10.8.0.1") == Some(NEW_MAC);
         let snapshot = watched.until("new gateway", moved).await;
-        assert_eq!(snapshot.hops()[&address("10.8.0.1")].unwrap().mtu, 1300);
+        assert_eq!(snapshot.hops[&address("10.8.0.1")].unwrap().mtu, 1300);
         lab.in_lb("route delete 10.8.0.0/24");
         let lost = |snapshot: &Arc<Snapshot>| snapshot.reason(address("10.8.0.1")) == Some(&Unreachable::NoRoute);
         watched.until("lost route", lost).await;
@@ -202,16 +202,16 @@ fn takes_up_addresses_that_are_added_later_and_those_that_answer_later() {
     let Some(lab) = lab() else { return };
     lab.run(async || {
         let mut watched = Watched::new(&[]).await;
-        assert!(watched.snapshots.borrow().hops().is_empty());
+        assert!(watched.snapshots.borrow().hops.is_empty());
         watched.targets.send(addresses(&["10.7.0.11", "10.7.0.55"])).unwrap();
         watched
-            .until("new address", |snapshot| snapshot.hops().len() == 2 && mac_of(snapshot, "10.7.0.11").is_some())
+            .until("new address", |snapshot| snapshot.hops.len() == 2 && mac_of(snapshot, "10.7.0.11").is_some())
             .await;
         assert_eq!(mac_of(&watched.snapshots.borrow(), "10.7.0.55"), None);
         lab.in_peer("address add 10.7.0.55/24 dev eth0");
         watched.until("late answer", |snapshot| mac_of(snapshot, "10.7.0.55") == Some(PEER_MAC)).await;
         watched.targets.send(addresses(&["10.7.0.55"])).unwrap();
-        watched.until("removed address", |snapshot| snapshot.hops().len() == 1).await;
+        watched.until("removed address", |snapshot| snapshot.hops.len() == 1).await;
         watched.end().await;
     });
 }

@@ -23,10 +23,10 @@ use crate::{
     api::{self, Facts, socket},
     config::Diagnostics,
     controller::{
-        Attached, Checks, Controller, Snapshot, Wires, beliefs, chain, engine,
+        Attached, Checks, Controller, Snapshot, Wires, beliefs, chain, engine, fits,
         reloader::{Failure, Reloader},
     },
-    dataplane::kernel::{Kernel, Options, missing_capabilities},
+    dataplane::kernel::{Kernel, Options, missing_capabilities, share_one_heap},
     health, http, metrics,
     model::Config,
     nexthop,
@@ -55,6 +55,8 @@ pub struct Args {
 /// # Errors
 /// When the daemon cannot start. What was in force before then still is.
 pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
+    // Before there are threads.
+    share_one_heap();
     telemetry::start(global.verbose)?;
     let config = load_config(&args.config, global)?;
     let runtime = runtime::Builder::new_multi_thread()
@@ -129,7 +131,12 @@ fn open(config: &Config, pin_path: &Path) -> Result<(Kernel, Vec<Attached>), any
     };
     let mut kernel = Kernel::open(&options)?;
     let adopted = kernel.adopted();
-    match engine::attach(&mut kernel, &config.dataplane) {
+    // Interfaces that are not named any more are let go only by a daemon that can go on.
+    let attached = match fits(&mut kernel, config) {
+        Ok(_) => engine::attach(&mut kernel, &config.dataplane).map_err(anyhow::Error::from),
+        Err(error) => Err(error.into()),
+    };
+    match attached {
         Ok(attached) => {
             info!(pin_path = %pin_path.display(), adopted, "tables ready");
             for one in &attached {
@@ -143,7 +150,7 @@ fn open(config: &Config, pin_path: &Path) -> Result<(Kernel, Vec<Attached>), any
             if !adopted && let Err(error) = Kernel::unload(pin_path) {
                 warn!(error = chain(&error), "what was just pinned could not be removed");
             }
-            Err(error.into())
+            Err(error)
         }
     }
 }

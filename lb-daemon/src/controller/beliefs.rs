@@ -12,7 +12,7 @@ use super::{check_id, checks, hop_targets, members};
 use crate::{
     health::{HealthView, Status},
     model::{Config, NextHopConfig},
-    nexthop::{NextHop, NextHops, Snapshot, Unreachable},
+    nexthop::{self, NextHop, NextHops, Snapshot, Unreachable},
     plan::{
         State,
         target::address_of,
@@ -108,8 +108,8 @@ impl<'a> Found<'a> {
     /// nobody knows how large its packets may be.
     fn hops(&self, config: &Config, known: &Snapshot) -> NextHops {
         if let NextHopConfig::Gateway(mac) = config.dataplane.next_hop {
-            let hop = NextHop { ifindex: 0, source_mac: [0; 6], mac, mtu: 0 };
-            return members(config).map(|(_, _, backend)| (backend.address, Some(hop))).collect();
+            let backends = members(config).map(|(_, _, backend)| backend.address).collect();
+            return nexthop::gateway(&backends, mac, 0);
         }
         let mut completed = known.hops.clone();
         for address in hop_targets(config).into_iter().filter(|address| is_open(known, *address)) {

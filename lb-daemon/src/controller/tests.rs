@@ -273,3 +273,27 @@ async fn says_why_a_backend_takes_nothing() {
     assert_eq!(reasons, ["disabled by the configuration", "drained by the configuration", "as the test says"]);
     assert_eq!(rig.handle.snapshot().problems().len(), 2, "two VIPs without a serving backend");
 }
+
+#[tokio::test(start_paused = true)]
+async fn slots_that_change_hands_are_counted_and_those_of_a_first_ring_are_not() {
+    let rig = Rig::serving(TEXT).await;
+    let (web, dns) = (rig.key("web"), rig.key("dns"));
+    let changed = async |key| {
+        let figures = rig.handle.figures().await.unwrap();
+        crate::plan::wanted::service(&key).and_then(|service| figures.changed_slots.get(&service).copied()).unwrap_or(0)
+    };
+    assert_eq!((changed(web).await, changed(dns).await), (0, 0));
+    let route = |slot| rig.tables().memory.route(&web, slot).map(|(id, _)| id);
+    let before: Vec<_> = (0..251).map(route).collect();
+    rig.report("10.0.0.2", false);
+    rig.settle().await;
+    let moved = (0..251).zip(&before).filter(|(slot, before)| route(*slot) != **before).count() as u64;
+    assert!((83..120).contains(&moved), "a third had to move, and hardly more: {moved}");
+    assert_eq!((changed(web).await, changed(dns).await), (moved, 0));
+    rig.report("10.0.0.2", true);
+    rig.settle().await;
+    assert_eq!(changed(web).await, 2 * moved, "it got its slots back");
+    rig.report_all(false);
+    rig.settle().await;
+    assert_eq!(changed(web).await, 2 * moved + 251, "all of them lead nowhere now");
+}

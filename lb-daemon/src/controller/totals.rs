@@ -8,7 +8,13 @@ use std::{
     net::IpAddr,
 };
 
-use lb_common::layout::counter::{TargetCounters, VerdictCounters};
+use lb_common::{
+    layout::{
+        counter::{PathEvent, TargetCounters, VerdictCounters},
+        vip::VipKey,
+    },
+    verdict::Verdict,
+};
 
 use crate::{
     dataplane::{Counters, FlowCount},
@@ -32,6 +38,10 @@ pub struct Figures {
     pub vips: BTreeMap<Service, TargetCounters>,
     /// By VIP and backend.
     pub backends: BTreeMap<Pair, TargetCounters>,
+    /// Slots of a VIP's ring that came to lead to another backend.
+    pub changed_slots: BTreeMap<Service, u64>,
+    /// Packets that met a flow which was known, since these figures were first read.
+    pub hits: u64,
     /// By [`lb_common::verdict::Verdict`].
     pub verdicts: Vec<VerdictCounters>,
     /// By [`lb_common::layout::counter::PathEvent`].
@@ -62,6 +72,12 @@ pub struct Totals {
     owners: BTreeMap<u32, Pair>,
     /// What of a target's counters is in the sums already.
     taken: BTreeMap<u32, TargetCounters>,
+    /// Slots that changed, by VIP.
+    changed_slots: BTreeMap<Service, u64>,
+    /// What [`hits`] gave at the first reading: targets that were freed before then are missing in it.
+    first_hits: Option<u64>,
+    /// The most hits that were told of.
+    hits: u64,
 }
 
 impl Totals {
@@ -96,11 +112,25 @@ impl Totals {
         self.taken.remove(&id);
     }
 
+    /// So many slots of a VIP's ring lead to another backend than before.
+    pub fn ring_changed(&mut self, vip: &VipKey, slots: u64) {
+        if let Some(service) = service(vip) {
+            *self.changed_slots.entry(service).or_default() += slots;
+        }
+    }
+
     /// Sums of what was taken and what the targets count now.
-    pub fn figures(&self, counters: Counters) -> Figures {
+    pub fn figures(&mut self, counters: Counters) -> Figures {
         let Counters { targets, verdicts, path } = counters;
-        let mut figures =
-            Figures { forwarded: self.all, vips: self.vips.clone(), backends: self.backends.clone(), verdicts, path };
+        let mut figures = Figures {
+            forwarded: self.all,
+            vips: self.vips.clone(),
+            backends: self.backends.clone(),
+            changed_slots: self.changed_slots.clone(),
+            hits: 0,
+            verdicts,
+            path,
+        };
         for (id, counted) in targets {
             let fresh = less(&counted, self.taken.get(&id));
             add(&mut figures.forwarded, &fresh);
@@ -109,6 +139,11 @@ impl Totals {
                 add(figures.backends.entry(*pair).or_default(), &fresh);
             }
         }
+        let now = hits(&figures);
+        let fresh = now.wrapping_sub(*self.first_hits.get_or_insert(now)).cast_signed();
+        // Counters are read one after the other while packets go on, so a difference of them may fall by a little.
+        self.hits = self.hits.max(u64::try_from(fresh).unwrap_or(0));
+        figures.hits = self.hits;
         figures
     }
 
@@ -122,6 +157,17 @@ impl Totals {
         }
         Flows { capacity: count.capacity, by_state: count.by_state, backends }
     }
+}
+
+/// Look-ups that found a flow, by subtraction, so that the fast path need not count them: every look-up ends in a packet
+/// that is forwarded, or dropped for want of a backend. Only differences between two readings mean something.
+fn hits(figures: &Figures) -> u64 {
+    let dropped = figures.verdicts.get(Verdict::NoBackend as usize).map_or(0, |counters| counters.packets);
+    let others =
+        [PathEvent::MissSyn, PathEvent::MissTcp, PathEvent::MissUdp, PathEvent::Expired, PathEvent::Moved].into_iter();
+    let others =
+        others.filter_map(|event| figures.path.get(event as usize)).fold(0, |sum: u64, n| sum.wrapping_add(*n));
+    figures.forwarded.packets.wrapping_add(dropped).wrapping_sub(others)
 }
 
 /// Adds `more` to `sum`, field by field.
@@ -178,7 +224,7 @@ mod tests {
         Counters { targets: [(id, counters)].into(), ..Counters::default() }
     }
 
-    fn packets(totals: &Totals, counters: Counters) -> [u64; 3] {
+    fn packets(totals: &mut Totals, counters: Counters) -> [u64; 3] {
         let figures = totals.figures(counters);
         let pair = (web(), "10.0.0.1".parse().unwrap());
         [figures.forwarded.packets, figures.vips[&web()].packets, figures.backends[&pair].packets]
@@ -188,15 +234,15 @@ mod tests {
     fn a_freed_target_stays_in_the_sums_in_whichever_order_it_is_freed_and_cleared() {
         let mut totals = Totals::default();
         totals.learn(&state(&[7]));
-        assert_eq!(packets(&totals, counted(7, 10)), [10; 3]);
+        assert_eq!(packets(&mut totals, counted(7, 10)), [10; 3]);
         totals.take(7, &counted(7, 12).targets[&7]);
-        assert_eq!(packets(&totals, counted(7, 12)), [12; 3], "taken, not cleared yet");
+        assert_eq!(packets(&mut totals, counted(7, 12)), [12; 3], "taken, not cleared yet");
         totals.take(7, &counted(7, 13).targets[&7]);
-        assert_eq!(packets(&totals, counted(7, 13)), [13; 3], "taken twice");
+        assert_eq!(packets(&mut totals, counted(7, 13)), [13; 3], "taken twice");
         totals.cleared(7);
-        assert_eq!(packets(&totals, Counters::default()), [13; 3], "cleared");
+        assert_eq!(packets(&mut totals, Counters::default()), [13; 3], "cleared");
         totals.learn(&state(&[7]));
-        assert_eq!(packets(&totals, counted(7, 4)), [17; 3], "counting again");
+        assert_eq!(packets(&mut totals, counted(7, 4)), [17; 3], "counting again");
     }
 
     #[test]
@@ -210,7 +256,26 @@ mod tests {
 
     #[test]
     fn what_nobody_owns_still_counts_as_forwarded() {
-        let totals = Totals::default();
+        let mut totals = Totals::default();
         assert_eq!(totals.figures(counted(3, 5)).forwarded.packets, 5);
+    }
+
+    #[test]
+    fn hits_are_what_is_left_of_all_look_ups_and_never_fall() {
+        let mut totals = Totals::default();
+        let mut hits = |forwarded, no_backend, misses| {
+            let mut counters = counted(3, forwarded);
+            counters.verdicts = vec![VerdictCounters::default(); Verdict::ALL.len()];
+            counters.verdicts[Verdict::NoBackend as usize].packets = no_backend;
+            counters.path = vec![0; PathEvent::ALL.len()];
+            counters.path[PathEvent::MissUdp as usize] = misses;
+            counters.path[PathEvent::Evicted as usize] = 1000;
+            totals.figures(counters).hits
+        };
+        assert_eq!(hits(50, 0, 80), 0, "targets that were freed before this daemon began are missing");
+        assert_eq!(hits(60, 0, 83), 7);
+        assert_eq!(hits(60, 10, 93), 7, "all of them misses, and no backend");
+        assert_eq!(hits(60, 10, 95), 7, "read a little later than the targets");
+        assert_eq!(hits(70, 10, 95), 15);
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{error::Error, sync::Arc, time::SystemTime};
 
-use lb_common::layout::counter::TargetCounters;
+use lb_common::layout::{
+    counter::TargetCounters,
+    vip::{Vip, VipKey},
+};
 use tokio::time::Instant;
 use tracing::{debug, error, info, info_span, warn};
 
@@ -151,15 +154,36 @@ impl<E: Engine> Controller<E> {
                 }
                 None => counters = None,
             }
+            let changed_slots = match op {
+                Op::SetVip { key, vip } => self.changed_slots(key, vip),
+                _ => 0,
+            };
             self.engine.apply(op).map_err(failed)?;
-            if let Op::ClearCounters { id } = op {
-                self.totals.cleared(*id);
-                if let Some(counters) = &mut counters {
-                    counters.targets.remove(id);
+            match op {
+                Op::ClearCounters { id } => {
+                    self.totals.cleared(*id);
+                    if let Some(counters) = &mut counters {
+                        counters.targets.remove(id);
+                    }
                 }
+                Op::SetVip { key, .. } => self.totals.ring_changed(key, changed_slots),
+                _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Slots that lead elsewhere once `vip` is in force: none if it has the same ring or is its first.
+    fn changed_slots(&self, key: &VipKey, vip: &Vip) -> u64 {
+        let place = |vip: &Vip| (vip.ring_base, vip.ring_slots);
+        let Some(before) = self.state.vips.get(key).filter(|before| place(before) != place(vip)) else { return 0 };
+        let (before, after) = (self.engine.ring(before), self.engine.ring(vip));
+        let changed = match (before.len(), after.len()) {
+            (0, _) => 0,
+            (one, other) if one == other => before.iter().zip(&after).filter(|(before, after)| before != after).count(),
+            (one, other) => one.max(other),
+        };
+        changed as u64
     }
 
     /// Puts `asked` in force, or refuses it whole.

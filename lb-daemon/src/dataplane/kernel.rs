@@ -6,13 +6,17 @@
 use std::path::{Path, PathBuf};
 
 use aya::programs::Xdp;
-use lb_common::maps::{self, Tuning};
+use lb_common::{
+    layout::vip::Vip,
+    maps::{self, Tuning},
+};
 
 pub use self::{
     attach::{Attached, Change},
     error::{AttachError, Holder, OpenError},
     explain::missing_capabilities,
     interfaces::Hook,
+    sys::share_one_heap,
     unload::Unloaded,
 };
 use self::{lock::Lock, pins::Pins, specs::Sizes, tables::Tables};
@@ -169,6 +173,10 @@ impl Dataplane for Kernel {
             Op::SweepFlows { forget, renumber } => self.tables.sweep(forget, renumber),
         }
         Ok(())
+    }
+
+    fn ring(&self, vip: &Vip) -> Vec<u16> {
+        self.tables.ring(vip)
     }
 
     fn counters(&mut self) -> Result<Counters, Error> {

@@ -65,7 +65,7 @@ impl Memory {
     /// such VIP, slot or target.
     pub fn route(&self, key: &VipKey, slot: u32) -> Option<(u32, &Target)> {
         let vip = self.vips.get(key).filter(|vip| slot < vip.ring_slots)?;
-        let place = self.ring(vip).nth(slot as usize)?;
+        let place = self.slots(vip).nth(slot as usize)?;
         let id = vip.target_base + u32::from(place);
         Some((id, self.targets.get(id as usize)?))
     }
@@ -97,7 +97,7 @@ impl Memory {
     }
 
     /// The ring that a VIP of this value leads to, slot by slot.
-    pub fn ring(&self, vip: &Vip) -> impl Iterator<Item = u16> {
+    pub fn slots(&self, vip: &Vip) -> impl Iterator<Item = u16> {
         let blocks = self.rings.iter().skip(vip.ring_base as usize);
         blocks.flat_map(|block| block.slots).take(vip.ring_slots as usize)
     }
@@ -134,7 +134,7 @@ impl Memory {
 impl Dataplane for Memory {
     fn observe(&mut self) -> Result<State, Error> {
         let with_ring = self.vips.values().filter(|vip| vip.ring_slots > 0);
-        let rings = with_ring.map(|vip| (vip.ring_base, digest(&self.ring(vip).collect::<Vec<_>>())));
+        let rings = with_ring.map(|vip| (vip.ring_base, digest(&self.ring(vip))));
         let targets = (0..).zip(&self.targets).filter(|(_, target)| !target.is_free());
         Ok(State {
             vips: self.vips.clone(),
@@ -165,6 +165,10 @@ impl Dataplane for Memory {
         }
         self.applied += 1;
         Ok(())
+    }
+
+    fn ring(&self, vip: &Vip) -> Vec<u16> {
+        self.slots(vip).collect()
     }
 
     fn counters(&mut self) -> Result<Counters, Error> {

@@ -138,6 +138,7 @@ impl Sheet {
         for (state, entries) in used_states(&flows.by_state) {
             self.add(f::FLOW_ENTRIES, &[state.name()], entries);
         }
+        self.add(f::FLOW_LOOKUPS, &["hit"], figures.hits);
         for (event, count) in path_events(figures) {
             match event {
                 PathEvent::MissSyn | PathEvent::MissTcp | PathEvent::MissUdp | PathEvent::Expired => {
@@ -159,6 +160,7 @@ impl Sheet {
         self.add(f::VIP_PACKETS, &labels, counted.packets);
         self.add(f::VIP_BYTES, &labels, counted.bytes);
         self.add(f::VIP_FLOWS, &labels, counted.flows_created);
+        self.add(f::RING_CHANGED, &labels, figures.changed_slots.get(&vip.service).copied().unwrap_or(0));
     }
 
     fn backend(&mut self, vip: &VipView, backend: &BackendView, figures: &Figures, flows: &Flows) {

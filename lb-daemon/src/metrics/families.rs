@@ -49,6 +49,8 @@ families! {
         "Bytes forwarded for a VIP, from the IP header on and before encapsulation.";
     VIP_FLOWS = COUNTER "lb_vip_flows_created_total" ["vip"]
         "Flows of a VIP that its ring gave to a backend.";
+    RING_CHANGED = COUNTER "lb_ring_changed_slots_total" ["vip"]
+        "Slots of a VIP's ring that came to lead to another backend, or to none.";
     BACKEND_PACKETS = COUNTER "lb_backend_packets_total" ["vip", "backend"]
         "Packets forwarded to a backend of a VIP.";
     BACKEND_BYTES = COUNTER "lb_backend_bytes_total" ["vip", "backend"]
@@ -74,7 +76,7 @@ families! {
     FLOW_ENTRIES = GAUGE "lb_flow_table_entries" ["state"]
         "Flows that the flow table remembers, by state, expired ones included.";
     FLOW_LOOKUPS = COUNTER "lb_flow_lookups_total" ["result"]
-        "Look-ups in the flow table that did not end at a known flow, by result; all other forwarded packets did.";
+        "Look-ups in the flow table, by result; hits are counted from the first reading of a daemon.";
     FLOW_EVICTIONS = COUNTER "lb_flow_evictions_total" []
         "Flows that gave way to others in the flow table.";
     FLOWS_NOT_REMEMBERED = COUNTER "lb_flows_not_remembered_total" []

@@ -62,6 +62,8 @@ async fn every_family_has_its_samples() {
         "lb_backend_state{vip=\"web\",backend=\"web-3\",state=\"down\"} 1",
         "lb_backend_state{vip=\"web\",backend=\"web-3\",state=\"serving\"} 0",
         "lb_flow_table_capacity 64",
+        "lb_flow_lookups_total{result=\"hit\"} 0",
+        "lb_ring_changed_slots_total{vip=\"dns\"} 0",
         "lb_health_checks_total{result=\"success\"} 0",
     ] {
         has(&text, line);

@@ -22,10 +22,10 @@ use lb_common::layout::{
 use super::{
     Capacity, Op, RingCache, State,
     draft::{Draft, target_range},
+    install::install,
     place::{Placed, place, places, range_size},
-    rings::{Member, Recipe},
     target::{address_of, target},
-    wanted::{Disposition, Wanted, WantedTarget, WantedVip, service},
+    wanted::{Disposition, Wanted, WantedVip},
 };
 
 /// Why there is no plan; the state in force goes on serving.
@@ -110,7 +110,7 @@ pub fn plan(observed: &State, wanted: &Wanted, rings: &mut RingCache) -> Result<
     for &address in &addresses {
         draft.set_vip(address, Vip::default());
     }
-    let set = set_vips(&mut draft, &placed, rings);
+    let set = install(&mut draft, &placed, rings);
     rings.end_plan();
     set?;
     for vip in &placed {
@@ -204,58 +204,6 @@ fn open_targets(draft: &mut Draft, placed: &[Placed]) {
             }
         }
     }
-}
-
-/// Writes the rings that differ and puts VIPs in force. Rings for which there is no room wait until those before have
-/// given up theirs.
-fn set_vips(draft: &mut Draft, placed: &[Placed], rings: &mut RingCache) -> Result<(), PlanError> {
-    let mut waiting: Vec<&Placed> = placed.iter().collect();
-    loop {
-        let before = waiting.len();
-        waiting.retain(|vip| !set_vip(draft, vip, rings));
-        let Some(first) = waiting.first() else { return Ok(()) };
-        if !draft.settle_blocks() && waiting.len() == before {
-            let (free, longest) = draft.free_blocks();
-            return Err(PlanError::RingSpace {
-                service: service(&first.key).map(|service| service.to_string()).unwrap_or_default(),
-                needed: blocks(first.wanted.ring_size),
-                longest,
-                free,
-                places: draft.state().capacity.ring_blocks,
-            });
-        }
-    }
-}
-
-/// Puts one VIP in force with its ring; `false` if there is no room for the ring.
-fn set_vip(draft: &mut Draft, placed: &Placed, rings: &mut RingCache) -> bool {
-    let recipe = recipe(placed);
-    let ring_slots = if recipe.0.is_empty() { 0 } else { recipe.1 };
-    let ring_base = match draft.state().vips.get(&placed.key) {
-        _ if ring_slots == 0 => 0,
-        Some(vip) if vip.ring_slots == ring_slots && draft.has_ring(vip.ring_base, rings.digest(&recipe)) => {
-            vip.ring_base
-        }
-        _ => {
-            let Some(base) = draft.take_blocks(ring_slots) else { return false };
-            draft.write_ring(base, rings.slots(&recipe));
-            base
-        }
-    };
-    let Placed { key, id, base, count, .. } = *placed;
-    let vip = Vip { id, target_base: base, target_count: count, ring_base, ring_slots, ..Vip::default() };
-    draft.set_vip(key, vip);
-    true
-}
-
-/// What the VIP's ring is made of: those of its backends that may take new flows.
-fn recipe(placed: &Placed) -> Recipe {
-    let takes_new = |wanted: &WantedTarget| wanted.effective() == Disposition::Serving && wanted.weight > 0;
-    let member = |(&address, wanted): (&IpAddr, &WantedTarget)| {
-        let place = placed.places.get(&address).copied()?;
-        takes_new(wanted).then_some(Member { address, place, weight: wanted.weight })
-    };
-    (placed.wanted.backends.iter().filter_map(member).collect(), placed.wanted.ring_size)
 }
 
 /// Changes the targets that are not to serve, and retires those of backends that left, now that no ring names them.

@@ -27,6 +27,13 @@ pub(super) struct Draft {
     renumber: BTreeMap<u32, u32>,
 }
 
+/// Where a draft stood before rings were written.
+pub(super) struct Mark {
+    vips: BTreeMap<VipKey, Vip>,
+    ops: usize,
+    blocks: Space,
+}
+
 impl Draft {
     pub(super) fn new(observed: &State) -> Self {
         let mut blocks = Space::new(0..observed.capacity.ring_blocks);
@@ -44,6 +51,23 @@ impl Draft {
     /// Whether the ring observed at `base` has this digest.
     pub(super) fn has_ring(&self, base: u32, digest: RingDigest) -> bool {
         self.state.rings.get(&base) == Some(&digest)
+    }
+
+    /// Where the draft stands; [`Draft::back_to`] leads back here if no target was set meanwhile.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { vips: self.state.vips.clone(), ops: self.ops.len(), blocks: self.blocks.clone() }
+    }
+
+    /// Drops all ops since `mark`.
+    pub(super) fn back_to(&mut self, mark: Mark) {
+        self.state.vips = mark.vips;
+        self.ops.truncate(mark.ops);
+        self.blocks = mark.blocks;
+    }
+
+    /// Which blocks of `RINGS` are free.
+    pub(super) fn blocks(&self) -> &Space {
+        &self.blocks
     }
 
     /// Blocks of `RINGS` that are free, and the longest run of them.
@@ -84,6 +108,15 @@ impl Draft {
     /// Room for a ring of `slots` slots: its first block, or `None` if no free run of blocks is long enough.
     pub(super) fn take_blocks(&mut self, slots: u32) -> Option<u32> {
         self.blocks.take(blocks(slots))
+    }
+
+    /// Room for a ring of `slots` slots at `base`: blocks that are free, or will be when packets on their way have passed.
+    pub(super) fn take_blocks_at(&mut self, base: u32, slots: u32) {
+        let taken = base..base.saturating_add(blocks(slots));
+        if !self.blocks.is_free(&taken) {
+            self.settle_blocks();
+        }
+        self.blocks.reserve(taken);
     }
 
     /// Writes a ring to blocks that [`Draft::take_blocks`] gave.

@@ -14,6 +14,7 @@ use super::{
     State,
     diff::PlanError,
     draft::target_range,
+    pack::pack,
     space::Space,
     target::{address_bytes, address_of},
     wanted::{Wanted, WantedVip, service},
@@ -65,7 +66,19 @@ impl Placed<'_> {
 /// When targets don't suffice.
 pub(super) fn place<'a>(state: &State, wanted: &'a Wanted) -> Result<Vec<Placed<'a>>, PlanError> {
     let mut numbers = Numbers::new(state);
-    wanted.vips.iter().map(|(key, vip)| numbers.place(state, *key, vip)).collect()
+    let outlines = wanted.vips.iter().map(|(key, vip)| numbers.outline(state, *key, vip));
+    let outlines: Vec<Outline<'a>> = outlines.collect::<Result<_, _>>()?;
+    let packed = numbers.targets.clone();
+    let ranges = match numbers.first_fit(state, &outlines) {
+        // The head-room of one VIP, or a choice of the wrong hole, may have left too little for another.
+        Err(refusal) => tightest_fit(&packed, &outlines).ok_or(refusal)?,
+        Ok(ranges) => ranges,
+    };
+    let placed = |(outline, (base, count)): (Outline<'a>, (u32, u32))| {
+        let Outline { key, wanted, id, places, before, .. } = outline;
+        Placed { key, wanted, id, base, count, places, range_before: before.unwrap_or((base, count)) }
+    };
+    Ok(outlines.into_iter().zip(ranges).map(placed).collect())
 }
 
 /// Which place each backend of a VIP has in its range. One that was on its way out, when a plan was cut short, still has
@@ -77,6 +90,42 @@ pub(super) fn places(state: &State, vip: &Vip) -> BTreeMap<IpAddr, u16> {
         Some((address_of(target.outer_destination), place))
     })
     .collect()
+}
+
+/// What a VIP gets, but for a range that has to be found for it.
+struct Outline<'a> {
+    key: VipKey,
+    wanted: &'a WantedVip,
+    id: u32,
+    places: BTreeMap<IpAddr, u16>,
+    /// The range in force, if it has one.
+    before: Option<(u32, u32)>,
+    range: Range,
+}
+
+/// Where a VIP's targets go.
+enum Range {
+    /// Where they are: first target and places.
+    InForce(u32, u32),
+    New(NewRange),
+}
+
+/// Places that a new range should have.
+struct NewRange {
+    /// At least.
+    tight: u32,
+    /// With head-room.
+    roomy: u32,
+}
+
+impl NewRange {
+    /// A range for so many backends, with at least `least` places.
+    fn new(key: &VipKey, backends: u32, least: u32) -> Result<Self, PlanError> {
+        if backends > LARGEST_RANGE {
+            return Err(PlanError::TooManyBackends { service: name(key), backends, limit: LARGEST_RANGE });
+        }
+        Ok(Self { tight: backends.max(least).max(1), roomy: range_size(backends).max(least) })
+    }
 }
 
 /// What is free.
@@ -101,64 +150,48 @@ impl Numbers {
         Self { targets, vips_in_use, next_id: 1 }
     }
 
-    fn place<'a>(&mut self, state: &State, key: VipKey, wanted: &'a WantedVip) -> Result<Placed<'a>, PlanError> {
+    /// What a VIP gets: its number, its backends' places, and whether it needs a new range.
+    fn outline<'a>(&mut self, state: &State, key: VipKey, wanted: &'a WantedVip) -> Result<Outline<'a>, PlanError> {
+        let backends = u32::try_from(wanted.backends.len()).unwrap_or(u32::MAX);
         let Some(vip) = state.vips.get(&key) else {
             let places = fill(&wanted.backends, BTreeMap::new(), &BTreeSet::new());
-            let (base, count) = self.take_range(state, &key, wanted, 0)?;
-            return Ok(Placed { key, wanted, id: self.take_id(), base, count, places, range_before: (base, count) });
+            let range = Range::New(NewRange::new(&key, backends, 0)?);
+            return Ok(Outline { key, wanted, id: self.take_id(), places, before: None, range });
         };
         let mut kept = places(state, vip);
         kept.retain(|address, _| wanted.backends.contains_key(address));
         let taken = state.targets.range(target_range(vip)).map(|(id, _)| id - vip.target_base).collect();
         let places = fill(&wanted.backends, kept.clone(), &taken);
-        let stays = Placed {
-            key,
-            wanted,
-            id: vip.id,
-            base: vip.target_base,
-            count: vip.target_count,
-            places,
-            range_before: (vip.target_base, vip.target_count),
-        };
-        let fits = stays.places.len() == wanted.backends.len()
-            && stays.places.values().all(|&place| u32::from(place) < vip.target_count);
+        let before = Some((vip.target_base, vip.target_count));
+        let fits =
+            places.len() == wanted.backends.len() && places.values().all(|&place| u32::from(place) < vip.target_count);
         if fits {
-            return Ok(stays);
+            let range = Range::InForce(vip.target_base, vip.target_count);
+            return Ok(Outline { key, wanted, id: vip.id, places, before, range });
         }
         // In a new range the places of backends that leave are free at once.
         let places = fill(&wanted.backends, kept, &BTreeSet::new());
         let least = places.values().max().map_or(0, |&place| u32::from(place) + 1);
-        let (base, count) = self.take_range(state, &key, wanted, least)?;
-        Ok(Placed { base, count, places, ..stays })
+        let range = Range::New(NewRange::new(&key, backends, least)?);
+        Ok(Outline { key, wanted, id: vip.id, places, before, range })
     }
 
-    /// A free range with places for `wanted` and at least `least` places; without head-room if there is no room for it.
-    fn take_range(
-        &mut self,
-        state: &State,
-        key: &VipKey,
-        wanted: &WantedVip,
-        least: u32,
-    ) -> Result<(u32, u32), PlanError> {
-        let service = || service(key).map(|service| service.to_string()).unwrap_or_default();
-        let backends = u32::try_from(wanted.backends.len()).unwrap_or(u32::MAX);
-        if backends > LARGEST_RANGE {
-            return Err(PlanError::TooManyBackends { service: service(), backends, limit: LARGEST_RANGE });
-        }
-        let (tight, roomy) = (backends.max(least).max(1), range_size(backends).max(least));
-        for count in [roomy, tight] {
-            if let Some(base) = self.targets.take(count) {
-                return Ok((base, count));
-            }
-        }
-        let (free, longest) = self.targets.free();
-        Err(PlanError::TooManyTargets {
-            service: service(),
-            needed: tight,
-            longest,
-            free,
-            places: state.capacity.targets.saturating_sub(1),
-        })
+    /// The range of each VIP, new ones the lowest that are free: with head-room if there is room for it.
+    fn first_fit(&mut self, state: &State, outlines: &[Outline]) -> Result<Vec<(u32, u32)>, PlanError> {
+        let mut take = |outline: &Outline| {
+            let range = match &outline.range {
+                Range::InForce(base, count) => return Ok((*base, *count)),
+                Range::New(range) => range,
+            };
+            let mut fits = [range.roomy, range.tight].into_iter();
+            fits.find_map(|count| Some((self.targets.take(count)?, count))).ok_or_else(|| {
+                let (free, longest) = self.targets.free();
+                let service = name(&outline.key);
+                let places = state.capacity.targets.saturating_sub(1);
+                PlanError::TooManyTargets { service, needed: range.tight, longest, free, places }
+            })
+        };
+        outlines.iter().map(&mut take).collect()
     }
 
     /// The lowest number that no VIP and no target bears.
@@ -168,6 +201,25 @@ impl Numbers {
         }
         self.next_id
     }
+}
+
+/// The range of each VIP, new ones without head-room; `None` if they cannot be fitted into `free` even so.
+fn tightest_fit(free: &Space, outlines: &[Outline]) -> Option<Vec<(u32, u32)>> {
+    let tight = |outline: &Outline| match &outline.range {
+        Range::InForce(..) => None,
+        Range::New(range) => Some(range.tight),
+    };
+    let counts: Vec<u32> = outlines.iter().filter_map(tight).collect();
+    let mut bases = pack(free.runs(), &counts)?.into_iter();
+    let range = |outline: &Outline| match &outline.range {
+        Range::InForce(base, count) => Some((*base, *count)),
+        Range::New(range) => Some((bases.next()?, range.tight)),
+    };
+    outlines.iter().map(range).collect()
+}
+
+fn name(key: &VipKey) -> String {
+    service(key).map(|service| service.to_string()).unwrap_or_default()
 }
 
 /// Gives each backend without a place the lowest one that is neither in `taken` nor another's. Backends for which no

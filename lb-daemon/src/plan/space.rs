@@ -74,6 +74,16 @@ impl Space {
         (lengths.clone().sum(), lengths.max().unwrap_or(0))
     }
 
+    /// Whether all of `numbers` are free.
+    pub(super) fn is_free(&self, numbers: &Range<u32>) -> bool {
+        self.free.range(..=numbers.start).next_back().is_some_and(|(_, &end)| numbers.end <= end)
+    }
+
+    /// The free runs, from the lowest on.
+    pub(super) fn runs(&self) -> impl Iterator<Item = Range<u32>> {
+        self.free.iter().map(|(&start, &end)| start..end)
+    }
+
     fn insert(&mut self, run: Range<u32>) {
         if !run.is_empty() {
             self.free.insert(run.start, run.end);

@@ -1,6 +1,12 @@
 //! `lb load`, `lb unload` and `lb decap` as processes.
 
-use std::process::{Command, Output};
+use std::{
+    process::{Command, Output, Stdio},
+    thread::sleep,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::place::{Net, Place};
 
@@ -112,4 +118,52 @@ fn puts_decap_on_and_off() {
     assert_eq!(commands.json("decap", &["--interface", "lbx0", "--remove"])["removed"], false);
     commands.refusal(1, "decap", &["--interface", "lbx0", "--show"]);
     commands.refusal(64, "decap", &["--remove"]);
+}
+
+#[test]
+fn a_daemon_whose_log_nobody_reads_any_more_goes_on() {
+    let Some(commands) = Commands::new() else { return };
+    let socket = commands.folder.path().join("lb.sock").display().to_string();
+    let quiet = format!("[api]\nsocket = \"{socket}\"\n[metrics]\nlisten = \"off\"\n[pool.web]");
+    commands.write(&CONFIG.replace("[\"lbx0\"]", "[]").replace("[pool.web]", &quiet));
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_lb"));
+    daemon.current_dir(&commands.folder).arg("--pin-path").arg(&commands.place.path);
+    let mut daemon = daemon.args(["run", "--config", "lb.toml"]).stderr(Stdio::piped()).spawn().unwrap();
+    drop(daemon.stderr.take());
+    let generation = || {
+        let output = commands.run("status", &["--api", &socket]);
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+        status["generation"].as_u64()
+    };
+    for _ in 0..200 {
+        if generation() == Some(1) {
+            break;
+        }
+        assert_eq!(daemon.try_wait().unwrap(), None, "it ended");
+        sleep(Duration::from_millis(50));
+    }
+    assert_eq!(generation(), Some(1));
+    kill_process(Pid::from_child(&daemon), Signal::TERM).unwrap();
+    assert!(daemon.wait().unwrap().success());
+    commands.json("unload", &[]);
+}
+
+#[test]
+fn a_daemon_whose_config_does_not_fit_the_tables_leaves_every_interface_attached() {
+    let Some(commands) = Commands::new() else { return };
+    let _net = Net::new();
+    commands.write(&CONFIG.replace("[\"lbx0\"]", "[\"lbx0\", \"lbx1\"]"));
+    let loaded = commands.json("load", &["--config", "lb.toml"]);
+    assert_eq!(loaded["interfaces"].as_array().unwrap().len(), 2, "{loaded}");
+    let socket = commands.folder.path().join("lb.sock").display().to_string();
+    let vip = |n: u8| {
+        format!("[[vip]]\nname = \"v{n}\"\naddress = \"192.0.2.{n}\"\nport = 1\nprotocol = \"udp\"\npool = \"web\"\n")
+    };
+    let vips: String = (20..80).map(vip).collect();
+    let quiet = format!("[api]\nsocket = \"{socket}\"\n[metrics]\nlisten = \"off\"\n[pool.web]");
+    commands.write(&format!("{}{vips}", CONFIG.replace("[pool.web]", &quiet)));
+    let complaint = commands.refusal(1, "run", &["--config", "lb.toml"]);
+    assert!(complaint.contains("does not fit") && complaint.contains("lb unload"), "{complaint}");
+    let done = commands.json("unload", &[]);
+    assert_eq!(done["detached"], serde_json::json!(["lbx0", "lbx1"]));
 }

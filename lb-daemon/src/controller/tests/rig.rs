@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use lb_common::layout::{counter::TargetCounters, vip::VipKey};
+use lb_common::layout::{
+    counter::TargetCounters,
+    vip::{Vip, VipKey},
+};
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -106,6 +109,10 @@ impl Dataplane for Fake {
         let mut tables = self.tables();
         tables.applied += 1;
         if tables.broken { Err(Error::Injected(0)) } else { tables.memory.apply(op) }
+    }
+
+    fn ring(&self, vip: &Vip) -> Vec<u16> {
+        self.tables().memory.ring(vip)
     }
 
     fn counters(&mut self) -> Result<Counters, Error> {

@@ -1,5 +1,5 @@
 //! The few system calls that aya and rustix have no way to: what a pinned link is bound to, taking it off at once, and
-//! leaving signals to others for a while.
+//! leaving signals to others for a while; and the heap's one knob.
 //!
 //! Removing a link's pin detaches it only some time later, after an RCU grace period and on a worker; whoever attaches
 //! anew right then is told that the interface is busy. `BPF_LINK_DETACH` returns when it is done.
@@ -122,6 +122,17 @@ impl Drop for BlockedSignals {
     fn drop(&mut self) {
         // SAFETY: the set was filled in by `new`, on this thread.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut()) };
+    }
+}
+
+/// Lets all threads share one heap, from now on. By default glibc gives each thread its own, and each keeps what its
+/// largest task took: with ten VIPs of a hundred backends the daemon held 24 MiB of data after scrapes and reloads, and
+/// 11 MiB with one heap. Its threads seldom work at the same time, so none waits for another.
+pub fn share_one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it only sets a limit for heaps that are made later. Without effect, memory is merely larger.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
 

@@ -26,7 +26,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::{OpenError, flows, mapping::Mapping, pins::Pins, specs};
 use crate::{
     dataplane::{Counters, Error, FlowCount},
-    plan::{self, Capacity, RingDigest, State},
+    plan::{self, Capacity, State},
 };
 
 /// Words of a target.
@@ -96,20 +96,20 @@ impl Tables {
             let (key, vip) = entry.map_err(|error| table("read VIPS", error))?;
             vips.insert(key, vip);
         }
-        let rings =
-            vips.values().filter(|vip| vip.ring_slots > 0).filter_map(|vip| Some((vip.ring_base, self.digest(vip)?)));
+        let rings = vips.values().map(|vip| (vip.ring_base, self.ring(vip))).filter(|(_, slots)| !slots.is_empty());
+        let rings = rings.map(|(base, slots)| (base, plan::digest(&slots)));
         Ok(State { rings: rings.collect(), targets: self.targets(), capacity: self.capacity, vips })
     }
 
-    /// Digest of a VIP's ring; `None` when it lies outside of the table.
-    fn digest(&self, vip: &Vip) -> Option<RingDigest> {
+    /// Slots of a VIP's ring; none when it has no ring, or one outside of the table.
+    pub(super) fn ring(&self, vip: &Vip) -> Vec<u16> {
         let first = vip.ring_base as usize * BLOCK_WORDS;
-        let words = self.rings.words().get(first..first + blocks(vip.ring_slots) as usize * BLOCK_WORDS)?;
-        let slots = words.iter().flat_map(|word| {
+        let words = self.rings.words().get(first..first + blocks(vip.ring_slots) as usize * BLOCK_WORDS);
+        let slots = words.unwrap_or_default().iter().flat_map(|word| {
             let bytes = word.load(Ordering::Relaxed).to_ne_bytes();
             <[u16; WORD_SLOTS]>::read_from_bytes(&bytes).unwrap_or_default()
         });
-        Some(plan::digest(&slots.take(vip.ring_slots as usize).collect::<Vec<u16>>()))
+        slots.take(vip.ring_slots as usize).collect()
     }
 
     /// Targets that are not free.

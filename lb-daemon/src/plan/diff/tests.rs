@@ -7,10 +7,12 @@ use super::*;
 use crate::{
     dataplane::{Dataplane, memory::Memory},
     nexthop::NextHop,
+    plan::wanted::WantedTarget,
 };
 
 mod lab;
 mod named;
+mod short;
 
 use lab::{Lab, ROOMY, check_reached, kept_numbers};
 
@@ -59,11 +61,17 @@ fn any_history() -> impl Strategy<Value = Vec<(Wanted, Vec<usize>)>> {
     prop::collection::vec((any_wanted(), prop::collection::vec(0_usize..60, 0..3)), 1..7)
 }
 
+/// So many cases, or as many as `PROPTEST_CASES` says: [`ProptestConfig::with_cases`] alone would not heed it.
+fn cases(few: u32) -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig::with_cases(cases.unwrap_or(few))
+}
+
 /// Tables so small that plans must free before they fill, and write rings in batches.
 const TIGHT: Capacity = Capacity { vips: 12, targets: 60, ring_blocks: 8 };
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(cases(60))]
 
     #[test]
     fn every_history_ends_as_wanted(history in any_history()) {
@@ -100,7 +108,7 @@ proptest! {
 
 proptest! {
     // Each case is as many runs as the second plan has ops.
-    #![proptest_config(ProptestConfig::with_cases(8))]
+    #![proptest_config(cases(8))]
 
     #[test]
     fn a_failure_at_any_op_is_made_good(first in any_wanted(), second in any_wanted()) {

@@ -137,7 +137,7 @@ impl Lab {
         let flow = |entry: FlowEntry| (self.flows[entry.tag() as usize], entry.target());
         let mut known: BTreeSet<_> = self.memory.remembered().map(flow).collect();
         for (key, vip) in self.held.clone() {
-            for place in self.memory.ring(&vip).collect::<BTreeSet<_>>() {
+            for place in self.memory.slots(&vip).collect::<BTreeSet<_>>() {
                 let id = vip.target_base + u32::from(place);
                 let target = state.targets.get(&id).copied().unwrap_or_default();
                 assert_eq!(target.vip, vip.id, "a slot of VIP {} names target {id}: {target:?}", vip.id);
@@ -224,7 +224,7 @@ fn check_vip(memory: &Memory, state: &State, vip: &Vip, wanted: &WantedVip) {
     let weights: Vec<(IpAddr, u32)> = serving.map(|(backend, wanted)| (*backend, wanted.weight)).collect();
     let ring = maglev::ring(&weights, wanted.ring_size);
     let expected: Vec<u16> = ring.into_iter().map(|index| places[&weights[usize::from(index)].0]).collect();
-    assert_eq!(memory.ring(vip).collect::<Vec<_>>(), expected);
+    assert_eq!(memory.ring(vip), expected);
 }
 
 /// VIPs and backends that stayed have their numbers still; a VIP moved only if it had to, and its backends kept their places.

@@ -1,0 +1,371 @@
+//! Who may import whom: reads the sources and fails on a breach.
+//!
+//! The tables below are the rule. To change it, change them here, and say why in the commit.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// lb-daemon: what each module may import of its own crate, besides itself.
+const LAYERS: &[(&str, &[&str])] = &[
+    // Values and arithmetic.
+    ("model", &[]),
+    ("maglev", &[]),
+    ("telemetry", &[]),
+    ("http", &[]),
+    // One thing each.
+    ("config", &["model"]),
+    ("health", &["model"]),
+    ("nexthop", &[]),
+    // Of health and next hops the plan knows what they publish, nothing of how they work.
+    ("plan", &["health", "maglev", "model", "nexthop"]),
+    ("dataplane", &["model", "plan"]),
+    // The one owner.
+    ("controller", &["config", "dataplane", "health", "model", "nexthop", "plan"]),
+    // Those who ask it.
+    ("api", &["controller", "http", "plan"]),
+    ("metrics", &["api", "controller", "health"]),
+    // Puts all together.
+    (
+        "cli",
+        &[
+            "api",
+            "config",
+            "controller",
+            "dataplane",
+            "health",
+            "http",
+            "metrics",
+            "model",
+            "nexthop",
+            "plan",
+            "telemetry",
+        ],
+    ),
+];
+
+/// lb-xdp: the same. `path` puts the stages together; among themselves they share constants (`encap`'s of the outer
+/// header), and the side roads `icmp` and `decap` stand beside them.
+const STEPS: &[(&str, &[&str])] = &[
+    ("frame", &[]),
+    ("hash", &[]),
+    ("checksum", &[]),
+    ("wire", &[]),
+    ("parse", &["frame", "hash", "wire"]),
+    // `Tables` is declared beside the way that needs it.
+    ("vip", &["frame", "parse", "path"]),
+    ("ring", &["path"]),
+    // The ring answers where the flow table does not: a step of the flow's, not a stage of its own.
+    ("flow", &["parse", "path", "ring", "wire"]),
+    ("encap", &["checksum", "frame", "parse", "path", "wire"]),
+    ("icmp", &["checksum", "encap", "frame", "parse", "path", "wire"]),
+    ("path", &["encap", "flow", "frame", "icmp", "parse", "vip"]),
+    ("decap", &["checksum", "encap", "frame", "wire"]),
+    ("host", &["decap", "frame", "path", "wire"]),
+    // A program of its own, over the library.
+    ("bpf", &[]),
+];
+
+/// Outside crates that only some files may see, by the beginnings of their paths.
+const CRATES: &[(&str, &[&str])] = &[
+    ("aya", &["lb-common/src/pod.rs", "lb-daemon/src/dataplane/kernel", "bench/", "netns-tests/"]),
+    ("aya_obj", &["lb-daemon/src/dataplane/kernel", "bench/", "netns-tests/"]),
+    ("aya_ebpf", &["lb-xdp/src/bpf/", "bench/xdp/src/bpf/"]),
+    (
+        "tokio",
+        &[
+            "lb-daemon/src/api",
+            "lb-daemon/src/cli/ask.rs",
+            "lb-daemon/src/cli/load.rs",
+            "lb-daemon/src/cli/run.rs",
+            "lb-daemon/src/controller",
+            "lb-daemon/src/health/driver",
+            "lb-daemon/src/health/probe",
+            "lb-daemon/src/http.rs",
+            "lb-daemon/src/metrics",
+            "lb-daemon/src/nexthop/",
+            "lb-daemon/tests/",
+            "netns-tests/",
+        ],
+    ),
+    (
+        "serde",
+        &[
+            // Diagnostics are printed as JSON; the configuration itself is read by hand, from a document with places.
+            "lb-daemon/src/api",
+            "lb-daemon/src/cli/",
+            "lb-daemon/src/config/diagnostic.rs",
+            "lb-daemon/src/config/place.rs",
+            "bench/",
+            "netns-tests/",
+        ],
+    ),
+];
+
+/// Where `unsafe` may stand.
+const UNSAFE: &[&str] = &[
+    "lb-common/src/pod.rs",
+    "lb-common/src/layout/flow.rs",
+    "lb-daemon/src/dataplane/kernel/",
+    "lb-xdp/src/bpf/",
+    "bench/src/machine.rs",
+    "bench/xdp/src/bpf/",
+    "netns-tests/src/",
+];
+
+/// Most lines of a file.
+const LONGEST: usize = 400;
+
+/// A source file: its path from the repository's top, its text without comments and strings, and its lines.
+struct Source {
+    path: String,
+    code: String,
+    lines: usize,
+}
+
+/// All Rust sources of the repository.
+fn sources() -> Vec<Source> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut found = Vec::new();
+    let mut folders: Vec<PathBuf> =
+        ["lb-common", "lb-xdp", "lb-daemon", "netns-tests", "bench", "bpf-build"].map(|name| top.join(name)).into();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder of the repository") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path.is_dir() && name != "target" {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("a source");
+                let path = path.strip_prefix(&top).expect("it is in the repository").display().to_string();
+                found.push(Source { path, code: bare(&text), lines: text.lines().count() });
+            }
+        }
+    }
+    assert!(found.len() > 200, "only {} sources were found", found.len());
+    found
+}
+
+/// The text without comments, strings and characters; each gives way to a blank.
+fn bare(text: &str) -> String {
+    let mut code = String::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let skipped = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("/*") {
+            rest.find("*/").map_or(rest.len(), |end| end + 2)
+        } else if let Some(hashes) = raw_string(rest) {
+            let end = format!("\"{}", "#".repeat(hashes));
+            let start = hashes + 2;
+            rest[start..].find(&end).map_or(rest.len(), |found| start + found + end.len())
+        } else if first == '"' {
+            string(rest)
+        } else if rest.starts_with("'\"'") || rest.starts_with("'\\") {
+            // The quotation mark, and escapes such as the apostrophe; other characters cannot be taken for anything else.
+            rest[2..].find('\'').map_or(rest.len(), |found| found + 3)
+        } else {
+            code.push(first);
+            rest = &rest[first.len_utf8()..];
+            continue;
+        };
+        code.push(' ');
+        rest = &rest[skipped..];
+    }
+    code
+}
+
+/// Number of `#` of a raw string that begins here.
+fn raw_string(text: &str) -> Option<usize> {
+    let text = text.strip_prefix('r')?;
+    let hashes = text.len() - text.trim_start_matches('#').len();
+    text[hashes..].starts_with('"').then_some(hashes)
+}
+
+/// Length of the string that begins here.
+fn string(text: &str) -> usize {
+    let mut escaped = true;
+    for (at, char) in text.char_indices() {
+        match char {
+            '"' if !escaped => return at + 1,
+            '\\' => escaped = !escaped,
+            _ => escaped = false,
+        }
+    }
+    text.len()
+}
+
+/// Words of code, with `::`, braces and commas as words of their own.
+fn words(code: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    let mut rest = code.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let is_word = |char: char| char.is_alphanumeric() || char == '_';
+        let length = match rest.find(|char| !is_word(char)).unwrap_or(rest.len()) {
+            0 if rest.starts_with("::") => 2,
+            0 => first.len_utf8(),
+            length => length,
+        };
+        let (word, after) = rest.split_at(length);
+        words.push(word);
+        rest = after.trim_start();
+    }
+    words
+}
+
+/// What follows `root::` anywhere in the code: in `use` trees each branch, and in paths.
+fn imports<'c>(words: &[&'c str], root: &str) -> BTreeSet<&'c str> {
+    let mut found = BTreeSet::new();
+    for at in 0..words.len() {
+        let is_path = words[at] == root && words.get(at + 1) == Some(&"::") && (at == 0 || words[at - 1] != "::");
+        match words.get(at + 2) {
+            Some(&"{") if is_path => found.extend(branches(&words[at + 3..])),
+            Some(word) if is_path => _ = found.insert(*word),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// First words of a tree's branches, up to its closing brace.
+fn branches<'c>(words: &[&'c str]) -> Vec<&'c str> {
+    let (mut depth, mut begins, mut found) = (0, true, Vec::new());
+    for word in words {
+        match *word {
+            "{" => depth += 1,
+            "}" if depth == 0 => break,
+            "}" => depth -= 1,
+            "," if depth == 0 => begins = true,
+            word if begins => {
+                found.push(word);
+                begins = false;
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The module of a file of a crate: its first folder or its own name. Tests see what they like.
+fn module<'p>(path: &'p str, sources: &str) -> Option<&'p str> {
+    let inner = path.strip_prefix(sources)?;
+    let is_test = inner.split(['/', '.']).any(|part| part == "tests" || part == "fixture");
+    let module = inner.split(['/', '.']).next()?;
+    (!is_test && !matches!(module, "lib" | "main")).then_some(module)
+}
+
+/// The code before its unit tests.
+fn shipped(code: &str) -> &str {
+    code.split("#[cfg(test)]\nmod tests {").next().unwrap_or(code)
+}
+
+/// Complaints about modules that import what their row does not allow, and about rows that allow what nobody imports.
+fn breaches(sources: &[Source], folder: &str, rule: &[(&str, &[&str])]) -> Vec<String> {
+    let allowed: BTreeMap<&str, &[&str]> = rule.iter().copied().collect();
+    let mut unused: BTreeSet<(&str, &str)> =
+        rule.iter().flat_map(|(module, all)| all.iter().map(|one| (*module, *one))).collect();
+    let mut complaints = Vec::new();
+    for source in sources {
+        let Some(module) = module(&source.path, folder) else { continue };
+        let Some(allowed) = allowed.get(module) else {
+            complaints.push(format!("{}: module {module} has no row", source.path));
+            continue;
+        };
+        let words = words(shipped(&source.code));
+        let mut found = imports(&words, "crate");
+        if source.path == format!("{folder}{module}.rs") {
+            found.extend(imports(&words, "super"));
+        }
+        for import in found {
+            unused.remove(&(module, import));
+            // Macros and functions of the crate's root are nobody's.
+            if import != module && !allowed.contains(&import) && rule.iter().any(|(known, _)| *known == import) {
+                complaints.push(format!("{}: {module} must not import {import}", source.path));
+            }
+        }
+    }
+    complaints.extend(unused.into_iter().map(|(module, one)| format!("{module} may import {one} and does not")));
+    complaints
+}
+
+fn may(path: &str, places: &[&str]) -> bool {
+    places.iter().any(|place| path.starts_with(place))
+}
+
+#[test]
+fn modules_of_the_daemon_import_only_what_lies_below_them() {
+    let complaints = breaches(&sources(), "lb-daemon/src/", LAYERS);
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn steps_of_the_packets_way_import_only_what_lies_below_them() {
+    let complaints = breaches(&sources(), "lb-xdp/src/", STEPS);
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn outside_crates_are_seen_only_where_they_belong() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        let words = words(shipped(&source.code));
+        for (name, places) in CRATES {
+            let seen = words.windows(2).any(|pair| pair == [*name, "::"]);
+            if seen && !may(&source.path, places) {
+                complaints.push(format!("{}: must not see {name}", source.path));
+            }
+        }
+    }
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn common_depends_on_nothing_of_ours_and_the_packets_way_not_on_the_daemon() {
+    let above: &[(&str, &[&str])] = &[
+        ("lb-common/src/", &["lb_xdp", "lb_daemon", "netns_tests", "bench"]),
+        ("lb-xdp/src/", &["lb_daemon", "netns_tests", "bench"]),
+        ("lb-daemon/src/", &["netns_tests", "bench"]),
+    ];
+    let mut complaints = Vec::new();
+    for source in sources() {
+        let words = words(&source.code);
+        for (_, crates) in above.iter().filter(|(folder, _)| source.path.starts_with(folder)) {
+            let seen = crates.iter().filter(|name| words.windows(2).any(|pair| pair == [**name, "::"]));
+            complaints.extend(seen.map(|name| format!("{}: must not see {name}", source.path)));
+        }
+    }
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn unsafe_stands_only_behind_the_fences() {
+    let is_unsafe = |source: &Source| words(&source.code).contains(&"unsafe") && !may(&source.path, UNSAFE);
+    let found: Vec<String> = sources().into_iter().filter(is_unsafe).map(|source| source.path).collect();
+    assert!(found.is_empty(), "unsafe in {found:?}");
+}
+
+#[test]
+fn files_are_short_and_none_is_a_mod_rs() {
+    for Source { path, lines, .. } in sources() {
+        assert!(lines <= LONGEST, "{path} has {lines} lines, {LONGEST} at most");
+        assert!(!path.ends_with("/mod.rs"), "{path}: a module is foo.rs and foo/");
+    }
+}
+
+#[test]
+fn the_reader_finds_imports_in_trees_and_paths_and_not_in_words() {
+    let text = "//! crate::comment\nuse crate::{\n    a::{b, c},\n    d,\n    self,\n};\nfn f() -> crate::e::E { \
+                \"crate::string\"; r#\"crate::\"raw\"#; '\"'; crate :: g::h(); x::crate_::y(); other::crate::z }";
+    let code = bare(text);
+    let found = imports(&words(&code), "crate");
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), ["a", "d", "e", "g", "self"]);
+    let source = |path: &str, code: &str| Source { path: path.into(), code: code.into(), lines: 1 };
+    let rule: &[(&str, &[&str])] = &[("low", &[]), ("high", &["low"])];
+    let good = [source("p/high.rs", "use crate::low;"), source("p/low/tests.rs", "use crate::high;")];
+    assert!(breaches(&good, "p/", rule).is_empty());
+    let bad = [source("p/high/deep.rs", "crate::low::f()"), source("p/low.rs", "use super::{high::x};")];
+    assert_eq!(breaches(&bad, "p/", rule), ["p/low.rs: low must not import high"]);
+    assert_eq!(breaches(&[source("p/new.rs", "")], "p/", rule)[0], "p/new.rs: module new has no row");
+}
