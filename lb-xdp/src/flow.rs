@@ -36,10 +36,13 @@ pub fn steer<T: Tables>(packet: &Packet, vip: &Vip, tables: &T) -> Result<u32, V
     let index = packet.hash as u32 & tables.bucket_mask();
     let bucket = tables.bucket(index).ok_or(Verdict::Inconsistent)?;
     let tag = tag(packet.hash);
-    let now = tables.now();
-    match find(bucket, tag) {
-        Some((way, entry)) => known(packet, vip, tables, Place { bucket, tag, now }, way, entry),
-        None => unknown(packet, vip, tables, Place { bucket, tag, now }),
+    let found = find(bucket, tag);
+    // The clock is read after the entry, or one that another CPU has just written would seem to be a whole turn of the
+    // clock old.
+    let place = Place { bucket, tag, now: tables.now() };
+    match found {
+        Some((way, entry)) => known(packet, vip, tables, place, way, entry),
+        None => unknown(packet, vip, tables, place),
     }
 }
 
@@ -132,11 +135,15 @@ const fn is_expired(entry: FlowEntry, age: u32, udp_idle: u32) -> bool {
 fn advance<T: Tables>(packet: &Packet, target: &Target, entry: FlowEntry, tables: &T) -> Option<FlowState> {
     let state = FlowState::try_from(entry.state()).unwrap_or(FlowState::PickedUp);
     if packet.opens_flow() {
-        if state == FlowState::Closing || target.flags & Target::DRAINING != 0 {
+        if state == FlowState::Closing {
             return None;
         }
-        // A SYN within an established flow is the backend's to judge (RFC 9293 section 3.10.7.4); it stays there.
+        // A SYN within a flow that goes on is the backend's to judge (RFC 9293 section 3.10.7.4); it stays there, or one
+        // forged SYN would move the flow away.
         if state == FlowState::HalfOpen {
+            if target.flags & Target::DRAINING != 0 {
+                return None;
+            }
             tables.count(entry.target(), |counters| {
                 counters.syn_retransmits = counters.syn_retransmits.wrapping_add(1);
             });
@@ -279,8 +286,8 @@ const fn rank(entry: FlowEntry, age: u32, udp_idle: u32) -> u32 {
     if is_in_use(entry.state()) {
         return if age >= STALE { IDLE_IN_USE } else { 0 };
     }
-    // A half-closed flow may go on for long: it counts as closed only when it fell silent.
-    if entry.state() == FlowState::Closing as u32 && age > 0 { CLOSED } else { ONE_PACKET }
+    // A half-closed flow may go on for long: it counts as closed only when it fell silent, for a whole unit at least.
+    if entry.state() == FlowState::Closing as u32 && age > 1 { CLOSED } else { ONE_PACKET }
 }
 
 #[cfg(test)]

@@ -149,6 +149,9 @@ fn parse_v6<F: Frame>(frame: &F, seed: u64) -> Result<Packet, Verdict> {
         _ => return Err(Verdict::NotBalanced),
     };
     let (source, destination) = ip.address_words();
+    if vip::is_mapped(destination) && ip.next_header != vip::ICMPV6 {
+        return Err(Verdict::NotVip);
+    }
     Ok(Packet {
         destination,
         protocol: ip.next_header,

@@ -56,7 +56,7 @@ pub struct Target {
 const _: () = assert!(size_of::<Target>() == 64);
 
 impl Target {
-    /// Takes no new flows: known flows stay, and the tuple of a finished one is steered anew.
+    /// Takes no new flows: known flows stay, and the tuple of a finished or unanswered one is steered anew.
     pub const DRAINING: u32 = 1;
     /// Not configured any more; the place is freed when the flow table was swept of it.
     pub const GONE: u32 = 2;

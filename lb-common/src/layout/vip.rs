@@ -72,6 +72,14 @@ pub const fn mapped_words(v4: u32) -> [u64; 2] {
     [0, (v4 as u64) << 32 | 0xffff_0000]
 }
 
+/// Whether an IPv6 address, by such loads of its halves, is an IPv4-mapped one. No such address belongs on a wire
+/// (RFC 6890 section 2.2.3), and in the tables it means an IPv4 address.
+#[inline(always)]
+pub const fn is_mapped(address: [u64; 2]) -> bool {
+    let [first, second] = address;
+    first == 0 && second as u32 == 0xffff_0000
+}
+
 /// Value of `VIPS`: all that the later steps need to know of the VIP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(8))]

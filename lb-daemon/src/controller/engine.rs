@@ -55,7 +55,8 @@ pub fn attach(kernel: &mut Kernel, settings: &DataplaneConfig) -> Result<Vec<Att
 
 /// The program's parameters by `settings`. Its table sizes are for [`Kernel`] to fill in.
 pub fn tuning(settings: &DataplaneConfig) -> Tuning {
-    let idle = settings.udp_idle_timeout.as_nanos() >> TIME_SHIFT;
+    // Rounded up: a flow may be remembered for longer than the file says, never for less.
+    let idle = settings.udp_idle_timeout.as_nanos().div_ceil(1 << TIME_SHIFT);
     Tuning {
         hash_seed: settings.hash_seed,
         bucket_mask: 0,
@@ -63,5 +64,19 @@ pub fn tuning(settings: &DataplaneConfig) -> Tuning {
         source_v4: settings.tunnel_source_v4.network().octets(),
         source_v4_mask: settings.tunnel_source_v4.hostmask().octets(),
         source_v6: settings.tunnel_source_v6.network().octets(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tuning;
+    use crate::controller::tests::rig::config;
+
+    #[test]
+    fn a_flow_is_never_forgotten_before_its_time() {
+        for (text, units) in [("1s", 1), ("4s", 1), ("5s", 2), ("30s", 7), ("1h", 839)] {
+            let config = config(&format!("[dataplane]\ninterfaces = [\"eth0\"]\nudp_idle_timeout = \"{text}\"\n"));
+            assert_eq!(tuning(&config.dataplane).udp_idle, units, "{text}");
+        }
     }
 }

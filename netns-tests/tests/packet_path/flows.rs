@@ -112,7 +112,10 @@ fn targets_down() -> Vec<Case> {
             .remembers(&[(2, Established, 0)]),
         Case::forwarded("ACK to a draining target", &draining(known(&ack, 1, 0, Established), 1), &ack, 1)
             .remembers(&[(1, Established, 0)]),
-        opens(Case::forwarded("SYN to a draining target", &draining(known(&syn, 1, 0, Established), 1), &syn, 2)),
+        Case::forwarded("SYN in a flow of a draining target", &draining(known(&syn, 1, 0, Established), 1), &syn, 1)
+            .remembers(&[(1, Established, 0)]),
+        opens(Case::forwarded("SYN again to a draining target", &draining(known(&syn, 1, 0, HalfOpen), 1), &syn, 2)),
+        opens(Case::forwarded("SYN after FIN at a draining target", &draining(known(&syn, 1, 0, Closing), 1), &syn, 2)),
         Case::forwarded("a known flow without a ring", &no_ring(known(&ack, 1, 0, Established)), &ack, 1),
         Case::left_alone(
             "a known flow without a ring or a target",

@@ -35,12 +35,12 @@ pub(crate) fn cases() -> Vec<Case> {
     let in_use = full(&[(63, Established), (7, Datagram)]);
     let same = in_use.map(|(id, age, state)| (id, state, age));
     vec![
-        evicts("a silent closed flow goes first", &[(1, Closing), (8, Datagram), (9, HalfOpen), (99, Established)]),
+        evicts("a silent closed flow goes first", &[(2, Closing), (8, Datagram), (9, HalfOpen), (99, Established)]),
         evicts("then an expired datagram", &[(8, Datagram), (9, HalfOpen), (7, Datagram), (99, Established)]),
         evicts("then the oldest single packet", &[(3, HalfOpen), (2, PickedUp), (1, FirstDatagram), (99, Established)]),
         evicts("picked up, it is a single packet too", &[(3, PickedUp), (2, HalfOpen), (99, Established)]),
         evicts("a first datagram is a single packet too", &[(3, FirstDatagram), (2, HalfOpen), (99, Established)]),
-        evicts("a closed flow just now is not silent", &[(2, HalfOpen), (0, Closing), (99, Established)]),
+        evicts("a closed flow just now is not silent", &[(2, HalfOpen), (1, Closing), (99, Established)]),
         evicts("then a flow idle for 64 units", &[(64, Established), (63, Established), (0, Datagram)]),
         evicts("the one idle for longest", &[(4095, Established), (64, Established), (2000, Established)]),
         Case::forwarded("no flow in use gives way", &pair(2, 4).bucket(&syn, in_use), &syn, 2)

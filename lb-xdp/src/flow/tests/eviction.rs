@@ -29,7 +29,7 @@ fn fill(scene: &Scene, entries: &[(FlowState, u32); WAYS]) {
 fn candidates(entries: &[(FlowState, u32); WAYS]) -> Vec<usize> {
     let classes: [fn(FlowState, u32) -> bool; 5] = [
         |state, _| state == FlowState::Empty,
-        |state, age| state == FlowState::Closing && age > 0,
+        |state, age| state == FlowState::Closing && age > 1,
         |state, age| matches!(state, FlowState::FirstDatagram | FlowState::Datagram) && age > UDP_IDLE,
         |state, _| {
             matches!(state, FlowState::HalfOpen | FlowState::PickedUp | FlowState::FirstDatagram | FlowState::Closing)

@@ -36,6 +36,8 @@ fn other_addresses_ports_and_protocols_pass() {
         ("192.0.2.10:443", "198.51.100.7:51000"),
         ("[2001:db8:c::7]:51000", "[2001:db8::11]:443"),
         ("[2001:db8:c::7]:51000", "[2001:db8::10]:22"),
+        // An IPv4-mapped address in an IPv6 header is not the IPv4 VIP.
+        ("[2001:db8:c::7]:51000", "[::ffff:192.0.2.10]:443"),
     ] {
         demand_passed(&ends(from, to).tcp(SYN), Verdict::NotVip);
         demand_passed(&ends(from, to).udp(), Verdict::NotVip);
