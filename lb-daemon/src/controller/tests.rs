@@ -194,6 +194,17 @@ async fn a_refused_reload_changes_nothing_and_says_which_key_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_empty_file_takes_nothing_down() {
+    let rig = Rig::serving(TEXT).await;
+    let applied = rig.tables().applied;
+    let refused = refusal(rig.handle.reload(config("")).await);
+    assert!(matches!(refused, Refusal::NoInterface), "{refused}");
+    assert_eq!(rig.tables().applied, applied);
+    assert!(rig.tables().installed.is_empty());
+    assert_eq!(*rig.handle.snapshot().config, config(TEXT));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_configuration_that_the_tables_cannot_hold_is_refused_whole() {
     let tight = Capacity { ring_blocks: 40, ..ROOMY };
     let rig = Rig::within(tight, TEXT).unwrap();

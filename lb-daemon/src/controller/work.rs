@@ -182,6 +182,9 @@ impl<E: Engine> Controller<E> {
 
     fn try_reload(&mut self, asked: Config) -> Result<Reloaded, Refusal> {
         let change = Change::between(&self.config, &asked).map_err(Refusal::Fixed)?;
+        if asked.dataplane.interfaces.is_empty() && !self.config.dataplane.interfaces.is_empty() {
+            return Err(Refusal::NoInterface);
+        }
         self.state = self.engine.observe().map_err(Refusal::Observe)?;
         self.totals.learn(&self.state);
         diff::plan(&self.state, &beliefs::best_case(&asked), &mut self.rings).map_err(Refusal::Plan)?;
