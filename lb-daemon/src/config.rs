@@ -3,7 +3,11 @@
 //! text → TOML document → `raw` (typed, places kept, every unknown key refused) → `validate` (ranges, references,
 //! duplicates) → [`crate::model`]. Each stage complains and goes on, so that one run shows everything.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs,
+    io::{self, Read},
+    path::Path,
+};
 
 use toml::de::DeTable;
 
@@ -24,6 +28,9 @@ use crate::model::Config;
 
 /// `[api] socket` where the file names none.
 pub const DEFAULT_API_SOCKET: &str = "/run/lb/lb.sock";
+
+/// Largest file that is read, in bytes: ten times what thousands of VIPs take.
+const LARGEST_FILE: u64 = 64 << 20;
 
 /// What a file was found to be.
 #[derive(Clone, Debug)]
@@ -69,13 +76,23 @@ pub fn parse(text: &str, file: &str) -> Result<Config, Diagnostics> {
     checked.config.ok_or(checked.diagnostics)
 }
 
+/// The bytes of a file, if they are not too many: a device may have no end.
+fn contents(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {} MiB", LARGEST_FILE >> 20)));
+    }
+    Ok(bytes)
+}
+
 /// As [`load`], with the warnings of a valid file.
 ///
 /// # Errors
 /// When the file cannot be read.
 pub fn read(path: &Path) -> io::Result<Checked> {
     let file = path.display().to_string();
-    let bytes = fs::read(path)?;
+    let bytes = contents(path)?;
     Ok(match str::from_utf8(&bytes) {
         Ok(text) => check(text, &file),
         Err(error) => {

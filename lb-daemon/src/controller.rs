@@ -24,12 +24,13 @@ use std::{
     net::IpAddr,
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use tokio::{
     runtime,
     sync::{mpsc, oneshot, watch},
-    time::Instant,
+    time::{Instant, MissedTickBehavior, interval},
 };
 
 pub(crate) use self::work::chain;
@@ -52,6 +53,8 @@ pub type Checks = BTreeMap<CheckId, Health>;
 
 /// Commands that may wait: a scrape, a reload and some people at their terminals; who comes later waits as a sender.
 const INBOX: usize = 16;
+/// How often it is looked whether the program still runs where it should.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What connects the controller with the health checks and the next hops.
 pub struct Wires {
@@ -86,6 +89,8 @@ pub struct Controller<E> {
     engine: E,
     config: Arc<Config>,
     attached: Vec<Attached>,
+    /// Interfaces that the program was lost from, at the last look.
+    lost: BTreeMap<String, u32>,
     wires: Wires,
     inbox: mpsc::Receiver<Command>,
     snapshots: watch::Sender<Arc<Snapshot>>,
@@ -125,6 +130,7 @@ impl<E: Engine> Controller<E> {
             engine,
             config: Arc::new(config),
             attached,
+            lost: BTreeMap::new(),
             wires,
             inbox,
             snapshots,
@@ -163,6 +169,8 @@ impl<E: Engine> Controller<E> {
     /// Works until it is told to stop or nobody holds a [`Handle`] any more. Forwarding goes on afterwards.
     pub async fn run(mut self) {
         self.reconcile();
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let wake = self.settling.map_or(self.clock.next(), |until| until.min(self.clock.next()));
             tokio::select! {
@@ -176,6 +184,12 @@ impl<E: Engine> Controller<E> {
                 Ok(()) = self.wires.health.changed() => self.clock.changed(Instant::now()),
                 Ok(()) = self.wires.hops.changed() => self.clock.changed(Instant::now()),
                 () = tokio::time::sleep_until(wake) => self.reconcile(),
+                _ = look.tick() => {
+                    // A loss that cannot be mended is tried again by the clock.
+                    if self.engine.lost(&self.config.dataplane) != self.lost {
+                        self.reconcile();
+                    }
+                }
             }
         }
     }

@@ -65,6 +65,21 @@ fn a_daemon_that_is_stopped_leaves_forwarding_in_place() {
 }
 
 #[test]
+fn a_daemon_whose_file_cannot_be_read_to_its_end_still_stops() {
+    scenario(&Layout::with_backends(1), |lab| {
+        let mut lb = Balancer::start(lab, &Settings::web(lab, Health::None))?;
+        fs::remove_file(lb.config())?;
+        // Opening it waits for a writer, as reading from a file server that is away would wait.
+        rustix::fs::mkfifoat(rustix::fs::CWD, lb.config(), rustix::fs::Mode::RUSR)?;
+        lb.hang_up()?;
+        std::thread::sleep(Duration::from_millis(300));
+        lb.stop()?;
+        assert_eq!(http::ask_many(&lab.client, vips(80)[0], 20).failed(), 0);
+        Ok(())
+    });
+}
+
+#[test]
 fn a_restart_with_a_changed_file_applies_it_and_keeps_connections() {
     scenario(&Layout::with_backends(5), |lab| {
         let all = Settings::web(lab, Health::None);

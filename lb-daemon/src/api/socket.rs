@@ -4,14 +4,22 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use tokio::net::{UnixListener, UnixStream};
+use rustix::fs::{FlockOperation, flock};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    time::sleep,
+};
 
 /// Owner and group may ask; nobody else.
 const MODE: u32 = 0o660;
 /// Of the folder, if it has to be made.
 const FOLDER_MODE: u32 = 0o755;
+/// How often a turn is asked for, and the pause between.
+const TURN_TRIES: u32 = 50;
+const TURN_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why the socket could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +63,8 @@ pub async fn listen(path: &Path) -> Result<(UnixListener, Socket), SocketError> 
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(FOLDER_MODE).create(folder).map_err(failed("make folder", folder))?;
     }
+    // Of two daemons that start at once, the second must meet the socket of the first, not the dead one before it.
+    let _turn = turn(path).await;
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NotASocket(path.to_owned())),
         Ok(_) if is_answered(path).await.map_err(failed("try socket", path))? => {
@@ -78,6 +88,20 @@ pub async fn listen(path: &Path) -> Result<(UnixListener, Socket), SocketError> 
     }
     let inode = fs::symlink_metadata(path).map_err(failed("look at", path))?.ino();
     Ok((listener, Socket { path: path.to_owned(), inode }))
+}
+
+/// Waits for our turn to take sockets in the folder of `path`, by a lock of the folder that ends with what is returned.
+/// Not for long: others may lock folders for reasons of their own, and what is lost then is only a race.
+async fn turn(path: &Path) -> Option<fs::File> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = fs::File::open(folder).ok()?;
+    for _ in 0..TURN_TRIES {
+        if flock(&folder, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return Some(folder);
+        }
+        sleep(TURN_PAUSE).await;
+    }
+    None
 }
 
 /// Whether somebody listens on `path`.

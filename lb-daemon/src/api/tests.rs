@@ -196,6 +196,29 @@ async fn a_dead_daemons_socket_is_taken_over_and_a_file_is_not() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
 }
 
+#[test]
+fn of_two_daemons_that_start_at_once_one_gets_the_socket_and_keeps_it() {
+    let folder = TempDir::new().unwrap();
+    for round in 0..100 {
+        let path = folder.path().join(format!("{round}.sock"));
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let start = std::sync::Barrier::new(2);
+        let daemon = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            start.wait();
+            let listening = runtime.block_on(listen(&path)).ok();
+            // The runtime too: without it the listener would end before the other has tried.
+            (listening, runtime)
+        };
+        let kept = std::thread::scope(|scope| {
+            let daemons = [scope.spawn(daemon), scope.spawn(daemon)];
+            daemons.map(|daemon| daemon.join().unwrap())
+        });
+        assert_eq!(kept.iter().filter(|(listening, _)| listening.is_some()).count(), 1, "round {round}");
+        assert!(path.exists(), "round {round}");
+    }
+}
+
 #[tokio::test]
 async fn without_a_daemon_the_client_says_so() {
     let folder = TempDir::new().unwrap();

@@ -5,7 +5,7 @@ use std::{
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, anyhow};
@@ -38,6 +38,8 @@ use crate::{
 const WORKERS: usize = 2;
 /// Threads for what blocks: reading the configuration file and looking up names.
 const BLOCKING: usize = 4;
+/// Longest wait at the end for those.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// Balance, until told to stop
 #[derive(Debug, clap::Args)]
@@ -65,9 +67,10 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
         .enable_all()
         .build()
         .context("cannot start the daemon's threads")?;
-    runtime.block_on(daemon(config, &args.config, &global.pin_path))?;
-    // The controller's thread has ended, and with it its hold on the pins.
-    drop(runtime);
+    let outcome = runtime.block_on(daemon(config, &args.config, &global.pin_path));
+    // The controller's thread has ended, and with it its hold on the pins. Who still reads a file may never come back.
+    runtime.shutdown_timeout(LAST_WAIT);
+    outcome?;
     if args.detach_on_exit {
         Kernel::unload(&global.pin_path).context("cannot take forwarding down")?;
         info!("stopped; forwarding is taken down");
@@ -221,19 +224,29 @@ impl Signals {
         })
     }
 
-    /// Reloads upon SIGHUP; returns upon SIGTERM or SIGINT.
+    /// Reloads upon SIGHUP; returns upon SIGTERM or SIGINT, also while a reload is under way.
     async fn until_stopped(&mut self, reloader: &Reloader) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => match reloader.reload().await {
-                    Ok(done) => info!(generation = done.generation, ops = done.ops, "reloaded"),
-                    // The controller has logged why; excerpts of the file are for people, as at the start.
-                    Err(Failure::Invalid(diagnostics)) => show(&diagnostics),
-                    Err(refused) => debug!(%refused, "SIGHUP changed nothing"),
-                },
+                _ = self.hangup.recv() => {}
+            }
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                () = reload(reloader) => {}
             }
         }
+    }
+}
+
+/// Reloads once and tells what came of it.
+async fn reload(reloader: &Reloader) {
+    match reloader.reload().await {
+        Ok(done) => info!(generation = done.generation, ops = done.ops, "reloaded"),
+        // The controller has logged why; excerpts of the file are for people, as at the start.
+        Err(Failure::Invalid(diagnostics)) => show(&diagnostics),
+        Err(refused) => debug!(%refused, "SIGHUP changed nothing"),
     }
 }

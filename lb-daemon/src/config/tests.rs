@@ -88,3 +88,9 @@ fn says(text: &str, one: &Diagnostic, code: &str, place: &str, hint: &str) {
     let given = one.hint.as_deref().expect("every complaint has a hint");
     assert!(given.contains(hint), "hint `{given}`, not `{hint}`");
 }
+
+#[test]
+fn a_file_without_an_end_is_refused() {
+    let error = super::read(std::path::Path::new("/dev/zero")).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::FileTooLarge);
+}

@@ -46,6 +46,12 @@ pub enum Refusal {
     /// Settings differ that cannot change at run time.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Fixed(Vec<Fixed>),
+    /// It names no interface while the program runs on some.
+    #[error(
+        "it names no interface, as an empty or half-written file does; to take forwarding down, stop the daemon and run \
+         `lb unload`"
+    )]
+    NoInterface,
     /// The tables could not be read.
     #[error("cannot compare it with the tables")]
     Observe(#[source] dataplane::Error),

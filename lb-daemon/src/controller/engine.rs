@@ -1,6 +1,6 @@
 //! What the controller drives: the tables, and the program over them.
 
-use std::error::Error;
+use std::{collections::BTreeMap, error::Error};
 
 use lb_common::{layout::flow::TIME_SHIFT, maps::Tuning};
 
@@ -21,6 +21,12 @@ pub trait Engine: Dataplane {
     /// When the program cannot be loaded or attached. What was in force before may then be so on some interfaces only;
     /// the caller asks for the old settings again.
     fn install(&mut self, settings: &DataplaneConfig) -> Result<Vec<Attached>, InstallError>;
+
+    /// Interfaces of `settings` on which the program does not run, with their numbers; 0 for those that do not exist.
+    fn lost(&self, settings: &DataplaneConfig) -> BTreeMap<String, u32>;
+
+    /// Binds the program again to those that it was lost from. Tells where it is in force then, also upon an error.
+    fn attach_again(&mut self, settings: &DataplaneConfig) -> (Vec<Attached>, Result<(), AttachError>);
 }
 
 /// An interface that the program is attached to.
@@ -42,6 +48,19 @@ impl Engine for Kernel {
         self.retune(&tuning(settings)).map_err(|error| InstallError(error.into()))?;
         attach(self, settings).map_err(|error| InstallError(error.into()))
     }
+
+    fn lost(&self, settings: &DataplaneConfig) -> BTreeMap<String, u32> {
+        Kernel::lost(self, &settings.interfaces)
+    }
+
+    fn attach_again(&mut self, settings: &DataplaneConfig) -> (Vec<Attached>, Result<(), AttachError>) {
+        let (attached, outcome) = Kernel::attach_again(self, &settings.interfaces);
+        (attached.into_iter().map(named).collect(), outcome)
+    }
+}
+
+fn named(one: kernel::Attached) -> Attached {
+    Attached { interface: one.interface, mode: one.hook.name() }
 }
 
 /// Binds the program to the interfaces that `settings` name, and to no others.
@@ -49,8 +68,7 @@ impl Engine for Kernel {
 /// # Errors
 /// When an interface does not exist, is taken, or cannot do what is asked.
 pub fn attach(kernel: &mut Kernel, settings: &DataplaneConfig) -> Result<Vec<Attached>, AttachError> {
-    let name = |one: kernel::Attached| Attached { interface: one.interface, mode: one.hook.name() };
-    Ok(kernel.attach(&settings.interfaces)?.into_iter().map(name).collect())
+    Ok(kernel.attach(&settings.interfaces)?.into_iter().map(named).collect())
 }
 
 /// The program's parameters by `settings`. Its table sizes are for [`Kernel`] to fill in.

@@ -194,6 +194,36 @@ async fn a_refused_reload_changes_nothing_and_says_which_key_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_empty_file_takes_nothing_down() {
+    let rig = Rig::serving(TEXT).await;
+    let applied = rig.tables().applied;
+    let refused = refusal(rig.handle.reload(config("")).await);
+    assert!(matches!(refused, Refusal::NoInterface), "{refused}");
+    assert_eq!(rig.tables().applied, applied);
+    assert!(rig.tables().installed.is_empty());
+    assert_eq!(*rig.handle.snapshot().config, config(TEXT));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_that_is_lost_shows_and_is_bound_again_when_it_returns() {
+    let rig = Rig::serving(TEXT).await;
+    rig.tables().lost.insert("eth0".into(), 0);
+    tokio::time::sleep(2 * SECOND).await;
+    let snapshot = rig.handle.snapshot();
+    assert_eq!(snapshot.attached, []);
+    let message = snapshot.failing.as_ref().map(|failing| failing.message.clone()).unwrap_or_default();
+    assert!(message.contains("no interface eth0"), "{message}");
+    let attempts = snapshot.failing.as_ref().map(|failing| failing.attempts);
+    assert!(attempts.is_some_and(|attempts| attempts < 4), "one that stays away is no reason to hurry: {attempts:?}");
+
+    rig.tables().lost.insert("eth0".into(), 7);
+    tokio::time::sleep(2 * SECOND).await;
+    let snapshot = rig.handle.snapshot();
+    assert_eq!(snapshot.attached.len(), 1);
+    assert!(snapshot.failing.is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_configuration_that_the_tables_cannot_hold_is_refused_whole() {
     let tight = Capacity { ring_blocks: 40, ..ROOMY };
     let rig = Rig::within(tight, TEXT).unwrap();

@@ -18,7 +18,7 @@ use super::{
     view,
 };
 use crate::{
-    dataplane,
+    dataplane::{self, kernel::AttachError},
     model::Config,
     plan::{Op, diff},
 };
@@ -28,6 +28,8 @@ use crate::{
 enum Failure {
     #[error("cannot compare the tables with what is wanted")]
     Observe(#[source] dataplane::Error),
+    #[error("the program does not run on every interface")]
+    Attach(#[source] AttachError),
     #[error("the tables cannot take what is wanted")]
     Plan(#[from] diff::PlanError),
     #[error("op {number} of {of} failed")]
@@ -66,7 +68,9 @@ impl<E: Engine> Controller<E> {
     fn attempt(&mut self) -> Option<usize> {
         let span = info_span!("reconcile", generation = self.generation);
         let _entered = span.enter();
-        match self.bring_about() {
+        // The tables do not wait for an interface.
+        let held = self.hold();
+        match self.bring_about().and_then(|ops| held.map(|()| ops)) {
             Ok(ops) => {
                 self.clock.succeeded(Instant::now());
                 if let Some(failing) = self.failing.take() {
@@ -98,6 +102,19 @@ impl<E: Engine> Controller<E> {
             None => (SystemTime::now(), 0),
         };
         self.failing = Some(Failing { since, attempts: attempts + 1, message });
+    }
+
+    /// Sees to it that the program runs on all interfaces that exist.
+    fn hold(&mut self) -> Result<(), Failure> {
+        let settings = &self.config.dataplane;
+        self.lost = self.engine.lost(settings);
+        if self.lost.is_empty() {
+            return Ok(());
+        }
+        let (attached, outcome) = self.engine.attach_again(settings);
+        self.attached = attached;
+        self.lost = self.engine.lost(settings);
+        outcome.map_err(Failure::Attach)
     }
 
     /// Observes, plans and applies. Returns the number of ops.
@@ -206,6 +223,9 @@ impl<E: Engine> Controller<E> {
 
     fn try_reload(&mut self, asked: Config) -> Result<Reloaded, Refusal> {
         let change = Change::between(&self.config, &asked).map_err(Refusal::Fixed)?;
+        if asked.dataplane.interfaces.is_empty() && !self.config.dataplane.interfaces.is_empty() {
+            return Err(Refusal::NoInterface);
+        }
         self.state = self.engine.observe().map_err(Refusal::Observe)?;
         self.totals.learn(&self.state);
         diff::plan(&self.state, &beliefs::best_case(&asked), &mut self.rings).map_err(Refusal::Plan)?;

@@ -3,7 +3,10 @@
 //! Everything outlives the process by its pins (see `pins` for the names), so a restart finds the tables, loads a new
 //! instance of the program over them and puts it in the old one's place by an update of the links. Forwarding never stops.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use aya::programs::Xdp;
 use lb_common::{
@@ -31,6 +34,7 @@ pub mod decap;
 mod error;
 mod explain;
 mod flows;
+mod hold;
 mod interfaces;
 mod load;
 mod lock;
@@ -114,6 +118,17 @@ impl Kernel {
     /// When an interface does not exist, is taken, or cannot do what is asked; none is bound then that was not before.
     pub fn attach(&mut self, interfaces: &[Interface]) -> Result<Vec<Attached>, AttachError> {
         attach::all(&self.pins, &mut self.program, interfaces)
+    }
+
+    /// Those of these interfaces on which the program does not run, with their numbers; 0 for those that do not exist.
+    pub fn lost(&self, interfaces: &[Interface]) -> BTreeMap<String, u32> {
+        hold::lost(&self.pins, interfaces)
+    }
+
+    /// Binds the program again to those of these interfaces that it was lost from. Tells where it is in force then, also
+    /// upon an error.
+    pub fn attach_again(&mut self, interfaces: &[Interface]) -> (Vec<Attached>, Result<(), AttachError>) {
+        hold::again(&self.pins, &mut self.program, interfaces)
     }
 
     /// Whether all tables were there already.

@@ -1,7 +1,7 @@
 //! A controller over tables in memory, with the test in the place of checks, next hops and clock.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     config,
     controller::{Attached, Checks, Controller, Engine, Handle, InstallError, StartError, Wires, hop_targets},
-    dataplane::{Counters, Dataplane, Error, FlowCount, memory::Memory},
+    dataplane::{Counters, Dataplane, Error, FlowCount, kernel::AttachError, memory::Memory},
     health::{HealthView, Status},
     model::{Config, DataplaneConfig},
     nexthop::{self, NextHop},
@@ -86,6 +86,8 @@ pub(crate) struct Tables {
     pub(crate) broken: bool,
     /// Settings that were installed.
     pub(crate) installed: Vec<DataplaneConfig>,
+    /// Interfaces that the program was lost from.
+    pub(crate) lost: BTreeMap<String, u32>,
     /// A hash seed that cannot be installed.
     pub(crate) refused_seed: Option<u64>,
 }
@@ -135,6 +137,20 @@ impl Engine for Fake {
         }
         tables.installed.push(settings.clone());
         Ok(settings.interfaces.iter().map(|one| attached(&one.name)).collect())
+    }
+
+    fn lost(&self, _: &DataplaneConfig) -> BTreeMap<String, u32> {
+        self.tables().lost.clone()
+    }
+
+    fn attach_again(&mut self, settings: &DataplaneConfig) -> (Vec<Attached>, Result<(), AttachError>) {
+        let mut tables = self.tables();
+        // An interface with a number is there to be bound.
+        tables.lost.retain(|_, index| *index == 0);
+        let in_force = settings.interfaces.iter().filter(|one| !tables.lost.contains_key(&one.name));
+        let gone = tables.lost.keys().next().cloned();
+        let gone = gone.map(|name| AttachError::NoInterface { name, existing: String::new() });
+        (in_force.map(|one| attached(&one.name)).collect(), gone.map_or(Ok(()), Err))
     }
 }
 
@@ -297,6 +313,7 @@ fn tables(capacity: Capacity) -> Arc<Mutex<Tables>> {
         applied: 0,
         broken: false,
         installed: Vec::new(),
+        lost: BTreeMap::new(),
         refused_seed: None,
     }))
 }

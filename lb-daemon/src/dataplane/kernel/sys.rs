@@ -136,6 +136,13 @@ pub fn share_one_heap() {
     }
 }
 
+/// The number of an interface of this network namespace; 0 if there is none of that name.
+pub(super) fn interface_index(name: &str) -> u32 {
+    let Ok(name) = CString::new(name) else { return 0 };
+    // SAFETY: the call only reads the name, which lives until it returns.
+    unsafe { libc::if_nametoindex(name.as_ptr()) }
+}
+
 /// Whether a descriptor is a BPF link rather than a program or map.
 fn is_link(fd: &OwnedFd) -> io::Result<bool> {
     let name = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
