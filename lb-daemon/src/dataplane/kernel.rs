@@ -16,6 +16,7 @@ pub use self::{
     error::{AttachError, Holder, OpenError},
     explain::missing_capabilities,
     interfaces::Hook,
+    occupant::Occupant,
     sys::share_one_heap,
     unload::Unloaded,
 };
@@ -35,6 +36,7 @@ mod interfaces;
 mod load;
 mod lock;
 mod mapping;
+mod occupant;
 mod pins;
 mod specs;
 mod sys;

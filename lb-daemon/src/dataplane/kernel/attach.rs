@@ -18,6 +18,7 @@ use super::{
     explain::{kernel_release, system},
     interfaces::{self, Hook},
     load::{pin_error, program_error},
+    occupant::Occupant,
     pins::{self, Pins},
     sys::PinnedXdpLink,
 };
@@ -212,7 +213,10 @@ fn bind(program: &mut Xdp, name: &str, index: u32, mode: XdpMode) -> Result<FdLi
 fn busy(name: &str, mode: &'static str, error: &ProgramError) -> AttachError {
     let program = find(name).ok().and_then(|found| found.programs.first().copied());
     match program {
-        Some((hook, program)) => AttachError::Busy { name: name.to_owned(), program, mode: hook.name() },
+        Some((hook, program)) => {
+            let occupant = Occupant::of(program, name);
+            AttachError::Busy { name: name.to_owned(), program, mode: hook.name(), occupant }
+        }
         None => AttachError::Refused { name: name.to_owned(), mode, reason: chain(error) },
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{fmt, fs, io, path::PathBuf};
 
-use super::explain::{OLDEST_KERNEL, Privileges};
+use super::{
+    explain::{OLDEST_KERNEL, Privileges},
+    occupant::Occupant,
+};
 
 /// Why the tables or the program could not be put in place.
 #[derive(Debug, thiserror::Error)]
@@ -152,8 +155,8 @@ pub enum AttachError {
     },
     /// Another XDP program runs there.
     #[error(
-        "another XDP program, number {program}, runs on {name} ({mode}); take it off first: \
-         `bpftool net detach xdp dev {name}` or `ip link set dev {name} xdp off`, or end what put it there"
+        "another XDP program, number {program}, runs on {name} ({mode}); {}",
+        occupant.on(name)
     )]
     Busy {
         /// The interface.
@@ -162,6 +165,8 @@ pub enum AttachError {
         program: u32,
         /// Where it runs.
         mode: &'static str,
+        /// Whose it is.
+        occupant: Occupant,
     },
     /// The kernel refused in each mode that was tried.
     #[error("cannot attach to {name} in {mode} mode: {reason}")]

@@ -27,7 +27,7 @@ const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 /// Start of the names of links.
 const LINK: &str = "link-";
 /// Where `mount -t bpf` usually goes.
-const USUAL_MOUNT: &str = "/sys/fs/bpf";
+pub(super) const USUAL_MOUNT: &str = "/sys/fs/bpf";
 
 /// The names below one pin path.
 #[derive(Clone, Debug)]
@@ -82,7 +82,7 @@ impl Pins {
 
     /// The link of an interface.
     pub(super) fn link(&self, interface: &str) -> PathBuf {
-        self.dir.join(format!("{LINK}{}", escape(interface)))
+        self.dir.join(link_name(interface))
     }
 
     /// Links that are pinned, by interface.
@@ -194,6 +194,11 @@ fn is_bpffs(path: &Path) -> bool {
 
 fn version_name(version: u32) -> String {
     format!("v{version}")
+}
+
+/// Name of the pin of an interface's link.
+pub(super) fn link_name(interface: &str) -> String {
+    format!("{LINK}{}", escape(interface))
 }
 
 /// An interface's name as part of a pin's.
