@@ -128,8 +128,7 @@ impl Kernel {
     /// # Errors
     /// When the kernel does not tell.
     pub fn program_id(&self) -> Result<u32, OpenError> {
-        let info = self.program.info();
-        info.map(|info| info.id()).map_err(|error| load::program_error("read the program's number".to_owned(), error))
+        load::program_id(&self.program)
     }
 
     /// Instructions that the verifier processed, where the kernel tells (5.16).

@@ -78,6 +78,14 @@ pub enum OpenError {
         /// The pin path.
         path: PathBuf,
     },
+    /// No `lb decap` is in force on that interface.
+    #[error("no link of it is in force below {}; `lb decap --interface {interface}` puts it there", path.display())]
+    NoDecap {
+        /// The interface.
+        interface: String,
+        /// Where its link would be.
+        path: PathBuf,
+    },
     /// Not allowed.
     #[error("not permitted to {what}: {}", Privileges(missing))]
     Permission {
