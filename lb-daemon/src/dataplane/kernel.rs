@@ -78,6 +78,7 @@ impl Kernel {
     /// When the pin path is in use or is no place for pins, when the tables there don't fit, when the kernel refuses.
     /// What ran before still runs then.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
+        explain::require_capabilities("load the program")?;
         let lock = Lock::take(&options.pin_path)?;
         let pins = Pins::new(&options.pin_path);
         let opened = Self::adopt_or_create(&pins, options);

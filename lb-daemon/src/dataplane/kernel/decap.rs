@@ -25,7 +25,7 @@ use lb_common::{
 use super::{
     attach::{self, Attached},
     error::{AttachError, OpenError},
-    explain::system,
+    explain::{require_capabilities, system},
     interfaces, load,
     lock::Lock,
     pins::{self, Pins},
@@ -61,6 +61,7 @@ pub fn install(
     if addresses.is_empty() {
         return Err(AttachError::NoAddress { name: interface.to_owned() });
     }
+    require_capabilities("load the program")?;
     let folder = folder(pin_path);
     let lock = Lock::take(&folder)?;
     let names = Names::new(&folder, interface);

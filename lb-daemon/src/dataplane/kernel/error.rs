@@ -11,12 +11,32 @@ use super::{
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The pin path is not on a BPF file system.
-    #[error("{} is not on a BPF file system; mount one: mount -t bpf bpf {}", path.display(), mount.display())]
+    #[error("{} is not on a BPF file system; choose a folder under /sys/fs/bpf", path.display())]
     NotBpfFs {
         /// The pin path.
         path: PathBuf,
-        /// Where to mount one.
-        mount: PathBuf,
+    },
+    /// It would be, were one mounted at the usual place.
+    #[error(
+        "{} is not on a BPF file system; mount one: `mount -t bpf bpf /sys/fs/bpf` (inside `ip netns exec`, which hides \
+         the one that is there, use `nsenter --net=/run/netns/NAME` in its stead)",
+        path.display()
+    )]
+    NotMounted {
+        /// The pin path.
+        path: PathBuf,
+    },
+    /// A folder of the pin path belongs to another user.
+    #[error(
+        "{} belongs to user {uid}, who could swap what is pinned there; remove it, or make it root's: `chown root {}`",
+        path.display(),
+        path.display()
+    )]
+    ForeignFolder {
+        /// The folder.
+        path: PathBuf,
+        /// Its owner.
+        uid: u32,
     },
     /// A BPF file system takes no names with dots.
     #[error("{}: a BPF file system takes no names with dots; choose another --pin-path", path.display())]
