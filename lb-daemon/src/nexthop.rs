@@ -89,6 +89,13 @@ pub enum Unreachable {
     },
 }
 
+impl Unreachable {
+    /// Whether the address itself is at fault, so that waiting helps nothing.
+    pub(crate) fn is_a_mistake(&self) -> bool {
+        matches!(self, Self::Local | Self::NotUnicast)
+    }
+}
+
 impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -30,6 +30,19 @@ pub enum SocketError {
     /// A file that is no socket lies there.
     #[error("{} exists and is no socket; remove it, or name another [api] socket", .0.display())]
     NotASocket(PathBuf),
+    /// This user may not write to the folder.
+    #[error(
+        "cannot make the socket {}: this user may not write to its folder; give its user the folder, or set another [api] \
+         socket",
+        .path.display()
+    )]
+    NotAllowed {
+        /// The socket.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// A step failed.
     #[error("cannot {what} {}", path.display())]
     Io {
@@ -55,13 +68,22 @@ pub struct Socket {
 /// # Errors
 /// When a daemon answers there, or the socket cannot be made.
 pub async fn listen(path: &Path) -> Result<(UnixListener, Socket), SocketError> {
-    let failed = |what, path: &Path| {
-        let path = path.to_owned();
-        move |source| SocketError::Io { what, path, source }
+    let failed = |what, named: &Path| {
+        let named = named.to_owned();
+        move |source| SocketError::Io { what, path: named, source }
+    };
+    let not_made = |what, named: &Path| {
+        let failed = failed(what, named);
+        move |source: io::Error| match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                SocketError::NotAllowed { path: path.to_owned(), source }
+            }
+            _ => failed(source),
+        }
     };
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(FOLDER_MODE).create(folder).map_err(failed("make folder", folder))?;
+        builder.recursive(true).mode(FOLDER_MODE).create(folder).map_err(not_made("make folder", folder))?;
     }
     // Of two daemons that start at once, the second must meet the socket of the first, not the dead one before it.
     let _turn = turn(path).await;
@@ -72,19 +94,19 @@ pub async fn listen(path: &Path) -> Result<(UnixListener, Socket), SocketError> 
         }
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed("look at", path)(error)),
+        Err(error) => return Err(not_made("look at", path)(error)),
     }
     // Under another name until its mode is right, so that nobody slips in before; the rename replaces a dead socket.
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(format!(".{}", std::process::id()));
     let fresh = PathBuf::from(fresh);
-    remove_stale(&fresh).map_err(failed("remove", &fresh))?;
-    let listener = UnixListener::bind(&fresh).map_err(failed("open socket", &fresh))?;
+    remove_stale(&fresh).map_err(not_made("remove", &fresh))?;
+    let listener = UnixListener::bind(&fresh).map_err(not_made("open socket", path))?;
     let ready = fs::set_permissions(&fresh, fs::Permissions::from_mode(MODE)).and_then(|()| fs::rename(&fresh, path));
     if let Err(error) = ready {
         // Best effort: the error below is what matters.
         let _ = fs::remove_file(&fresh);
-        return Err(failed("put socket in place at", path)(error));
+        return Err(not_made("put socket in place at", path)(error));
     }
     let inode = fs::symlink_metadata(path).map_err(failed("look at", path))?.ino();
     Ok((listener, Socket { path: path.to_owned(), inode }))

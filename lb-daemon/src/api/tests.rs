@@ -220,6 +220,19 @@ fn of_two_daemons_that_start_at_once_one_gets_the_socket_and_keeps_it() {
 }
 
 #[tokio::test]
+async fn a_socket_that_cannot_be_made_is_called_by_its_own_name() {
+    // Nobody may make files there, not even root; and the longest name that a socket can have has 107 bytes.
+    let error = listen(Path::new("/sys/lb.sock")).await.unwrap_err();
+    assert!(matches!(error, SocketError::NotAllowed { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("socket /sys/lb.sock:") && text.contains("set another [api] socket"), "{text}");
+    let folder = TempDir::new().unwrap();
+    let long = folder.path().join("s".repeat(120));
+    let text = listen(&long).await.unwrap_err().to_string();
+    assert!(text.ends_with(&long.display().to_string()), "{text}");
+}
+
+#[tokio::test]
 async fn without_a_daemon_the_client_says_so() {
     let folder = TempDir::new().unwrap();
     let client = Client::new(&folder.path().join("lb.sock"));

@@ -63,7 +63,7 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     let interface = &args.interface;
     if args.show {
         let counters = decap::counters(&global.pin_path, interface);
-        let counters = counters.with_context(|| format!("lb decap is not in place on {interface}"))?;
+        let counters = counters.with_context(|| format!("lb decap has nothing to show on {interface}"))?;
         let named: BTreeMap<_, _> = counters.into_iter().map(|(verdict, frames)| (verdict.name(), frames)).collect();
         output::print(global.output, &named, |named| {
             table(["VERDICT", ">FRAMES"], named.iter().map(|(name, frames)| [(*name).to_owned(), frames.to_string()]))

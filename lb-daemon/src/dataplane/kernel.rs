@@ -19,6 +19,7 @@ pub use self::{
     error::{AttachError, Holder, OpenError},
     explain::missing_capabilities,
     interfaces::Hook,
+    occupant::Occupant,
     sys::share_one_heap,
     unload::Unloaded,
 };
@@ -39,6 +40,7 @@ mod interfaces;
 mod load;
 mod lock;
 mod mapping;
+mod occupant;
 mod pins;
 mod specs;
 mod sys;
@@ -80,6 +82,7 @@ impl Kernel {
     /// When the pin path is in use or is no place for pins, when the tables there don't fit, when the kernel refuses.
     /// What ran before still runs then.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
+        explain::require_capabilities("load the program")?;
         let lock = Lock::take(&options.pin_path)?;
         let pins = Pins::new(&options.pin_path);
         let opened = Self::adopt_or_create(&pins, options);
@@ -141,8 +144,7 @@ impl Kernel {
     /// # Errors
     /// When the kernel does not tell.
     pub fn program_id(&self) -> Result<u32, OpenError> {
-        let info = self.program.info();
-        info.map(|info| info.id()).map_err(|error| load::program_error("read the program's number".to_owned(), error))
+        load::program_id(&self.program)
     }
 
     /// Instructions that the verifier processed, where the kernel tells (5.16).

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
 use tracing::{info, warn};
 
-use super::{Error, Follower, Snapshot};
+use super::{Error, Follower, Snapshot, Unreachable};
 
 /// First and longest wait before new sockets are tried.
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
@@ -89,8 +89,13 @@ fn publish(sender: &watch::Sender<Arc<Snapshot>>, new: Snapshot, always: bool) {
                 info!(%backend, ifindex = hop.ifindex, mac = %Mac(hop.mac), mtu = hop.mtu, "next hop found");
             }
             (before, None) if before.is_some() || old.reasons.get(backend) != new.reasons.get(backend) => {
-                let reason = new.reason(*backend).map(ToString::to_string).unwrap_or_default();
-                info!(%backend, reason, "no next hop");
+                let why = new.reason(*backend);
+                let reason = why.map(ToString::to_string).unwrap_or_default();
+                if why.is_some_and(Unreachable::is_a_mistake) {
+                    warn!(%backend, reason, "no next hop: packets to it cannot leave; name another address");
+                } else {
+                    info!(%backend, reason, "no next hop");
+                }
             }
             _ => {}
         }
@@ -109,5 +114,50 @@ impl std::fmt::Display for Mac {
             separator = ":";
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        sync::Mutex,
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn warns_of_an_address_that_can_never_be_a_backends() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let mut snapshot = Snapshot::default();
+        for (address, reason) in [("10.0.0.1", Unreachable::Local), ("10.0.0.2", Unreachable::NoRoute)] {
+            let address = address.parse().unwrap();
+            snapshot.hops.insert(address, None);
+            snapshot.reasons.insert(address, reason);
+        }
+        let (sender, _receiver) = watch::channel(Arc::default());
+        tracing::subscriber::with_default(log, || {
+            publish(&sender, snapshot.clone(), true);
+            publish(&sender, snapshot, true);
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let told: Vec<bool> = text.lines().map(|line| line.contains(" WARN ")).collect();
+        assert_eq!(told, [true, false], "once each: {text}");
+        assert!(text.contains("10.0.0.1") && text.contains("an address of this host"), "{text}");
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use lb_daemon::{
-    dataplane::kernel::{AttachError, Attached, Change, Hook, Kernel},
+    dataplane::kernel::{AttachError, Attached, Change, Hook, Kernel, Occupant, decap},
     model::{AttachMode, Interface},
 };
 
@@ -116,16 +116,40 @@ fn leaves_all_as_it_was_when_one_interface_cannot_be_bound() {
     let mut first = other.open();
     let taken = attach(&mut first, &[("lbx1", AttachMode::Auto)]);
     let mut kernel = place.open();
-    let AttachError::Busy { name, program, mode } =
+    let AttachError::Busy { name, program, mode, occupant } =
         refusal(&mut kernel, &[("lbx0", AttachMode::Auto), ("lbx1", AttachMode::Auto)])
     else {
         panic!("another error")
     };
     assert_eq!((name.as_str(), program, mode), ("lbx1", taken[0].program, "native"));
+    assert_eq!(occupant, Occupant::Balancer { pin_path: Some(other.path.clone()) });
     assert!(!place.path.join("link-lbx0").exists(), "a part was bound");
     let missing = refusal(&mut kernel, &[("lbx0", AttachMode::Auto), ("nosuch", AttachMode::Auto)]).to_string();
     assert!(missing.contains("nosuch") && missing.contains("lbx0, lbx1"), "{missing}");
     assert!(!place.path.join("link-lbx0").exists(), "a part was bound");
+}
+
+#[test]
+fn tells_whose_the_program_in_the_way_is() {
+    let Some(place) = Place::new() else { return };
+    let Some(other) = Place::new() else { return };
+    let _net = Net::new();
+    let occupant = |kernel: &mut Kernel| match refusal(kernel, &[("lbx0", AttachMode::Auto)]) {
+        AttachError::Busy { occupant, .. } => occupant,
+        error => panic!("{}", chain(&error)),
+    };
+    let mut kernel = place.open();
+    let address = ["10.9.0.1".parse().unwrap()];
+    decap::install(&other.path, "lbx0", AttachMode::Auto, &address).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    assert_eq!(occupant(&mut kernel), Occupant::Decap { pin_path: Some(other.path.clone()) });
+    // Without a link, as `ip` binds it: what `ip` put there, `ip` takes off.
+    let program = other.path.join("pass");
+    std::fs::rename(other.path.join("decap/prog-lbx0"), &program).unwrap();
+    assert!(decap::remove(&other.path, "lbx0").unwrap());
+    run("ip", &["link", "set", "dev", "lbx0", "xdpdrv", "pinned", program.to_str().unwrap()]);
+    assert_eq!(occupant(&mut kernel), Occupant::Other);
+    run("ip", &["link", "set", "dev", "lbx0", "xdpdrv", "off"]);
+    attach(&mut kernel, &[("lbx0", AttachMode::Auto)]);
 }
 
 #[test]

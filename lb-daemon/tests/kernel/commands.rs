@@ -121,6 +121,23 @@ fn puts_decap_on_and_off() {
 }
 
 #[test]
+fn makes_nothing_without_capabilities() {
+    let Some(commands) = Commands::new() else { return };
+    let _net = Net::new();
+    for arguments in [&["decap", "--interface", "lbx0", "--address", "10.0.0.11"][..], &["load", "--config", "lb.toml"]]
+    {
+        let mut process = Command::new("setpriv");
+        process.args(["--bounding-set=-bpf,-perfmon,-sys_admin,-net_admin", env!("CARGO_BIN_EXE_lb")]);
+        process.current_dir(&commands.folder).arg("--pin-path").arg(&commands.place.path).args(arguments);
+        let output = process.output().unwrap();
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{complaint}");
+        assert!(complaint.contains("lacks CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN"), "{complaint}");
+        assert!(!commands.place.path.exists(), "{arguments:?} made a folder");
+    }
+}
+
+#[test]
 fn a_daemon_whose_log_nobody_reads_any_more_goes_on() {
     let Some(commands) = Commands::new() else { return };
     let socket = commands.folder.path().join("lb.sock").display().to_string();

@@ -4,7 +4,7 @@ use std::{net::IpAddr, process::Command};
 
 use lb_common::maps::{DECAP_PROGRAM, DecapVerdict};
 use lb_daemon::{
-    dataplane::kernel::{AttachError, Change, Hook, decap},
+    dataplane::kernel::{AttachError, Change, Hook, OpenError, decap},
     model::AttachMode,
 };
 
@@ -108,5 +108,55 @@ fn refuses_what_cannot_work() {
     let refusal = |interface| decap::install(&place.path, interface, AttachMode::Auto, &[]).unwrap_err();
     assert!(matches!(refusal("lbx0"), AttachError::NoAddress { .. }));
     assert!(matches!(refusal("nosuch"), AttachError::NoInterface { .. }));
+    assert!(!place.path.exists());
+}
+
+#[test]
+fn leaves_nothing_behind_when_it_is_refused() {
+    let Some(place) = Place::new() else { return };
+    let Some(other) = Place::new() else { return };
+    let _net = Net::new();
+    let address: [IpAddr; 1] = ["10.9.0.1".parse().unwrap()];
+    let install = |place: &Place, interface, mode| decap::install(&place.path, interface, mode, &address);
+    install(&other, "lbx0", AttachMode::Auto).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let error = install(&place, "lbx0", AttachMode::Auto).unwrap_err();
+    assert!(matches!(error, AttachError::Busy { .. }), "{}", chain(&error));
+    assert!(!place.path.exists(), "{:?}", place.names());
+    // Beside one that is in place on another interface, that one stays.
+    install(&place, "lbx1", AttachMode::Auto).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let before = place.names();
+    install(&place, "lbx0", AttachMode::Auto).unwrap_err();
+    assert_eq!(place.names(), before);
+    assert!(matches!(decap::counters(&place.path, "lbx0"), Err(OpenError::NoDecap { .. })));
+    assert!(decap::remove(&other.path, "lbx0").unwrap());
+    assert!(decap::remove(&place.path, "lbx1").unwrap());
+}
+
+#[test]
+fn goes_on_when_its_replacement_is_refused() {
+    let Some(place) = Place::new() else { return };
+    let _net = Net::new();
+    run("ip", &["link", "set", "lo", "up"]);
+    let install = |mode| decap::install(&place.path, "lo", mode, &["10.9.0.1".parse().unwrap()]);
+    install(AttachMode::Generic).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let before = place.names();
+    assert!(matches!(install(AttachMode::Native), Err(AttachError::Refused { .. })), "loopback has no native XDP");
+    assert_eq!(place.names(), before);
+    // What is pinned is what runs.
+    assert_eq!(place.bpftool("link", "decap/link-lo")["prog_id"].as_u64(), Some(place.id("prog", "decap/prog-lo")));
+    assert!(decap::counters(&place.path, "lo").is_ok());
+    assert!(decap::remove(&place.path, "lo").unwrap());
+}
+
+#[test]
+fn shows_nothing_when_its_interface_is_gone() {
+    let Some(place) = Place::new() else { return };
+    let _net = Net::new();
+    let address = ["10.9.0.1".parse().unwrap()];
+    decap::install(&place.path, "lbx0", AttachMode::Auto, &address).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    assert!(decap::counters(&place.path, "lbx0").is_ok());
+    run("ip", &["link", "del", "lbx0"]);
+    assert!(matches!(decap::counters(&place.path, "lbx0"), Err(OpenError::NoDecap { .. })));
+    assert!(decap::remove(&place.path, "lbx0").unwrap());
     assert!(!place.path.exists());
 }

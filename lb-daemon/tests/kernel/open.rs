@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
+    os::unix::fs::{chown, symlink},
     path::Path,
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
@@ -224,6 +224,29 @@ fn leaves_nothing_where_pins_cannot_be() {
     let folder = tempfile::tempdir().unwrap();
     options.pin_path = folder.path().join("lb");
     let Err(error) = Kernel::open(&options) else { panic!("pinned outside of a BPF file system") };
-    assert!(error.to_string().contains("mount -t bpf bpf"), "{error}");
+    assert!(error.to_string().contains("under /sys/fs/bpf"), "{error}");
     assert!(!options.pin_path.exists());
+}
+
+#[test]
+fn refuses_folders_of_other_users() {
+    let Some(place) = Place::new() else { return };
+    let inner = place.path.join("inner");
+    let open =
+        |pin_path: &Path| Kernel::open(&Options { pin_path: pin_path.to_owned(), ..place.options() }).map(|_| ());
+    fs::create_dir(&place.path).unwrap();
+    chown(&place.path, Some(65534), None).unwrap();
+    // Also when the folder itself would be new.
+    for pin_path in [&place.path, &inner] {
+        let error = open(pin_path).unwrap_err();
+        assert!(
+            matches!(&error, OpenError::ForeignFolder { path, uid: 65534 } if *path == place.path),
+            "{}",
+            chain(&error)
+        );
+        assert!(error.to_string().contains("chown root"), "{error}");
+    }
+    assert_eq!(place.names(), [""; 0]);
+    chown(&place.path, Some(0), None).unwrap();
+    open(&place.path).unwrap_or_else(|error| panic!("{}", chain(&error)));
 }

@@ -17,7 +17,8 @@ use super::{
     error::{AttachError, OpenError},
     explain::{kernel_release, system},
     interfaces::{self, Hook},
-    load::{pin_error, program_error},
+    load::{pin_error, program_error, program_id},
+    occupant::Occupant,
     pins::{self, Pins},
     sys::PinnedXdpLink,
 };
@@ -129,7 +130,7 @@ pub(super) fn in_force(pins: &Pins) -> Result<Vec<Attached>, AttachError> {
 /// Puts the program on all pinned links that are alive, those of other network namespaces too.
 pub(super) fn swap_all(pins: &Pins, program: &mut Xdp) -> Result<(), OpenError> {
     for path in pinned(pins)?.into_values() {
-        if open(&path)?.is_some_and(|link| link.ifindex != 0) {
+        if running(&path)?.is_some() {
             swap(&path, program)?;
         }
     }
@@ -155,6 +156,11 @@ pub(super) fn take_off(path: &Path) -> Result<bool, OpenError> {
         result => result.map_err(|source| system(format!("detach {}", path.display()), source))?,
     }
     pins::remove(path)
+}
+
+/// Number of the program that a pinned link runs, if there is one that is alive.
+pub(super) fn running(path: &Path) -> Result<Option<u32>, OpenError> {
+    Ok(open(path)?.filter(|link| link.ifindex != 0).map(|link| link.program))
 }
 
 /// Opens a pinned link, if there is one.
@@ -212,14 +218,17 @@ fn bind(program: &mut Xdp, name: &str, index: u32, mode: XdpMode) -> Result<FdLi
 fn busy(name: &str, mode: &'static str, error: &ProgramError) -> AttachError {
     let program = find(name).ok().and_then(|found| found.programs.first().copied());
     match program {
-        Some((hook, program)) => AttachError::Busy { name: name.to_owned(), program, mode: hook.name() },
+        Some((hook, program)) => {
+            let occupant = Occupant::of(program, name);
+            AttachError::Busy { name: name.to_owned(), program, mode: hook.name(), occupant }
+        }
         None => AttachError::Refused { name: name.to_owned(), mode, reason: chain(error) },
     }
 }
 
 /// What the kernel shows of an interface that should run the program.
 fn shown(name: &str, program: &Xdp, change: Change) -> Result<Attached, AttachError> {
-    let id = program.info().map_err(|error| program_error("read the program's number".to_owned(), error))?.id();
+    let id = program_id(program)?;
     let found = find(name)?;
     let Some(hook) = found.hook_of(id) else {
         return Err(AttachError::NotThere { name: name.to_owned(), program: id });

@@ -25,7 +25,7 @@ use lb_common::{
 use super::{
     attach::{self, Attached},
     error::{AttachError, OpenError},
-    explain::system,
+    explain::{require_capabilities, system},
     interfaces, load,
     lock::Lock,
     pins::{self, Pins},
@@ -61,23 +61,39 @@ pub fn install(
     if addresses.is_empty() {
         return Err(AttachError::NoAddress { name: interface.to_owned() });
     }
+    require_capabilities("load the program")?;
     let folder = folder(pin_path);
-    let _lock = Lock::take(&folder)?;
+    let lock = Lock::take(&folder)?;
     let names = Names::new(&folder, interface);
-    let kept = kept_counters(&names)?;
+    let wanted = Interface { name: interface.to_owned(), mode };
+    let attached = replace(&names, &wanted, &addresses);
+    if attached.is_err() {
+        // What failed is the news; what cannot be removed either is no worse than before.
+        let _ = names.settle(None);
+        remove_empty(pin_path);
+    }
+    drop(lock);
+    Ok(Installed { attached: attached?, addresses })
+}
+
+/// Loads a program with these addresses and puts it on the interface. What it consists of gets its names when it runs.
+fn replace(names: &Names, interface: &Interface, addresses: &BTreeSet<IpAddr>) -> Result<Attached, AttachError> {
+    let kept = kept_counters(names)?;
     let mut object = load::decap(&kept)?;
-    fill(&mut object, &addresses)?;
+    fill(&mut object, addresses)?;
     if kept.is_empty() {
         load::pin_table(&object, maps::DECAP_COUNTERS, &names.counters)?;
     }
-    pins::remove(&names.next)?;
-    load::pin_table(&object, maps::DECAP_ADDRESSES, &names.next)?;
-    fs::rename(&names.next, &names.addresses)
-        .map_err(|source| system(format!("pin {}", names.addresses.display()), source))?;
-    let mut program = load::pin_program(&mut object, maps::DECAP_PROGRAM, &names.program, &names.next)?;
-    let wanted = Interface { name: interface.to_owned(), mode };
-    let attached = attach::one(&Pins::new(&folder), &mut program, &wanted)?;
-    Ok(Installed { attached, addresses })
+    pins::remove(&names.next_addresses)?;
+    load::pin_table(&object, maps::DECAP_ADDRESSES, &names.next_addresses)?;
+    let mut program = load::pin_program(&mut object, maps::DECAP_PROGRAM, &names.next_program, &names.next)?;
+    let id = load::program_id(&program)?;
+    let attached = attach::one(&Pins::new(&names.folder), &mut program, interface);
+    // Also when that failed: the new program may run all the same, in the mode of before.
+    let settled = names.settle(Some(id));
+    let attached = attached?;
+    settled?;
+    Ok(attached)
 }
 
 /// Takes the program off an interface. Whether it was there.
@@ -91,12 +107,8 @@ pub fn remove(pin_path: &Path, interface: &str) -> Result<bool, OpenError> {
     }
     let lock = Lock::take(&folder)?;
     let was_there = attach::take_off(&Pins::new(&folder).link(interface))?;
-    let names = Names::new(&folder, interface);
-    for file in [names.program, names.addresses, names.counters, names.next] {
-        pins::remove(&file)?;
-    }
-    // They stay while they hold other interfaces' pins, or a balancer's.
-    let _ = fs::remove_dir(&folder).and_then(|()| fs::remove_dir(pin_path));
+    Names::new(&folder, interface).remove_all()?;
+    remove_empty(pin_path);
     drop(lock);
     Ok(was_there)
 }
@@ -104,11 +116,14 @@ pub fn remove(pin_path: &Path, interface: &str) -> Result<bool, OpenError> {
 /// What the program on an interface did so far, by verdict.
 ///
 /// # Errors
-/// When it is not there or cannot be read.
+/// [`OpenError::NoDecap`] when it is not in place, or when they cannot be read.
 pub fn counters(pin_path: &Path, interface: &str) -> Result<BTreeMap<DecapVerdict, u64>, OpenError> {
     let what = "read the counters of lb decap";
-    let path = Names::new(&folder(pin_path), interface).counters;
-    let map = MapData::from_pin(path).map_err(|error| map_error(what, error))?;
+    let names = Names::new(&folder(pin_path), interface);
+    if names.running()?.is_none() {
+        return Err(OpenError::NoDecap { interface: interface.to_owned(), path: names.folder });
+    }
+    let map = MapData::from_pin(names.counters).map_err(|error| map_error(what, error))?;
     let array: PerCpuArray<_, u64> =
         aya::maps::Map::PerCpuArray(map).try_into().map_err(|error| map_error(what, error))?;
     let mut sums = BTreeMap::new();
@@ -119,19 +134,69 @@ pub fn counters(pin_path: &Path, interface: &str) -> Result<BTreeMap<DecapVerdic
     Ok(sums)
 }
 
-/// The names of one interface's pins, links aside.
+/// The names of one interface's pins.
 struct Names {
+    folder: PathBuf,
+    link: PathBuf,
     program: PathBuf,
     addresses: PathBuf,
     counters: PathBuf,
+    /// The program and its addresses before they take the place of those in force.
+    next_program: PathBuf,
+    next_addresses: PathBuf,
     next: PathBuf,
 }
 
 impl Names {
     fn new(folder: &Path, interface: &str) -> Self {
         let named = |what: &str| folder.join(format!("{what}-{}", pins::escape(interface)));
-        Self { program: named("prog"), addresses: named("addresses"), counters: named("counters"), next: named("next") }
+        Self {
+            folder: folder.to_owned(),
+            link: Pins::new(folder).link(interface),
+            program: named("prog"),
+            addresses: named("addresses"),
+            counters: named("counters"),
+            next_program: named("next-prog"),
+            next_addresses: named("next-addresses"),
+            next: named("next"),
+        }
     }
+
+    /// Number of the program that is in force on the interface.
+    fn running(&self) -> Result<Option<u32>, OpenError> {
+        attach::running(&self.link)
+    }
+
+    /// Gives the new program and its addresses their names if it is in force, removes them if another is, and all if none
+    /// is.
+    fn settle(&self, new: Option<u32>) -> Result<(), OpenError> {
+        let running = self.running()?;
+        if running.is_none() {
+            return self.remove_all();
+        }
+        for (next, name) in [(&self.next_program, &self.program), (&self.next_addresses, &self.addresses)] {
+            if running == new {
+                fs::rename(next, name).map_err(|source| system(format!("pin {}", name.display()), source))?;
+            } else {
+                pins::remove(next)?;
+            }
+        }
+        pins::remove(&self.next).map(drop)
+    }
+
+    /// Removes all, the link aside.
+    fn remove_all(&self) -> Result<(), OpenError> {
+        let current = [&self.program, &self.addresses, &self.counters];
+        for file in current.into_iter().chain([&self.next_program, &self.next_addresses, &self.next]) {
+            pins::remove(file)?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes the folders, which stay while they hold other interfaces' pins, or a balancer's.
+fn remove_empty(pin_path: &Path) {
+    let _ = fs::remove_dir(folder(pin_path)).and_then(|()| fs::remove_dir(pin_path));
 }
 
 fn folder(pin_path: &Path) -> PathBuf {

@@ -2,18 +2,41 @@
 
 use std::{fmt, fs, io, path::PathBuf};
 
-use super::explain::{OLDEST_KERNEL, Privileges};
+use super::{
+    explain::{OLDEST_KERNEL, Privileges},
+    occupant::Occupant,
+};
 
 /// Why the tables or the program could not be put in place.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The pin path is not on a BPF file system.
-    #[error("{} is not on a BPF file system; mount one: mount -t bpf bpf {}", path.display(), mount.display())]
+    #[error("{} is not on a BPF file system; choose a folder under /sys/fs/bpf", path.display())]
     NotBpfFs {
         /// The pin path.
         path: PathBuf,
-        /// Where to mount one.
-        mount: PathBuf,
+    },
+    /// It would be, were one mounted at the usual place.
+    #[error(
+        "{} is not on a BPF file system; mount one: `mount -t bpf bpf /sys/fs/bpf` (inside `ip netns exec`, which hides \
+         the one that is there, use `nsenter --net=/run/netns/NAME` in its stead)",
+        path.display()
+    )]
+    NotMounted {
+        /// The pin path.
+        path: PathBuf,
+    },
+    /// A folder of the pin path belongs to another user.
+    #[error(
+        "{} belongs to user {uid}, who could swap what is pinned there; remove it, or make it root's: `chown root {}`",
+        path.display(),
+        path.display()
+    )]
+    ForeignFolder {
+        /// The folder.
+        path: PathBuf,
+        /// Its owner.
+        uid: u32,
     },
     /// A BPF file system takes no names with dots.
     #[error("{}: a BPF file system takes no names with dots; choose another --pin-path", path.display())]
@@ -73,6 +96,14 @@ pub enum OpenError {
     #[error("nothing is loaded: {} holds no tables; `lb run` or `lb load` puts them there", path.display())]
     NothingPinned {
         /// The pin path.
+        path: PathBuf,
+    },
+    /// No `lb decap` is in force on that interface.
+    #[error("no link of it is in force below {}; `lb decap --interface {interface}` puts it there", path.display())]
+    NoDecap {
+        /// The interface.
+        interface: String,
+        /// Where its link would be.
         path: PathBuf,
     },
     /// Not allowed.
@@ -152,8 +183,8 @@ pub enum AttachError {
     },
     /// Another XDP program runs there.
     #[error(
-        "another XDP program, number {program}, runs on {name} ({mode}); take it off first: \
-         `bpftool net detach xdp dev {name}` or `ip link set dev {name} xdp off`, or end what put it there"
+        "another XDP program, number {program}, runs on {name} ({mode}); {}",
+        occupant.on(name)
     )]
     Busy {
         /// The interface.
@@ -162,6 +193,8 @@ pub enum AttachError {
         program: u32,
         /// Where it runs.
         mode: &'static str,
+        /// Whose it is.
+        occupant: Occupant,
     },
     /// The kernel refused in each mode that was tried.
     #[error("cannot attach to {name} in {mode} mode: {reason}")]

@@ -30,6 +30,15 @@ pub(super) fn too_old(release: &str) -> bool {
     matches!((numbers.next(), numbers.next()), (Some(major), Some(minor)) if (major, minor) < OLDEST_KERNEL)
 }
 
+/// Refuses what would fail half way for want of capabilities, before anything is made.
+pub(super) fn require_capabilities(what: &str) -> Result<(), OpenError> {
+    let missing = missing_capabilities();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(OpenError::Permission { what: what.to_owned(), missing, source: io::Error::from_raw_os_error(libc::EPERM) })
+}
+
 /// Capabilities that loading and attaching need and this process lacks.
 pub fn missing_capabilities() -> Vec<&'static str> {
     fs::read_to_string("/proc/self/status").map(|status| missing_from(&status)).unwrap_or_default()

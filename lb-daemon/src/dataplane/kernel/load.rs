@@ -164,6 +164,12 @@ pub(super) fn lacks(name: &str) -> OpenError {
     OpenError::Object { what: format!("load {name}"), source: source.into() }
 }
 
+/// Number of a loaded program.
+pub(super) fn program_id(program: &Xdp) -> Result<u32, OpenError> {
+    let info = program.info().map_err(|error| program_error("read the program's number".to_owned(), error))?;
+    Ok(info.id())
+}
+
 /// A failure of a call on a program, explained.
 pub(super) fn program_error(what: String, error: ProgramError) -> OpenError {
     match error {

@@ -14,7 +14,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::unix::fs::{DirBuilderExt, symlink},
+    os::unix::fs::{DirBuilderExt, MetadataExt, symlink},
     path::{Path, PathBuf},
 };
 
@@ -26,8 +26,8 @@ use super::{error::OpenError, explain::system};
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 /// Start of the names of links.
 const LINK: &str = "link-";
-/// Where `mount -t bpf` usually goes.
-const USUAL_MOUNT: &str = "/sys/fs/bpf";
+/// Where a BPF file system usually is.
+pub(super) const USUAL_MOUNT: &str = "/sys/fs/bpf";
 
 /// The names below one pin path.
 #[derive(Clone, Debug)]
@@ -82,7 +82,7 @@ impl Pins {
 
     /// The link of an interface.
     pub(super) fn link(&self, interface: &str) -> PathBuf {
-        self.dir.join(format!("{LINK}{}", escape(interface)))
+        self.dir.join(link_name(interface))
     }
 
     /// Links that are pinned, by interface.
@@ -149,14 +149,41 @@ impl Pins {
 pub(super) fn make_folder(path: &Path) -> Result<(), OpenError> {
     let (existing, missing) = existing_part(path);
     if !is_bpffs(existing) {
-        let mount = if path.starts_with(USUAL_MOUNT) { Path::new(USUAL_MOUNT) } else { path.parent().unwrap_or(path) };
-        return Err(OpenError::NotBpfFs { path: path.to_owned(), mount: mount.to_owned() });
+        let path = path.to_owned();
+        // Only there: over any other folder a mount would hide what is in it.
+        return Err(if path.starts_with(USUAL_MOUNT) {
+            OpenError::NotMounted { path }
+        } else {
+            OpenError::NotBpfFs { path }
+        });
     }
+    check_owners(existing)?;
     if missing.to_string_lossy().contains('.') {
         return Err(OpenError::Dotted { path: path.to_owned() });
     }
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| system(format!("make the folder {}", path.display()), source))
+}
+
+/// Refuses a folder that belongs to neither root nor this user, or lies in one: its owner could swap what is pinned there.
+/// The root of the file system is the business of whoever mounted it.
+fn check_owners(path: &Path) -> Result<(), OpenError> {
+    let own = rustix::process::geteuid().as_raw();
+    let failed = |source| system(format!("look at {}", path.display()), source);
+    let path = fs::canonicalize(path).map_err(failed)?;
+    let mut folder = path.as_path();
+    let mut found = folder.metadata().map_err(failed)?;
+    while let Some(parent) = folder.parent() {
+        let above = parent.metadata().map_err(failed)?;
+        if above.dev() != found.dev() {
+            break;
+        }
+        if ![0, own].contains(&found.uid()) {
+            return Err(OpenError::ForeignFolder { path: folder.to_owned(), uid: found.uid() });
+        }
+        (folder, found) = (parent, above);
+    }
+    Ok(())
 }
 
 /// Removes a file; one that is not there is no error.
@@ -196,6 +223,11 @@ fn version_name(version: u32) -> String {
     format!("v{version}")
 }
 
+/// Name of the pin of an interface's link.
+pub(super) fn link_name(interface: &str) -> String {
+    format!("{LINK}{}", escape(interface))
+}
+
 /// An interface's name as part of a pin's.
 pub(super) fn escape(interface: &str) -> String {
     interface.replace('%', "%25").replace('.', "%2e")
@@ -221,6 +253,8 @@ mod tests {
     fn refuses_a_path_on_another_file_system() {
         let folder = tempfile::tempdir().unwrap();
         let error = make_folder(&folder.path().join("lb")).unwrap_err().to_string();
-        assert!(error.contains("mount -t bpf bpf"), "{error}");
+        assert!(error.contains("choose a folder under /sys/fs/bpf") && !error.contains("mount -t"), "{error}");
+        let error = OpenError::NotMounted { path: PathBuf::from("/sys/fs/bpf/lb") }.to_string();
+        assert!(error.contains("`mount -t bpf bpf /sys/fs/bpf`") && error.contains("nsenter --net"), "{error}");
     }
 }
