@@ -4,6 +4,8 @@ use super::{Exit, Global, ask, output, output::table, pins};
 use crate::api::types::Stats;
 
 /// Show counters: why frames left, what the flow table met and holds
+///
+/// Without a daemon they are read from the pinned tables; sums of freed targets are then missing.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Read the pinned tables instead of asking the daemon; sums of freed targets are then missing
@@ -14,9 +16,20 @@ pub struct Args {
 /// Prints counters.
 ///
 /// # Errors
-/// When no daemon answers, nothing is pinned, or stdout fails.
+/// When no daemon answers and nothing is pinned, or stdout fails.
 pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
-    let stats: Stats = if args.pins { pins::stats(global)? } else { ask::get(global, "/v1/stats")? };
+    let stats: Stats = if args.pins {
+        pins::Tables::open(global)?.stats()?
+    } else {
+        pins::ask_or_read(
+            global,
+            || ask::get(global, "/v1/stats"),
+            |tables| {
+                pins::say_unmanaged(global);
+                tables.stats()
+            },
+        )?
+    };
     output::print(global.output, &stats, text)?;
     Ok(Exit::Done)
 }

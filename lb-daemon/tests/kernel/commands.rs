@@ -108,6 +108,51 @@ fn refuses_and_leaves_what_was() {
 }
 
 #[test]
+fn without_a_daemon_lists_and_counters_are_read_from_the_tables() {
+    let Some(commands) = Commands::new() else { return };
+    let nobody = commands.folder.path().join("nobody.sock").display().to_string();
+    let ask = |line: &str| {
+        let mut words = line.split(' ').map(|word| word.replace('_', " "));
+        let command = words.next().unwrap();
+        let rest: Vec<String> = words.chain(["--api".into(), nobody.clone()]).collect();
+        commands.run(&command, &rest.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    for line in ["status", "stats", "vip list", "vip show web", "backend list", "backend show web-1"] {
+        let output = ask(line);
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        let expected = format!(
+            "lb: nothing is loaded at {} and no daemon answers on {nobody}; start one: `lb run --config FILE`\n",
+            commands.place.path.display()
+        );
+        assert_eq!((output.status.code(), complaint), (Some(1), expected), "{line}");
+    }
+    commands.json("load", &["--config", "lb.toml", "--no-attach"]);
+    let told = |line: &str| {
+        let output = ask(line);
+        let notes = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{line}: {notes}");
+        let note =
+            format!("! this is read from the tables: no daemon answers on {nobody}, so nobody checks backends\n");
+        assert_eq!(notes, note, "{line}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let vips = told("vip list");
+    assert_eq!((&vips[0]["name"], &vips[0]["backends"]), (&"192.0.2.10:443 tcp".into(), &2.into()), "{vips}");
+    let vip = told("vip show 192.0.2.10:443_tcp");
+    assert_eq!(vip["members"].as_array().unwrap().len(), 2, "{vip}");
+    let backends = told("backend list");
+    assert_eq!((&backends[0]["name"], &backends[0]["state"]), (&"10.0.0.11".into(), &"serving".into()), "{backends}");
+    for unknown in ["weight", "share", "admin_state", "up"] {
+        assert!(backends[0][unknown].is_null(), "{unknown}: {backends}");
+    }
+    assert_eq!(told("backend show 2001:db8::12").as_array().unwrap().len(), 1);
+    assert_eq!(told("stats")["flows"]["capacity"], 4096);
+    let complaint = String::from_utf8(ask("vip show web").stderr).unwrap();
+    assert!(complaint.contains("no vip web; there are: \"192.0.2.10:443 tcp\""), "{complaint}");
+    commands.json("unload", &[]);
+}
+
+#[test]
 fn puts_decap_on_and_off() {
     let Some(commands) = Commands::new() else { return };
     let _net = Net::new();
