@@ -1,6 +1,7 @@
 //! `lb load`, `lb unload` and `lb decap` as processes.
 
 use std::{
+    io::{BufRead, BufReader},
     process::{Command, Output, Stdio},
     thread::sleep,
     time::Duration,
@@ -8,7 +9,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::place::{Net, Place};
+use super::place::{Net, Place, run};
 
 const CONFIG: &str = r#"
 version = 1
@@ -149,6 +150,50 @@ fn without_a_daemon_lists_and_counters_are_read_from_the_tables() {
     assert_eq!(told("stats")["flows"]["capacity"], 4096);
     let complaint = String::from_utf8(ask("vip show web").stderr).unwrap();
     assert!(complaint.contains("no vip web; there are: \"192.0.2.10:443 tcp\""), "{complaint}");
+    commands.json("unload", &[]);
+}
+
+/// [`CONFIG`] in a network where nobody answers for the first backend, and whose socket lies in `folder`.
+fn unanswered(folder: &std::path::Path) -> String {
+    run("ip", &["address", "add", "10.0.0.1/24", "dev", "lbx0"]);
+    let socket = folder.join("lb.sock");
+    let more = format!(
+        "[api]\nsocket = \"{}\"\n[metrics]\nlisten = \"off\"\n\
+         [pool.web.health]\ntype = \"tcp\"\nport = 80\ntimeout = \"5s\"\ninterval = \"5s\"\n[[vip]]",
+        socket.display()
+    );
+    CONFIG.replace("next_hop = \"02:00:00:00:00:01\"\n", "").replace("[[vip]]", &more)
+}
+
+#[test]
+fn load_says_of_a_silent_backend_that_nobody_tries_it_again() {
+    let Some(commands) = Commands::new() else { return };
+    let _net = Net::new();
+    commands.write(&unanswered(commands.folder.path()));
+    let mut load = Command::new(env!("CARGO_BIN_EXE_lb"));
+    load.current_dir(&commands.folder).arg("--pin-path").arg(&commands.place.path);
+    let output = load.args(["load", "--no-attach", "--config", "lb.toml"]).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("10.0.0.11 on lbx0 does not answer"), "{said}");
+    assert!(said.ends_with("\nnobody tries these again; `lb run` does\n"), "{said}");
+    commands.json("unload", &[]);
+}
+
+#[test]
+fn a_daemon_that_is_stopped_before_its_first_state_says_that_nothing_was_served() {
+    let Some(commands) = Commands::new() else { return };
+    let _net = Net::new();
+    commands.write(&unanswered(commands.folder.path()));
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_lb"));
+    daemon.current_dir(&commands.folder).arg("--pin-path").arg(&commands.place.path);
+    let mut daemon = daemon.args(["run", "--config", "lb.toml"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(daemon.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(log.any(|line| line.contains("attached")), "it ended early");
+    kill_process(Pid::from_child(&daemon), Signal::TERM).unwrap();
+    let rest: Vec<String> = log.collect();
+    assert!(daemon.wait().unwrap().success());
+    let last = rest.last().unwrap();
+    assert!(last.contains("stopped before anything was served; `lb unload` takes the program off"), "{rest:?}");
     commands.json("unload", &[]);
 }
 
