@@ -98,9 +98,9 @@ pub enum Command {
     Decap(decap::Args),
     /// Show how the daemon is; without one, what the pinned tables tell
     Status(status::Args),
-    /// Look at VIPs
+    /// Look at VIPs; without a daemon by address, from the pinned tables
     Vip(vip::Args),
-    /// Look at backends
+    /// Look at backends; without a daemon by address, from the pinned tables
     Backend(backend::Args),
     /// Show counters: why frames left, what the flow table met and holds
     Stats(stats::Args),

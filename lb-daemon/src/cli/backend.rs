@@ -5,7 +5,7 @@ use anyhow::anyhow;
 use super::{Exit, Global, ask, output, output::table, pins};
 use crate::api::types::Backend;
 
-/// Look at backends; without a daemon, what the pinned tables tell: by addresses, without weights and checks
+/// Look at backends
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]

@@ -4,11 +4,9 @@ use super::{Exit, Global, ask, output, output::table, pins};
 use crate::api::types::Stats;
 
 /// Show counters: why frames left, what the flow table met and holds
-///
-/// Without a daemon they are read from the pinned tables; sums of freed targets are then missing.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Read the pinned tables instead of asking the daemon; sums of freed targets are then missing
+    /// Read the pinned tables, as happens without a daemon; sums of freed targets are then missing
     #[arg(long)]
     pins: bool,
 }

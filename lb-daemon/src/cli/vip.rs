@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{Exit, Global, ask, backend, output, output::table, pins};
 use crate::api::types::{Backend, Vip};
 
-/// Look at VIPs; without a daemon, what the pinned tables tell: by addresses, without names and pools
+/// Look at VIPs
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
