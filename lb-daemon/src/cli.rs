@@ -55,15 +55,22 @@ pub struct Global {
     /// Folder on a BPF file system that holds the pinned program, links and tables
     #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_PIN_PATH)]
     pub pin_path: PathBuf,
-    /// Socket of the daemon to ask
-    #[arg(long, global = true, value_name = "SOCKET", default_value = config::DEFAULT_API_SOCKET)]
-    pub api: PathBuf,
+    /// Socket of the daemon to ask [default: /run/lb/lb.sock]
+    #[arg(long, global = true, value_name = "SOCKET")]
+    pub api: Option<PathBuf>,
     /// How to print results
     #[arg(short, long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Output,
     /// Say more; twice for details
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
+}
+
+impl Global {
+    /// Where the daemon is asked.
+    pub fn socket(&self) -> &Path {
+        self.api.as_deref().unwrap_or(Path::new(config::DEFAULT_API_SOCKET))
+    }
 }
 
 /// How results are printed.
@@ -83,7 +90,7 @@ pub enum Command {
     Check(check::Args),
     /// Balance, until told to stop
     Run(run::Args),
-    /// Fill and pin the dataplane, all backends taken as healthy, and exit
+    /// Fill and pin the dataplane, all reachable backends taken as healthy, and exit
     Load(load::Args),
     /// Detach from all interfaces and remove every pin
     Unload(unload::Args),
@@ -91,9 +98,9 @@ pub enum Command {
     Decap(decap::Args),
     /// Show how the daemon is; without one, what the pinned tables tell
     Status(status::Args),
-    /// Look at VIPs
+    /// Look at VIPs; without a daemon by address, from the pinned tables
     Vip(vip::Args),
-    /// Look at backends
+    /// Look at backends; without a daemon by address, from the pinned tables
     Backend(backend::Args),
     /// Show counters: why frames left, what the flow table met and holds
     Stats(stats::Args),
@@ -110,6 +117,8 @@ pub enum Exit {
     Differs,
     /// The configuration is refused; the complaints are printed.
     InvalidConfig,
+    /// The command line makes no sense.
+    WrongUsage,
 }
 
 /// Runs the command.
@@ -118,6 +127,7 @@ pub enum Exit {
 /// When the command fails; the chain of errors says what was attempted.
 pub fn run(arguments: &Arguments) -> Result<Exit, anyhow::Error> {
     let global = &arguments.global;
+    note_useless_api(&arguments.command, global);
     match &arguments.command {
         Command::Check(args) => check::run(args, global),
         Command::Run(args) => run::run(args, global),
@@ -131,6 +141,21 @@ pub fn run(arguments: &Arguments) -> Result<Exit, anyhow::Error> {
     }
 }
 
+/// Says so if a socket is given to a command that asks no daemon.
+fn note_useless_api(command: &Command, global: &Global) {
+    let name = match command {
+        Command::Check(_) => "check",
+        Command::Load(_) => "load",
+        Command::Unload(_) => "unload",
+        Command::Decap(_) => "decap",
+        Command::Run(_) | Command::Status(_) | Command::Vip(_) | Command::Backend(_) | Command::Stats(_) => return,
+    };
+    if global.api.is_some() {
+        // The command does what it should all the same.
+        let _ = writeln!(io::stderr(), "! --api changes nothing: `lb {name}` asks no daemon");
+    }
+}
+
 /// The process's exit code.
 pub fn exit_code(exit: Exit) -> ExitCode {
     ExitCode::from(match exit {
@@ -138,12 +163,34 @@ pub fn exit_code(exit: Exit) -> ExitCode {
         Exit::Failed => 1,
         Exit::Differs => 2,
         Exit::InvalidConfig => 3,
+        Exit::WrongUsage => USAGE_EXIT,
     })
 }
 
-/// How a command ended that failed with `error`: [`load_config`]'s refusal has its own exit code.
-pub fn config_refused(error: &anyhow::Error) -> Exit {
-    if error.is::<Refused>() { Exit::InvalidConfig } else { Exit::Failed }
+/// How a command ended that failed with `error`: [`load_config`]'s refusal and [`Misuse`] have their own exit codes.
+pub fn failure(error: &anyhow::Error) -> Exit {
+    match error {
+        error if error.is::<Refused>() => Exit::InvalidConfig,
+        error if error.is::<Misuse>() => Exit::WrongUsage,
+        _ => Exit::Failed,
+    }
+}
+
+/// A command line that the parser takes, but that makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum Misuse {
+    /// The daemon listens where its configuration says.
+    #[error(
+        "`lb run` takes its socket from [api] socket, here {}, not from --api {}; leave --api out or change the file",
+        configured.display(),
+        given.display()
+    )]
+    OtherSocket {
+        /// From the configuration.
+        configured: PathBuf,
+        /// From the command line.
+        given: PathBuf,
+    },
 }
 
 /// A configuration was refused, and its complaints are printed already.
@@ -199,7 +246,7 @@ mod tests {
         for line in ["lb -o json -v --pin-path /p check x", "lb check x -v --pin-path=/p -ojson"] {
             let Global { pin_path, api, output, verbose } = parse(line).unwrap().global;
             assert_eq!((pin_path, output, verbose), (PathBuf::from("/p"), Output::Json, 1), "{line}");
-            assert_eq!(api, PathBuf::from("/run/lb/lb.sock"));
+            assert_eq!(api, None);
         }
     }
 
@@ -210,10 +257,10 @@ mod tests {
         std::fs::write(&file, "mood = 1\n").unwrap();
         let global = parse("lb check x").unwrap().global;
         let error = load_config(&file, &global).unwrap_err();
-        assert_eq!(config_refused(&error), Exit::InvalidConfig);
+        assert_eq!(failure(&error), Exit::InvalidConfig);
         assert_eq!(error.to_string(), format!("config refused: {}: 1 error, 2 warnings", file.display()));
         let error = load_config(&folder.path().join("none"), &global).unwrap_err();
-        assert_eq!(config_refused(&error), Exit::Failed);
+        assert_eq!(failure(&error), Exit::Failed);
     }
 
     #[test]

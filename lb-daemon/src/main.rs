@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Parser;
-use lb_daemon::cli::{Arguments, USAGE_EXIT, config_refused, exit_code, run};
+use lb_daemon::cli::{Arguments, USAGE_EXIT, exit_code, failure, run};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // Nobody may be listening on stderr any more; the exit code still tells.
             let _ = writeln!(io::stderr(), "lb: {error:#}");
-            exit_code(config_refused(&error))
+            exit_code(failure(&error))
         }
     }
 }

@@ -75,6 +75,22 @@ fn prints_json_for_programs() {
 }
 
 #[test]
+fn a_socket_that_would_be_ignored_is_refused_or_noted() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let good = file(folder.path(), "good.toml", VALID);
+    let good = good.to_str().unwrap();
+    let output = lb(&["--api", "/nowhere/lb.sock", "run", "--config", good]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    for part in ["[api] socket", "/run/lb/lb.sock", "/nowhere/lb.sock"] {
+        assert!(said.contains(part), "{part} is not named: {said}");
+    }
+    let output = lb(&["--api", "/nowhere/lb.sock", "check", good]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &*said), (Some(0), "! --api changes nothing: `lb check` asks no daemon\n"));
+}
+
+#[test]
 fn exits_with_1_when_a_file_cannot_be_read() {
     let output = lb(&["check", "/nowhere/lb.toml"]);
     assert_eq!(output.status.code(), Some(1));

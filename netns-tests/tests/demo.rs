@@ -36,6 +36,15 @@ fn every_step_of_the_demo_holds_and_nothing_is_left() -> Result<()> {
 }
 
 #[test]
+fn a_wrong_option_is_a_wrong_use_as_with_lb() -> Result<()> {
+    for (option, code) in [("--kep", 64), ("--help", 0)] {
+        let output = Command::new(env!("CARGO_BIN_EXE_lb-demo")).arg(option).output()?;
+        assert_eq!(output.status.code(), Some(code), "{option}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_demo_that_is_interrupted_cleans_up() -> Result<()> {
     if !is_root() {
         return Ok(());

@@ -55,7 +55,9 @@ fn a_daemon_that_is_stopped_leaves_forwarding_in_place() {
         let mut lb = Balancer::start(lab, &Settings::web(lab, Health::None))?;
         let link = lb.link()?;
         let mut sessions = Sessions::open(&lab.client, &vips(80), 20)?;
+        let mark = lb.log().mark();
         lb.stop()?;
+        lb.log().wait_for(mark, &["stopped; forwarding goes on", "`lb unload`"])?;
         sessions.all_stay()?;
         assert_eq!(http::ask_many(&lab.client, vips(80)[1], 100).failed(), 0);
         lb.start_again()?;

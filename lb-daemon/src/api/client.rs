@@ -23,11 +23,7 @@ const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No daemon.
-    #[error(
-        "no daemon answers on {}: forwarding may go on without it; `lb stats --pins` and `lb status --pins` read the \
-         tables themselves",
-        socket.display()
-    )]
+    #[error("no daemon answers on {}", socket.display())]
     NoDaemon {
         /// Where it was looked for.
         socket: PathBuf,

@@ -85,8 +85,11 @@ async fn tells_status_vips_backends_flows_and_counters() {
     assert_eq!((vips[0].traffic.packets, vips[0].backends_serving), (5, 3));
     let backends: Vec<Backend> = api.client().get("/v1/backends").await.unwrap();
     let first = &backends[0];
-    assert_eq!((first.state, first.weight, first.traffic.packets, first.up), (Effect::Serving, 100, 5, Some(true)));
-    assert!((first.share - 1.0 / 3.0).abs() < 1e-9, "{}", first.share);
+    assert_eq!(
+        (first.state, first.weight, first.traffic.packets, first.up),
+        (Effect::Serving, Some(100), 5, Some(true))
+    );
+    assert!(first.share.is_some_and(|share| (share - 1.0 / 3.0).abs() < 1e-9), "{:?}", first.share);
     let flows: Flows = api.client().get("/v1/flows/count").await.unwrap();
     assert_eq!((flows.capacity, flows.entries), (64, 0));
     let counted: Stats = api.client().get("/v1/stats").await.unwrap();
@@ -238,5 +241,5 @@ async fn without_a_daemon_the_client_says_so() {
     let client = Client::new(&folder.path().join("lb.sock"));
     let error = client.get::<Status>("/v1/status").await.unwrap_err();
     assert!(matches!(error, ClientError::NoDaemon { .. }), "{error}");
-    assert!(error.to_string().contains("forwarding may go on without it"), "{error}");
+    assert!(error.to_string().starts_with("no daemon answers on /"), "{error}");
 }

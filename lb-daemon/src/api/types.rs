@@ -137,12 +137,12 @@ pub struct Backend {
     pub state: Effect,
     /// Why, where that is not plain.
     pub reason: Option<String>,
-    /// What the operator wants: `active`, `drain` or `disabled`.
-    pub admin_state: String,
-    /// Its weight.
-    pub weight: u32,
-    /// Its share of the VIP's new flows, 0 to 1.
-    pub share: f64,
+    /// What the operator wants: `active`, `drain` or `disabled`; absent without a daemon.
+    pub admin_state: Option<String>,
+    /// Its weight; absent without a daemon.
+    pub weight: Option<u32>,
+    /// Its share of the VIP's new flows, 0 to 1; absent without a daemon.
+    pub share: Option<f64>,
     /// Whether it passes its check; absent before the first result.
     pub up: Option<bool>,
     /// Last result of its check.

@@ -14,7 +14,7 @@ use crate::api::client::Client;
 /// When no daemon answers, or it refuses.
 pub(super) fn get<T: DeserializeOwned>(global: &Global, path: &str) -> Result<T, anyhow::Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("cannot wait for an answer")?;
-    Ok(runtime.block_on(Client::new(&global.api).get(path))?)
+    Ok(runtime.block_on(Client::new(global.socket()).get(path))?)
 }
 
 /// The time in words: the two largest units.

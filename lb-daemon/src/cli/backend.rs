@@ -2,7 +2,7 @@
 
 use anyhow::anyhow;
 
-use super::{Exit, Global, ask, output, output::table};
+use super::{Exit, Global, ask, output, output::table, pins};
 use crate::api::types::Backend;
 
 /// Look at backends
@@ -18,7 +18,7 @@ enum Verb {
     List,
     /// Show all that is known of a backend, for each VIP that it serves
     Show {
-        /// Its name in the configuration
+        /// Its name in the configuration; without a daemon, its address
         name: String,
     },
 }
@@ -26,9 +26,16 @@ enum Verb {
 /// Prints backends.
 ///
 /// # Errors
-/// When no daemon answers, it knows no such backend, or stdout fails.
+/// When no daemon answers and nothing is pinned, there is no such backend, or stdout fails.
 pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
-    let backends: Vec<Backend> = ask::get(global, "/v1/backends")?;
+    let backends: Vec<Backend> = pins::ask_or_read(
+        global,
+        || ask::get(global, "/v1/backends"),
+        |tables| {
+            pins::say_unmanaged(global);
+            tables.backends()
+        },
+    )?;
     match &args.verb {
         Verb::List => output::print(global.output, &backends, |backends| list(backends))?,
         Verb::Show { name } => {
@@ -46,19 +53,29 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
 pub(super) fn list(backends: &[Backend]) -> String {
     let row = |backend: &Backend| {
         [
-            format!("{}/{}", backend.pool, backend.vip),
+            if backend.pool.is_empty() { backend.vip.clone() } else { format!("{}/{}", backend.pool, backend.vip) },
             backend.name.clone(),
             backend.address.to_string(),
             state(backend),
-            backend.weight.to_string(),
-            ask::percent(backend.share),
+            backend.weight.map_or_else(unknown, |weight| weight.to_string()),
+            backend.share.map_or_else(unknown, ask::percent),
             backend.traffic.packets.to_string(),
             backend.flows.to_string(),
-            backend.last_check.clone(),
+            known(&backend.last_check),
         ]
     };
     let headings = ["POOL/VIP", "BACKEND", "ADDRESS", "STATE", ">WEIGHT", ">SHARE", ">PACKETS", ">FLOWS", "LAST CHECK"];
     table(headings, backends.iter().map(row))
+}
+
+/// What is said of what only a daemon knows.
+fn unknown() -> String {
+    "-".into()
+}
+
+/// The text, if there is one.
+fn known(text: &str) -> String {
+    if text.is_empty() { unknown() } else { text.to_owned() }
 }
 
 /// What a backend takes, and why.
@@ -77,14 +94,16 @@ fn show(backend: &Backend) -> String {
         (Some(mac), ifindex) => format!("{mac}, by interface number {ifindex}"),
     };
     let traffic = &backend.traffic;
+    let weight = backend.weight.zip(backend.share);
+    let weight = weight.map(|(weight, share)| format!("{weight}, {} of new flows", ask::percent(share)));
     let rows: [[String; 2]; 13] = [
         ["vip".into(), backend.vip.clone()],
-        ["pool".into(), backend.pool.clone()],
+        ["pool".into(), known(&backend.pool)],
         ["address".into(), backend.address.to_string()],
         ["state".into(), state(backend)],
-        ["wanted".into(), backend.admin_state.clone()],
-        ["weight".into(), format!("{}, {} of new flows", backend.weight, ask::percent(backend.share))],
-        ["last check".into(), backend.last_check.clone()],
+        ["wanted".into(), backend.admin_state.clone().unwrap_or_else(unknown)],
+        ["weight".into(), weight.unwrap_or_else(unknown)],
+        ["last check".into(), known(&backend.last_check)],
         ["next hop".into(), next_hop],
         ["target".into(), backend.target.map_or("none".into(), |target| target.to_string())],
         ["forwarded".into(), format!("{} packets, {} bytes", traffic.packets, traffic.bytes)],

@@ -13,7 +13,7 @@ use crate::{
         kernel::{Kernel, Options},
     },
     model::{Config, NextHopConfig},
-    nexthop::{self, NextHop, NextHops, Snapshot},
+    nexthop::{self, NextHop, NextHops, Snapshot, Unreachable as Lost},
     plan::{
         RingCache,
         diff::{self, plan},
@@ -22,7 +22,7 @@ use crate::{
     telemetry,
 };
 
-/// Fill and pin the dataplane, all backends taken as healthy, and exit
+/// Fill and pin the dataplane, all reachable backends taken as healthy, and exit
 ///
 /// What is loaded forwards until `lb unload`. Nothing follows health, next hops or the file; `lb run` does.
 #[derive(Debug, clap::Args)]
@@ -154,12 +154,20 @@ fn completed(config: &Config, found: &Snapshot, placeholders: bool) -> (NextHops
     for backend in hop_targets(config) {
         let hop = hops.entry(backend).or_default();
         if hop.is_none() {
-            let reason = found.reason(backend).map_or_else(|| "no answer".to_owned(), ToString::to_string);
+            let reason = found.reason(backend).map_or_else(|| "no answer".to_owned(), reason);
             unreachable.push(Unreachable { backend, reason, placeholder: placeholders });
             *hop = placeholders.then_some(zeros);
         }
     }
     (hops, unreachable)
+}
+
+/// Why there is no next hop, told by a command that waits no longer.
+fn reason(lost: &Lost) -> String {
+    match lost.clone() {
+        Lost::Unresolved { neighbour, interface } => Lost::Silent { neighbour, interface }.to_string(),
+        other => other.to_string(),
+    }
 }
 
 /// What is wanted at best, with the next hops that there are.
@@ -195,6 +203,7 @@ fn text(report: &Report) -> String {
             [one.backend.to_string(), one.reason.clone(), treated.to_owned()]
         });
         parts.push(table(["UNREACHABLE", "REASON", "TREATED AS"], rows));
+        parts.push("nobody tries these again; `lb run` does\n".to_owned());
     }
     parts.join("\n")
 }

@@ -1,56 +1,148 @@
 //! What the pinned tables tell when no daemon does. They know addresses, not names.
 
+use std::{
+    io::{self, Write},
+    path::Path,
+};
+
+use anyhow::anyhow;
+
 use super::Global;
 use crate::{
     api::{
-        types::{Condition, Interface, Stats, Status},
+        client::ClientError,
+        types::{Backend, Condition, Interface, Stats, Status, Vip},
         view as answer,
     },
-    controller::{snapshot::VipView, totals::Totals, view},
-    dataplane::kernel::Kernel,
+    controller::{
+        snapshot::VipView,
+        totals::{Figures, Totals},
+        view,
+    },
+    dataplane::kernel::{Kernel, OpenError, Pinned},
+    plan::State,
 };
 
-/// The status as the tables have it.
+/// Asks the daemon; where none answers, reads the tables.
 ///
 /// # Errors
-/// When nothing is pinned, or it cannot be read.
-pub(super) fn status(global: &Global) -> Result<Status, anyhow::Error> {
-    let pinned = Kernel::open_existing(&global.pin_path)?;
-    let state = pinned.observe()?;
-    let attached = pinned.attached()?;
-    let vips = view::found(&state);
-    let interface = |name: &str, mode: &str| Interface { name: name.into(), mode: mode.into() };
-    Ok(Status {
-        version: env!("CARGO_PKG_VERSION").into(),
-        pid: None,
-        uptime_seconds: None,
-        state: Condition::Unmanaged,
-        problems: vec![format!(
-            "this is read from the tables: no daemon answers on {}, so nobody checks backends",
-            global.api.display()
-        )],
-        generation: None,
-        config: None,
-        pin_path: global.pin_path.display().to_string(),
-        interfaces: attached.iter().map(|one| interface(&one.interface, one.hook.name())).collect(),
-        vips: vips.len(),
-        vips_without_backend: vips.iter().filter(|vip| vip.serving() == 0).map(|vip| vip.name.clone()).collect(),
-        backends: vips.iter().map(|vip| vip.backends.len()).sum(),
-        backends_serving: vips.iter().map(VipView::serving).sum(),
-        last_reload: None,
-        tables: answer::tables(view::used(&state), state.capacity),
-    })
+/// When the daemon refuses, or none answers and nothing is pinned or it cannot be read.
+pub(super) fn ask_or_read<T>(
+    global: &Global,
+    ask: impl FnOnce() -> Result<T, anyhow::Error>,
+    read: impl FnOnce(&mut Tables) -> Result<T, anyhow::Error>,
+) -> Result<T, anyhow::Error> {
+    let no_daemon = match ask() {
+        Err(error) if matches!(error.downcast_ref(), Some(ClientError::NoDaemon { .. })) => error,
+        answer => return answer,
+    };
+    let mut found = Tables::open(global).map_err(|error| unreadable(global.socket(), error, &no_daemon))?;
+    read(&mut found)
 }
 
-/// Counters as the tables have them.
-///
-/// # Errors
-/// When nothing is pinned, or it cannot be read.
-pub(super) fn stats(global: &Global) -> Result<Stats, anyhow::Error> {
-    let pinned = Kernel::open_existing(&global.pin_path)?;
-    let state = pinned.observe()?;
-    let mut totals = Totals::default();
-    totals.learn(&state);
-    let figures = totals.figures(pinned.counters()?);
-    Ok(answer::stats(&view::found(&state), &figures, &totals.flows(&pinned.flows())))
+/// Says on stderr that an answer is from the tables.
+pub(super) fn say_unmanaged(global: &Global) {
+    // Whoever closed stderr does not want to know.
+    let _ = writeln!(io::stderr(), "! {}", unmanaged(global));
+}
+
+/// That the tables answer, and what that means.
+fn unmanaged(global: &Global) -> String {
+    let socket = global.socket().display();
+    format!("this is read from the tables: no daemon answers on {socket}, so nobody checks backends")
+}
+
+/// Why neither a daemon nor the tables answer.
+fn unreadable(socket: &Path, error: anyhow::Error, no_daemon: &anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref() {
+        Some(OpenError::NothingPinned { path }) => anyhow!(
+            "nothing is loaded at {} and no daemon answers on {}; start one: `lb run --config FILE`",
+            path.display(),
+            socket.display()
+        ),
+        _ => error.context(format!("{no_daemon}, and its tables cannot be read")),
+    }
+}
+
+/// What is pinned.
+pub(super) struct Tables {
+    pinned: Pinned,
+    state: State,
+    vips: Vec<VipView>,
+    totals: Totals,
+}
+
+impl Tables {
+    /// Reads what there is.
+    ///
+    /// # Errors
+    /// When nothing is pinned, or it cannot be read.
+    pub(super) fn open(global: &Global) -> Result<Self, anyhow::Error> {
+        let pinned = Kernel::open_existing(&global.pin_path)?;
+        let state = pinned.observe()?;
+        let mut totals = Totals::default();
+        totals.learn(&state);
+        Ok(Self { vips: view::found(&state), pinned, state, totals })
+    }
+
+    /// The status as the tables have it.
+    ///
+    /// # Errors
+    /// When the links cannot be read.
+    pub(super) fn status(&self, global: &Global) -> Result<Status, anyhow::Error> {
+        let Self { vips, state, .. } = self;
+        let attached = self.pinned.attached()?;
+        let interface = |name: &str, mode: &str| Interface { name: name.into(), mode: mode.into() };
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: None,
+            uptime_seconds: None,
+            state: Condition::Unmanaged,
+            problems: vec![unmanaged(global)],
+            generation: None,
+            config: None,
+            pin_path: global.pin_path.display().to_string(),
+            interfaces: attached.iter().map(|one| interface(&one.interface, one.hook.name())).collect(),
+            vips: vips.len(),
+            vips_without_backend: vips.iter().filter(|vip| vip.serving() == 0).map(|vip| vip.name.clone()).collect(),
+            backends: vips.iter().map(|vip| vip.backends.len()).sum(),
+            backends_serving: vips.iter().map(VipView::serving).sum(),
+            last_reload: None,
+            tables: answer::tables(view::used(state), state.capacity),
+        })
+    }
+
+    /// Counters as the tables have them.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(super) fn stats(&mut self) -> Result<Stats, anyhow::Error> {
+        let flows = self.totals.flows(&self.pinned.flows());
+        let figures = self.figures()?;
+        Ok(answer::stats(&self.vips, &figures, &flows))
+    }
+
+    /// What is served, by address.
+    ///
+    /// # Errors
+    /// When the counters cannot be read.
+    pub(super) fn vips(&mut self) -> Result<Vec<Vip>, anyhow::Error> {
+        let figures = self.figures()?;
+        Ok(answer::vips(&self.vips, &figures))
+    }
+
+    /// Who serves, by address, without what only a configuration tells.
+    ///
+    /// # Errors
+    /// When the counters cannot be read.
+    pub(super) fn backends(&mut self) -> Result<Vec<Backend>, anyhow::Error> {
+        let flows = self.totals.flows(&self.pinned.flows());
+        let unknown = |backend: Backend| Backend { admin_state: None, weight: None, share: None, ..backend };
+        let figures = self.figures()?;
+        Ok(answer::backends(&self.vips, &figures, &flows).into_iter().map(unknown).collect())
+    }
+
+    fn figures(&mut self) -> Result<Figures, anyhow::Error> {
+        Ok(self.totals.figures(self.pinned.counters()?))
+    }
 }

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Exit, Global, load_config, output};
+use super::{Exit, Global, Misuse, load_config, output};
 use crate::{
     api::{self, Facts, socket},
     config::Diagnostics,
@@ -61,6 +61,9 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     share_one_heap();
     telemetry::start(global.verbose)?;
     let config = load_config(&args.config, global)?;
+    if let Some(given) = global.api.clone().filter(|given| *given != config.api_socket) {
+        return Err(Misuse::OtherSocket { configured: config.api_socket, given }.into());
+    }
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING)
@@ -70,18 +73,20 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     let outcome = runtime.block_on(daemon(config, &args.config, &global.pin_path));
     // The controller's thread has ended, and with it its hold on the pins. Who still reads a file may never come back.
     runtime.shutdown_timeout(LAST_WAIT);
-    outcome?;
+    let served = outcome?;
     if args.detach_on_exit {
         Kernel::unload(&global.pin_path).context("cannot take forwarding down")?;
         info!("stopped; forwarding is taken down");
+    } else if served {
+        info!("stopped; forwarding goes on, `lb unload` takes it down");
     } else {
-        info!("stopped; forwarding goes on");
+        info!("stopped before anything was served; `lb unload` takes the program off");
     }
     Ok(Exit::Done)
 }
 
-/// Starts all parts, waits for the end, ends all parts.
-async fn daemon(config: Config, file: &Path, pin_path: &Path) -> Result<(), anyhow::Error> {
+/// Starts all parts, waits for the end, ends all parts. Tells whether the tables serve anything then.
+async fn daemon(config: Config, file: &Path, pin_path: &Path) -> Result<bool, anyhow::Error> {
     let started = Instant::now();
     // Without them something else may fail first, such as a folder for the socket, and the reason would stay hidden.
     let missing = missing_capabilities();
@@ -121,7 +126,9 @@ async fn daemon(config: Config, file: &Path, pin_path: &Path) -> Result<(), anyh
     handle.stop().await;
     // An error only says that it has ended already.
     let _ = ended.await;
-    outcome
+    let last = handle.snapshot();
+    // Tables that were there before serve from the start.
+    outcome.map(|()| last.generation > 0 || last.used.vips > 0)
 }
 
 /// Opens or adopts the tables, puts the program over them, and attaches it.

@@ -6,7 +6,7 @@ use crate::api::types::Stats;
 /// Show counters: why frames left, what the flow table met and holds
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Read the pinned tables instead of asking the daemon; sums of freed targets are then missing
+    /// Read the pinned tables, as happens without a daemon; sums of freed targets are then missing
     #[arg(long)]
     pins: bool,
 }
@@ -14,9 +14,20 @@ pub struct Args {
 /// Prints counters.
 ///
 /// # Errors
-/// When no daemon answers, nothing is pinned, or stdout fails.
+/// When no daemon answers and nothing is pinned, or stdout fails.
 pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
-    let stats: Stats = if args.pins { pins::stats(global)? } else { ask::get(global, "/v1/stats")? };
+    let stats: Stats = if args.pins {
+        pins::Tables::open(global)?.stats()?
+    } else {
+        pins::ask_or_read(
+            global,
+            || ask::get(global, "/v1/stats"),
+            |tables| {
+                pins::say_unmanaged(global);
+                tables.stats()
+            },
+        )?
+    };
     output::print(global.output, &stats, text)?;
     Ok(Exit::Done)
 }

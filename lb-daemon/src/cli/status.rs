@@ -3,10 +3,7 @@
 use std::fmt::Write;
 
 use super::{Exit, Global, ask, output, output::table, pins};
-use crate::api::{
-    client::ClientError,
-    types::{Condition, Status},
-};
+use crate::api::types::{Condition, Status};
 
 /// Show how the daemon is; without one, what the pinned tables tell
 #[derive(Debug, clap::Args)]
@@ -25,7 +22,11 @@ pub struct Args {
 /// # Errors
 /// When no daemon answers and nothing is pinned, or stdout fails.
 pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
-    let status = if args.pins { pins::status(global)? } else { ask_or_read(global)? };
+    let status = if args.pins {
+        pins::Tables::open(global)?.status(global)?
+    } else {
+        pins::ask_or_read(global, || ask::get(global, "/v1/status"), |tables| tables.status(global))?
+    };
     output::print(global.output, &status, text)?;
     Ok(match status.state {
         Condition::Degraded | Condition::Unmanaged if args.check => Exit::Differs,
@@ -33,16 +34,6 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
         Condition::Unmanaged if !args.pins => Exit::Failed,
         _ => Exit::Done,
     })
-}
-
-/// Asks the daemon; where none runs, reads the tables, and if there are none says that no daemon runs.
-fn ask_or_read(global: &Global) -> Result<Status, anyhow::Error> {
-    match ask::get(global, "/v1/status") {
-        Err(error) if matches!(error.downcast_ref(), Some(ClientError::NoDaemon { .. })) => {
-            pins::status(global).map_err(|unreadable| error.context(format!("{unreadable:#}")))
-        }
-        answer => answer,
-    }
 }
 
 /// The status for people.

@@ -146,6 +146,23 @@ impl<'a> Section<'a> {
         Some(Spanned::new(value.span(), text?))
     }
 
+    /// As [`Section::parsed`], for a quantity: of a number without quotes it says that `unit` belongs to it.
+    pub(super) fn quantity<T>(
+        &self,
+        key: &'static str,
+        unit: &str,
+        parse: impl Fn(&str) -> Result<T, Wrong>,
+    ) -> Option<Spanned<T>> {
+        let (_, value) = self.entry(key)?;
+        if let Some(number) = value.get_ref().as_integer()
+            && number.as_str().bytes().all(|digit| digit.is_ascii_digit())
+        {
+            self.mistyped(key, value, "a string", format!("write \"{number}{unit}\""));
+            return None;
+        }
+        self.parsed(key, parse)
+    }
+
     /// A string under `key` that `parse` understands.
     pub(super) fn parsed<T>(&self, key: &'static str, parse: impl Fn(&str) -> Result<T, Wrong>) -> Option<Spanned<T>> {
         let text = self.string(key)?;
@@ -188,6 +205,12 @@ impl<'a> Section<'a> {
 
     /// One of a few words under `key`: those `built`, with what they mean, or one that is to come `later`.
     pub(super) fn choice<T: Copy>(&self, key: &'static str, built: &[(&'static str, T)], later: &[&str]) -> Option<T> {
+        let (_, value) = self.entry(key)?;
+        if value.get_ref().as_str().is_none() {
+            let words = either(built.iter().map(|(word, _)| *word));
+            self.mistyped(key, value, &words, format!("use {words}"));
+            return None;
+        }
         let text = self.string(key)?;
         let found = built.iter().find(|(word, _)| word == text.get_ref());
         if found.is_none() {

@@ -93,7 +93,7 @@ fn path(section: &Section<'_>, key: &'static str, default: &str, longest: usize)
 
 /// A duration under `key` within `range`.
 fn duration(section: &Section<'_>, key: &'static str, range: &RangeInclusive<Duration>) -> Option<Spanned<Duration>> {
-    let given = section.parsed(key, quantity::duration)?;
+    let given = section.quantity(key, "s", quantity::duration)?;
     if range.contains(given.get_ref()) {
         return Some(given);
     }

@@ -66,7 +66,7 @@ pub(crate) fn found(state: &State) -> Vec<VipView> {
             share: 0.0,
             up: None,
             last_check: String::new(),
-            next_hop: Some(target.next_hop),
+            next_hop: Some(target.next_hop).filter(|mac| *mac != [0; 6]),
             ifindex: target.ifindex,
         };
         VipView {

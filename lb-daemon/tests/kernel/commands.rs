@@ -1,6 +1,7 @@
 //! `lb load`, `lb unload` and `lb decap` as processes.
 
 use std::{
+    io::{BufRead, BufReader},
     process::{Command, Output, Stdio},
     thread::sleep,
     time::Duration,
@@ -8,7 +9,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::place::{Net, Place};
+use super::place::{Net, Place, run};
 
 const CONFIG: &str = r#"
 version = 1
@@ -104,6 +105,95 @@ fn refuses_and_leaves_what_was() {
         assert!(complaint.contains(&std::process::id().to_string()), "{complaint}");
     }
     drop(kernel);
+    commands.json("unload", &[]);
+}
+
+#[test]
+fn without_a_daemon_lists_and_counters_are_read_from_the_tables() {
+    let Some(commands) = Commands::new() else { return };
+    let nobody = commands.folder.path().join("nobody.sock").display().to_string();
+    let ask = |line: &str| {
+        let mut words = line.split(' ').map(|word| word.replace('_', " "));
+        let command = words.next().unwrap();
+        let rest: Vec<String> = words.chain(["--api".into(), nobody.clone()]).collect();
+        commands.run(&command, &rest.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    for line in ["status", "stats", "vip list", "vip show web", "backend list", "backend show web-1"] {
+        let output = ask(line);
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        let expected = format!(
+            "lb: nothing is loaded at {} and no daemon answers on {nobody}; start one: `lb run --config FILE`\n",
+            commands.place.path.display()
+        );
+        assert_eq!((output.status.code(), complaint), (Some(1), expected), "{line}");
+    }
+    commands.json("load", &["--config", "lb.toml", "--no-attach"]);
+    let told = |line: &str| {
+        let output = ask(line);
+        let notes = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{line}: {notes}");
+        let note =
+            format!("! this is read from the tables: no daemon answers on {nobody}, so nobody checks backends\n");
+        assert_eq!(notes, note, "{line}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let vips = told("vip list");
+    assert_eq!((&vips[0]["name"], &vips[0]["backends"]), (&"192.0.2.10:443 tcp".into(), &2.into()), "{vips}");
+    let vip = told("vip show 192.0.2.10:443_tcp");
+    assert_eq!(vip["members"].as_array().unwrap().len(), 2, "{vip}");
+    let backends = told("backend list");
+    assert_eq!((&backends[0]["name"], &backends[0]["state"]), (&"10.0.0.11".into(), &"serving".into()), "{backends}");
+    for unknown in ["weight", "share", "admin_state", "up"] {
+        assert!(backends[0][unknown].is_null(), "{unknown}: {backends}");
+    }
+    assert_eq!(told("backend show 2001:db8::12").as_array().unwrap().len(), 1);
+    assert_eq!(told("stats")["flows"]["capacity"], 4096);
+    let complaint = String::from_utf8(ask("vip show web").stderr).unwrap();
+    assert!(complaint.contains("no vip web; there are: \"192.0.2.10:443 tcp\""), "{complaint}");
+    commands.json("unload", &[]);
+}
+
+/// [`CONFIG`] in a network where nobody answers for the first backend, and whose socket lies in `folder`.
+fn unanswered(folder: &std::path::Path) -> String {
+    run("ip", &["address", "add", "10.0.0.1/24", "dev", "lbx0"]);
+    let socket = folder.join("lb.sock");
+    let more = format!(
+        "[api]\nsocket = \"{}\"\n[metrics]\nlisten = \"off\"\n\
+         [pool.web.health]\ntype = \"tcp\"\nport = 80\ntimeout = \"5s\"\ninterval = \"5s\"\n[[vip]]",
+        socket.display()
+    );
+    CONFIG.replace("next_hop = \"02:00:00:00:00:01\"\n", "").replace("[[vip]]", &more)
+}
+
+#[test]
+fn load_says_of_a_silent_backend_that_nobody_tries_it_again() {
+    let Some(commands) = Commands::new() else { return };
+    let _net = Net::new();
+    commands.write(&unanswered(commands.folder.path()));
+    let mut load = Command::new(env!("CARGO_BIN_EXE_lb"));
+    load.current_dir(&commands.folder).arg("--pin-path").arg(&commands.place.path);
+    let output = load.args(["load", "--no-attach", "--config", "lb.toml"]).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("10.0.0.11 on lbx0 does not answer"), "{said}");
+    assert!(said.ends_with("\nnobody tries these again; `lb run` does\n"), "{said}");
+    commands.json("unload", &[]);
+}
+
+#[test]
+fn a_daemon_that_is_stopped_before_its_first_state_says_that_nothing_was_served() {
+    let Some(commands) = Commands::new() else { return };
+    let _net = Net::new();
+    commands.write(&unanswered(commands.folder.path()));
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_lb"));
+    daemon.current_dir(&commands.folder).arg("--pin-path").arg(&commands.place.path);
+    let mut daemon = daemon.args(["run", "--config", "lb.toml"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(daemon.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(log.any(|line| line.contains("attached")), "it ended early");
+    kill_process(Pid::from_child(&daemon), Signal::TERM).unwrap();
+    let rest: Vec<String> = log.collect();
+    assert!(daemon.wait().unwrap().success());
+    let last = rest.last().unwrap();
+    assert!(last.contains("stopped before anything was served; `lb unload` takes the program off"), "{rest:?}");
     commands.json("unload", &[]);
 }
 

@@ -134,7 +134,7 @@ fn refuses_seeds_that_are_not_64_bits() {
 fn refuses_idle_timeouts_out_of_range_or_unreadable() {
     refuses(&dataplane("udp_idle_timeout = \"5h\""), "out-of-range", "\"5h\"", "\"1s\" to \"4h\"");
     refuses(&dataplane("udp_idle_timeout = \"30\""), "invalid-value", "\"30\"", "\"2s\"");
-    refuses(&dataplane("udp_idle_timeout = 30"), "wrong-type", "30", "put it in quotes");
+    refuses(&dataplane("udp_idle_timeout = 30"), "wrong-type", "30", "write \"30s\"");
     assert_eq!(valid(&dataplane("udp_idle_timeout = \"1m\"")).dataplane.udp_idle_timeout, Duration::from_mins(1));
 }
 
@@ -168,7 +168,7 @@ fn refuses_what_is_not_built_yet_in_the_dataplane() {
 #[test]
 fn refuses_a_fixed_mtu() {
     refuses(&dataplane("mtu = \"1500\""), "invalid-value", "\"1500\"", "\"auto\"");
-    refuses(&dataplane("mtu = 1500"), "wrong-type", "1500", "quotes");
+    refuses(&dataplane("mtu = 1500"), "wrong-type", "1500", "use \"auto\"");
 }
 
 #[test]

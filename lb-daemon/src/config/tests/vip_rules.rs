@@ -99,6 +99,7 @@ fn refuses_panic_thresholds_that_are_no_share() {
         let place = format!("\"{given}\"");
         refuses(&vip(&format!("panic_threshold = {place}")), "invalid-value", &place, "\"0%\" to \"100%\"");
     }
+    refuses(&vip("panic_threshold = 50"), "wrong-type", "50", "write \"50%\"");
     assert_eq!(valid(&vip("panic_threshold = \"50%\"")).vips[0].panic_threshold, 50);
 }
 

@@ -75,7 +75,7 @@ fn vip(
     section.choice("hash", &[("5-tuple", ())], &["source-ip", "source-ip-destination-port", "destination-port"]);
     section.choice("flow_tracking", &[("always", ())], &["off", "adaptive"]);
     section.choice("quic", &[("off", ())], &["quic-lb", "katran"]);
-    let panic_threshold = section.parsed("panic_threshold", quantity::percent).map_or(0, Spanned::into_inner);
+    let panic_threshold = section.quantity("panic_threshold", "%", quantity::percent).map_or(0, Spanned::into_inner);
     let ring_size = ring_size(section).unwrap_or(default_ring);
     if let Some(pool) = pool {
         small_ring(section, pool, ring_size);

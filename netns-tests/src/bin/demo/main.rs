@@ -25,6 +25,8 @@ mod tour;
 const PREFIX: &str = "lbdemo";
 /// Exit code of a command that was interrupted.
 const INTERRUPTED: u8 = 130;
+/// Exit code of a command line that makes no sense, as `lb` has it.
+const USAGE: u8 = lb_daemon::cli::USAGE_EXIT;
 /// Last byte that the working process prints if it stays, with its lab: end of transmission.
 const STAYS: u8 = 4;
 
@@ -44,7 +46,14 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // A reader that went away (`--help | head -1`) is no failure.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
     if !is_root() {
         return ExitCode::FAILURE;
     }
