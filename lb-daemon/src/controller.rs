@@ -68,6 +68,12 @@ pub struct Wires {
     pub hops: watch::Receiver<Arc<nexthop::Snapshot>>,
 }
 
+/// What health checks and next hops reported.
+struct Reports {
+    health: Arc<HealthView>,
+    hops: Arc<nexthop::Snapshot>,
+}
+
 /// Why a controller could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -100,6 +106,8 @@ pub struct Controller<E> {
     /// What the tables held after the last write.
     state: State,
     generation: u64,
+    /// What the latest plan was made of. Newer reports are shown only once they are planned for.
+    reports: Reports,
     /// Until when first results are waited for; `None` once they are in.
     settling: Option<Instant>,
     /// What went wrong at the last attempt, if it did.
@@ -126,6 +134,7 @@ impl<E: Engine> Controller<E> {
         let (snapshots, newest) = watch::channel(Arc::new(first));
         let (sender, inbox) = mpsc::channel(INBOX);
         let settling = Some(now + beliefs::patience(&config));
+        let reports = Reports { health: wires.health.borrow().clone(), hops: wires.hops.borrow().clone() };
         let controller = Self {
             engine,
             config: Arc::new(config),
@@ -139,6 +148,7 @@ impl<E: Engine> Controller<E> {
             totals: Totals::default(),
             state,
             generation: 0,
+            reports,
             settling,
             failing: None,
             last_reload,

@@ -2,13 +2,14 @@
 
 pub(crate) mod rig;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use self::rig::{ROOMY, Rig, TEXT, config};
 use super::{Refusal, ReloadError, StartError, snapshot::BackendView};
 use crate::{
+    health::HealthView,
     nexthop::Unreachable,
     plan::{Capacity, wanted::Disposition},
 };
@@ -108,6 +109,28 @@ async fn a_burst_of_results_makes_one_plan() {
     assert_eq!(rig.handle.snapshot().generation, generation + 1);
     assert_eq!(rig.tables().observed, observed + 2, "once before the ops and once after");
     assert_eq!(rig.steered_to("web"), [rig.target("web", "web-1")].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_in_during_an_apply_is_shown_only_when_it_is_in_force() {
+    let rig = Rig::serving(TEXT).await;
+    let both_down = {
+        rig.report("10.0.0.1", false);
+        let mut view = HealthView::clone(&rig.health.borrow());
+        view.iter_mut()
+            .filter(|(check, _)| check.backend.to_string() == "10.0.0.2")
+            .for_each(|(_, one)| one.up = false);
+        Arc::new(view)
+    };
+    let health = rig.health.clone();
+    rig.tables().meanwhile = Some(Box::new(move || drop(health.send_replace(both_down))));
+    let mut snapshots = rig.handle.snapshots();
+    snapshots.borrow_and_update();
+    snapshots.changed().await.unwrap();
+    let effect = |name| backend(&rig, "web", name).effect;
+    assert_eq!((effect("web-1"), effect("web-2")), (Disposition::Down, Disposition::Serving));
+    rig.settle().await;
+    assert_eq!((effect("web-1"), effect("web-2")), (Disposition::Down, Disposition::Down));
 }
 
 #[tokio::test(start_paused = true)]

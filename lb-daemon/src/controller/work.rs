@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, info_span, warn};
 
 use super::{
-    Controller, beliefs,
+    Controller, Reports, beliefs,
     change::Change,
     commands::{Refusal, Reloaded},
     engine::Engine,
@@ -44,6 +44,7 @@ enum Failure {
 impl<E: Engine> Controller<E> {
     /// Brings the tables to what is wanted now, and shows the outcome.
     pub(super) fn reconcile(&mut self) {
+        self.hear();
         self.settle(Instant::now());
         if self.settling.is_some() && self.state.vips.is_empty() {
             // Nothing serves yet, so nothing is lost by waiting for a whole picture.
@@ -54,12 +55,16 @@ impl<E: Engine> Controller<E> {
         self.publish();
     }
 
+    /// Takes the newest reports. What comes in while ops are applied is for the next plan.
+    fn hear(&mut self) {
+        let (health, hops) = (&mut self.wires.health, &mut self.wires.hops);
+        self.reports = Reports { health: health.borrow_and_update().clone(), hops: hops.borrow_and_update().clone() };
+    }
+
     /// Ends the wait for first results once they are in or late.
     fn settle(&mut self, now: Instant) {
         let Some(until) = self.settling else { return };
-        let health = self.wires.health.borrow_and_update();
-        let hops = self.wires.hops.borrow_and_update();
-        if now >= until || beliefs::complete(&self.config, &health, &hops) {
+        if now >= until || beliefs::complete(&self.config, &self.reports.health, &self.reports.hops) {
             self.settling = None;
         }
     }
@@ -139,11 +144,7 @@ impl<E: Engine> Controller<E> {
 
     /// Plans the way from what was observed to what the configuration and the newest reports want.
     fn plan(&mut self) -> Result<Vec<Op>, diff::PlanError> {
-        let wanted = {
-            let health = self.wires.health.borrow_and_update();
-            let hops = self.wires.hops.borrow_and_update();
-            beliefs::wanted(&self.config, &self.state, &health, &hops)
-        };
+        let wanted = beliefs::wanted(&self.config, &self.state, &self.reports.health, &self.reports.hops);
         diff::plan(&self.state, &wanted, &mut self.rings)
     }
 
@@ -235,6 +236,7 @@ impl<E: Engine> Controller<E> {
         self.config = Arc::new(asked);
         self.last_reload = LastReload::succeeded();
         self.ask_for_inputs();
+        self.hear();
         self.settle(Instant::now());
         let waits = self.settling.is_some() && self.state.vips.is_empty();
         let ops = if waits { Some(0) } else { self.attempt() };
@@ -269,12 +271,11 @@ impl<E: Engine> Controller<E> {
 
     /// Shows the newest state.
     pub(super) fn publish(&self) {
-        let (health, hops) = (self.wires.health.borrow(), self.wires.hops.borrow());
         let snapshot = Snapshot {
             generation: self.generation,
             settling: self.settling.is_some(),
             config: self.config.clone(),
-            vips: view::views(&self.config, &self.state, &health, &hops),
+            vips: view::views(&self.config, &self.state, &self.reports.health, &self.reports.hops),
             attached: self.attached.clone(),
             used: view::used(&self.state),
             capacity: self.state.capacity,

@@ -82,6 +82,8 @@ pub(crate) struct Tables {
     pub(crate) counted: usize,
     /// How long that takes.
     pub(crate) slow: Duration,
+    /// What happens while the next op is applied.
+    pub(crate) meanwhile: Option<Box<dyn FnOnce() + Send>>,
     /// Every op fails.
     pub(crate) broken: bool,
     /// Settings that were installed.
@@ -110,6 +112,9 @@ impl Dataplane for Fake {
     fn apply(&mut self, op: &Op) -> Result<(), Error> {
         let mut tables = self.tables();
         tables.applied += 1;
+        if let Some(meanwhile) = tables.meanwhile.take() {
+            meanwhile();
+        }
         if tables.broken { Err(Error::Injected(0)) } else { tables.memory.apply(op) }
     }
 
@@ -163,7 +168,7 @@ pub(crate) struct Rig {
     /// The way to it.
     pub(crate) handle: Handle,
     tables: Arc<Mutex<Tables>>,
-    health: watch::Sender<Arc<HealthView>>,
+    pub(crate) health: watch::Sender<Arc<HealthView>>,
     hops: watch::Sender<Arc<nexthop::Snapshot>>,
     /// Checks that it asked for.
     pub(crate) checks: watch::Receiver<Arc<Checks>>,
@@ -311,6 +316,7 @@ fn tables(capacity: Capacity) -> Arc<Mutex<Tables>> {
         counted: 0,
         slow: Duration::ZERO,
         applied: 0,
+        meanwhile: None,
         broken: false,
         installed: Vec::new(),
         lost: BTreeMap::new(),
