@@ -127,10 +127,14 @@ async fn what_comes_in_during_an_apply_is_shown_only_when_it_is_in_force() {
     let mut snapshots = rig.handle.snapshots();
     snapshots.borrow_and_update();
     snapshots.changed().await.unwrap();
-    let effect = |name| backend(&rig, "web", name).effect;
-    assert_eq!((effect("web-1"), effect("web-2")), (Disposition::Down, Disposition::Serving));
+    let seen = |name| {
+        let view = backend(&rig, "web", name);
+        (view.up, view.effect)
+    };
+    let (serving, down) = ((Some(true), Disposition::Serving), (Some(false), Disposition::Down));
+    assert_eq!([seen("web-1"), seen("web-2")], [down, serving]);
     rig.settle().await;
-    assert_eq!((effect("web-1"), effect("web-2")), (Disposition::Down, Disposition::Down));
+    assert_eq!([seen("web-1"), seen("web-2")], [down, down]);
 }
 
 #[tokio::test(start_paused = true)]
