@@ -1,3 +1,5 @@
+# Not built by this project's tests yet: they run where no container engine does.
+#
 # Build: Debian 12 with its own compiler; the BPF side needs the compiler's library source and a matching LLVM.
 FROM debian:12 AS build
 COPY . /lb

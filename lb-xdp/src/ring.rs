@@ -7,7 +7,8 @@ use lb_common::{
 
 use crate::path::Tables;
 
-/// Bits of the flow's hash below these choose its bucket, those above its tag; the ring uses the middle.
+/// The ring uses the 32 bits of the flow's hash from here on. The tag shares its upper part with them, which does no
+/// harm: each is used alone.
 const SHIFT: u32 = 20;
 
 /// The target that the ring gives to this hash.
