@@ -2,6 +2,12 @@
 
 pub mod vip;
 
+pub mod prefix;
+
+pub mod limit;
+
+pub mod server;
+
 pub mod flow;
 
 pub mod ring;
@@ -11,4 +17,4 @@ pub mod target;
 pub mod counter;
 
 /// Version of everything in this module. It names the pin directory; tables of another version are never adopted.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;

@@ -18,11 +18,91 @@ pub const VERDICT_COUNTERS: &str = "VERDICT_COUNTERS";
 /// `u64`, per CPU, by [`crate::layout::counter::PathEvent`].
 pub const PATH_COUNTERS: &str = "PATH_COUNTERS";
 
+/// [`crate::layout::vip::PrefixKey`] to [`crate::layout::vip::Vip`], longest prefix first.
+pub const PREFIX_VIPS: &str = "PREFIX_VIPS";
+/// [`crate::layout::flow::Bucket`]s of datagrams in fragments.
+pub const FRAGMENTS: &str = "FRAGMENTS";
+/// [`crate::layout::prefix::SourceKey`] to [`crate::layout::prefix::AclRule`], longest prefix first.
+pub const ACL: &str = "ACL";
+/// [`crate::layout::prefix::SourceKey`] to the number of a group, longest prefix first.
+pub const SOURCE_ROUTES: &str = "SOURCE_ROUTES";
+/// [`crate::layout::prefix::Group`]s.
+pub const GROUPS: &str = "GROUPS";
+/// [`crate::layout::server::ServerKey`] to the number of a target.
+pub const SERVER_IDS: &str = "SERVER_IDS";
+/// Limits of new flows, by VIP; see [`crate::layout::limit`].
+pub const VIP_LIMITS: &str = "VIP_LIMITS";
+/// [`crate::layout::limit::SourceLine`]s, by hash of the source.
+pub const SOURCES: &str = "SOURCES";
+/// Limits of packet-too-big messages, by hash of the source; see [`crate::layout::limit`].
+pub const TOO_BIG_LIMITS: &str = "TOO_BIG_LIMITS";
+/// Number of an interface to that of the bond that it is a member of, both `u32`.
+pub const BONDS: &str = "BONDS";
+/// Addresses at which this lb takes tunnel packets of others, `[u8; 16]` (IPv4 mapped) to `u32` 1.
+pub const TUNNEL_ADDRESSES: &str = "TUNNEL_ADDRESSES";
+/// [`crate::layout::prefix::SourceKey`], its VIP 0, to `u32` 1: where such packets may come from.
+pub const TUNNEL_SOURCES: &str = "TUNNEL_SOURCES";
+
 /// All tables of the balancer; each is pinned under its name.
-pub const ALL: [&str; 7] = [VIPS, FLOWS, RINGS, TARGETS, TARGET_COUNTERS, VERDICT_COUNTERS, PATH_COUNTERS];
+pub const ALL: [&str; 19] = [
+    VIPS,
+    FLOWS,
+    RINGS,
+    TARGETS,
+    TARGET_COUNTERS,
+    VERDICT_COUNTERS,
+    PATH_COUNTERS,
+    PREFIX_VIPS,
+    FRAGMENTS,
+    ACL,
+    SOURCE_ROUTES,
+    GROUPS,
+    SERVER_IDS,
+    VIP_LIMITS,
+    SOURCES,
+    TOO_BIG_LIMITS,
+    BONDS,
+    TUNNEL_ADDRESSES,
+    TUNNEL_SOURCES,
+];
 
 /// Parameter, [`Tuning`]: what is fixed while one instance of the program is loaded.
 pub const TUNING: &str = "TUNING";
+
+/// Bits of [`Tuning::features`]: parts of the way that an instance of the program has. The verifier removes the others, so
+/// a feature that no configuration asks for costs nothing.
+pub mod feature {
+    /// VIPs that serve prefixes.
+    pub const PREFIX_VIPS: u32 = 1;
+    /// Packets to unknown ports of a VIP's address are dropped.
+    pub const UNKNOWN_PORT: u32 = 1 << 1;
+    /// Another hash than of the 5-tuple, and flows that are not remembered.
+    pub const HASHES: u32 = 1 << 2;
+    /// Routing by QUIC connection IDs.
+    pub const QUIC: u32 = 1 << 3;
+    /// Routing by server IDs in a TCP option or a UDP header.
+    pub const SERVER_IDS: u32 = 1 << 4;
+    /// Routing by source prefixes.
+    pub const SOURCE_ROUTES: u32 = 1 << 5;
+    /// Access lists.
+    pub const ACL: u32 = 1 << 6;
+    /// Limits of new flows by VIP.
+    pub const NEW_FLOW_LIMIT: u32 = 1 << 7;
+    /// Limits by source.
+    pub const SOURCE_LIMIT: u32 = 1 << 8;
+    /// Encapsulation by GUE.
+    pub const GUE: u32 = 1 << 9;
+    /// Backends reached by their MAC address, or on this host.
+    pub const UNWRAPPED: u32 = 1 << 10;
+    /// Tunnel packets of other lbs.
+    pub const TUNNELS: u32 = 1 << 11;
+    /// Interfaces that are members of bonds.
+    pub const BONDS: u32 = 1 << 12;
+    /// Frames in several buffers (kernel 5.18).
+    pub const MULTI_BUFFER: u32 = 1 << 13;
+    /// All of them.
+    pub const ALL: u32 = (1 << 14) - 1;
+}
 
 /// Values of the `TUNING` parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +110,16 @@ pub const TUNING: &str = "TUNING";
 pub struct Tuning {
     /// Secret of the flow hash, the same on every lb of a fleet.
     pub hash_seed: u64,
+    /// Nanoseconds between packets of one source; 0 is no limit.
+    pub source_packet_ns: u64,
+    /// Nanoseconds between new flows of one source; 0 is no limit.
+    pub source_flow_ns: u64,
+    /// Bits of [`feature`].
+    pub features: u32,
     /// Buckets of `FLOWS` less one; buckets are a power of two.
     pub bucket_mask: u32,
+    /// Lines of `SOURCES` less one; a power of two of them.
+    pub source_line_mask: u32,
     /// UDP flows idle for longer than this many units of 2^32 ns are forgotten.
     pub udp_idle: u32,
     /// Prefix of the outer IPv4 source, network order; the bits below [`Tuning::source_v4_mask`] are zero.
@@ -40,17 +128,34 @@ pub struct Tuning {
     pub source_v4_mask: [u8; 4],
     /// Prefix of the outer IPv6 source, network order; its last 32 bits are the flow's.
     pub source_v6: [u8; 16],
+    /// Bits of an IPv4 source address that tell sources apart for their limits, network order.
+    pub limited_v4_mask: [u8; 4],
+    /// Outer UDP port of GUE, network order.
+    pub gue_port: [u8; 2],
+    /// Zero.
+    pub pad: [u8; 2],
+    /// Bits of an IPv6 source address that tell sources apart for their limits, network order.
+    pub limited_v6_mask: [u8; 16],
 }
+const _: () = assert!(size_of::<Tuning>() == 88);
 
 impl Default for Tuning {
     fn default() -> Self {
         Self {
             hash_seed: 0x5eed,
+            source_packet_ns: 0,
+            source_flow_ns: 0,
+            features: 0,
             bucket_mask: 0,
+            source_line_mask: 0,
             udp_idle: 7,
             source_v4: [172, 16, 0, 0],
             source_v4_mask: [0, 0, 0xff, 0xff],
             source_v6: [0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            limited_v4_mask: [0xff; 4],
+            gue_port: 6080_u16.to_be_bytes(),
+            pad: [0; 2],
+            limited_v6_mask: [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0],
         }
     }
 }
@@ -59,10 +164,25 @@ impl Default for Tuning {
 pub const DECAP_PROGRAM: &str = "lb_decap";
 /// Tunnel addresses of the host, `[u8; 16]` (IPv4 mapped) to `u32` 1.
 pub const DECAP_ADDRESSES: &str = "DECAP_ADDRESSES";
+/// [`crate::layout::prefix::SourceKey`], its VIP 0, to `u32` 1: where tunnel packets may come from. Empty is anywhere.
+pub const DECAP_SOURCES: &str = "DECAP_SOURCES";
+/// Parameter, [`DecapTuning`].
+pub const DECAP_TUNING: &str = "DECAP_TUNING";
+
+/// Values of the `DECAP_TUNING` parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(4))]
+pub struct DecapTuning {
+    /// UDP port of GUE, network order.
+    pub gue_port: [u8; 2],
+    /// Whether only the sources in `DECAP_SOURCES` may send: 0 or 1.
+    pub only_sources: u16,
+}
+
 /// `u64`, per CPU, by [`DecapVerdict`].
 pub const DECAP_COUNTERS: &str = "DECAP_COUNTERS";
 
-/// What `lb decap` did with a frame; index of [`DECAP_COUNTERS`]. All but `Malformed` and `CongestionLost` pass it on.
+/// What `lb decap` did with a frame; index of [`DECAP_COUNTERS`]. See [`DecapVerdict::passes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u32)]
 pub enum DecapVerdict {
@@ -76,12 +196,31 @@ pub enum DecapVerdict {
     Malformed = 3,
     /// The outer header reports congestion and the inner one cannot carry it: dropped (RFC 6040 section 4.2).
     CongestionLost = 4,
+    /// To a tunnel address, but not from one of the sources allowed: dropped.
+    ForeignSource = 5,
+    /// Unwrapped from GUE, an IPv4 packet was inside.
+    GueUnwrappedV4 = 6,
+    /// Unwrapped from GUE, an IPv6 packet was inside.
+    GueUnwrappedV6 = 7,
 }
 
 impl DecapVerdict {
     /// All of them, by number.
-    pub const ALL: [Self; 5] =
-        [Self::Untouched, Self::UnwrappedV4, Self::UnwrappedV6, Self::Malformed, Self::CongestionLost];
+    pub const ALL: [Self; 8] = [
+        Self::Untouched,
+        Self::UnwrappedV4,
+        Self::UnwrappedV6,
+        Self::Malformed,
+        Self::CongestionLost,
+        Self::ForeignSource,
+        Self::GueUnwrappedV4,
+        Self::GueUnwrappedV6,
+    ];
+
+    /// Whether the frame goes on to the host; else it is dropped.
+    pub const fn passes(self) -> bool {
+        !matches!(self, Self::Malformed | Self::CongestionLost | Self::ForeignSource)
+    }
 
     /// Name in tables.
     pub const fn name(self) -> &'static str {
@@ -91,6 +230,9 @@ impl DecapVerdict {
             Self::UnwrappedV6 => "unwrapped_v6",
             Self::Malformed => "malformed",
             Self::CongestionLost => "congestion_lost",
+            Self::ForeignSource => "foreign_source",
+            Self::GueUnwrappedV4 => "gue_unwrapped_v4",
+            Self::GueUnwrappedV6 => "gue_unwrapped_v6",
         }
     }
 }

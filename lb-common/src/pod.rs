@@ -3,20 +3,36 @@
 use crate::{
     layout::{
         counter::{TargetCounters, VerdictCounters},
+        prefix::{Group, SourceKey},
         ring::RingBlock,
+        server::ServerKey,
         target::Target,
-        vip::{Vip, VipKey},
+        vip::{PrefixKey, Vip, VipKey},
     },
-    maps::Tuning,
+    maps::{DecapTuning, Tuning},
 };
 
 macro_rules! pod {
     ($($name:ty),*) => {$(
-        // SAFETY: `repr(C)`, made of integers and arrays of them, without hidden padding (each but `Tuning` derives
-        // `IntoBytes`, which refuses it at compile time; `Tuning` is 40 bytes of fields in 40 bytes).
+        // SAFETY: `repr(C)`, made of integers and arrays of them, without hidden padding (each but the two
+        // tunings derives `IntoBytes`, which refuses it at compile time; those are summed up below).
         unsafe impl aya::Pod for $name {}
     )*};
 }
 
-pod!(VipKey, Vip, RingBlock, Target, TargetCounters, VerdictCounters, Tuning);
-const _: () = assert!(size_of::<Tuning>() == 8 + 4 + 4 + 4 + 4 + 16);
+pod!(
+    VipKey,
+    PrefixKey,
+    Vip,
+    SourceKey,
+    Group,
+    ServerKey,
+    RingBlock,
+    Target,
+    TargetCounters,
+    VerdictCounters,
+    Tuning,
+    DecapTuning
+);
+const _: () = assert!(size_of::<Tuning>() == 3 * 8 + 4 * 4 + 4 + 4 + 16 + 4 + 2 + 2 + 16);
+const _: () = assert!(size_of::<DecapTuning>() == 2 + 2);

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
+
 /// A whole configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -43,6 +45,57 @@ pub struct DataplaneConfig {
     pub tunnel_source_v4: ipnet::Ipv4Net,
     /// Prefix of outer IPv6 sources; the flow fills the last 32 bits. At most 96 bits long.
     pub tunnel_source_v6: ipnet::Ipv6Net,
+    /// Largest packet to a backend, outer header included; `None` is that of the way to it.
+    pub mtu: Option<u32>,
+    /// Outer UDP port of GUE.
+    pub gue_port: u16,
+    /// Who may send to any VIP.
+    pub access: Access,
+    /// `[dataplane.source_limit]`
+    pub source_limit: Option<SourceLimit>,
+    /// `[dataplane.tunnels]`: tunnel packets of other lbs that are unwrapped and steered here. No addresses: none.
+    pub tunnels: Tunnels,
+}
+
+/// `allow` and `deny`, of a VIP or of all. The longest prefix that a source is in decides; a source in none is let in
+/// unless there is an `allow`. No prefix is in both.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Prefixes that are let in.
+    pub allow: Vec<IpNet>,
+    /// Prefixes that are kept out.
+    pub deny: Vec<IpNet>,
+}
+
+impl Access {
+    /// Whether it decides nothing.
+    pub fn is_empty(&self) -> bool {
+        self.allow.is_empty() && self.deny.is_empty()
+    }
+}
+
+/// `[dataplane.source_limit]`: what one source may send to all VIPs together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceLimit {
+    /// Packets per second; `None` is no limit.
+    pub packets_per_second: Option<u32>,
+    /// New flows per second; `None` is no limit.
+    pub new_flows_per_second: Option<u32>,
+    /// IPv4 sources with so many bits in common are one.
+    pub prefix_v4: u8,
+    /// IPv6 sources with so many bits in common are one.
+    pub prefix_v6: u8,
+    /// Sources remembered, 32 bytes each; a power of two, at least 2.
+    pub entries: u32,
+}
+
+/// `[dataplane.tunnels]`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tunnels {
+    /// Addresses of this host to which other lbs send tunnel packets.
+    pub addresses: Vec<IpAddr>,
+    /// Where these may come from; empty is anywhere.
+    pub sources: Vec<IpNet>,
 }
 
 /// An interface to attach to.
@@ -116,6 +169,26 @@ pub struct Backend {
     pub weight: u32,
     /// What the operator wants of it.
     pub state: AdminState,
+    /// The number under which clients' packets name it; unique within the pool.
+    pub server_id: Option<ServerId>,
+    /// Whether it is this host: its packets are passed up as they came.
+    pub local: bool,
+}
+
+impl Backend {
+    /// A backend without keys that few need.
+    pub fn plain(name: &str, address: IpAddr, weight: u32, state: AdminState) -> Self {
+        Self { name: name.to_owned(), address, weight, state, server_id: None, local: false }
+    }
+}
+
+/// A backend's server ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId {
+    /// Its value; one of several bytes is read as big-endian. Below 2^120.
+    pub value: u128,
+    /// Its bytes, when it was written as hexadecimal digits; `None` when it was written as a number.
+    pub len: Option<u8>,
 }
 
 /// Largest weight of a backend.
@@ -191,24 +264,143 @@ pub struct Vip {
     pub ring_size: u32,
     /// Share of healthy backends, in percent, below which all are used.
     pub panic_threshold: u8,
+    /// How packets to its backends are wrapped.
+    pub encap: Encap,
+    /// What decides the backend of a new flow.
+    pub hash: HashMode,
+    /// Whether flows are remembered.
+    pub tracked: bool,
+    /// Routing by QUIC connection IDs.
+    pub quic: Quic,
+    /// Routing by the server ID in a TCP option.
+    pub tcp_server_id: bool,
+    /// Routing by the server ID in a UDP stable-routing header.
+    pub udp_stable: bool,
+    /// Sources whose new flows go elsewhere. No prefix twice.
+    pub source_routes: Vec<SourceRoute>,
+    /// Who may send to it.
+    pub access: Access,
+    /// Limit of new flows.
+    pub max_new_flows_per_second: Option<u32>,
+    /// Whether packets to its address at a port that no VIP serves are dropped.
+    pub drops_unknown_port: bool,
+}
+
+impl Vip {
+    /// A VIP of which only the required keys are given.
+    pub fn plain(name: &str, service: Service, pool: &str, ring_size: u32) -> Self {
+        Self {
+            name: name.to_owned(),
+            service,
+            pool: pool.to_owned(),
+            ring_size,
+            panic_threshold: 0,
+            encap: Encap::default(),
+            hash: HashMode::default(),
+            tracked: true,
+            quic: Quic::default(),
+            tcp_server_id: false,
+            udp_stable: false,
+            source_routes: Vec::new(),
+            access: Access::default(),
+            max_new_flows_per_second: None,
+            drops_unknown_port: false,
+        }
+    }
+}
+
+/// `encap`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Encap {
+    /// IP-in-IP.
+    #[default]
+    Ipip,
+    /// GUE variant 1.
+    Gue,
+    /// None: the frame goes to the backend's MAC address. Every backend is on a network that this host is on.
+    L2,
+}
+
+/// `hash`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HashMode {
+    /// All of the flow.
+    #[default]
+    FiveTuple,
+    /// A client's flows go to one backend.
+    SourceIp,
+    /// A client's flows to one port go to one backend.
+    SourceIpDestinationPort,
+    /// All flows to one port go to one backend.
+    DestinationPort,
+}
+
+/// `quic`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Quic {
+    /// Not read.
+    #[default]
+    Off,
+    /// draft-ietf-quic-load-balancers, plaintext: bytes of the server ID of configurations 0 to 6; 0 where there is none.
+    QuicLb([u8; 7]),
+    /// Katran's layouts, versions 1 to 3.
+    Katran,
+}
+
+/// One of `source_routes`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceRoute {
+    /// The sources.
+    pub source: IpNet,
+    /// Where their new flows go.
+    pub to: RouteTo,
+}
+
+/// Where a source route leads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RouteTo {
+    /// To a pool, by name, over its own ring.
+    Pool(String),
+    /// To one backend of the VIP's own pool, by name.
+    Backend(String),
 }
 
 /// Address, port and protocol of a VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Service {
-    /// Destination address.
+    /// Destination address, or the first of a prefix.
     pub address: IpAddr,
+    /// Bits at the end of the address that do not count; 0 for a single address.
+    pub wildcard_bits: u8,
     /// Destination port; 0 is any.
     pub port: u16,
     /// Protocol.
     pub protocol: Protocol,
 }
 
+impl Service {
+    /// Of a single address.
+    pub const fn of(address: IpAddr, port: u16, protocol: Protocol) -> Self {
+        Self { address, wildcard_bits: 0, port, protocol }
+    }
+
+    /// The addresses that it serves.
+    pub fn prefix(&self) -> IpNet {
+        let bits = if self.address.is_ipv4() { 32 } else { 128 };
+        let net = IpNet::new(self.address, u8::saturating_sub(bits, self.wildcard_bits));
+        net.unwrap_or_else(|_| self.address.into())
+    }
+}
+
 impl fmt::Display for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.port {
-            0 => write!(f, "{} {}", self.address, self.protocol),
-            port => write!(f, "{} {}", SocketAddr::new(self.address, port), self.protocol),
+        let Self { address, wildcard_bits, port, protocol } = *self;
+        match (wildcard_bits, port, address) {
+            (0, 0, _) => write!(f, "{address} {protocol}"),
+            (0, ..) => write!(f, "{} {protocol}", SocketAddr::new(address, port)),
+            (_, 0, _) => write!(f, "{} {protocol}", self.prefix()),
+            (_, _, IpAddr::V4(_)) => write!(f, "{}:{port} {protocol}", self.prefix()),
+            (_, _, IpAddr::V6(_)) => write!(f, "[{}]:{port} {protocol}", self.prefix()),
         }
     }
 }

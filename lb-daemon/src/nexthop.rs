@@ -21,7 +21,7 @@ use follower::Follower;
 /// How to reach one backend address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextHop {
-    /// Interface to leave by; 0 is the one a packet came in by.
+    /// Interface to leave by, below any VLAN devices; 0 is the one a packet came in by.
     pub ifindex: u32,
     /// That interface's own MAC address; zeros when `ifindex` is 0.
     pub source_mac: [u8; 6],
@@ -29,6 +29,10 @@ pub struct NextHop {
     pub mac: [u8; 6],
     /// Largest packet of the way, in bytes, outer header included.
     pub mtu: u32,
+    /// VLAN tags of frames to it, as `Target::tags`.
+    pub tags: [[u8; 4]; 2],
+    /// Whether the neighbour is the backend itself, not a router.
+    pub on_link: bool,
 }
 
 /// Next hops of all backend addresses; an address that is absent or `None` cannot be reached yet.
@@ -148,7 +152,7 @@ pub async fn resolve_once(addresses: &BTreeSet<IpAddr>) -> Result<Snapshot, Erro
 
 /// The same gateway for every address: packets leave by the interface they came in by, addressed to `mac`.
 pub fn gateway(addresses: &BTreeSet<IpAddr>, mac: [u8; 6], mtu: u32) -> NextHops {
-    let hop = NextHop { ifindex: 0, source_mac: [0; 6], mac, mtu };
+    let hop = NextHop { ifindex: 0, source_mac: [0; 6], mac, mtu, tags: [[0; 4]; 2], on_link: false };
     addresses.iter().map(|&address| (address, Some(hop))).collect()
 }
 
@@ -161,7 +165,14 @@ mod tests {
         let addresses = BTreeSet::from(["10.0.0.1".parse().unwrap(), "2001:db8::1".parse().unwrap()]);
         let hops = gateway(&addresses, [2, 0, 0, 0, 0, 1], 1500);
         assert_eq!(hops.keys().copied().collect::<BTreeSet<IpAddr>>(), addresses);
-        let expected = NextHop { ifindex: 0, source_mac: [0; 6], mac: [2, 0, 0, 0, 0, 1], mtu: 1500 };
+        let expected = NextHop {
+            ifindex: 0,
+            source_mac: [0; 6],
+            mac: [2, 0, 0, 0, 0, 1],
+            mtu: 1500,
+            tags: [[0; 4]; 2],
+            on_link: false,
+        };
         assert!(hops.values().all(|hop| *hop == Some(expected)));
     }
 }

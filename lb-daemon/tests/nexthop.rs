@@ -29,7 +29,17 @@ fn resolves_neighbours_of_both_families_that_were_never_spoken_to() {
         let snapshot = nexthop::resolve_once(&addresses(&["10.7.0.11", "fd07::11"])).await.unwrap();
         for backend in ["10.7.0.11", "fd07::11"] {
             let hop = snapshot.hops[&address(backend)].unwrap_or_else(|| panic!("{backend}: {:?}", snapshot.reasons));
-            assert_eq!(hop, NextHop { ifindex: hop.ifindex, source_mac: LB_MAC, mac: PEER_MAC, mtu: 1500 });
+            assert_eq!(
+                hop,
+                NextHop {
+                    ifindex: hop.ifindex,
+                    source_mac: LB_MAC,
+                    mac: PEER_MAC,
+                    mtu: 1500,
+                    tags: [[0; 4]; 2],
+                    on_link: false
+                }
+            );
             assert_ne!(hop.ifindex, 0);
         }
     });

@@ -74,7 +74,7 @@ fn outer_v4<T: Tables>(packet: &Packet, target: &Target, tables: &T) -> [u32; 5]
         .checksum
         .wrapping_add(checksum::word([0, packet.tos]))
         .wrapping_add(checksum::word([len_high, len_low]))
-        .wrapping_add(checksum::word([0, protocol]))
+        .wrapping_add(checksum::word([TTL, protocol]))
         .wrapping_add(checksum::words(source.to_ne_bytes()));
     let [sum_a, sum_b] = (!checksum::fold(sum)).to_ne_bytes();
     let [flag, offset] = ipv4::DONT_FRAGMENT;

@@ -175,12 +175,13 @@ fn target(vip: u32, backend: IpAddr) -> Target {
         next_hop: NEXT_HOP,
         source_mac: [0x02, 0, 0, 0, 0xaa, 0x02],
         checksum,
+        mtu: Target::NO_LIMIT,
         ..Target::default()
     }
 }
 
-/// [`Target::checksum`]: version and header length, DF, TTL, destination.
+/// [`Target::checksum`]: version and header length, DF, destination.
 fn constant_sum([a, b, c, d]: [u8; 4]) -> u32 {
-    let words = [[ipv4::VERSION_IHL, 0], ipv4::DONT_FRAGMENT, [crate::encap::TTL, 0], [a, b], [c, d]];
+    let words = [[ipv4::VERSION_IHL, 0], ipv4::DONT_FRAGMENT, [a, b], [c, d]];
     u32::from(checksum::fold(words.into_iter().map(checksum::word).sum()))
 }

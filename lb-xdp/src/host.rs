@@ -2,16 +2,19 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
 };
 
 use lb_common::{
     layout::{
         counter::{PathEvent, TargetCounters, VerdictCounters},
-        flow::Bucket,
+        flow::{Bucket, FRAGMENT_BUCKETS, TIME_SHIFT, Word},
+        limit::{SourceLine, TOO_BIG_WORDS},
+        prefix::{AclRule, Group, SourceKey},
         ring::{RingBlock, SLOTS_PER_BLOCK, blocks},
+        server::ServerKey,
         target::Target,
-        vip::{Vip, VipKey},
+        vip::{PrefixKey, Vip, VipKey},
     },
     maps::Tuning,
     verdict::Verdict,
@@ -20,7 +23,7 @@ use lb_common::{
 use crate::{
     decap::Addresses,
     frame::{Frame, Header, NoHeadroom},
-    path::{self, Exit, Tables},
+    path::{self, Exit, SourceLimit, Tables},
     wire::eth,
 };
 
@@ -112,18 +115,48 @@ pub struct HostTables {
     pub verdict_counters: RefCell<Vec<VerdictCounters>>,
     /// `PATH_COUNTERS`
     pub path_counters: RefCell<Vec<u64>>,
-    /// Units of 2^32 ns since some start.
-    pub now: Cell<u32>,
+    /// `PREFIX_VIPS`, by the keys of VIPs.
+    pub prefix_vips: BTreeMap<VipKey, Vip>,
+    /// `FRAGMENTS`
+    pub fragments: Vec<Bucket>,
+    /// `ACL`
+    pub acl: BTreeMap<SourceKey, AclRule>,
+    /// `SOURCE_ROUTES`
+    pub source_routes: BTreeMap<SourceKey, u32>,
+    /// `GROUPS`
+    pub groups: Vec<Group>,
+    /// `SERVER_IDS`
+    pub servers: BTreeMap<ServerKey, u32>,
+    /// `VIP_LIMITS`
+    pub vip_limits: Vec<Word>,
+    /// `SOURCES`; a power of two of them.
+    pub sources: Vec<SourceLine>,
+    /// `TOO_BIG_LIMITS`
+    pub too_big_limits: Vec<Word>,
+    /// `BONDS`
+    pub bonds: BTreeMap<u32, u32>,
+    /// `TUNNEL_ADDRESSES`
+    pub tunnel_addresses: BTreeSet<[u8; 16]>,
+    /// `TUNNEL_SOURCES`
+    pub tunnel_sources: BTreeSet<SourceKey>,
+    /// Nanoseconds since some start.
+    pub now_ns: Cell<u64>,
+}
+
+/// Entries of the tables that have no size of their own: `VIP_LIMITS`, `GROUPS`, lines of `SOURCES`.
+const FEW: usize = 64;
+
+fn many<T: Default>(number: usize) -> Vec<T> {
+    std::iter::repeat_with(T::default).take(number).collect()
 }
 
 impl HostTables {
     /// Empty tables with room for `buckets` (a power of two) buckets, `blocks` ring blocks and `targets` targets.
     #[must_use]
     pub fn new(tuning: Tuning, buckets: u32, blocks: u32, targets: u32) -> Self {
-        let mut flows = Vec::new();
-        flows.resize_with(buckets as usize, Bucket::default);
+        let flows = many(buckets as usize);
         Self {
-            tuning: Tuning { bucket_mask: buckets - 1, ..tuning },
+            tuning: Tuning { bucket_mask: buckets - 1, source_line_mask: FEW as u32 - 1, ..tuning },
             vips: BTreeMap::new(),
             flows,
             rings: vec![RingBlock::default(); blocks as usize],
@@ -131,8 +164,25 @@ impl HostTables {
             target_counters: RefCell::new(vec![TargetCounters::default(); targets as usize]),
             verdict_counters: RefCell::new(vec![VerdictCounters::default(); Verdict::ALL.len()]),
             path_counters: RefCell::new(vec![0; PathEvent::ALL.len()]),
-            now: Cell::new(0),
+            prefix_vips: BTreeMap::new(),
+            fragments: many(FRAGMENT_BUCKETS as usize),
+            acl: BTreeMap::new(),
+            source_routes: BTreeMap::new(),
+            groups: many(FEW),
+            servers: BTreeMap::new(),
+            vip_limits: many(FEW),
+            sources: many(FEW),
+            too_big_limits: many(TOO_BIG_WORDS as usize),
+            bonds: BTreeMap::new(),
+            tunnel_addresses: BTreeSet::new(),
+            tunnel_sources: BTreeSet::new(),
+            now_ns: Cell::new(0),
         }
+    }
+
+    /// Sets the clock to a unit of 2^32 ns.
+    pub fn set_now(&self, unit: u32) {
+        self.now_ns.set(u64::from(unit) << TIME_SHIFT);
     }
 
     /// Writes a ring to the blocks from `base` on; returns how many it took.
@@ -160,7 +210,23 @@ impl HostTables {
     }
 }
 
+/// The value of the longest of these prefixes that `key` is in.
+fn longest<'m, T>(prefixes: &'m BTreeMap<SourceKey, T>, key: &SourceKey) -> Option<&'m T> {
+    let address = u128::from_be_bytes(key.address);
+    let matches = |prefix: &SourceKey| {
+        let free = (SourceKey::FIXED_BITS + 128).saturating_sub(prefix.prefix_len);
+        let differs = address ^ u128::from_be_bytes(prefix.address);
+        prefix.vip == key.vip && differs.checked_shr(free).unwrap_or(0) == 0
+    };
+    let longest = prefixes.iter().filter(|(prefix, _)| matches(prefix)).max_by_key(|(prefix, _)| prefix.prefix_len);
+    longest.map(|(_, value)| value)
+}
+
 impl Tables for HostTables {
+    fn has(&self, feature: u32) -> bool {
+        self.tuning.features & feature != 0
+    }
+
     fn hash_seed(&self) -> u64 {
         self.tuning.hash_seed
     }
@@ -182,8 +248,27 @@ impl Tables for HostTables {
         halves.map(u64::from_ne_bytes)
     }
 
+    fn gue_port(&self) -> [u8; 2] {
+        self.tuning.gue_port
+    }
+
+    fn source_limit(&self) -> SourceLimit {
+        let halves: [[u8; 8]; 2] = zerocopy::transmute!(self.tuning.limited_v6_mask);
+        SourceLimit {
+            packet_ns: self.tuning.source_packet_ns,
+            flow_ns: self.tuning.source_flow_ns,
+            line_mask: self.tuning.source_line_mask,
+            v4_mask: u32::from_ne_bytes(self.tuning.limited_v4_mask),
+            v6_mask: halves.map(u64::from_ne_bytes),
+        }
+    }
+
     fn now(&self) -> u32 {
-        self.now.get()
+        (self.now_ns() >> TIME_SHIFT) as u32
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.now_ns.get()
     }
 
     fn vip(&self, key: &VipKey) -> Option<&Vip> {
@@ -192,6 +277,63 @@ impl Tables for HostTables {
 
     fn bucket(&self, index: u32) -> Option<&Bucket> {
         self.flows.get(index as usize)
+    }
+
+    fn prefix_vip(&self, key: &PrefixKey) -> Option<&Vip> {
+        let asked = key.key();
+        let address = u128::from_be_bytes(asked.address);
+        let matches = |prefix: &VipKey| {
+            let differs = address ^ u128::from_be_bytes(prefix.address);
+            (prefix.port, prefix.protocol) == (asked.port, asked.protocol)
+                && differs.checked_shr(prefix.wildcard_bits.into()).unwrap_or(0) == 0
+        };
+        let matching = self.prefix_vips.iter().filter(|(prefix, _)| matches(prefix));
+        matching.min_by_key(|(prefix, _)| prefix.wildcard_bits).map(|(_, vip)| vip)
+    }
+
+    fn fragments(&self, index: u32) -> Option<&Bucket> {
+        self.fragments.get(index as usize)
+    }
+
+    fn acl(&self, key: &SourceKey) -> Option<u32> {
+        longest(&self.acl, key).map(|rule| *rule as u32)
+    }
+
+    fn source_route(&self, key: &SourceKey) -> Option<u32> {
+        longest(&self.source_routes, key).copied()
+    }
+
+    fn group(&self, id: u32) -> Option<&Group> {
+        self.groups.get(id as usize)
+    }
+
+    fn server(&self, key: &ServerKey) -> Option<u32> {
+        self.servers.get(key).copied()
+    }
+
+    fn vip_limit(&self, vip: u32) -> Option<&Word> {
+        self.vip_limits.get(vip as usize)
+    }
+
+    fn source_line(&self, index: u32) -> Option<&SourceLine> {
+        self.sources.get(index as usize)
+    }
+
+    fn too_big_limit(&self, index: u32) -> Option<&Word> {
+        self.too_big_limits.get(index as usize)
+    }
+
+    fn bond(&self, ifindex: u32) -> Option<u32> {
+        self.bonds.get(&ifindex).copied()
+    }
+
+    fn is_tunnel(&self, address: &[u8; 16]) -> bool {
+        self.tunnel_addresses.contains(address)
+    }
+
+    fn is_tunnel_source(&self, key: &SourceKey) -> bool {
+        let sources: BTreeMap<SourceKey, ()> = self.tunnel_sources.iter().map(|source| (*source, ())).collect();
+        longest(&sources, key).is_some()
     }
 
     fn ring(&self, block: u32) -> Option<&RingBlock> {

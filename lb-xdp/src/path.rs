@@ -3,10 +3,13 @@
 use lb_common::{
     layout::{
         counter::{PathEvent, TargetCounters},
-        flow::Bucket,
+        flow::{Bucket, Word},
+        limit::SourceLine,
+        prefix::{Group, SourceKey},
         ring::RingBlock,
+        server::ServerKey,
         target::Target,
-        vip::{Vip, VipKey},
+        vip::{PrefixKey, Vip, VipKey},
     },
     verdict::Verdict,
 };
@@ -18,6 +21,8 @@ use crate::{encap, flow, frame::Frame, icmp, parse, vip};
 
 /// The look-ups that the way needs. A look-up of what is not there answers `None`.
 pub trait Tables {
+    /// Whether this instance of the way has a feature, a bit of [`lb_common::maps::feature`].
+    fn has(&self, feature: u32) -> bool;
     /// Parameter [`Tuning::hash_seed`].
     fn hash_seed(&self) -> u64;
     /// Parameter [`Tuning::bucket_mask`].
@@ -28,20 +33,65 @@ pub trait Tables {
     fn source_v4(&self) -> (u32, u32);
     /// Parameter [`Tuning::source_v6`], its halves as they lie in memory.
     fn source_v6(&self) -> [u64; 2];
+    /// Parameter [`Tuning::gue_port`].
+    fn gue_port(&self) -> [u8; 2];
+    /// What sources may send, and how they are told apart.
+    fn source_limit(&self) -> SourceLimit;
     /// The coarse monotonic clock in units of 2^32 ns.
     fn now(&self) -> u32;
+    /// The same in nanoseconds.
+    fn now_ns(&self) -> u64;
     /// A service or an address.
     fn vip(&self, key: &VipKey) -> Option<&Vip>;
+    /// A service or an address of the longest prefix that matches.
+    fn prefix_vip(&self, key: &PrefixKey) -> Option<&Vip>;
     /// A bucket of the flow table.
     fn bucket(&self, index: u32) -> Option<&Bucket>;
+    /// A bucket of the fragment table.
+    fn fragments(&self, index: u32) -> Option<&Bucket>;
     /// A block of the rings.
     fn ring(&self, block: u32) -> Option<&RingBlock>;
     /// A target by number.
     fn target(&self, id: u32) -> Option<&Target>;
+    /// The access list's rule of the longest prefix that matches: an [`lb_common::layout::prefix::AclRule`] by number.
+    fn acl(&self, key: &SourceKey) -> Option<u32>;
+    /// The group of the longest prefix that matches.
+    fn source_route(&self, key: &SourceKey) -> Option<u32>;
+    /// A group by number.
+    fn group(&self, id: u32) -> Option<&Group>;
+    /// The target that has this server ID.
+    fn server(&self, key: &ServerKey) -> Option<u32>;
+    /// The limit of a VIP's new flows.
+    fn vip_limit(&self, vip: u32) -> Option<&Word>;
+    /// A line of the limits by source.
+    fn source_line(&self, index: u32) -> Option<&SourceLine>;
+    /// A limit of packet-too-big messages.
+    fn too_big_limit(&self, index: u32) -> Option<&Word>;
+    /// The bond that an interface is a member of.
+    fn bond(&self, ifindex: u32) -> Option<u32>;
+    /// Whether this address (IPv4 mapped) takes tunnel packets of other lbs.
+    fn is_tunnel(&self, address: &[u8; 16]) -> bool;
+    /// Whether tunnel packets may come from an address.
+    fn is_tunnel_source(&self, key: &SourceKey) -> bool;
     /// Counts something at a target, on this CPU.
     fn count(&self, target: u32, update: impl FnOnce(&mut TargetCounters));
     /// Counts something off the fast path, on this CPU.
     fn event(&self, event: PathEvent);
+}
+
+/// Parameters of the limits by source.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceLimit {
+    /// [`Tuning::source_packet_ns`]
+    pub packet_ns: u64,
+    /// [`Tuning::source_flow_ns`]
+    pub flow_ns: u64,
+    /// [`Tuning::source_line_mask`]
+    pub line_mask: u32,
+    /// [`Tuning::limited_v4_mask`], as it lies in memory.
+    pub v4_mask: u32,
+    /// [`Tuning::limited_v6_mask`], its halves as they lie in memory.
+    pub v6_mask: [u64; 2],
 }
 
 /// How a frame leaves.

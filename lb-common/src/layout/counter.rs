@@ -55,14 +55,48 @@ pub enum PathEvent {
     Moved = 4,
     /// An entry gave way to another flow.
     Evicted = 5,
-    /// The bucket was full of flows that must not give way; the ring answers for the new one.
+    /// The bucket was full of flows that must not give way, or new flows are limited; the ring answers for this one.
     NotRemembered = 6,
+    /// The first fragment of a datagram, remembered.
+    FragmentFirst = 7,
+    /// A later fragment that followed its first.
+    FragmentFollowed = 8,
+    /// A first fragment of a datagram of which later ones had come before, and were dropped.
+    FragmentLate = 9,
+    /// An ICMP error, steered by the packet that it quotes.
+    IcmpSteered = 10,
+    /// Routed by a server ID.
+    ServerIdRouted = 11,
+    /// A server ID that no backend has, or one that is down; steered as without.
+    ServerIdUnknown = 12,
+    /// QUIC without a server's connection ID yet (Initial, 0-RTT), or in an unknown layout; steered as without.
+    ServerIdNone = 13,
+    /// A new flow that a source route decided.
+    SourceRouted = 14,
+    /// Unwrapped from another lb's tunnel and steered anew.
+    Resteered = 15,
 }
 
 impl PathEvent {
     /// All events, by number.
-    pub const ALL: [Self; 7] =
-        [Self::MissSyn, Self::MissTcp, Self::MissUdp, Self::Expired, Self::Moved, Self::Evicted, Self::NotRemembered];
+    pub const ALL: [Self; 16] = [
+        Self::MissSyn,
+        Self::MissTcp,
+        Self::MissUdp,
+        Self::Expired,
+        Self::Moved,
+        Self::Evicted,
+        Self::NotRemembered,
+        Self::FragmentFirst,
+        Self::FragmentFollowed,
+        Self::FragmentLate,
+        Self::IcmpSteered,
+        Self::ServerIdRouted,
+        Self::ServerIdUnknown,
+        Self::ServerIdNone,
+        Self::SourceRouted,
+        Self::Resteered,
+    ];
 
     /// Label in metrics and tables.
     pub const fn name(self) -> &'static str {
@@ -74,6 +108,15 @@ impl PathEvent {
             Self::Moved => "moved",
             Self::Evicted => "evicted",
             Self::NotRemembered => "not_remembered",
+            Self::FragmentFirst => "fragment_first",
+            Self::FragmentFollowed => "fragment_followed",
+            Self::FragmentLate => "fragment_late",
+            Self::IcmpSteered => "icmp_steered",
+            Self::ServerIdRouted => "server_id_routed",
+            Self::ServerIdUnknown => "server_id_unknown",
+            Self::ServerIdNone => "server_id_none",
+            Self::SourceRouted => "source_routed",
+            Self::Resteered => "resteered",
         }
     }
 }

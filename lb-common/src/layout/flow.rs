@@ -12,6 +12,11 @@ pub use bpf::Word;
 /// Entries of a bucket.
 pub const WAYS: usize = 8;
 
+/// Buckets of `FRAGMENTS`, a power of two. It has the same form as the flow table: an entry's tag and bucket are of the
+/// hash of a datagram's addresses, protocol and identification, its target is the one that the first fragment went to, and
+/// its state is [`FlowState::Datagram`], or [`FlowState::Empty`] if a later fragment came before the first.
+pub const FRAGMENT_BUCKETS: u32 = 4096;
+
 /// One cache line of entries, each a [`FlowEntry`] in its raw form; 0 is empty.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]

@@ -148,7 +148,7 @@ fn next_hops(config: &Config) -> Result<Snapshot, anyhow::Error> {
 
 /// The next hops, and the backends without one. For packet tests these get one of zeros.
 fn completed(config: &Config, found: &Snapshot, placeholders: bool) -> (NextHops, Vec<Unreachable>) {
-    let zeros = NextHop { ifindex: 0, source_mac: [0; 6], mac: [0; 6], mtu: 0 };
+    let zeros = NextHop { ifindex: 0, source_mac: [0; 6], mac: [0; 6], mtu: 0, tags: [[0; 4]; 2], on_link: false };
     let mut unreachable = Vec::new();
     let mut hops = found.hops.clone();
     for backend in hop_targets(config) {

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use lb_common::layout::target::Target;
+use lb_common::layout::target::{Encap, Target};
 
 use super::{check_id, checks, hop_targets, members};
 use crate::{
@@ -41,7 +41,14 @@ pub fn wanted(config: &Config, observed: &State, health: &HealthView, hops: &Sna
 pub fn best_case(config: &Config) -> Wanted {
     let up = || Status { up: true, ..Status::default() };
     let health = members(config).map(|(vip, _, backend)| (check_id(vip, backend), up())).collect();
-    let hop = NextHop { ifindex: 0, source_mac: [0; 6], mac: [2, 0, 0, 0, 0, 1], mtu: ETHERNET_MTU };
+    let hop = NextHop {
+        ifindex: 0,
+        source_mac: [0; 6],
+        mac: [2, 0, 0, 0, 0, 1],
+        mtu: ETHERNET_MTU,
+        tags: [[0; 4]; 2],
+        on_link: false,
+    };
     let hops = members(config).map(|(_, _, backend)| (backend.address, Some(hop))).collect();
     wanted::wanted(config, &health, &hops)
 }
@@ -125,6 +132,14 @@ impl<'a> Found<'a> {
 /// The next hop that a target was made with.
 fn hop_of(target: &Target) -> NextHop {
     let header = if address_of(target.outer_destination).is_ipv4() { IPV4_HEADER } else { IPV6_HEADER };
-    let mtu = if target.mtu == 0 { 0 } else { target.mtu + header };
-    NextHop { ifindex: target.ifindex, source_mac: target.source_mac, mac: target.next_hop, mtu }
+    let mtu = if target.mtu == Target::NO_LIMIT { 0 } else { target.mtu + header };
+    let on_link = target.encap == Encap::L2 as u32;
+    NextHop {
+        ifindex: target.ifindex,
+        source_mac: target.source_mac,
+        mac: target.next_hop,
+        mtu,
+        tags: target.tags,
+        on_link,
+    }
 }

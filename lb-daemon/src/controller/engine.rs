@@ -82,6 +82,8 @@ pub fn tuning(settings: &DataplaneConfig) -> Tuning {
         source_v4: settings.tunnel_source_v4.network().octets(),
         source_v4_mask: settings.tunnel_source_v4.hostmask().octets(),
         source_v6: settings.tunnel_source_v6.network().octets(),
+        gue_port: settings.gue_port.to_be_bytes(),
+        ..Tuning::default()
     }
 }
 

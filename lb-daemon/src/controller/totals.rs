@@ -205,7 +205,7 @@ mod tests {
     };
 
     fn web() -> Service {
-        Service { address: "192.0.2.1".parse().unwrap(), port: 80, protocol: Protocol::Tcp }
+        Service::of("192.0.2.1".parse().unwrap(), 80, Protocol::Tcp)
     }
 
     fn state(target_ids: &[u32]) -> State {

@@ -113,7 +113,7 @@ struct Seen<'a> {
 
 impl Seen<'_> {
     fn view(&self) -> BackendView {
-        let Backend { name, address, weight, state } = self.backend;
+        let Backend { name, address, weight, state, .. } = self.backend;
         let target = self.found.map(|(_, target)| target);
         let effect = target.map_or(Disposition::Down, effect);
         let known = self.health.get(&CheckId { service: self.vip.service, backend: *address });

@@ -150,6 +150,15 @@ impl Sheet {
                 }
                 PathEvent::Evicted => self.add(f::FLOW_EVICTIONS, &[], count),
                 PathEvent::NotRemembered => self.add(f::FLOWS_NOT_REMEMBERED, &[], count),
+                PathEvent::FragmentFirst
+                | PathEvent::FragmentFollowed
+                | PathEvent::FragmentLate
+                | PathEvent::IcmpSteered
+                | PathEvent::ServerIdRouted
+                | PathEvent::ServerIdUnknown
+                | PathEvent::ServerIdNone
+                | PathEvent::SourceRouted
+                | PathEvent::Resteered => self.add(f::PATH_EVENTS, &[event.name()], count),
             }
         }
     }

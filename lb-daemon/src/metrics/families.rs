@@ -81,6 +81,8 @@ families! {
         "Flows that gave way to others in the flow table.";
     FLOWS_NOT_REMEMBERED = COUNTER "lb_flows_not_remembered_total" []
         "Packets of flows for which the flow table had no room; the ring alone answers for them.";
+    PATH_EVENTS = COUNTER "lb_path_events_total" ["event"]
+        "What happened to packets off the plain way: fragments, ICMP errors, server IDs, source routes, tunnels.";
     FLOWS_MOVED = COUNTER "lb_flows_moved_total" []
         "Flows that moved to another backend because theirs was down or gone.";
 }

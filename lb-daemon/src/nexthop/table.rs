@@ -227,9 +227,14 @@ impl Table {
         let way = self.ways.get(&place).copied().unwrap_or_default();
         let silent = way.silent_since.is_some_and(|since| now.duration_since(since) >= SILENCE);
         match way.last_mac {
-            Some(mac) if !silent => {
-                Ok(NextHop { ifindex, source_mac, mac, mtu: mtu.unwrap_or(link.mtu).min(link.mtu) })
-            }
+            Some(mac) if !silent => Ok(NextHop {
+                ifindex,
+                source_mac,
+                mac,
+                mtu: mtu.unwrap_or(link.mtu).min(link.mtu),
+                tags: [[0; 4]; 2],
+                on_link: false,
+            }),
             _ if way.silent_since.is_some() => Err(Unreachable::Silent { neighbour, interface }),
             _ => Err(Unreachable::Unresolved { neighbour, interface }),
         }

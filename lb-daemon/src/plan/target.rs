@@ -67,7 +67,7 @@ fn encap(backend: IpAddr) -> Encap {
 /// packet must not read as such.
 fn inner_mtu(backend: IpAddr, mtu: u32) -> u32 {
     let header = if backend.is_ipv4() { IPV4_HEADER } else { IPV6_HEADER };
-    if mtu == 0 { 0 } else { mtu.saturating_sub(header).max(1) }
+    if mtu == 0 { Target::NO_LIMIT } else { mtu.saturating_sub(header).max(1) }
 }
 
 /// [`Target::checksum`].
@@ -79,14 +79,14 @@ fn constant_sum(backend: IpAddr) -> u32 {
 }
 
 /// One's-complement sum of what every outer IPv4 header to this backend has in common: version and header length, the
-/// flag «don't fragment», time to live 64, the destination. Not in it, because it differs by packet and is added by the
-/// program: traffic class, total length, identification, protocol (4 or 41), the whole source.
+/// flag «don't fragment», the destination. Not in it, because it differs by packet and is added by the
+/// program: traffic class, total length, identification, time to live, protocol, the whole source.
 ///
 /// Words are summed as they lie in memory, which gives the sum as it must be stored, whatever the machine's byte order
 /// (RFC 1071 section 2B).
 fn outer_v4_sum(destination: Ipv4Addr) -> u16 {
     let [a, b, c, d] = destination.octets();
-    let words = [[0x45, 0], [0x40, 0], [64, 0], [a, b], [c, d]];
+    let words = [[0x45, 0], [0x40, 0], [a, b], [c, d]];
     let sum: u32 = words.into_iter().map(|word| u32::from(u16::from_ne_bytes(word))).sum();
     fold(sum)
 }
@@ -104,7 +104,14 @@ mod tests {
 
     use super::*;
 
-    const HOP: NextHop = NextHop { ifindex: 3, source_mac: [2, 0, 0, 0, 0, 1], mac: [2, 0, 0, 0, 0, 2], mtu: 1500 };
+    const HOP: NextHop = NextHop {
+        ifindex: 3,
+        source_mac: [2, 0, 0, 0, 0, 1],
+        mac: [2, 0, 0, 0, 0, 2],
+        mtu: 1500,
+        tags: [[0; 4]; 2],
+        on_link: false,
+    };
     const SERVING: WantedTarget = WantedTarget { weight: 1, disposition: Disposition::Serving, next_hop: Some(HOP) };
 
     /// The checksum that the program makes of the constant sum and the fields of one packet.
@@ -114,7 +121,7 @@ mod tests {
             [0, header.dscp.value() << 2 | header.ecn.value()],
             header.total_len.to_be_bytes(),
             header.identification.to_be_bytes(),
-            [0, header.protocol.0],
+            [header.time_to_live, header.protocol.0],
             [s1, s2],
             [s3, s4],
         ];

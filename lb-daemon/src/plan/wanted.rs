@@ -120,7 +120,7 @@ pub fn service(key: &VipKey) -> Option<Service> {
         UDP => Protocol::Udp,
         _ => return None,
     };
-    Some(Service { address: address_of(key.address), port: u16::from_be_bytes(key.port), protocol })
+    Some(Service::of(address_of(key.address), u16::from_be_bytes(key.port), protocol))
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ impl Numbers {
                 _ => [0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(self.byte(3))].into(),
             };
             let protocol = if self.below(2) == 0 { Protocol::Tcp } else { Protocol::Udp };
-            let service = Service { address, port: 443, protocol };
+            let service = Service::of(address, 443, protocol);
             let backends =
                 (0..self.below(6)).map(|_| (IpAddr::from([10, 0, 0, self.byte(8)]), self.target())).collect();
             vips.insert(key(&service), WantedVip { ring_size: [31, 61, 127][usize::from(self.byte(3))], backends });
@@ -55,7 +55,14 @@ impl Numbers {
     }
 
     fn target(&mut self) -> WantedTarget {
-        let hop = NextHop { ifindex: 3, source_mac: [2; 6], mac: [4, 0, 0, 0, 0, self.byte(4)], mtu: 1500 };
+        let hop = NextHop {
+            ifindex: 3,
+            source_mac: [2; 6],
+            mac: [4, 0, 0, 0, 0, self.byte(4)],
+            mtu: 1500,
+            tags: [[0; 4]; 2],
+            on_link: false,
+        };
         WantedTarget {
             weight: u32::from(self.byte(4)),
             disposition: [Disposition::Serving, Disposition::Draining, Disposition::Down][usize::from(self.byte(3))],

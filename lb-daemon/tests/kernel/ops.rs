@@ -32,7 +32,7 @@ fn target(vip: u32, last: u8) -> Target {
         ifindex: 77,
         checksum: 0x1234,
         mtu: 1480,
-        reserved: [0; 2],
+        tags: [[0; 4]; 2],
     }
 }
 

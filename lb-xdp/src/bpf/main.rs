@@ -6,10 +6,7 @@ mod context;
 mod maps;
 
 use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
-use lb_common::{
-    maps::DecapVerdict,
-    verdict::{Action, Verdict},
-};
+use lb_common::verdict::{Action, Verdict};
 use lb_xdp::{decap, frame::Frame, path};
 
 use crate::{
@@ -44,10 +41,7 @@ fn lb(context: XdpContext) -> u32 {
 fn lb_decap(context: XdpContext) -> u32 {
     let verdict = decap::unwrap(&mut XdpFrame::new(context), &KernelAddresses);
     maps::count_decap(verdict);
-    match verdict {
-        DecapVerdict::Untouched | DecapVerdict::UnwrappedV4 | DecapVerdict::UnwrappedV6 => xdp_action::XDP_PASS,
-        DecapVerdict::Malformed | DecapVerdict::CongestionLost => xdp_action::XDP_DROP,
-    }
+    if verdict.passes() { xdp_action::XDP_PASS } else { xdp_action::XDP_DROP }
 }
 
 /// Never reached: a panic that remained would leave the program without an exit, and the verifier would refuse it.

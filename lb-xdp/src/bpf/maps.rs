@@ -1,26 +1,35 @@
 //! Every table of the programs. Sizes are the smallest that load; the daemon sets the real ones.
 
 use aya_ebpf::{
-    bindings::BPF_F_MMAPABLE,
-    btf_maps::{Array, HashMap, PerCpuArray},
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
     helpers::generated::bpf_ktime_get_coarse_ns,
     macros::btf_map,
 };
 use lb_common::{
     layout::{
         counter::{PathEvent, TargetCounters, VerdictCounters},
-        flow::{Bucket, TIME_SHIFT},
+        flow::{Bucket, FRAGMENT_BUCKETS, TIME_SHIFT, Word},
+        limit::{SourceLine, TOO_BIG_WORDS},
+        prefix::{Group, SourceKey},
         ring::RingBlock,
+        server::ServerKey,
         target::Target,
-        vip::{Vip, VipKey},
+        vip::{PrefixKey, Vip, VipKey},
     },
-    maps::{DecapVerdict, Tuning},
+    maps::{DecapTuning, DecapVerdict, Tuning},
     verdict::Verdict,
 };
-use lb_xdp::{decap::Addresses, path::Tables};
+use lb_xdp::{
+    decap::Addresses,
+    path::{SourceLimit, Tables},
+};
 
 // Only a mappable array starts its elements on a page, so that a 64-byte value is one cache line and not two halves.
 const MAPPABLE: usize = BPF_F_MMAPABLE as usize;
+
+// Tables that may be large and are mostly empty take memory as they fill.
+const UNALLOCATED: usize = BPF_F_NO_PREALLOC as usize;
 
 #[btf_map]
 static VIPS: HashMap<VipKey, Vip, 1> = HashMap::new();
@@ -44,6 +53,45 @@ static VERDICT_COUNTERS: PerCpuArray<VerdictCounters, { Verdict::ALL.len() }> = 
 static PATH_COUNTERS: PerCpuArray<u64, { PathEvent::ALL.len() }> = PerCpuArray::new();
 
 #[btf_map]
+static PREFIX_VIPS: LpmTrie<[u8; 20], Vip, 1> = LpmTrie::new();
+
+#[btf_map]
+static FRAGMENTS: Array<Bucket, { FRAGMENT_BUCKETS as usize }, MAPPABLE> = Array::new();
+
+#[btf_map]
+static ACL: LpmTrie<[u8; 20], u32, 1> = LpmTrie::new();
+
+#[btf_map]
+static SOURCE_ROUTES: LpmTrie<[u8; 20], u32, 1> = LpmTrie::new();
+
+#[btf_map]
+static GROUPS: Array<Group, 1> = Array::new();
+
+#[btf_map]
+static SERVER_IDS: HashMap<ServerKey, u32, 1, UNALLOCATED> = HashMap::new();
+
+#[btf_map]
+static VIP_LIMITS: Array<Word, 1, MAPPABLE> = Array::new();
+
+#[btf_map]
+static SOURCES: Array<SourceLine, 1, MAPPABLE> = Array::new();
+
+#[btf_map]
+static TOO_BIG_LIMITS: Array<Word, { TOO_BIG_WORDS as usize }, MAPPABLE> = Array::new();
+
+#[btf_map]
+static BONDS: HashMap<u32, u32, 256> = HashMap::new();
+
+#[btf_map]
+static TUNNEL_ADDRESSES: HashMap<[u8; 16], u32, 256> = HashMap::new();
+
+#[btf_map]
+static TUNNEL_SOURCES: LpmTrie<[u8; 20], u32, 4096> = LpmTrie::new();
+
+#[btf_map]
+static DECAP_SOURCES: LpmTrie<[u8; 20], u32, 4096> = LpmTrie::new();
+
+#[btf_map]
 static DECAP_ADDRESSES: HashMap<[u8; 16], u32, 1024> = HashMap::new();
 
 #[btf_map]
@@ -52,8 +100,26 @@ static DECAP_COUNTERS: PerCpuArray<u64, { DecapVerdict::ALL.len() }> = PerCpuArr
 /// In `.rodata`, where the daemon writes the real values before it loads the program. A plain read would be folded to what
 /// stands here; see `tuned`.
 #[unsafe(no_mangle)]
-static TUNING: Tuning =
-    Tuning { hash_seed: 0, bucket_mask: 0, udp_idle: 0, source_v4: [0; 4], source_v4_mask: [0; 4], source_v6: [0; 16] };
+static TUNING: Tuning = Tuning {
+    hash_seed: 0,
+    source_packet_ns: 0,
+    source_flow_ns: 0,
+    features: 0,
+    bucket_mask: 0,
+    source_line_mask: 0,
+    udp_idle: 0,
+    source_v4: [0; 4],
+    source_v4_mask: [0; 4],
+    source_v6: [0; 16],
+    limited_v4_mask: [0; 4],
+    gue_port: [0; 2],
+    pad: [0; 2],
+    limited_v6_mask: [0; 16],
+};
+
+/// As `TUNING`, of the backend's program.
+#[unsafe(no_mangle)]
+static DECAP_TUNING: DecapTuning = DecapTuning { gue_port: [0; 2], only_sources: 0 };
 
 /// Reads one field of `TUNING` as it is in the loaded program, as a word or words.
 macro_rules! tuned {
@@ -67,7 +133,22 @@ macro_rules! tuned {
 /// The balancer's tables.
 pub(crate) struct KernelTables;
 
+/// The value under a key that is laid out as aya's.
+macro_rules! longest {
+    ($table:ident, $key:expr) => {{
+        let key: &[u8; 24] = zerocopy::transmute_ref!($key);
+        // SAFETY: prefix length, then 20 bytes, aligned to 1: the same layout.
+        let key = unsafe { &*core::ptr::from_ref(key).cast::<Key<[u8; 20]>>() };
+        $table.get(key)
+    }};
+}
+
 impl Tables for KernelTables {
+    #[inline(always)]
+    fn has(&self, feature: u32) -> bool {
+        tuned!(features as u32) & feature != 0
+    }
+
     #[inline(always)]
     fn hash_seed(&self) -> u64 {
         tuned!(hash_seed as u64)
@@ -94,10 +175,30 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
+    fn gue_port(&self) -> [u8; 2] {
+        tuned!(gue_port as u16).to_ne_bytes()
+    }
+
+    #[inline(always)]
+    fn source_limit(&self) -> SourceLimit {
+        SourceLimit {
+            packet_ns: tuned!(source_packet_ns as u64),
+            flow_ns: tuned!(source_flow_ns as u64),
+            line_mask: tuned!(source_line_mask as u32),
+            v4_mask: tuned!(limited_v4_mask as u32),
+            v6_mask: tuned!(limited_v6_mask as [u64; 2]),
+        }
+    }
+
+    #[inline(always)]
     fn now(&self) -> u32 {
+        (self.now_ns() >> TIME_SHIFT) as u32
+    }
+
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
         // SAFETY: the helper takes nothing and returns a number.
-        let now = unsafe { bpf_ktime_get_coarse_ns() };
-        (now >> TIME_SHIFT) as u32
+        unsafe { bpf_ktime_get_coarse_ns() }
     }
 
     #[inline(always)]
@@ -110,6 +211,69 @@ impl Tables for KernelTables {
     #[inline(always)]
     fn bucket(&self, index: u32) -> Option<&Bucket> {
         FLOWS.get(index)
+    }
+
+    #[inline(always)]
+    fn prefix_vip(&self, key: &PrefixKey) -> Option<&Vip> {
+        longest!(PREFIX_VIPS, key)
+    }
+
+    #[inline(always)]
+    fn fragments(&self, index: u32) -> Option<&Bucket> {
+        FRAGMENTS.get(index)
+    }
+
+    #[inline(always)]
+    fn acl(&self, key: &SourceKey) -> Option<u32> {
+        longest!(ACL, key).copied()
+    }
+
+    #[inline(always)]
+    fn source_route(&self, key: &SourceKey) -> Option<u32> {
+        longest!(SOURCE_ROUTES, key).copied()
+    }
+
+    #[inline(always)]
+    fn group(&self, id: u32) -> Option<&Group> {
+        GROUPS.get(id)
+    }
+
+    #[inline(always)]
+    fn server(&self, key: &ServerKey) -> Option<u32> {
+        // SAFETY: one aligned word, copied at once.
+        unsafe { SERVER_IDS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn vip_limit(&self, vip: u32) -> Option<&Word> {
+        VIP_LIMITS.get(vip)
+    }
+
+    #[inline(always)]
+    fn source_line(&self, index: u32) -> Option<&SourceLine> {
+        SOURCES.get(index)
+    }
+
+    #[inline(always)]
+    fn too_big_limit(&self, index: u32) -> Option<&Word> {
+        TOO_BIG_LIMITS.get(index)
+    }
+
+    #[inline(always)]
+    fn bond(&self, ifindex: u32) -> Option<u32> {
+        // SAFETY: one aligned word, copied at once.
+        unsafe { BONDS.get(&ifindex) }.copied()
+    }
+
+    #[inline(always)]
+    fn is_tunnel(&self, address: &[u8; 16]) -> bool {
+        // SAFETY: only whether it is there is asked.
+        unsafe { TUNNEL_ADDRESSES.get(address) }.is_some()
+    }
+
+    #[inline(always)]
+    fn is_tunnel_source(&self, key: &SourceKey) -> bool {
+        longest!(TUNNEL_SOURCES, key).is_some()
     }
 
     #[inline(always)]

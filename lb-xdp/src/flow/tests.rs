@@ -40,7 +40,7 @@ impl Scene {
         let address = "192.0.2.10".parse().expect("an address");
         let tcp = world.serve(address, 443, TCP, &backends);
         let udp = world.serve(address, 53, UDP, &backends);
-        world.tables.now.set(NOW);
+        world.tables.set_now(NOW);
         Self { world, tcp, udp }
     }
 

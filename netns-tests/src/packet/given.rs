@@ -118,7 +118,7 @@ impl Given {
     /// The tables at unit `now` of the clock.
     pub fn tables(&self, now: u32) -> HostTables {
         let mut tables = HostTables::new(self.tuning, BUCKETS, CAPACITY.ring_blocks, CAPACITY.targets);
-        tables.now.set(now);
+        tables.set_now(now);
         let mut block = 0;
         for (key, vip, ring) in &self.vips {
             let slots = u32::try_from(ring.len()).expect("few slots");
@@ -174,12 +174,22 @@ fn target(vip: u32, backend: IpAddr) -> Target {
     };
     let (outer_destination, _) = octets(backend);
     let (encap, next_hop, source_mac) = (encap as u32, NEXT_HOP, SOURCE_MAC);
-    Target { serves: vip, vip, encap, outer_destination, next_hop, source_mac, checksum, ..Target::default() }
+    Target {
+        serves: vip,
+        vip,
+        encap,
+        outer_destination,
+        next_hop,
+        source_mac,
+        checksum,
+        mtu: Target::NO_LIMIT,
+        ..Target::default()
+    }
 }
 
 /// The sum that a target carries, by its definition: version and length, DF, TTL, destination.
 fn constant_sum([a, b, c, d]: [u8; 4]) -> u32 {
-    let words = [[0x45, 0], [0x40, 0], [64, 0], [a, b], [c, d]];
+    let words = [[0x45, 0], [0x40, 0], [a, b], [c, d]];
     let mut sum: u32 = words.into_iter().map(|word| u32::from(u16::from_ne_bytes(word))).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);

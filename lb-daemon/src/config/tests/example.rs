@@ -6,13 +6,13 @@ use super::{EXAMPLE, MINIMAL, VALID, complaints, valid};
 use crate::{
     config::schema,
     model::{
-        AdminState, AttachMode, Backend, Check, Config, DaemonConfig, DataplaneConfig, Health, Interface,
-        NextHopConfig, Pool, Protocol, Service, Vip,
+        Access, AdminState, AttachMode, Backend, Check, Config, DaemonConfig, DataplaneConfig, Health, Interface,
+        NextHopConfig, Pool, Protocol, Service, Tunnels, Vip,
     },
 };
 
 fn backend(name: &str, address: &str, weight: u32, state: AdminState) -> Backend {
-    Backend { name: name.into(), address: address.parse().unwrap(), weight, state }
+    Backend::plain(name, address.parse().unwrap(), weight, state)
 }
 
 fn pool(name: &str, backends: Vec<Backend>, check: Check, port: Option<u16>) -> (String, Pool) {
@@ -23,8 +23,8 @@ fn pool(name: &str, backends: Vec<Backend>, check: Check, port: Option<u16>) -> 
 
 fn vip(name: &str, service: &str, protocol: Protocol) -> Vip {
     let socket: SocketAddr = service.parse().unwrap();
-    let service = Service { address: socket.ip(), port: socket.port(), protocol };
-    Vip { name: name.into(), service, pool: name.into(), ring_size: 65_537, panic_threshold: 0 }
+    let service = Service::of(socket.ip(), socket.port(), protocol);
+    Vip::plain(name, service, name, 65_537)
 }
 
 /// What a file without any optional key means.
@@ -38,6 +38,11 @@ fn defaults() -> Config {
             udp_idle_timeout: Duration::from_secs(30),
             tunnel_source_v4: "172.16.0.0/16".parse().unwrap(),
             tunnel_source_v6: "100::/64".parse().unwrap(),
+            mtu: None,
+            gue_port: 6080,
+            access: Access::default(),
+            source_limit: None,
+            tunnels: Tunnels::default(),
         },
         daemon: DaemonConfig { watch: false, state_dir: PathBuf::from("/var/lib/lb") },
         api_socket: PathBuf::from("/run/lb/lb.sock"),

@@ -17,7 +17,7 @@ use crate::{
         raw::Section,
         schema,
     },
-    model::{AttachMode, DataplaneConfig, Interface, NextHopConfig},
+    model::{Access, AttachMode, DataplaneConfig, Interface, NextHopConfig, Tunnels},
 };
 
 /// 64 entries are eight buckets; 2^27 entries take 1 GiB.
@@ -62,6 +62,11 @@ pub(super) fn dataplane(section: &Section<'_>) -> Dataplane {
             tunnel_source_v6: section
                 .parsed("tunnel_source_v6", source_v6)
                 .map_or(DEFAULT_SOURCE_V6, Spanned::into_inner),
+            mtu: None,
+            gue_port: 6080,
+            access: Access::default(),
+            source_limit: None,
+            tunnels: Tunnels::default(),
         },
         ring_size: ring_size(section).unwrap_or(DEFAULT_RING_SIZE),
     }

@@ -92,5 +92,5 @@ fn backend(section: &Section<'_>, names: &mut Once<String>, addresses: &mut Once
         let hint = "name each address once in a pool; a larger `weight` gives it a larger share";
         addresses.note(section, &what, *address.get_ref(), address.span(), hint);
     }
-    Some(Backend { name: name?.into_inner(), address: address?.into_inner(), weight, state })
+    Some(Backend::plain(&name?.into_inner(), address?.into_inner(), weight, state))
 }

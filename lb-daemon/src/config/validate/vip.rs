@@ -84,7 +84,7 @@ fn vip(
         }
     }
     let (name, service, pool) = (name?.into_inner(), service?.into_inner(), pool?.pool.name.clone());
-    Some(Vip { name, service, pool, ring_size, panic_threshold })
+    Some(Vip { panic_threshold, ..Vip::plain(&name, service, &pool, ring_size) })
 }
 
 /// The pool that the VIP names.
@@ -112,13 +112,13 @@ fn service(section: &Section<'_>) -> Option<Spanned<Service>> {
     let port = section.integer("port", &(0..=65_535)).and_then(|port| u16::try_from(port.into_inner()).ok());
     let protocol = section.choice("protocol", &PROTOCOLS, &[]);
     let address = address?;
-    let service = Service { address: *address.get_ref(), port: port?, protocol: protocol? };
+    let service = Service::of(*address.get_ref(), port?, protocol?);
     Some(Spanned::new(address.span(), service))
 }
 
 /// What VIP and pool cannot be together.
 fn with_pool(section: &Section<'_>, service: &Spanned<Service>, pool: &ReadPool) {
-    let Service { address, port, protocol } = *service.get_ref();
+    let Service { address, port, protocol, .. } = *service.get_ref();
     let name = &pool.pool.name;
     if let Some(backend) = pool.addresses.get(&address) {
         let message = format!("{address} is a VIP and one of its own backends");

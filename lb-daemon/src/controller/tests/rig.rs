@@ -244,6 +244,8 @@ impl Rig {
             source_mac: [2, 0, 0, 0, 0, 1],
             mac: [2, 0, 0, 0, 1, u8::try_from(number).unwrap()],
             mtu: 1500,
+            tags: [[0; 4]; 2],
+            on_link: false,
         };
         let targets = hop_targets(&self.handle.snapshot().config);
         let hops = targets.into_iter().enumerate().map(|(number, address)| (address, Some(hop(number)))).collect();

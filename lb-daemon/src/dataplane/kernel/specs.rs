@@ -3,12 +3,15 @@
 use std::{collections::BTreeMap, fmt::Display, io};
 
 use aya::maps::{MapData, MapError, MapInfo, MapType};
-use aya_obj::generated::BPF_F_MMAPABLE;
+use aya_obj::generated::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use lb_common::{
     layout::{
         counter::{PathEvent, TargetCounters, VerdictCounters},
-        flow::{Bucket, WAYS},
+        flow::{Bucket, FRAGMENT_BUCKETS, WAYS, Word},
+        limit::{SourceLine, TOO_BIG_WORDS},
+        prefix::{Group, SourceKey},
         ring::RingBlock,
+        server::ServerKey,
         target::Target,
         vip::{Vip, VipKey},
     },
@@ -28,6 +31,15 @@ struct Spec {
     flags: u32,
 }
 
+const fn trie<V>(name: &'static str) -> Spec {
+    let key_bytes = size_of::<SourceKey>();
+    Spec { name, kind: MapType::LpmTrie, key_bytes, value_bytes: size_of::<V>(), flags: BPF_F_NO_PREALLOC }
+}
+
+const fn hash<K, V>(name: &'static str, flags: u32) -> Spec {
+    Spec { name, kind: MapType::Hash, key_bytes: size_of::<K>(), value_bytes: size_of::<V>(), flags }
+}
+
 const fn array<T>(name: &'static str) -> Spec {
     Spec { name, kind: MapType::Array, key_bytes: 4, value_bytes: size_of::<T>(), flags: BPF_F_MMAPABLE }
 }
@@ -37,20 +49,33 @@ const fn counters<T>(name: &'static str) -> Spec {
 }
 
 const SPECS: [Spec; maps::ALL.len()] = [
-    Spec {
-        name: maps::VIPS,
-        kind: MapType::Hash,
-        key_bytes: size_of::<VipKey>(),
-        value_bytes: size_of::<Vip>(),
-        flags: 0,
-    },
+    hash::<VipKey, Vip>(maps::VIPS, 0),
     array::<Bucket>(maps::FLOWS),
     array::<RingBlock>(maps::RINGS),
     array::<Target>(maps::TARGETS),
     counters::<TargetCounters>(maps::TARGET_COUNTERS),
     counters::<VerdictCounters>(maps::VERDICT_COUNTERS),
     counters::<u64>(maps::PATH_COUNTERS),
+    trie::<Vip>(maps::PREFIX_VIPS),
+    array::<Bucket>(maps::FRAGMENTS),
+    trie::<u32>(maps::ACL),
+    trie::<u32>(maps::SOURCE_ROUTES),
+    Spec { name: maps::GROUPS, kind: MapType::Array, key_bytes: 4, value_bytes: size_of::<Group>(), flags: 0 },
+    hash::<ServerKey, u32>(maps::SERVER_IDS, BPF_F_NO_PREALLOC),
+    array::<Word>(maps::VIP_LIMITS),
+    array::<SourceLine>(maps::SOURCES),
+    array::<Word>(maps::TOO_BIG_LIMITS),
+    hash::<u32, u32>(maps::BONDS, 0),
+    hash::<[u8; 16], u32>(maps::TUNNEL_ADDRESSES, 0),
+    trie::<u32>(maps::TUNNEL_SOURCES),
 ];
+
+/// Entries that the tries hold at most; they take memory only as they fill.
+const PREFIXES: u32 = 4_194_304;
+/// Interfaces and addresses of this host.
+const OWN: u32 = 256;
+/// Prefixes that tunnel packets may come from.
+const TUNNEL_SOURCES: u32 = 4096;
 
 /// Entries of each table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +92,18 @@ impl Sizes {
             (maps::TARGET_COUNTERS, capacity.targets.max(1)),
             (maps::VERDICT_COUNTERS, count(Verdict::ALL.len())),
             (maps::PATH_COUNTERS, count(PathEvent::ALL.len())),
+            (maps::PREFIX_VIPS, capacity.vips.max(1)),
+            (maps::FRAGMENTS, FRAGMENT_BUCKETS),
+            (maps::ACL, PREFIXES),
+            (maps::SOURCE_ROUTES, PREFIXES),
+            (maps::GROUPS, capacity.vips.max(1)),
+            (maps::SERVER_IDS, capacity.targets.max(1)),
+            (maps::VIP_LIMITS, capacity.vips.max(1)),
+            (maps::SOURCES, 1),
+            (maps::TOO_BIG_LIMITS, TOO_BIG_WORDS),
+            (maps::BONDS, OWN),
+            (maps::TUNNEL_ADDRESSES, OWN),
+            (maps::TUNNEL_SOURCES, TUNNEL_SOURCES),
         ]))
     }
 

@@ -48,7 +48,7 @@ impl Server {
 }
 
 fn id(address: SocketAddr) -> CheckId {
-    let service = Service { address: "192.0.2.1".parse().unwrap(), port: address.port(), protocol: Protocol::Tcp };
+    let service = Service::of("192.0.2.1".parse().unwrap(), address.port(), Protocol::Tcp);
     CheckId { service, backend: address.ip() }
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::model::{Protocol, Service};
 
 fn id(vip: &str, port: u16, backend: &str) -> CheckId {
-    let service = Service { address: vip.parse().unwrap(), port, protocol: Protocol::Tcp };
+    let service = Service::of(vip.parse().unwrap(), port, Protocol::Tcp);
     CheckId { service, backend: backend.parse().unwrap() }
 }
 

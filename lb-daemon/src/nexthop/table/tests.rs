@@ -45,7 +45,10 @@ fn a_direct_neighbour_is_the_next_hop() {
     let now = Instant::now();
     let mut table = table(now);
     assert!(table.set_neighbour(place(), Some(resolved(MAC)), now));
-    assert_eq!(hop(&table, now), Some(NextHop { ifindex: 2, source_mac: OWN, mac: MAC, mtu: 1500 }));
+    assert_eq!(
+        hop(&table, now),
+        Some(NextHop { ifindex: 2, source_mac: OWN, mac: MAC, mtu: 1500, tags: [[0; 4]; 2], on_link: false })
+    );
     assert!(table.snapshot(now).reasons.is_empty());
 }
 

@@ -26,7 +26,7 @@ fn address(number: u8) -> IpAddr {
 }
 
 fn hop(mtu: u32) -> NextHop {
-    NextHop { ifindex: 2, source_mac: [2; 6], mac: [4; 6], mtu }
+    NextHop { ifindex: 2, source_mac: [2; 6], mac: [4; 6], mtu, tags: [[0; 4]; 2], on_link: false }
 }
 
 fn serving(weight: u32) -> WantedTarget {

@@ -3,21 +3,22 @@ use std::{net::Ipv4Addr, time::Duration};
 use super::*;
 use crate::{
     health::Status,
-    model::{DaemonConfig, DataplaneConfig, Health, NextHopConfig},
+    model::{Access, DaemonConfig, DataplaneConfig, Health, NextHopConfig, Tunnels},
 };
 
-const HOP: NextHop = NextHop { ifindex: 2, source_mac: [2; 6], mac: [4; 6], mtu: 1500 };
+const HOP: NextHop =
+    NextHop { ifindex: 2, source_mac: [2; 6], mac: [4; 6], mtu: 1500, tags: [[0; 4]; 2], on_link: false };
 
 fn address(last: u8) -> IpAddr {
     Ipv4Addr::new(10, 0, 0, last).into()
 }
 
 fn backend(last: u8, weight: u32, state: AdminState) -> Backend {
-    Backend { name: format!("web-{last}"), address: address(last), weight, state }
+    Backend::plain(&format!("web-{last}"), address(last), weight, state)
 }
 
 fn service_80() -> Service {
-    Service { address: Ipv4Addr::new(192, 0, 2, 10).into(), port: 80, protocol: Protocol::Tcp }
+    Service::of(Ipv4Addr::new(192, 0, 2, 10).into(), 80, Protocol::Tcp)
 }
 
 fn config(backends: Vec<Backend>, check: Check, panic_threshold: u8) -> Config {
@@ -38,18 +39,17 @@ fn config(backends: Vec<Backend>, check: Check, panic_threshold: u8) -> Config {
             udp_idle_timeout: Duration::from_secs(30),
             tunnel_source_v4: "172.16.0.0/16".parse().unwrap(),
             tunnel_source_v6: "100::/64".parse().unwrap(),
+            mtu: None,
+            gue_port: 6080,
+            access: Access::default(),
+            source_limit: None,
+            tunnels: Tunnels::default(),
         },
         daemon: DaemonConfig { watch: false, state_dir: "/var/lib/lb".into() },
         api_socket: "/run/lb/lb.sock".into(),
         metrics_listen: None,
         pools: [("web".into(), Pool { name: "web".into(), backends, health })].into(),
-        vips: vec![Vip {
-            name: "web".into(),
-            service: service_80(),
-            pool: "web".into(),
-            ring_size: 65_537,
-            panic_threshold,
-        }],
+        vips: vec![Vip { panic_threshold, ..Vip::plain("web", service_80(), "web", 65_537) }],
     }
 }
 
@@ -133,7 +133,7 @@ fn keys_are_in_network_order_and_read_back() {
     assert_eq!((key_80.port, key_80.protocol), ([0, 80], TCP));
     assert_eq!(key_80.address, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 10]);
     assert_eq!(service(&key_80), Some(service_80()));
-    let v6 = Service { address: "2001:db8::1".parse().unwrap(), port: 0, protocol: Protocol::Udp };
+    let v6 = Service::of("2001:db8::1".parse().unwrap(), 0, Protocol::Udp);
     assert_eq!(service(&key(&v6)), Some(v6));
     assert_eq!(service(&VipKey::address(key_80.address, lb_common::layout::vip::ICMP)), None);
 }

@@ -62,7 +62,7 @@ proptest! {
         prop_assert!(!flows.is_empty());
         let last_units = units.min(scene.world.tables.tuning.udp_idle);
         for (sent, (kind, from, port)) in flood.iter().enumerate() {
-            scene.world.tables.now.set(NOW + last_units * sent as u32 / 600);
+            scene.world.tables.set_now(NOW + last_units * sent as u32 / 600);
             scene.world.send(&kind.frame(*from, *port));
         }
         for target in 1..=8 {

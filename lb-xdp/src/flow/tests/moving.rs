@@ -16,7 +16,7 @@ fn a_flow_moves_once_when_its_target_is_down() {
     let old = scene.world.forward(&ack);
     let (new, _) = scene.change_rings();
     scene.world.take_down(old);
-    scene.world.tables.now.set(NOW + 2);
+    scene.world.tables.set_now(NOW + 2);
     assert_eq!(scene.world.forward(&ack), new);
     assert_eq!(scene.world.flow(), (new, FlowState::Established, NOW + 2));
     // It stays there, even if its old target is back.
@@ -190,10 +190,10 @@ fn a_draining_target_keeps_its_datagrams_until_they_expire() {
     scene.world.tables.targets[old as usize].flags = Target::DRAINING;
     let idle = scene.world.tables.tuning.udp_idle;
     for unit in [NOW, NOW + idle, NOW + 2 * idle] {
-        scene.world.tables.now.set(unit);
+        scene.world.tables.set_now(unit);
         assert_eq!(scene.world.forward(&datagram), old);
     }
-    scene.world.tables.now.set(NOW + 3 * idle + 1);
+    scene.world.tables.set_now(NOW + 3 * idle + 1);
     assert_eq!(scene.world.forward(&datagram), new);
 }
 

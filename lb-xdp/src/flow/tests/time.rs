@@ -15,7 +15,7 @@ fn an_entry_tells_the_unit_of_its_last_packet() {
     scene.world.forward(&ack);
     scene.world.forward(&ack);
     for unit in [NOW, NOW + 1, NOW + 1, NOW + STALE, NOW + 3000] {
-        scene.world.tables.now.set(unit);
+        scene.world.tables.set_now(unit);
         let target = scene.world.forward(&ack);
         assert_eq!(scene.world.flow(), (target, FlowState::Established, unit & TIME_MASK));
     }
@@ -83,7 +83,7 @@ fn ages_are_right_where_the_clock_starts_over() {
     ] {
         let scene = Scene::new();
         assert_eq!(scene.world.tables.tuning.udp_idle, idle);
-        scene.world.tables.now.set(now);
+        scene.world.tables.set_now(now);
         let datagram = Scene::dns().udp();
         scene.remember(&datagram, scene.ring_target(&datagram), last, FlowState::Datagram);
         scene.world.forward(&datagram);
