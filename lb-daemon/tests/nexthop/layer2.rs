@@ -151,7 +151,10 @@ fn packets_leave_by_the_bond_and_its_members_are_followed() {
 fn a_vlan_device_over_a_bond_leads_to_the_bond() {
     let (Some(_), Some(lab)) = (lab_with("vlan"), lab_with("bond")) else { return };
     subdue(&lab, "bond0", "bond mode active-backup miimon 50");
+    // `join` wants one name at both ends.
+    lab.in_peer("link set eth0 down");
     lab.in_peer("link set eth0 name bond0");
+    lab.in_peer("link set bond0 up");
     join(&lab, "bond0", "lan", "id 100", 30);
     lab.run(async || {
         let mut watched = Watched::new(&["10.30.0.11"]).await;
