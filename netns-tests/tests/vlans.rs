@@ -3,11 +3,11 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use etherparse::{Ethernet2Slice, IpNumber, IpSlice};
 use netns_tests::{
     balancer::{Balancer, LIMIT},
-    capture::Capture,
+    capture::{Capture, Frame},
     scenario::{is_root, scenario},
     settings::{Family, Health, Settings},
     topology::{
@@ -152,5 +152,71 @@ fn a_backend_is_reached_again_when_its_vlan_gets_another_number() {
         all_serve(lab)?;
         vlans::renumber_backends_vlan(lab, 201)?;
         wait::until("all backends serve", LIMIT, || Ok(all_serve(lab).is_ok().then_some(())))
+    });
+}
+
+/// Both families, through the tags of [`vlans::tag_plain_link`].
+fn three_serve(lab: &Lab) -> Result<()> {
+    for to in vips(80) {
+        let answers = http::ask_many(&lab.client, to, 80);
+        ensure!((answers.failed(), answers.by_backend.len()) == (0, 3), "{to}: {answers}");
+    }
+    for to in vips(53) {
+        let answers = udp::ask_many(&lab.client, to, 80, 2);
+        ensure!((answers.failed(), answers.by_backend.len()) == (0, 3), "{to}: {answers}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_plain_link_whose_frames_are_tagged_is_none_the_worse_for_it() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    for leaving in [0, 100] {
+        let lab = Lab::build(&Layout::default())?;
+        let ports = vlans::tag_plain_link(&lab, leaving)?;
+        let wire = Capture::start(&lab.router, ROUTER_TO_LB)?;
+        for address in [IpAddr::from(LB_V4), LB_V6.into()] {
+            assert_eq!(ping(&lab.client, address, 3)?, 3, "{address}, tag {leaving} leaves");
+        }
+        wait::until("tagged frames", LIMIT, || {
+            let is_tagged = |frame: &Frame| frame.bytes[12..].starts_with(&[0x81, 0, 0, 100]);
+            Ok((wire.frames().iter().filter(|frame| is_tagged(frame)).count() >= 6).then_some(()))
+        })?;
+        // Without the router's end, nobody takes the tags off that lb puts on.
+        let [router, lb] = ports;
+        drop(router);
+        assert_eq!(ping(&lab.client, LB_V4.into(), 1)?, 0, "the tags were there");
+        drop(lb);
+    }
+    Ok(())
+}
+
+#[test]
+fn frames_that_come_tagged_leave_untagged_if_the_way_has_no_tag() {
+    scenario(&Layout::default(), |lab| {
+        let _ports = vlans::tag_plain_link(lab, 0)?;
+        let _lb = Balancer::start(lab, &settings(lab))?;
+        three_serve(lab)
+    });
+}
+
+#[test]
+fn frames_to_the_one_gateway_keep_the_tag_that_they_came_with() {
+    scenario(&Layout::default(), |lab| {
+        let _ports = vlans::tag_plain_link(lab, 100)?;
+        let shown = lab.router.run("ip", &["-brief", "link", "show", ROUTER_TO_LB])?;
+        let mac = shown.split_whitespace().nth(2).context("the router's MAC address")?;
+        let mut lb = Balancer::prepare(lab, &settings(lab))?;
+        let file = settings(lab).to_string();
+        lb.write(&file.replace("[dataplane]", &format!("[dataplane]\nnext_hop = {mac:?}")))?;
+        lb.start_again()?;
+        lab.quiet_offloads_of_balancer()?;
+        three_serve(lab)?;
+        for vip in [IpAddr::from(VIP_V4), VIP_V6.into()] {
+            assert_eq!(ping(&lab.client, vip, 3)?, 3, "{vip}");
+        }
+        Ok(())
     });
 }

@@ -16,7 +16,7 @@ use super::{
     LB_INTERFACE, Lab, NEXT, ROUTER_TO_LB,
     links::{balancer_link, route_vips},
 };
-use crate::netns::Namespace;
+use crate::{bpf::TaggingPort, netns::Namespace};
 
 /// The router's end of the VLAN by which clients' packets come.
 pub const ROUTER_TO_CLIENTS_VLAN: &str = "lb0.100";
@@ -24,6 +24,19 @@ pub const ROUTER_TO_CLIENTS_VLAN: &str = "lb0.100";
 pub const ROUTER_TO_BACKENDS_VLAN: &str = "lb0.200";
 /// The router's end of the VLAN within a VLAN that leads to backend 4.
 pub const ROUTER_TO_STACKED_VLAN: &str = "lb0.300.5";
+
+/// Makes the balancer's plain link one on which the router's frames bear tag 100 and lb's bear `leaving` (0 is none), also
+/// where the kernel has no VLAN devices. The hosts themselves see no tags, only XDP does. Lasts as long as what is returned.
+///
+/// # Errors
+/// When the kernel has no tcx (Linux 6.6), or `ethtool` fails.
+pub fn tag_plain_link(lab: &Lab, leaving: u16) -> Result<[TaggingPort; 2]> {
+    show_tags_to_xdp(&lab.router, &lab.lb)?;
+    Ok([
+        lab.router.enter(|| TaggingPort::attach(ROUTER_TO_LB, 100, leaving))?,
+        lab.lb.enter(|| TaggingPort::attach(LB_INTERFACE, leaving, 100))?,
+    ])
+}
 
 /// Whether this kernel has VLAN devices; says so on stderr if not.
 ///
@@ -70,11 +83,7 @@ pub(super) fn join_balancer(router: &Namespace, lb: &Namespace) -> Result<()> {
     let link = |ends: [&'static str; 2], network| balancer_link((router, ends[0]), (lb, ends[1]), network);
     let trunk = [ROUTER_TO_LB, LB_INTERFACE];
     link(trunk, 8).create()?;
-    for (namespace, end) in [(router, ROUTER_TO_LB), (lb, LB_INTERFACE)] {
-        // Else a veth hands tags on beside the frame, where XDP does not see them.
-        namespace.run("ethtool", &["-K", end, "rxvlan", "off", "txvlan", "off"])?;
-        namespace.run("ethtool", &["-K", end, "tx-vlan-stag-hw-insert", "off", "rx-vlan-stag-hw-parse", "off"])?;
-    }
+    show_tags_to_xdp(router, lb)?;
     let clients = link([ROUTER_TO_CLIENTS_VLAN, "eth0.100"], 0);
     clients.create_vlan(trunk, "id 100")?;
     route_vips(&clients)?;
@@ -84,4 +93,15 @@ pub(super) fn join_balancer(router: &Namespace, lb: &Namespace) -> Result<()> {
     link([ROUTER_TO_STACKED_VLAN, "eth0.300.5"], 11).create_vlan(outer, "id 5")?;
     route_backend(lb, 2, 8)?;
     route_backend(lb, 4, 11)
+}
+
+/// Has tags written into frames: else a veth hands them on beside the frame, where XDP does not see them.
+fn show_tags_to_xdp(router: &Namespace, lb: &Namespace) -> Result<()> {
+    const OFFLOADS: [&str; 8] =
+        ["rxvlan", "off", "txvlan", "off", "tx-vlan-stag-hw-insert", "off", "rx-vlan-stag-hw-parse", "off"];
+    for (namespace, end) in [(router, ROUTER_TO_LB), (lb, LB_INTERFACE)] {
+        let arguments: Vec<&str> = ["-K", end].into_iter().chain(OFFLOADS).collect();
+        namespace.run("ethtool", &arguments)?;
+    }
+    Ok(())
 }
