@@ -155,6 +155,13 @@ mod tests {
     }
 
     #[test]
+    fn tags_are_told_by_their_ids_without_priorities() {
+        let told = |tags| Vlan(tags).to_string();
+        assert_eq!(told([[0x81, 0, 0x60, 100], [0; 4]]), "100");
+        assert_eq!(told([[0x88, 0xa8, 0x01, 0x2c], [0x81, 0, 0, 5]]), "300.5");
+    }
+
+    #[test]
     fn warns_of_an_address_that_can_never_be_a_backends() {
         let lines = Lines::default();
         let writer = lines.clone();
