@@ -18,7 +18,7 @@ use lb_common::{
 use crate::{
     checksum,
     host::{HostFrame, HostTables},
-    parse::{self, Packet},
+    parse::{self, Family, Packet},
     path::Exit,
     wire::ipv4,
 };
@@ -115,7 +115,12 @@ impl World {
     pub(crate) fn parse(&self, bytes: &[u8]) -> Packet {
         let frame = HostFrame::new(bytes, INGRESS);
         let start = crate::link::network(&frame).expect("an IP packet");
-        parse::parse(&frame, &start, self.tables.tuning.hash_seed).expect("a frame that can be parsed")
+        let seed = self.tables.tuning.hash_seed;
+        let packet = match start.family {
+            Family::V4 => parse::parse_v4::<_, false>(&frame, &start, seed),
+            Family::V6 => parse::parse_v6::<_, false>(&frame, &start, seed),
+        };
+        packet.expect("a frame that can be parsed")
     }
 
     /// All flows that are remembered.

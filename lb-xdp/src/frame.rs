@@ -1,5 +1,6 @@
 //! A frame as the packet's way sees it: bytes behind bounds checks.
 
+use crate::path::{Exit, Tables, whole};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// A header that can be read and written in place at any offset: made of bytes alone.
@@ -82,4 +83,22 @@ pub trait Frame {
 
     /// Number of the interface that the frame came in by.
     fn ingress(&self) -> u32;
+
+    /// Walks [`whole::walk`]; the kernel's frame does so in a function of its own.
+    #[inline(always)]
+    fn walk_whole<T: Tables>(&mut self, tables: &T) -> Exit
+    where
+        Self: Sized,
+    {
+        whole::walk(self, tables)
+    }
+
+    /// Walks [`whole::send`], likewise.
+    #[inline(always)]
+    fn send_whole<T: Tables>(&mut self, id: u32, tables: &T) -> Exit
+    where
+        Self: Sized,
+    {
+        whole::send(self, id, tables)
+    }
 }

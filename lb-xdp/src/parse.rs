@@ -53,7 +53,7 @@ impl Family {
 }
 
 /// Where the IP packet begins that is to be steered, and what it inherits from what lies before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Start {
     /// Offset of its IP header.
     pub l3: usize,
@@ -168,19 +168,6 @@ impl Packet {
     }
 }
 
-/// Reads a packet. A verdict that drops holds only if the destination is a VIP's address, which the caller asks; see
-/// [`destination`].
-///
-/// # Errors
-/// The verdict that ends the packet's way: not balanced, or broken.
-#[inline(always)]
-pub fn parse<F: Frame>(frame: &F, start: &Start, seed: u64) -> Result<Packet, Verdict> {
-    match start.family {
-        Family::V4 => parse_v4::<F, false>(frame, start, seed),
-        Family::V6 => parse_v6::<F, false>(frame, start, seed),
-    }
-}
-
 /// Reads a packet that is nothing but plain: in an untagged frame, whole, its TCP or UDP header right behind an IP header
 /// without options. `None` is any other, broken ones included.
 #[inline(always)]
@@ -214,10 +201,13 @@ pub fn source<F: Frame>(frame: &F, packet: &Packet) -> Option<[u64; 2]> {
     })
 }
 
-// In the `PLAIN` form of these two the verdict of an error means nothing.
-
+/// Reads an IPv4 packet. A verdict that drops holds only if the destination is a VIP's address, which the caller asks; see
+/// [`destination`]. In the `PLAIN` form, for [`plain`], the verdict means nothing.
+///
+/// # Errors
+/// The verdict that ends the packet's way: not balanced, or broken.
 #[inline(always)]
-fn parse_v4<F: Frame, const PLAIN: bool>(frame: &F, start: &Start, seed: u64) -> Result<Packet, Verdict> {
+pub fn parse_v4<F: Frame, const PLAIN: bool>(frame: &F, start: &Start, seed: u64) -> Result<Packet, Verdict> {
     let l3 = start.l3;
     let ip = frame.at::<Ipv4>(l3).ok_or(Verdict::Unreadable)?;
     if PLAIN && (ip.version_ihl != ipv4::VERSION_IHL || ip.is_fragment() || !is_balanced(ip.protocol)) {
@@ -259,8 +249,12 @@ fn parse_v4<F: Frame, const PLAIN: bool>(frame: &F, start: &Start, seed: u64) ->
     })
 }
 
+/// Reads an IPv6 packet, as [`parse_v4`].
+///
+/// # Errors
+/// As [`parse_v4`].
 #[inline(always)]
-fn parse_v6<F: Frame, const PLAIN: bool>(frame: &F, start: &Start, seed: u64) -> Result<Packet, Verdict> {
+pub fn parse_v6<F: Frame, const PLAIN: bool>(frame: &F, start: &Start, seed: u64) -> Result<Packet, Verdict> {
     let l3 = start.l3;
     let ip = frame.at::<Ipv6>(l3).ok_or(Verdict::Unreadable)?;
     if PLAIN && !is_balanced(ip.next_header) {

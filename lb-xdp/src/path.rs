@@ -140,7 +140,7 @@ impl Exit {
 pub fn run<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Exit {
     match plain(frame, tables) {
         Some(exit) => exit,
-        None => whole::walk(frame, tables),
+        None => frame.walk_whole(tables),
     }
 }
 
@@ -167,7 +167,7 @@ fn plain<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Option<Exit> {
 fn forward<F: Frame, T: Tables>(frame: &mut F, packet: &Packet, id: u32, tables: &T) -> Exit {
     let Some(target) = tables.target(id) else { return Verdict::Inconsistent.into() };
     if !encap::is_plain(packet, target) {
-        return whole::send(frame, id, tables);
+        return frame.send_whole(id, tables);
     }
     match encap::send_plain(frame, packet, target, tables) {
         Ok(exit) => {

@@ -10,9 +10,10 @@ use lb_common::maps::feature;
 use lb_xdp::{
     checksum,
     frame::{Frame, Header, NoHeadroom},
+    path::{Exit, Tables, whole},
 };
 
-use crate::maps;
+use crate::maps::{self, KernelTables};
 
 /// A frame that the kernel lent us. `data` and `data_end` are read anew for each access: the helper that moves the head
 /// makes older pointers worthless, and the borrow checker sees that it needs `&mut self`.
@@ -129,16 +130,37 @@ impl XdpFrame {
     }
 }
 
-/// [`Frame::sum`], or more than 32 bits if the frame doesn't hold the bytes.
-///
-/// A function of its own to the verifier ("global", for it is exported), which goes through it once, without regard to
-/// where it is called: in place it would go through its loop once for every way to get there and every number of rounds.
+// Functions of their own to the verifier ("global", for they are exported). It goes through each once, without regard to
+// where they are called: in place it would do so once for every way to get there. They take the kernel's context and
+// return a word.
+
+/// [`whole::walk`]; its exit as a word.
 ///
 /// # Safety
 /// `context` is the one that the kernel gave to the program.
 #[unsafe(no_mangle)]
 #[inline(never)]
-unsafe extern "C" fn sum_words(context: *mut xdp_md, offset: u32, len: u32) -> u64 {
+unsafe extern "C" fn lb_walk_whole(context: *mut xdp_md) -> u64 {
+    whole::walk(&mut XdpFrame::new(XdpContext::new(context)), &KernelTables).word()
+}
+
+/// [`whole::send`]; its exit as a word.
+///
+/// # Safety
+/// As of [`lb_walk_whole`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn lb_send_whole(context: *mut xdp_md, id: u32) -> u64 {
+    whole::send(&mut XdpFrame::new(XdpContext::new(context)), id, &KernelTables).word()
+}
+
+/// [`Frame::sum`]; more than 32 bits if the frame doesn't hold the bytes.
+///
+/// # Safety
+/// As of [`lb_walk_whole`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn lb_sum(context: *mut xdp_md, offset: u32, len: u32) -> u64 {
     let frame = XdpFrame::new(XdpContext::new(context));
     let (offset, len) = (offset as usize & MAX_OFFSET, len as usize);
     let sum = if offset + len <= frame.len().min(MAX_OFFSET) {
@@ -205,13 +227,25 @@ impl Frame for XdpFrame {
     #[inline(always)]
     fn sum(&self, offset: usize, len: usize) -> Option<u32> {
         // SAFETY: the context is the kernel's own.
-        let sum = unsafe { sum_words(self.context.ctx, offset as u32, len as u32) };
+        let sum = unsafe { lb_sum(self.context.ctx, offset as u32, len as u32) };
         u32::try_from(sum).ok()
     }
 
     #[inline(always)]
     fn sum_of<const N: usize>(&self, offset: usize) -> Option<u32> {
         Some(u32::from(checksum::fold(add(0, self.at::<[u8; N]>(offset)?))))
+    }
+
+    #[inline(always)]
+    fn walk_whole<T: Tables>(&mut self, _: &T) -> Exit {
+        // SAFETY: the context is the kernel's own.
+        Exit::from_word(unsafe { lb_walk_whole(self.context.ctx) })
+    }
+
+    #[inline(always)]
+    fn send_whole<T: Tables>(&mut self, id: u32, _: &T) -> Exit {
+        // SAFETY: the context is the kernel's own.
+        Exit::from_word(unsafe { lb_send_whole(self.context.ctx, id) })
     }
 
     #[inline(always)]

@@ -15,7 +15,7 @@ use crate::{
     frame::Frame,
     icmp::{self, Matter},
     link,
-    parse::{self, Kind, Packet},
+    parse::{self, Family, Kind, Packet, Start},
     select::{self, Request},
     tunnel, vip,
 };
@@ -44,40 +44,24 @@ impl Outcome {
 
 /// Walks the whole way.
 #[inline(always)]
-pub(super) fn walk<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Exit {
-    Exit::from_word(walk_word(frame, tables))
+pub fn walk<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Exit {
+    let mut packet = Packet::default();
+    steer_and_send(frame, tables, &mut packet).unwrap_or_else(Exit::from)
 }
 
 /// Sends a frame, of which nothing was changed yet, to a target; the packet is read anew.
 #[inline(always)]
-pub(super) fn send<F: Frame, T: Tables>(frame: &mut F, id: u32, tables: &T) -> Exit {
-    Exit::from_word(send_word(frame, id, tables))
-}
-
-#[inline(never)]
-fn walk_word<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> u64 {
+pub fn send<F: Frame, T: Tables>(frame: &mut F, id: u32, tables: &T) -> Exit {
     let mut packet = Packet::default();
-    let exit = match read(frame, tables, &mut packet).get() {
-        Ok(_) => steer_and_send(frame, tables, &mut packet),
-        Err(verdict) => Err(verdict),
-    };
-    exit.unwrap_or_else(Exit::from).word()
-}
-
-#[inline(never)]
-fn send_word<F: Frame, T: Tables>(frame: &mut F, id: u32, tables: &T) -> u64 {
-    let mut packet = Packet::default();
-    let exit = match read(frame, tables, &mut packet).get() {
-        Ok(_) => send_packet(frame, id, tables, &packet),
-        Err(verdict) => Err(verdict),
-    };
-    exit.unwrap_or_else(Exit::from).word()
+    let exit = read(frame, tables, &mut packet).and_then(|()| send_packet(frame, id, tables, &packet));
+    exit.unwrap_or_else(Exit::from)
 }
 
 #[inline(always)]
 fn steer_and_send<F: Frame, T: Tables>(frame: &mut F, tables: &T, packet: &mut Packet) -> Result<Exit, Verdict> {
+    read(frame, tables, packet)?;
     let id = match packet.kind {
-        Kind::Flow => steer(frame, tables, packet).get()?,
+        Kind::Flow => steer(frame, tables, packet)?,
         Kind::Icmp => match icmp_matter(frame, tables, packet).get()? {
             // Number 0 is no target's.
             0 => return icmp::answer(frame, packet).map(Exit::from),
@@ -92,60 +76,91 @@ fn steer_and_send<F: Frame, T: Tables>(frame: &mut F, tables: &T, packet: &mut P
     send_packet(frame, id, tables, packet)
 }
 
+/// Step 1: finds and reads the packet.
 #[inline(always)]
-fn send_packet<F: Frame, T: Tables>(frame: &mut F, id: u32, tables: &T, packet: &Packet) -> Result<Exit, Verdict> {
-    let target = tables.target(id).ok_or(Verdict::Inconsistent)?;
-    let exit = match send_to(frame, tables, packet, target).get() {
-        Err(Verdict::Local) => Exit::from(Verdict::Local),
-        ifindex => Exit { verdict: Verdict::Forwarded, ifindex: ifindex? },
+fn read<F: Frame, T: Tables>(frame: &F, tables: &T, packet: &mut Packet) -> Result<(), Verdict> {
+    let mut start = Start::default();
+    find_start(frame, tables, &mut start).get()?;
+    let read = match start.family {
+        Family::V4 => read_v4(frame, tables, &start, packet),
+        Family::V6 => read_v6(frame, tables, &start, packet),
     };
-    count(id, packet, tables);
-    Ok(exit)
+    read.get()?;
+    Ok(())
 }
 
-/// Steps 1: finds and reads the packet.
 #[inline(never)]
-fn read<F: Frame, T: Tables>(frame: &F, tables: &T, packet: &mut Packet) -> Outcome {
-    Outcome::of(read_packet(frame, tables, packet).map(|()| 0))
+fn find_start<F: Frame, T: Tables>(frame: &F, tables: &T, start: &mut Start) -> Outcome {
+    let found = link::network(frame);
+    let found =
+        if tables.has(feature::TUNNELS) { found.and_then(|start| tunnel::enter(frame, &start, tables)) } else { found };
+    Outcome::of(found.map(|found| {
+        *start = found;
+        0
+    }))
 }
 
-#[inline(always)]
-fn read_packet<F: Frame, T: Tables>(frame: &F, tables: &T, packet: &mut Packet) -> Result<(), Verdict> {
-    let mut start = link::network(frame)?;
-    if tables.has(feature::TUNNELS) {
-        start = tunnel::enter(frame, &start, tables)?;
-    }
-    match parse::parse(frame, &start, tables.hash_seed()) {
+#[inline(never)]
+fn read_v4<F: Frame, T: Tables>(frame: &F, tables: &T, start: &Start, packet: &mut Packet) -> Outcome {
+    Outcome::of(match parse::parse_v4::<F, false>(frame, start, tables.hash_seed()) {
         Ok(read) => {
             *packet = read;
-            Ok(())
+            Ok(0)
         }
-        Err(verdict) => Err(vip::blame(verdict, frame, &start, tables)),
-    }
+        Err(verdict) => Err(vip::blame(verdict, frame, start, tables)),
+    })
+}
+
+#[inline(never)]
+fn read_v6<F: Frame, T: Tables>(frame: &F, tables: &T, start: &Start, packet: &mut Packet) -> Outcome {
+    Outcome::of(match parse::parse_v6::<F, false>(frame, start, tables.hash_seed()) {
+        Ok(read) => {
+            *packet = read;
+            Ok(0)
+        }
+        Err(verdict) => Err(vip::blame(verdict, frame, start, tables)),
+    })
 }
 
 /// Steps 2 to 4: the target of a packet by its own flow.
-#[inline(never)]
-fn steer<F: Frame, T: Tables>(frame: &F, tables: &T, packet: &Packet) -> Outcome {
-    Outcome::of(steer_flow(frame, tables, packet))
-}
-
 #[inline(always)]
-fn steer_flow<F: Frame, T: Tables>(frame: &F, tables: &T, packet: &Packet) -> Result<u32, Verdict> {
-    let vip = vip::find(packet.service(), packet.family, tables)?;
+fn steer<F: Frame, T: Tables>(frame: &F, tables: &T, packet: &Packet) -> Result<u32, Verdict> {
+    let mut miss = Verdict::NotVip as u32;
+    let Some(vip) = find_vip(tables, packet, &mut miss) else { return Err(Verdict::from_number(miss)) };
     let named = if vip.flags == 0 { 0 } else { consider(frame, tables, packet, vip).get()? };
-    let request = Request { frame, packet, vip, tables, named };
-    let id = if select::is_tracked(vip, tables) { flow::steer(&request)? } else { request.named_or_picked()? };
+    let id = steer_flow(frame, tables, packet, vip, named).get()?;
     if packet.first_fragment().is_some() {
-        fragment::remember(frame, packet, id, tables)?;
+        remember(frame, tables, packet, id).get()?;
     }
     Ok(id)
+}
+
+#[inline(never)]
+fn find_vip<'t, T: Tables>(tables: &'t T, packet: &Packet, miss: &mut u32) -> Option<&'t Vip> {
+    match vip::find(packet.service(), packet.family, tables) {
+        Ok(vip) => Some(vip),
+        Err(verdict) => {
+            *miss = verdict as u32;
+            None
+        }
+    }
 }
 
 /// What a VIP with flags asks for: the target that the packet names; 0 for none.
 #[inline(never)]
 fn consider<F: Frame, T: Tables>(frame: &F, tables: &T, packet: &Packet, vip: &Vip) -> Outcome {
     Outcome::of(select::consider(frame, packet, vip, tables))
+}
+
+#[inline(never)]
+fn steer_flow<F: Frame, T: Tables>(frame: &F, tables: &T, packet: &Packet, vip: &Vip, named: u32) -> Outcome {
+    let request = Request { frame, packet, vip, tables, named };
+    Outcome::of(if select::is_tracked(vip, tables) { flow::steer(&request) } else { request.named_or_picked() })
+}
+
+#[inline(never)]
+fn remember<F: Frame, T: Tables>(frame: &F, tables: &T, packet: &Packet, id: u32) -> Outcome {
+    Outcome::of(fragment::remember(frame, packet, id, tables).map(|()| 0))
 }
 
 /// The target of the flow that an ICMP error is about; 0 for an echo request.
@@ -164,6 +179,17 @@ fn icmp_matter<F: Frame, T: Tables>(frame: &F, tables: &T, packet: &mut Packet) 
 #[inline(never)]
 fn follow<T: Tables>(tables: &T, packet: &Packet) -> Outcome {
     Outcome::of(fragment::follow(packet, tables))
+}
+
+#[inline(always)]
+fn send_packet<F: Frame, T: Tables>(frame: &mut F, id: u32, tables: &T, packet: &Packet) -> Result<Exit, Verdict> {
+    let target = tables.target(id).ok_or(Verdict::Inconsistent)?;
+    let exit = match send_to(frame, tables, packet, target).get() {
+        Err(Verdict::Local) => Exit::from(Verdict::Local),
+        ifindex => Exit { verdict: Verdict::Forwarded, ifindex: ifindex? },
+    };
+    count(id, packet, tables);
+    Ok(exit)
 }
 
 /// Step 5: wraps the packet and addresses it; the interface to leave by.
