@@ -9,6 +9,7 @@ pub mod change;
 mod clock;
 mod commands;
 pub mod engine;
+mod program;
 pub mod reloader;
 pub mod snapshot;
 pub mod totals;

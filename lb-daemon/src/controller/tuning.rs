@@ -6,7 +6,10 @@ use lb_common::{
 };
 
 use super::members;
-use crate::model::{Config, Encap, HashMode, Quic, Vip};
+use crate::{
+    model::{Config, Encap, HashMode, NextHopConfig, Quic, Vip},
+    nexthop::Snapshot,
+};
 
 /// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
@@ -46,6 +49,14 @@ pub fn tuning(config: &Config) -> Tuning {
         },
         _ => tuning,
     }
+}
+
+/// The same, with what the interfaces that there are ask for.
+pub fn needed(config: &Config, hops: &Snapshot) -> Tuning {
+    let tuning = tuning(config);
+    // By a fixed gateway packets leave by the interface that they came in by, bond or not.
+    let bonds = config.dataplane.next_hop == NextHopConfig::Auto && !hops.bonds.is_empty();
+    Tuning { features: tuning.features | sum([(bonds, feature::BONDS)]), ..tuning }
 }
 
 /// Parameters with which the tables of either are read rightly: those of `after`, with the features of both, and for a
@@ -120,7 +131,7 @@ fn v6_mask(bits: u8) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
+    use std::{collections::BTreeMap, net::IpAddr};
 
     use super::*;
     use crate::{
@@ -145,7 +156,11 @@ mod tests {
     #[test]
     fn a_plain_configuration_needs_no_feature() {
         assert_eq!(tuning(&config(TEXT)).features, 0);
-        assert_eq!(changed(|config| config.dataplane.gue_port = 7000), tuning(&config(TEXT)), "a port that nobody uses");
+        assert_eq!(
+            changed(|config| config.dataplane.gue_port = 7000),
+            tuning(&config(TEXT)),
+            "a port that nobody uses"
+        );
     }
 
     /// A change of the plain configuration.
@@ -209,6 +224,16 @@ mod tests {
     }
 
     #[test]
+    fn members_of_bonds_matter_where_packets_may_leave_by_the_bond() {
+        let hops = Snapshot { bonds: BTreeMap::from([(4, 9)]), ..Snapshot::default() };
+        let auto = config(TEXT);
+        assert_eq!(needed(&auto, &Snapshot::default()), tuning(&auto));
+        assert_eq!(needed(&auto, &hops).features, feature::BONDS);
+        let gateway = TEXT.replace("[dataplane]\n", "[dataplane]\nnext_hop = \"02:00:00:00:00:07\"\n");
+        assert_eq!(needed(&config(&gateway), &hops).features, 0);
+    }
+
+    #[test]
     fn limits_become_pauses_and_prefixes_masks() {
         let limited = |packets, flows| changed(|config| config.dataplane.source_limit = Some(limit(packets, flows)));
         let tuning = limited(Some(3), None);
@@ -216,7 +241,7 @@ mod tests {
         assert_eq!(tuning.source_line_mask, 511);
         assert_eq!((tuning.limited_v4_mask, tuning.limited_v6_mask), ([0xff, 0xff, 0xf0, 0], [0; 16]));
         assert_eq!(limited(None, Some(u32::MAX)).source_flow_ns, 1, "never 0, which is no limit");
-        assert_eq!((v4_mask(32), v6_mask(64)[..9].try_into()), ([0xff; 4], Ok([255, 255, 255, 255, 255, 255, 255, 255, 0])));
+        assert_eq!((v4_mask(32), v6_mask(64)), ([0xff; 4], Tuning::default().limited_v6_mask));
     }
 
     #[test]
@@ -230,7 +255,10 @@ mod tests {
             config.dataplane.hash_seed = 9;
         });
         let between = either(&gue, &limited);
-        assert_eq!(between, Tuning { features: feature::GUE | feature::SOURCE_LIMIT, gue_port: gue.gue_port, ..limited });
+        assert_eq!(
+            between,
+            Tuning { features: feature::GUE | feature::SOURCE_LIMIT, gue_port: gue.gue_port, ..limited }
+        );
         let between = either(&limited, &gue);
         assert_eq!((between.source_line_mask, between.hash_seed), (limited.source_line_mask, gue.hash_seed));
         assert_eq!(either(&gue, &gue), gue);

@@ -2,12 +2,9 @@
 
 use std::{error::Error, sync::Arc, time::SystemTime};
 
-use lb_common::{
-    layout::{
-        counter::TargetCounters,
-        vip::{Vip, VipKey},
-    },
-    maps::Tuning,
+use lb_common::layout::{
+    counter::TargetCounters,
+    vip::{Vip, VipKey},
 };
 use tokio::time::Instant;
 use tracing::{debug, error, info, info_span, warn};
@@ -18,7 +15,6 @@ use super::{
     commands::{Refusal, Reloaded},
     engine::{Engine, InstallError},
     snapshot::{Failing, LastReload, Snapshot},
-    tuning::{either, tuning},
     view,
 };
 use crate::{
@@ -134,14 +130,14 @@ impl<E: Engine> Controller<E> {
         self.totals.learn(&self.state);
         let ops = self.plan()?;
         if !ops.is_empty() {
-            self.widen()?;
+            self.widen().map_err(Failure::Retune)?;
             let applied = self.apply(&ops);
             // Also after a failure: what was written before it is in force, and is to be shown.
             let observed = self.engine.observe().map_err(Failure::Observe).map(|state| self.state = state);
             self.totals.learn(&self.state);
             applied.and(observed)?;
         }
-        self.narrow()?;
+        self.narrow().map_err(Failure::Retune)?;
         if !ops.is_empty() || self.generation == 0 {
             self.generation += 1;
             let (vips, backends) = (self.config.vips.len(), super::members(&self.config).count());
@@ -238,10 +234,7 @@ impl<E: Engine> Controller<E> {
         self.state = self.engine.observe().map_err(Refusal::Observe)?;
         self.totals.learn(&self.state);
         diff::plan(&self.state, &beliefs::best_case(&asked), &mut self.rings).map_err(Refusal::Plan)?;
-        let between = either(&self.engine.tuning(), &self.tuning(&asked));
-        if change.rebinds || between != self.engine.tuning() {
-            self.install(&asked, &between, change)?;
-        }
+        self.install(&asked, change)?;
         self.config = Arc::new(asked);
         self.last_reload = LastReload::succeeded();
         self.ask_for_inputs();
@@ -255,56 +248,6 @@ impl<E: Engine> Controller<E> {
             None => self.failing.as_ref().map(|failing| failing.message.clone()),
         };
         Ok(Reloaded { generation: self.generation, ops: ops.unwrap_or(0), pending })
-    }
-
-    /// Puts the program in force as a new configuration needs it; as it was before if that fails.
-    fn install(&mut self, asked: &Config, tuning: &Tuning, change: Change) -> Result<(), Refusal> {
-        let before = self.engine.tuning();
-        if let Err(refusal) = self.put_in_force(tuning, asked) {
-            let running = self.config.clone();
-            if let Err(error) = self.put_in_force(&before, &running) {
-                error!(error = chain(&error), "the settings before the reload could not be restored");
-            }
-            return Err(refusal.into());
-        }
-        if change.forgets_flows {
-            warn!("hash_seed changed: flows that were known are steered anew");
-        }
-        info!(interfaces = self.attached.len(), replaced = *tuning != before, "program in force as the file says");
-        Ok(())
-    }
-
-    fn put_in_force(&mut self, tuning: &Tuning, config: &Config) -> Result<(), InstallError> {
-        self.engine.retune(tuning)?;
-        self.attached = self.engine.attach(&config.dataplane.interfaces)?;
-        Ok(())
-    }
-
-    /// Parameters of the program that suit a configuration and what is known of next hops.
-    fn tuning(&self, config: &Config) -> Tuning {
-        tuning(config)
-    }
-
-    /// Puts an instance of the program in force that reads the tables rightly before and after ops that bring them to the
-    /// configuration; none is loaded if the one in force does.
-    fn widen(&mut self) -> Result<(), Failure> {
-        let running = self.engine.tuning();
-        self.retune(&either(&running, &self.tuning(&self.config)))
-    }
-
-    /// Puts an instance in force that can do just what the configuration asks for.
-    fn narrow(&mut self) -> Result<(), Failure> {
-        self.retune(&self.tuning(&self.config))
-    }
-
-    fn retune(&mut self, tuning: &Tuning) -> Result<(), Failure> {
-        let before = self.engine.tuning();
-        if *tuning == before {
-            return Ok(());
-        }
-        self.engine.retune(tuning).map_err(Failure::Retune)?;
-        info!(features = tuning.features, before = before.features, "program replaced");
-        Ok(())
     }
 
     /// Shows the newest state.

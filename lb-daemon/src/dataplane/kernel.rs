@@ -22,7 +22,7 @@ pub use self::{
     unload::Unloaded,
 };
 use self::{load::Staged, lock::Lock, pins::Pins, specs::Sizes, tables::Tables};
-use super::{Counters, Dataplane, Error, FlowCount, needs};
+use super::{Counters, Dataplane, Error, FlowCount};
 use crate::{
     model::Interface,
     plan::{Capacity, Op, State},
@@ -34,6 +34,7 @@ mod error;
 mod explain;
 mod flows;
 mod hold;
+mod inherited;
 mod interfaces;
 mod load;
 mod lock;
@@ -103,9 +104,7 @@ impl Kernel {
         let adopted = found.is_whole();
         let there = if adopted { Some(Tables::open(&pins, true)?) } else { None };
         if let Some(tables) = &there {
-            // What they hold may have been written for another configuration, and packets go by it until that changes.
-            let state = tables.observe().map_err(|error| OpenError::Read { source: error })?;
-            tuning.features |= needs::features(&state);
+            tuning.features |= inherited::features(&pins, tables)?;
         }
         let staged = load::balancer(&pins, &tuning, &found)?;
         let program = put_in_force(&pins, staged)?;

@@ -63,8 +63,7 @@ impl Staged {
 /// of its two forms is for the kernel to say. Nothing is pinned when it refuses.
 pub(super) fn balancer(pins: &Pins, tuning: &Tuning, adopted: &Adopted) -> Result<Staged, OpenError> {
     let multi_buffer = sys::takes_multi_buffer();
-    let (name, buffers) =
-        if multi_buffer { (maps::PROGRAM_FRAGS, feature::MULTI_BUFFER) } else { (maps::PROGRAM, 0) };
+    let (name, buffers) = if multi_buffer { (maps::PROGRAM_FRAGS, feature::MULTI_BUFFER) } else { (maps::PROGRAM, 0) };
     let tuning = Tuning {
         features: tuning.features & !feature::MULTI_BUFFER | buffers,
         bucket_mask: adopted.sizes.of(maps::FLOWS).wrapping_sub(1),
