@@ -138,7 +138,7 @@ fn open(config: &Config, pin_path: &Path) -> Result<(Kernel, Vec<Attached>), any
         pin_path: pin_path.to_owned(),
         capacity: diff::needs(&beliefs::best_case(config)),
         flow_entries: config.dataplane.flow_table_entries,
-        tuning: tuning(&config),
+        tuning: tuning(config),
     };
     let mut kernel = Kernel::open(&options)?;
     let adopted = kernel.adopted();

@@ -9,7 +9,7 @@ use std::{
 
 use lb_common::{
     layout::{
-        counter::TargetCounters,
+        counter::{TargetCounters, VerdictCounters},
         vip::{Vip, VipKey},
     },
     maps::{Tuning, feature},
@@ -75,6 +75,14 @@ protocol = "udp"
 pool = "dns"
 "#;
 
+/// What the program counted.
+pub(crate) struct Counted {
+    /// By verdict.
+    pub(crate) verdicts: Vec<VerdictCounters>,
+    /// By event.
+    pub(crate) path: Vec<u64>,
+}
+
 /// What the engine holds, and how it is to behave.
 pub(crate) struct Tables {
     /// The tables.
@@ -87,6 +95,8 @@ pub(crate) struct Tables {
     pub(crate) counted: usize,
     /// How long that takes.
     pub(crate) slow: Duration,
+    /// Counters of verdicts and events in place of those that there are.
+    pub(crate) told: Option<Counted>,
     /// What happens while the next op is applied.
     pub(crate) meanwhile: Option<Box<dyn FnOnce() + Send>>,
     /// Every op fails.
@@ -149,7 +159,11 @@ impl Dataplane for Fake {
         let mut tables = self.tables();
         tables.counted += 1;
         std::thread::sleep(tables.slow);
-        tables.memory.counters()
+        let mut counters = tables.memory.counters()?;
+        if let Some(told) = &tables.told {
+            (counters.verdicts, counters.path) = (told.verdicts.clone(), told.path.clone());
+        }
+        Ok(counters)
     }
 
     fn flows(&mut self) -> Result<FlowCount, Error> {
@@ -358,6 +372,7 @@ fn tables(capacity: Capacity) -> Arc<Mutex<Tables>> {
         observed: 0,
         counted: 0,
         slow: Duration::ZERO,
+        told: None,
         applied: 0,
         meanwhile: None,
         broken: false,
