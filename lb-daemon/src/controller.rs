@@ -9,9 +9,11 @@ pub mod change;
 mod clock;
 mod commands;
 pub mod engine;
+mod program;
 pub mod reloader;
 pub mod snapshot;
 pub mod totals;
+pub mod tuning;
 pub(crate) mod view;
 mod work;
 
@@ -20,7 +22,7 @@ pub(crate) mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
+    io, iter,
     net::IpAddr,
     sync::Arc,
     thread,
@@ -43,7 +45,7 @@ pub use self::{
 use crate::{
     dataplane::{self, Dataplane},
     health::{CheckId, HealthView},
-    model::{AdminState, Backend, Check, Config, Health, NextHopConfig, Pool, Vip},
+    model::{AdminState, Backend, Check, Config, Health, NextHopConfig, Pool, RouteTo, Vip},
     nexthop,
     plan::{RingCache, State, diff},
 };
@@ -243,10 +245,23 @@ pub fn checks(config: &Config) -> Checks {
     checked.map(|(vip, pool, backend)| (check_id(vip, backend), pool.health.clone())).collect()
 }
 
-/// Each backend of each VIP.
+/// Each backend of each VIP: those of its pool, and those of other pools that its source routes lead to.
 fn members(config: &Config) -> impl Iterator<Item = (&Vip, &Pool, &Backend)> {
-    let pools = config.vips.iter().filter_map(|vip| Some((vip, config.pools.get(&vip.pool)?)));
-    pools.flat_map(|(vip, pool)| pool.backends.iter().map(move |backend| (vip, pool, backend)))
+    config.vips.iter().flat_map(|vip| {
+        let routed: BTreeSet<&str> = vip
+            .source_routes
+            .iter()
+            .filter_map(|route| match &route.to {
+                RouteTo::Pool(name) if *name != vip.pool => Some(name.as_str()),
+                RouteTo::Pool(_) | RouteTo::Backend(_) => None,
+            })
+            .collect();
+        let pools = iter::once(vip.pool.as_str()).chain(routed).filter_map(|name| config.pools.get(name));
+        let backends = pools.flat_map(move |pool| pool.backends.iter().map(move |backend| (vip, pool, backend)));
+        // A backend of several pools is one target, checked as its first pool says.
+        let mut seen = BTreeSet::new();
+        backends.filter(move |(_, _, backend)| seen.insert(backend.address))
+    })
 }
 
 fn check_id(vip: &Vip, backend: &Backend) -> CheckId {

@@ -1,13 +1,13 @@
 //! `lb load`: the dataplane filled and pinned once, without a daemon.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf};
 
 use anyhow::Context;
 use serde::Serialize;
 
 use super::{Exit, Global, load_config, output, output::table};
 use crate::{
-    controller::{beliefs, engine, hop_targets},
+    controller::{beliefs, engine, hop_targets, tuning},
     dataplane::{
         Dataplane,
         kernel::{Kernel, Options},
@@ -88,7 +88,7 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
         pin_path: global.pin_path.clone(),
         capacity: diff::needs(&beliefs::best_case(&config)),
         flow_entries: config.dataplane.flow_table_entries,
-        tuning: engine::tuning(&config.dataplane),
+        tuning: tuning::tuning(&config),
     };
     let mut kernel = Kernel::open(&options)?;
     let adopted = kernel.adopted();
@@ -117,12 +117,17 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
 
 /// Writes what is wanted and binds the interfaces.
 fn fill(kernel: &mut Kernel, config: &Config, no_attach: bool) -> Result<Filled, anyhow::Error> {
-    let (hops, unreachable) = completed(config, &next_hops(config)?, no_attach);
+    let found = next_hops(config)?;
+    let (hops, unreachable) = completed(config, &found, no_attach);
+    let needed = tuning::needed(config, &found);
+    kernel.retune(&tuning::either(kernel.tuning(), &needed))?;
     let observed = kernel.observe()?;
     let ops = plan(&observed, &over(beliefs::best_case(config), &hops), &mut RingCache::default())?;
     for op in &ops {
         kernel.apply(op)?;
     }
+    // Until now also what the tables of before needed.
+    kernel.retune(&needed)?;
     let attached = if no_attach { Vec::new() } else { engine::attach(kernel, &config.dataplane)? };
     let state = kernel.observe()?;
     Ok(Filled {
@@ -139,7 +144,7 @@ fn next_hops(config: &Config) -> Result<Snapshot, anyhow::Error> {
     if let NextHopConfig::Gateway(mac) = config.dataplane.next_hop {
         let backends = config.pools.values().flat_map(|pool| &pool.backends).map(|backend| backend.address).collect();
         // Nobody knows how large the gateway's packets may be: no limit.
-        return Ok(Snapshot { hops: nexthop::gateway(&backends, mac, 0), reasons: BTreeMap::new() });
+        return Ok(Snapshot { hops: nexthop::gateway(&backends, mac, 0), ..Snapshot::default() });
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start a runtime to look up next hops")?;

@@ -25,6 +25,7 @@ use crate::{
     controller::{
         Attached, Checks, Controller, Snapshot, Wires, beliefs, chain, engine, fits,
         reloader::{Failure, Reloader},
+        tuning::tuning,
     },
     dataplane::kernel::{Kernel, Options, missing_capabilities, share_one_heap},
     health, http, metrics,
@@ -137,7 +138,7 @@ fn open(config: &Config, pin_path: &Path) -> Result<(Kernel, Vec<Attached>), any
         pin_path: pin_path.to_owned(),
         capacity: diff::needs(&beliefs::best_case(config)),
         flow_entries: config.dataplane.flow_table_entries,
-        tuning: engine::tuning(&config.dataplane),
+        tuning: tuning(&config),
     };
     let mut kernel = Kernel::open(&options)?;
     let adopted = kernel.adopted();

@@ -13,7 +13,7 @@ use super::{
     Controller, Reports, beliefs,
     change::Change,
     commands::{Refusal, Reloaded},
-    engine::Engine,
+    engine::{Engine, InstallError},
     snapshot::{Failing, LastReload, Snapshot},
     view,
 };
@@ -30,6 +30,8 @@ enum Failure {
     Observe(#[source] dataplane::Error),
     #[error("the program does not run on every interface")]
     Attach(#[source] AttachError),
+    #[error("the program cannot be replaced by one that does what is wanted")]
+    Retune(#[source] InstallError),
     #[error("the tables cannot take what is wanted")]
     Plan(#[from] diff::PlanError),
     #[error("op {number} of {of} failed")]
@@ -128,12 +130,14 @@ impl<E: Engine> Controller<E> {
         self.totals.learn(&self.state);
         let ops = self.plan()?;
         if !ops.is_empty() {
+            self.widen().map_err(Failure::Retune)?;
             let applied = self.apply(&ops);
             // Also after a failure: what was written before it is in force, and is to be shown.
             let observed = self.engine.observe().map_err(Failure::Observe).map(|state| self.state = state);
             self.totals.learn(&self.state);
             applied.and(observed)?;
         }
+        self.narrow().map_err(Failure::Retune)?;
         if !ops.is_empty() || self.generation == 0 {
             self.generation += 1;
             let (vips, backends) = (self.config.vips.len(), super::members(&self.config).count());
@@ -230,9 +234,7 @@ impl<E: Engine> Controller<E> {
         self.state = self.engine.observe().map_err(Refusal::Observe)?;
         self.totals.learn(&self.state);
         diff::plan(&self.state, &beliefs::best_case(&asked), &mut self.rings).map_err(Refusal::Plan)?;
-        if change.install {
-            self.install(&asked, change)?;
-        }
+        self.install(&asked, change)?;
         self.config = Arc::new(asked);
         self.last_reload = LastReload::succeeded();
         self.ask_for_inputs();
@@ -246,27 +248,6 @@ impl<E: Engine> Controller<E> {
             None => self.failing.as_ref().map(|failing| failing.message.clone()),
         };
         Ok(Reloaded { generation: self.generation, ops: ops.unwrap_or(0), pending })
-    }
-
-    /// Puts the program in force with new settings; with the old ones again if that fails.
-    fn install(&mut self, asked: &Config, change: Change) -> Result<(), Refusal> {
-        match self.engine.install(&asked.dataplane) {
-            Ok(attached) => {
-                if change.forgets_flows {
-                    warn!("hash_seed changed: flows that were known are steered anew");
-                }
-                info!(interfaces = attached.len(), "program replaced");
-                self.attached = attached;
-                Ok(())
-            }
-            Err(refusal) => {
-                match self.engine.install(&self.config.dataplane) {
-                    Ok(attached) => self.attached = attached,
-                    Err(error) => error!(error = chain(&error), "the settings before the reload could not be restored"),
-                }
-                Err(refusal.into())
-            }
-        }
     }
 
     /// Shows the newest state.
