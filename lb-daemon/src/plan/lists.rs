@@ -12,7 +12,7 @@ use super::{
     prefixes::{Prefix, Prefixes},
     wanted::key,
 };
-use crate::model::{Access, Backend, Config, Pool, RouteTo, Vip};
+use crate::model::{Access, Config, Pool, RouteTo, Vip};
 
 /// The lists of one configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,12 +60,6 @@ impl Lists {
         });
         let others = routed.filter(|name| **name != vip.pool);
         [&vip.pool].into_iter().chain(others).filter_map(|name| config.pools.get(name)).collect()
-    }
-
-    /// Each backend of each pool of each VIP; of one that is in several pools of a VIP, each of its entries.
-    pub fn members<'c>(&self, config: &'c Config) -> impl Iterator<Item = (&'c Vip, &'c Pool, &'c Backend)> {
-        let pools = config.vips.iter().flat_map(|vip| self.pools(config, vip).into_iter().map(move |pool| (vip, pool)));
-        pools.flat_map(|(vip, pool)| pool.backends.iter().map(move |backend| (vip, pool, backend)))
     }
 }
 

@@ -112,7 +112,7 @@ impl Prefixes {
     }
 
     /// Prefixes that are in this list, in `other` or in both.
-    pub(super) fn joint_len(&self, other: &Self) -> usize {
+    pub fn joint_len(&self, other: &Self) -> usize {
         let mut count = 0;
         self.merge(other, |_, _| count += 1);
         count
