@@ -47,7 +47,7 @@ use crate::{
     health::{CheckId, HealthView},
     model::{AdminState, Backend, Check, Config, Health, NextHopConfig, Pool, RouteTo, Vip},
     nexthop,
-    plan::{RingCache, State, diff},
+    plan::{RingCache, State, diff, lists::Lists},
 };
 
 /// Checks to run, by their identity.
@@ -96,6 +96,8 @@ pub enum StartError {
 pub struct Controller<E> {
     engine: E,
     config: Arc<Config>,
+    /// Those of `config`.
+    lists: Lists,
     attached: Vec<Attached>,
     /// Interfaces that the program was lost from, at the last look.
     lost: BTreeMap<String, u32>,
@@ -129,10 +131,11 @@ impl<E: Engine> Controller<E> {
         attached: Vec<Attached>,
         wires: Wires,
     ) -> Result<(Self, Handle), StartError> {
-        let (state, rings) = fits(&mut engine, &config)?;
+        let lists = Lists::of(&config);
+        let (state, rings) = fits(&mut engine, &config, &lists)?;
         let now = Instant::now();
         let last_reload = snapshot::LastReload::succeeded();
-        let first = Snapshot::starting(&config, &attached, &state, &last_reload);
+        let first = Snapshot::starting(&config, &lists, &attached, &state, &last_reload);
         let (snapshots, newest) = watch::channel(Arc::new(first));
         let (sender, inbox) = mpsc::channel(INBOX);
         let settling = Some(now + beliefs::patience(&config));
@@ -140,6 +143,7 @@ impl<E: Engine> Controller<E> {
         let controller = Self {
             engine,
             config: Arc::new(config),
+            lists,
             attached,
             lost: BTreeMap::new(),
             wires,
@@ -227,14 +231,15 @@ impl<E: Engine> Controller<E> {
     }
 }
 
-/// Sees whether the tables can take all that `config` may come to need; writes nothing. Returns what they hold.
+/// Sees whether the tables can take all that `config` may come to need; writes nothing. Returns what they hold. `lists`
+/// are those of `config`.
 ///
 /// # Errors
 /// When they cannot, or cannot be read.
-pub fn fits(tables: &mut impl Dataplane, config: &Config) -> Result<(State, RingCache), StartError> {
+pub fn fits(tables: &mut impl Dataplane, config: &Config, lists: &Lists) -> Result<(State, RingCache), StartError> {
     let state = tables.observe().map_err(StartError::Observe)?;
     let mut rings = RingCache::default();
-    diff::plan(&state, &beliefs::best_case(config), &mut rings).map_err(StartError::Plan)?;
+    diff::plan(&state, &beliefs::best_case(config, lists), &mut rings).map_err(StartError::Plan)?;
     Ok((state, rings))
 }
 
@@ -248,14 +253,18 @@ pub fn checks(config: &Config) -> Checks {
 /// Each backend of each VIP: those of its pool, and those of other pools that its source routes lead to.
 fn members(config: &Config) -> impl Iterator<Item = (&Vip, &Pool, &Backend)> {
     config.vips.iter().flat_map(|vip| {
-        let routed: BTreeSet<&str> = vip
-            .source_routes
-            .iter()
-            .filter_map(|route| match &route.to {
-                RouteTo::Pool(name) if *name != vip.pool => Some(name.as_str()),
-                RouteTo::Pool(_) | RouteTo::Backend(_) => None,
-            })
-            .collect();
+        // Of a million routes, those in a row mostly lead to the same pool.
+        let mut last = vip.pool.as_str();
+        let mut routed: BTreeSet<&str> = BTreeSet::new();
+        for route in &vip.source_routes {
+            if let RouteTo::Pool(name) = &route.to
+                && name != last
+            {
+                last = name;
+                routed.insert(name);
+            }
+        }
+        routed.remove(vip.pool.as_str());
         let pools = iter::once(vip.pool.as_str()).chain(routed).filter_map(|name| config.pools.get(name));
         let backends = pools.flat_map(move |pool| pool.backends.iter().map(move |backend| (vip, pool, backend)));
         // A backend of several pools is one target, checked as its first pool says.
@@ -272,6 +281,9 @@ fn check_id(vip: &Vip, backend: &Backend) -> CheckId {
 pub fn hop_targets(config: &Config) -> BTreeSet<IpAddr> {
     match config.dataplane.next_hop {
         NextHopConfig::Gateway(_) => BTreeSet::new(),
-        NextHopConfig::Auto => members(config).map(|(_, _, backend)| backend.address).collect(),
+        NextHopConfig::Auto => {
+            let elsewhere = members(config).filter(|(_, _, backend)| !backend.local);
+            elsewhere.map(|(_, _, backend)| backend.address).collect()
+        }
     }
 }

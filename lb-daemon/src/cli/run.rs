@@ -31,7 +31,7 @@ use crate::{
     health, http, metrics,
     model::Config,
     nexthop,
-    plan::diff,
+    plan::{diff, lists::Lists},
     telemetry,
 };
 
@@ -134,16 +134,17 @@ async fn daemon(config: Config, file: &Path, pin_path: &Path) -> Result<bool, an
 
 /// Opens or adopts the tables, puts the program over them, and attaches it.
 fn open(config: &Config, pin_path: &Path) -> Result<(Kernel, Vec<Attached>), anyhow::Error> {
+    let lists = Lists::of(config);
     let options = Options {
         pin_path: pin_path.to_owned(),
-        capacity: diff::needs(&beliefs::best_case(config)),
+        capacity: diff::needs(&beliefs::best_case(config, &lists)),
         flow_entries: config.dataplane.flow_table_entries,
         tuning: tuning(config),
     };
     let mut kernel = Kernel::open(&options)?;
     let adopted = kernel.adopted();
     // Interfaces that are not named any more are let go only by a daemon that can go on.
-    let attached = match fits(&mut kernel, config) {
+    let attached = match fits(&mut kernel, config, &lists) {
         Ok(_) => engine::attach(&mut kernel, &config.dataplane).map_err(anyhow::Error::from),
         Err(error) => Err(error.into()),
     };

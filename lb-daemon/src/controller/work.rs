@@ -20,7 +20,7 @@ use super::{
 use crate::{
     dataplane::{self, kernel::AttachError},
     model::Config,
-    plan::{Op, diff},
+    plan::{Op, diff, lists::Lists},
 };
 
 /// Why an attempt failed.
@@ -148,7 +148,7 @@ impl<E: Engine> Controller<E> {
 
     /// Plans the way from what was observed to what the configuration and the newest reports want.
     fn plan(&mut self) -> Result<Vec<Op>, diff::PlanError> {
-        let wanted = beliefs::wanted(&self.config, &self.state, &self.reports.health, &self.reports.hops);
+        let wanted = beliefs::wanted(&self.config, &self.lists, &self.state, &self.reports.health, &self.reports.hops);
         diff::plan(&self.state, &wanted, &mut self.rings)
     }
 
@@ -233,9 +233,10 @@ impl<E: Engine> Controller<E> {
         }
         self.state = self.engine.observe().map_err(Refusal::Observe)?;
         self.totals.learn(&self.state);
-        diff::plan(&self.state, &beliefs::best_case(&asked), &mut self.rings).map_err(Refusal::Plan)?;
+        let lists = Lists::of(&asked);
+        diff::plan(&self.state, &beliefs::best_case(&asked, &lists), &mut self.rings).map_err(Refusal::Plan)?;
         self.install(&asked, change)?;
-        self.config = Arc::new(asked);
+        (self.config, self.lists) = (Arc::new(asked), lists);
         self.last_reload = LastReload::succeeded();
         self.ask_for_inputs();
         self.hear();
@@ -256,7 +257,7 @@ impl<E: Engine> Controller<E> {
             generation: self.generation,
             settling: self.settling.is_some(),
             config: self.config.clone(),
-            vips: view::views(&self.config, &self.state, &self.reports.health, &self.reports.hops),
+            vips: view::views(&self.config, &self.lists, &self.state, &self.reports.health, &self.reports.hops),
             attached: self.attached.clone(),
             used: view::used(&self.state),
             capacity: self.state.capacity,

@@ -36,16 +36,19 @@ mod flows;
 mod hold;
 mod inherited;
 mod interfaces;
+mod lists;
 mod load;
 mod lock;
 mod mapping;
 mod occupant;
 mod pins;
 mod refusal;
+mod selectors;
 mod specs;
 mod sys;
 mod tables;
 mod unload;
+mod vips;
 
 /// The programs and tables as they were built into this binary: an ELF object for the BPF machine.
 pub fn object() -> &'static [u8] {
@@ -217,7 +220,8 @@ fn source_lines(tuning: &Tuning) -> u32 {
 
 impl Dataplane for Kernel {
     fn observe(&mut self) -> Result<State, Error> {
-        self.tables.observe()
+        let lists = self.tables.lists.contents()?.clone();
+        Ok(State { lists, ..self.tables.observe()? })
     }
 
     fn apply(&mut self, op: &Op) -> Result<(), Error> {
@@ -225,8 +229,16 @@ impl Dataplane for Kernel {
             Op::SetTarget { id, target } => self.tables.set_target(*id, target)?,
             Op::ClearCounters { id } => self.tables.clear_counters(*id)?,
             Op::WriteRing { base, slots } => self.tables.write_ring(*base, slots)?,
-            Op::SetVip { key, vip } => self.tables.set_vip(key, vip)?,
-            Op::RemoveVip { key } => self.tables.remove_vip(key)?,
+            Op::SetGroup { id, group } => self.tables.selectors.set_group(*id, group)?,
+            Op::SetServer { key, target } => self.tables.selectors.servers.set(key, *target)?,
+            Op::RemoveServer { key } => self.tables.selectors.servers.remove(key)?,
+            Op::SetList { list, to } => self.tables.lists.set(*list, to)?,
+            Op::SetTunnel { address } => self.tables.selectors.tunnels.set(address, 1)?,
+            Op::RemoveTunnel { address } => self.tables.selectors.tunnels.remove(address)?,
+            Op::SetBond { member, bond } => self.tables.selectors.bonds.set(member, *bond)?,
+            Op::RemoveBond { member } => self.tables.selectors.bonds.remove(member)?,
+            Op::SetVip { key, vip } => self.tables.vips.set(key, vip)?,
+            Op::RemoveVip { key } => self.tables.vips.remove(key)?,
             Op::Grace => tables::grace(),
             Op::SweepFlows { forget, renumber } => self.tables.sweep(forget, renumber),
         }
@@ -253,7 +265,7 @@ pub struct Pinned {
 }
 
 impl Pinned {
-    /// Reads back what the tables hold.
+    /// Reads back what the tables hold, but for lists of prefixes: reading a million would take seconds.
     ///
     /// # Errors
     /// When a table cannot be read.

@@ -231,7 +231,16 @@ pub(crate) struct Rig {
 }
 
 /// Room enough for what the tests configure.
-pub(crate) const ROOMY: Capacity = Capacity { vips: 16, targets: 256, ring_blocks: 256 };
+pub(crate) const ROOMY: Capacity = Capacity {
+    vips: 16,
+    targets: 256,
+    ring_blocks: 256,
+    groups: 16,
+    servers: 64,
+    prefixes: 64,
+    tunnel_sources: 8,
+    own: 8,
+};
 
 /// The configuration of a text.
 pub(crate) fn config(text: &str) -> Config {

@@ -84,13 +84,6 @@ const SPECS: [Spec; maps::ALL.len()] = [
     trie::<u32>(maps::TUNNEL_SOURCES),
 ];
 
-/// Entries that the tries hold at most; they take memory only as they fill.
-const PREFIXES: u32 = 4_194_304;
-/// Interfaces and addresses of this host.
-const OWN: u32 = 256;
-/// Prefixes that tunnel packets may come from.
-const TUNNEL_SOURCES: u32 = 4096;
-
 /// Entries of each table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sizes(BTreeMap<&'static str, u32>);
@@ -108,17 +101,17 @@ impl Sizes {
             (maps::PATH_COUNTERS, count(PathEvent::ALL.len())),
             (maps::PREFIX_VIPS, capacity.vips.max(1)),
             (maps::FRAGMENTS, FRAGMENT_BUCKETS),
-            (maps::ACL, PREFIXES),
-            (maps::SOURCE_ROUTES, PREFIXES),
-            (maps::GROUPS, capacity.vips.max(1)),
-            (maps::SERVER_IDS, capacity.targets.max(1)),
+            (maps::ACL, capacity.prefixes.max(1)),
+            (maps::SOURCE_ROUTES, capacity.prefixes.max(1)),
+            (maps::GROUPS, capacity.groups.max(1)),
+            (maps::SERVER_IDS, capacity.servers.max(1)),
             // Numbers of VIPs start at 1.
             (maps::VIP_LIMITS, capacity.vips.saturating_add(1)),
             (maps::SOURCES, source_lines),
             (maps::TOO_BIG_LIMITS, TOO_BIG_WORDS),
-            (maps::BONDS, OWN),
-            (maps::TUNNEL_ADDRESSES, OWN),
-            (maps::TUNNEL_SOURCES, TUNNEL_SOURCES),
+            (maps::BONDS, capacity.own.max(1)),
+            (maps::TUNNEL_ADDRESSES, capacity.own.max(1)),
+            (maps::TUNNEL_SOURCES, capacity.tunnel_sources.max(1)),
         ]))
     }
 
@@ -141,7 +134,16 @@ impl Sizes {
 
     /// The sizes that planning knows.
     pub(super) fn capacity(&self) -> Capacity {
-        Capacity { vips: self.of(maps::VIPS), targets: self.of(maps::TARGETS), ring_blocks: self.of(maps::RINGS) }
+        Capacity {
+            vips: self.of(maps::VIPS).min(self.of(maps::PREFIX_VIPS)),
+            targets: self.of(maps::TARGETS),
+            ring_blocks: self.of(maps::RINGS),
+            groups: self.of(maps::GROUPS),
+            servers: self.of(maps::SERVER_IDS),
+            prefixes: self.of(maps::ACL).min(self.of(maps::SOURCE_ROUTES)),
+            tunnel_sources: self.of(maps::TUNNEL_SOURCES),
+            own: self.of(maps::TUNNEL_ADDRESSES).min(self.of(maps::BONDS)),
+        }
     }
 }
 
