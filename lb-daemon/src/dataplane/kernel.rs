@@ -22,7 +22,7 @@ pub use self::{
     unload::Unloaded,
 };
 use self::{load::Staged, lock::Lock, pins::Pins, specs::Sizes, tables::Tables};
-use super::{Counters, Dataplane, Error, FlowCount};
+use super::{Counters, Dataplane, Error, FlowCount, needs};
 use crate::{
     model::Interface,
     plan::{Capacity, Op, State},
@@ -34,7 +34,6 @@ mod error;
 mod explain;
 mod flows;
 mod hold;
-mod inherited;
 mod interfaces;
 mod lists;
 mod load;
@@ -107,7 +106,9 @@ impl Kernel {
         let adopted = found.is_whole();
         let there = if adopted { Some(Tables::open(&pins, true)?) } else { None };
         if let Some(tables) = &there {
-            tuning.features |= inherited::features(&pins, tables)?;
+            // What they hold may have been written for another configuration, and packets go by it until that changes.
+            let state = tables.observe().map_err(|source| OpenError::Read { source })?;
+            tuning.features |= needs::features(&state);
         }
         let staged = load::balancer(&pins, &tuning, &found)?;
         let program = put_in_force(&pins, staged)?;

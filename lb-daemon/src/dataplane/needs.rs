@@ -21,7 +21,7 @@ const BY_FLAG: [(u32, u32); 10] = [
     (Vip::DROP_UNKNOWN_PORT, feature::UNKNOWN_PORT),
 ];
 
-/// Bits of [`feature`] without which a program would treat packets otherwise than VIPs and targets say.
+/// Bits of [`feature`] without which a program would treat packets otherwise than the tables say.
 pub fn features(state: &State) -> u32 {
     let vips = state.vips.iter().map(|(key, vip)| {
         let flagged = BY_FLAG.iter().filter(|(flags, _)| vip.flags & flags != 0);
@@ -33,12 +33,14 @@ pub fn features(state: &State) -> u32 {
         Ok(Encap::L2 | Encap::Local) => feature::UNWRAPPED,
         Ok(Encap::IpipV4 | Encap::IpipV6) | Err(_) => 0,
     });
-    vips.chain(targets).fold(0, |all, one| all | one)
+    let tunnels = if state.tunnels.is_empty() { 0 } else { feature::TUNNELS };
+    let bonds = if state.bonds.is_empty() { 0 } else { feature::BONDS };
+    vips.chain(targets).fold(tunnels | bonds, |all, one| all | one)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use lb_common::layout::{
         target::Target,
@@ -84,5 +86,8 @@ mod tests {
         ] {
             assert_eq!(with(key, 0, encap), wanted);
         }
+        let tunnels = BTreeSet::from([mapped([10, 0, 0, 1])]);
+        assert_eq!(features(&State { tunnels, ..State::default() }), feature::TUNNELS);
+        assert_eq!(features(&State { bonds: BTreeMap::from([(4, 9)]), ..State::default() }), feature::BONDS);
     }
 }

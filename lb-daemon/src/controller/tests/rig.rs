@@ -12,7 +12,7 @@ use lb_common::{
         counter::{TargetCounters, VerdictCounters},
         vip::{Vip, VipKey},
     },
-    maps::{Tuning, feature},
+    maps::Tuning,
 };
 use tokio::{
     sync::watch,
@@ -125,7 +125,7 @@ impl Fake {
 
     fn start(&self, tuning: &Tuning) {
         let mut tables = self.tables();
-        let needed = needs::features(&tables.memory.observe().unwrap()) | tables.tuning.features & feature::BONDS;
+        let needed = needs::features(&tables.memory.observe().unwrap());
         tables.tuning = Tuning { features: tuning.features | needed, ..*tuning };
     }
 }
