@@ -1,6 +1,6 @@
 //! The controller over the kernel's tables: a program of its own for what a configuration needs.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fs, sync::Arc, time::Duration};
 
 use lb_common::{
     layout::flow::{FlowEntry, FlowState},
@@ -11,13 +11,13 @@ use lb_daemon::{
     controller::{Controller, Handle, Wires, engine, tuning::tuning},
     dataplane::kernel::{Kernel, Options},
     health::HealthView,
-    model::{Config, HashMode, SourceLimit},
+    model::{AttachMode, Config, HashMode, Interface, SourceLimit},
 };
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     ops::{bucket, update},
-    place::{FLOW_ENTRIES, Net, Place},
+    place::{FLOW_ENTRIES, Net, Place, run},
 };
 
 const TEXT: &str = r#"
@@ -146,4 +146,27 @@ async fn a_restart_with_another_file_loads_what_that_needs_and_no_more() {
     task.await.unwrap();
     let kernel = Kernel::open(&Options { tuning: tuning(&changed(untracked)), ..place.options() }).unwrap();
     assert_eq!(kernel.tuning().features, feature::HASHES);
+}
+
+#[test]
+fn a_program_that_one_link_does_not_take_is_on_none() {
+    let Some(place) = Place::new() else { return };
+    let _net = Net::new();
+    let mut kernel = Kernel::open(&place.options()).unwrap();
+    let interfaces = [Interface { name: "lbx0".into(), mode: AttachMode::Native }];
+    kernel.attach(&interfaces).unwrap();
+    let (before, names) = (program(&place), place.names());
+    // What is no link stands for one that refuses; it comes after the other.
+    let odd = place.path.join("link-other");
+    let map = ["type", "array", "key", "4", "value", "4", "entries", "1", "name", "other"];
+    run("bpftool", &[["map", "create", odd.to_str().unwrap()].as_slice(), &map].concat());
+    let other = maps::Tuning { source_line_mask: 63, features: feature::ACL, ..place.options().tuning };
+    assert!(kernel.retune(&other).is_err());
+    assert_eq!(program(&place), before, "what ran before runs on");
+    assert_eq!(*kernel.tuning(), place.options().tuning);
+    assert_eq!(place.bpftool("map", "maps/SOURCES")["max_entries"], 1, "its table too");
+    fs::remove_file(&odd).unwrap();
+    assert_eq!(place.names(), names, "nothing is left of the other");
+    kernel.retune(&other).unwrap();
+    assert_ne!(program(&place), before);
 }
