@@ -228,7 +228,8 @@ async fn an_empty_file_takes_nothing_down() {
     let refused = refusal(rig.handle.reload(config("")).await);
     assert!(matches!(refused, Refusal::NoInterface), "{refused}");
     assert_eq!(rig.tables().applied, applied);
-    assert!(rig.tables().retuned.is_empty() && rig.tables().bound.is_empty());
+    assert_eq!(rig.tables().retuned, []);
+    assert_eq!(rig.tables().bound, [[]; 0]);
     assert_eq!(*rig.handle.snapshot().config, config(TEXT));
 }
 

@@ -75,7 +75,8 @@ async fn a_feature_that_cannot_be_loaded_is_a_refusal_and_changes_nothing() {
     rig.tables().refused_features = feature::NEW_FLOW_LIMIT;
     let refused = refusal(rig.handle.reload(asked("10.0.0.8", limits)).await);
     assert!(matches!(refused, Refusal::Install(_)), "{refused:?}");
-    assert_eq!((rig.tables().applied, rig.tables().tuning.features), (0, 0));
+    assert_eq!(rig.tables().applied, 0);
+    assert_eq!(rig.tables().tuning.features, 0);
     assert_eq!(*rig.handle.snapshot().config, config(TEXT));
 }
 
@@ -118,6 +119,7 @@ async fn interfaces_that_cannot_be_bound_leave_program_and_interfaces_as_they_we
 #[tokio::test(start_paused = true)]
 async fn bonds_bring_their_feature_and_keep_it_while_nobody_has_looked() {
     let rig = Rig::serving(TEXT).await;
+    steps(&rig);
     rig.hops.send_modify(|hops| {
         *hops = Arc::new(Snapshot { bonds: BTreeMap::from([(4, 9)]), ..Snapshot::clone(hops) });
     });
