@@ -32,7 +32,7 @@ const ETHERNET_MTU: u32 = 1500;
 /// `config`.
 pub fn wanted(config: &Config, lists: &Lists, observed: &State, health: &HealthView, hops: &Snapshot) -> Wanted {
     let found = Found::in_tables(observed);
-    wanted::wanted(config, lists, &found.health(config, health), &found.hops(config, hops), &hops.bonds)
+    wanted::wanted(config, lists, &found.health(config, health), &found.hops(config, hops), found.bonds(config, hops))
 }
 
 /// What the tables should hold if every check passed and every backend were reachable: the most that `config` can need.
@@ -107,6 +107,18 @@ impl<'a> Found<'a> {
             }
         }
         completed
+    }
+
+    /// Members of bonds. While nobody has looked for next hops, nobody has looked for these; by a fixed gateway packets
+    /// leave by the interface that they came in by, bond or not.
+    fn bonds(&self, config: &Config, known: &'a Snapshot) -> &'a BTreeMap<u32, u32> {
+        const NONE: &BTreeMap<u32, u32> = &BTreeMap::new();
+        let is_known = |address: &IpAddr| known.hops.contains_key(address);
+        match config.dataplane.next_hop {
+            NextHopConfig::Gateway(_) => NONE,
+            NextHopConfig::Auto if hop_targets(config).iter().any(is_known) || !known.bonds.is_empty() => &known.bonds,
+            NextHopConfig::Auto => &self.observed.bonds,
+        }
     }
 
     /// Next hops, completed: a way that is in use stays while it is being asked for. A fixed gateway serves them all, and
