@@ -3,7 +3,7 @@
 //! An instance has the features that were asked for when it was loaded. Before ops are applied one is in force that has
 //! those of the tables as they are and as they will be; afterwards, if that is less, one that has the latter alone.
 
-use lb_common::maps::{Tuning, feature};
+use lb_common::maps::Tuning;
 use tracing::{error, info, warn};
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     tuning::{either, needed},
     work::chain,
 };
-use crate::model::Config;
+use crate::{dataplane::needs, model::Config};
 
 impl<E: Engine> Controller<E> {
     /// Puts a program in force that does for the running configuration and for `asked`, on the interfaces of the latter;
@@ -50,7 +50,7 @@ impl<E: Engine> Controller<E> {
         self.retune(&either(&self.engine.tuning(), &wanted))
     }
 
-    /// Has a program in force that can do just what the configuration asks for.
+    /// Has a program in force that can do just what the configuration and the tables ask for.
     pub(super) fn narrow(&mut self) -> Result<(), InstallError> {
         self.retune(&self.tuning(&self.config))
     }
@@ -66,11 +66,11 @@ impl<E: Engine> Controller<E> {
         Ok(())
     }
 
-    /// Parameters of the program that suit a configuration and the interfaces that there are.
+    /// Parameters of the program that suit a configuration, the interfaces that there are, and what the tables still hold
+    /// of another configuration.
     fn tuning(&self, config: &Config) -> Tuning {
-        let needed = needed(config, &self.reports.hops);
-        // Before the first reports, nobody has looked for bonds yet: as it was.
-        let kept = if self.settling.is_some() { self.engine.tuning().features & feature::BONDS } else { 0 };
-        Tuning { features: needed.features | kept, ..needed }
+        let running = self.engine.tuning();
+        let held = Tuning { features: running.features & needs::features(&self.state), ..running };
+        either(&held, &needed(config, &self.reports.hops))
     }
 }
