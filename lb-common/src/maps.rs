@@ -2,6 +2,8 @@
 
 /// The XDP program of the balancer.
 pub const PROGRAM: &str = "lb";
+/// The same, for frames in several buffers too (kernel 5.18).
+pub const PROGRAM_FRAGS: &str = "lb_frags";
 
 /// [`crate::layout::vip::VipKey`] to [`crate::layout::vip::Vip`].
 pub const VIPS: &str = "VIPS";

@@ -1,7 +1,8 @@
 //! From the text of a configuration to a valid [`Config`], or to all that is wrong with it.
 //!
 //! text → TOML document → `raw` (typed, places kept, every unknown key refused) → `validate` (ranges, references,
-//! duplicates) → [`crate::model`]. Each stage complains and goes on, so that one run shows everything.
+//! duplicates) → [`crate::model`]. Each stage complains and goes on, so that one run shows everything. Long lists may lie
+//! in files of their own, which `lists` reads.
 
 use std::{
     fs,
@@ -12,7 +13,9 @@ use std::{
 use toml::de::DeTable;
 
 pub mod diagnostic;
+mod lists;
 mod place;
+mod prefix;
 mod quantity;
 mod raw;
 mod schema;
@@ -23,13 +26,17 @@ mod validate;
 mod tests;
 
 pub use self::diagnostic::{Diagnostic, Diagnostics};
-use self::raw::{Complaints, Section};
+use self::{
+    lists::Lists,
+    place::{At, Text},
+    raw::{Complaints, Section},
+};
 use crate::model::Config;
 
 /// `[api] socket` where the file names none.
 pub const DEFAULT_API_SOCKET: &str = "/run/lb/lb.sock";
 
-/// Largest file that is read, in bytes: ten times what thousands of VIPs take.
+/// Largest file that is read, in bytes: ten times what thousands of VIPs take, and a million source routes.
 const LARGEST_FILE: u64 = 64 << 20;
 
 /// What a file was found to be.
@@ -67,12 +74,12 @@ pub fn load(path: &Path) -> Result<Config, LoadError> {
     checked.config.ok_or(LoadError::Invalid(checked.diagnostics))
 }
 
-/// Validates a text; `file` is its name in messages.
+/// Validates a text; `file` is its name in messages. Files that it names are read, from the folder of `file` on.
 ///
 /// # Errors
 /// With every complaint, when the text is invalid.
 pub fn parse(text: &str, file: &str) -> Result<Config, Diagnostics> {
-    let checked = check(text, file);
+    let checked = check(text, file, &contents);
     checked.config.ok_or(checked.diagnostics)
 }
 
@@ -94,30 +101,32 @@ pub fn read(path: &Path) -> io::Result<Checked> {
     let file = path.display().to_string();
     let bytes = contents(path)?;
     Ok(match str::from_utf8(&bytes) {
-        Ok(text) => check(text, &file),
+        Ok(text) => check(text, &file, &contents),
         Err(error) => {
             // Up to the first wrong byte the lossy text is the same as the file.
-            let text = String::from_utf8_lossy(&bytes);
-            let complaints = vec![syntax::not_utf8(error.valid_up_to())];
-            Checked { config: None, diagnostics: Diagnostics::new(&file, &text, complaints) }
+            let text = Text { name: file, text: String::from_utf8_lossy(&bytes).into() };
+            let complaints = vec![syntax::not_utf8(At::byte(0, error.valid_up_to()))];
+            Checked { config: None, diagnostics: Diagnostics::new(vec![text], complaints) }
         }
     })
 }
 
-/// As [`parse`], with the warnings of a valid text.
-pub fn check(text: &str, file: &str) -> Checked {
+/// As [`parse`], with the warnings of a valid text, and with files read by `read`.
+fn check(text: &str, file: &str, read: lists::Read<'_>) -> Checked {
     // Columns count without the byte order mark that some editors write.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (document, errors) = DeTable::parse_recoverable(text);
+    let whole = Text { name: file.to_owned(), text: text.into() };
     if !errors.is_empty() {
         let complaints = syntax::complaints(text, &errors);
-        return Checked { config: None, diagnostics: Diagnostics::new(file, text, complaints) };
+        return Checked { config: None, diagnostics: Diagnostics::new(vec![whole], complaints) };
     }
     let complaints = Complaints::default();
     // A complaint about the file as a whole shows its first line.
     let first_line = 0..text.lines().next().map_or(0, str::len);
     let root = Section::new(document.get_ref(), &schema::ROOT, &first_line, &complaints);
-    let config = validate::config(&root);
-    let diagnostics = Diagnostics::new(file, text, complaints.into_vec());
+    let lists = Lists::new(whole, read);
+    let config = validate::config(&root, &lists);
+    let diagnostics = Diagnostics::new(lists.into_texts(), complaints.into_vec());
     Checked { config: (!diagnostics.has_errors()).then_some(config), diagnostics }
 }

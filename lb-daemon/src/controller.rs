@@ -9,9 +9,11 @@ pub mod change;
 mod clock;
 mod commands;
 pub mod engine;
+mod program;
 pub mod reloader;
 pub mod snapshot;
 pub mod totals;
+pub mod tuning;
 pub(crate) mod view;
 mod work;
 
@@ -20,7 +22,7 @@ pub(crate) mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
+    io, iter,
     net::IpAddr,
     sync::Arc,
     thread,
@@ -43,9 +45,9 @@ pub use self::{
 use crate::{
     dataplane::{self, Dataplane},
     health::{CheckId, HealthView},
-    model::{AdminState, Backend, Check, Config, Health, NextHopConfig, Pool, Vip},
+    model::{AdminState, Backend, Check, Config, Health, NextHopConfig, Pool, RouteTo, Vip},
     nexthop,
-    plan::{RingCache, State, diff},
+    plan::{RingCache, State, diff, lists::Lists},
 };
 
 /// Checks to run, by their identity.
@@ -94,6 +96,8 @@ pub enum StartError {
 pub struct Controller<E> {
     engine: E,
     config: Arc<Config>,
+    /// Those of `config`.
+    lists: Lists,
     attached: Vec<Attached>,
     /// Interfaces that the program was lost from, at the last look.
     lost: BTreeMap<String, u32>,
@@ -127,10 +131,11 @@ impl<E: Engine> Controller<E> {
         attached: Vec<Attached>,
         wires: Wires,
     ) -> Result<(Self, Handle), StartError> {
-        let (state, rings) = fits(&mut engine, &config)?;
+        let lists = Lists::of(&config);
+        let (state, rings) = fits(&mut engine, &config, &lists)?;
         let now = Instant::now();
         let last_reload = snapshot::LastReload::succeeded();
-        let first = Snapshot::starting(&config, &attached, &state, &last_reload);
+        let first = Snapshot::starting(&config, &lists, &attached, &state, &last_reload);
         let (snapshots, newest) = watch::channel(Arc::new(first));
         let (sender, inbox) = mpsc::channel(INBOX);
         let settling = Some(now + beliefs::patience(&config));
@@ -138,6 +143,7 @@ impl<E: Engine> Controller<E> {
         let controller = Self {
             engine,
             config: Arc::new(config),
+            lists,
             attached,
             lost: BTreeMap::new(),
             wires,
@@ -225,14 +231,15 @@ impl<E: Engine> Controller<E> {
     }
 }
 
-/// Sees whether the tables can take all that `config` may come to need; writes nothing. Returns what they hold.
+/// Sees whether the tables can take all that `config` may come to need; writes nothing. Returns what they hold. `lists`
+/// are those of `config`.
 ///
 /// # Errors
 /// When they cannot, or cannot be read.
-pub fn fits(tables: &mut impl Dataplane, config: &Config) -> Result<(State, RingCache), StartError> {
+pub fn fits(tables: &mut impl Dataplane, config: &Config, lists: &Lists) -> Result<(State, RingCache), StartError> {
     let state = tables.observe().map_err(StartError::Observe)?;
     let mut rings = RingCache::default();
-    diff::plan(&state, &beliefs::best_case(config), &mut rings).map_err(StartError::Plan)?;
+    diff::plan(&state, &beliefs::best_case(config, lists), &mut rings).map_err(StartError::Plan)?;
     Ok((state, rings))
 }
 
@@ -243,10 +250,27 @@ pub fn checks(config: &Config) -> Checks {
     checked.map(|(vip, pool, backend)| (check_id(vip, backend), pool.health.clone())).collect()
 }
 
-/// Each backend of each VIP.
+/// Each backend of each VIP: those of its pool, and those of other pools that its source routes lead to.
 fn members(config: &Config) -> impl Iterator<Item = (&Vip, &Pool, &Backend)> {
-    let pools = config.vips.iter().filter_map(|vip| Some((vip, config.pools.get(&vip.pool)?)));
-    pools.flat_map(|(vip, pool)| pool.backends.iter().map(move |backend| (vip, pool, backend)))
+    config.vips.iter().flat_map(|vip| {
+        // Of a million routes, those in a row mostly lead to the same pool.
+        let mut last = vip.pool.as_str();
+        let mut routed: BTreeSet<&str> = BTreeSet::new();
+        for route in &vip.source_routes {
+            if let RouteTo::Pool(name) = &route.to
+                && name != last
+            {
+                last = name;
+                routed.insert(name);
+            }
+        }
+        routed.remove(vip.pool.as_str());
+        let pools = iter::once(vip.pool.as_str()).chain(routed).filter_map(|name| config.pools.get(name));
+        let backends = pools.flat_map(move |pool| pool.backends.iter().map(move |backend| (vip, pool, backend)));
+        // A backend of several pools is one target, checked as its first pool says.
+        let mut seen = BTreeSet::new();
+        backends.filter(move |(_, _, backend)| seen.insert(backend.address))
+    })
 }
 
 fn check_id(vip: &Vip, backend: &Backend) -> CheckId {
@@ -257,6 +281,9 @@ fn check_id(vip: &Vip, backend: &Backend) -> CheckId {
 pub fn hop_targets(config: &Config) -> BTreeSet<IpAddr> {
     match config.dataplane.next_hop {
         NextHopConfig::Gateway(_) => BTreeSet::new(),
-        NextHopConfig::Auto => members(config).map(|(_, _, backend)| backend.address).collect(),
+        NextHopConfig::Auto => {
+            let elsewhere = members(config).filter(|(_, _, backend)| !backend.local);
+            elsewhere.map(|(_, _, backend)| backend.address).collect()
+        }
     }
 }

@@ -9,6 +9,7 @@ use crate::plan::{Op, State};
 
 pub mod kernel;
 pub mod memory;
+pub mod needs;
 
 /// The tables, by which packets are forwarded, also while ops are carried out and after the daemon has ended.
 ///

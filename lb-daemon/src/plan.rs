@@ -4,25 +4,36 @@
 //! [`Op`]s; [`crate::dataplane`] carries these out.
 
 pub mod diff;
+pub mod lists;
+pub mod prefixes;
 pub mod target;
 pub mod wanted;
 
 mod draft;
+mod error;
 mod install;
 mod pack;
 mod place;
 mod rings;
+mod selectors;
 mod space;
 mod turns;
 
 pub use rings::RingCache;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use lb_common::layout::{
+    prefix::Group,
+    server::ServerKey,
     target::Target,
     vip::{Vip, VipKey},
 };
+
+use self::prefixes::Prefixes;
 
 /// What the tables hold, read back from them. Planning starts from this, never from what was written earlier.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,8 +42,18 @@ pub struct State {
     pub vips: BTreeMap<VipKey, Vip>,
     /// Targets that are not free, by number.
     pub targets: BTreeMap<u32, Target>,
-    /// Digest of each VIP's ring, by the ring's first block.
+    /// Digest of each ring of a VIP or a group, by the ring's first block.
     pub rings: BTreeMap<u32, RingDigest>,
+    /// Groups that are not free, by number.
+    pub groups: BTreeMap<u32, Group>,
+    /// Server IDs and the targets that have them.
+    pub servers: BTreeMap<ServerKey, u32>,
+    /// Lists of source prefixes; an absent one is empty.
+    pub lists: BTreeMap<ListId, Arc<Prefixes>>,
+    /// Addresses that take tunnel packets of other lbs, IPv4 mapped.
+    pub tunnels: BTreeSet<[u8; 16]>,
+    /// Interfaces that are members of bonds, and these bonds.
+    pub bonds: BTreeMap<u32, u32>,
     /// Sizes of the tables.
     pub capacity: Capacity,
 }
@@ -46,6 +67,47 @@ pub struct Capacity {
     pub targets: u32,
     /// Blocks of `RINGS`.
     pub ring_blocks: u32,
+    /// Places of `GROUPS`; number 0 is never used.
+    pub groups: u32,
+    /// Entries of `SERVER_IDS`.
+    pub servers: u32,
+    /// Entries of `ACL`, and as many of `SOURCE_ROUTES`.
+    pub prefixes: u32,
+    /// Entries of `TUNNEL_SOURCES`.
+    pub tunnel_sources: u32,
+    /// Entries of `TUNNEL_ADDRESSES`, and as many of `BONDS`.
+    pub own: u32,
+}
+
+/// Which list of source prefixes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListId {
+    /// The table that it lies in.
+    pub table: ListTable,
+    /// Number of the VIP; 0 for all VIPs.
+    pub vip: u32,
+}
+
+/// A table of source prefixes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ListTable {
+    /// `ACL`: each prefix stands for an [`lb_common::layout::prefix::AclRule`] by number.
+    Access,
+    /// `SOURCE_ROUTES`: each prefix stands for the number of a group, or for 0, which is none.
+    Routes,
+    /// `TUNNEL_SOURCES`: each prefix stands for 1. One list, of VIP 0.
+    TunnelSources,
+}
+
+impl ListTable {
+    /// Its name among [`lb_common::maps`].
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Access => lb_common::maps::ACL,
+            Self::Routes => lb_common::maps::SOURCE_ROUTES,
+            Self::TunnelSources => lb_common::maps::TUNNEL_SOURCES,
+        }
+    }
 }
 
 /// A hash of a ring's slots, to tell whether it must be written; see [`digest`].
@@ -85,12 +147,61 @@ pub enum Op {
         /// Its number.
         id: u32,
     },
-    /// Write a whole ring to blocks that no VIP uses.
+    /// Write a whole ring to blocks that no VIP and no group uses.
     WriteRing {
         /// First block.
         base: u32,
         /// Target's number within the VIP's range, for each slot.
-        slots: std::sync::Arc<[u16]>,
+        slots: Arc<[u16]>,
+    },
+    /// Fill in, change, or (with [`Group::default`]) free a group. Where packets may use it, only one of its first two
+    /// 64-bit words differs from before: the ring's first block, or its length.
+    SetGroup {
+        /// Its number.
+        id: u32,
+        /// Its new value.
+        group: Group,
+    },
+    /// Lead a server ID to a target.
+    SetServer {
+        /// Whose ID.
+        key: ServerKey,
+        /// Number of the target.
+        target: u32,
+    },
+    /// Forget a server ID.
+    RemoveServer {
+        /// Whose ID.
+        key: ServerKey,
+    },
+    /// Make a list of source prefixes hold these, by single writes in the order of [`prefixes::Changes`].
+    SetList {
+        /// Which.
+        list: ListId,
+        /// What it is to hold.
+        to: Arc<Prefixes>,
+    },
+    /// Take tunnel packets to an address, IPv4 mapped.
+    SetTunnel {
+        /// The address.
+        address: [u8; 16],
+    },
+    /// Take none to it any more.
+    RemoveTunnel {
+        /// The address.
+        address: [u8; 16],
+    },
+    /// Note that an interface is a member of a bond.
+    SetBond {
+        /// Number of the member.
+        member: u32,
+        /// Number of the bond.
+        bond: u32,
+    },
+    /// Note that it is none.
+    RemoveBond {
+        /// Number of the interface.
+        member: u32,
     },
     /// Insert or replace a VIP or an address; readers see the old value or the new one.
     SetVip {

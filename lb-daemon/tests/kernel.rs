@@ -6,6 +6,7 @@ mod kernel {
     mod commands;
     mod conformance;
     mod decap;
+    mod features;
     mod open;
     mod ops;
     mod place;

@@ -185,8 +185,16 @@ impl Balancer {
     /// # Errors
     /// When the daemon refuses it, or does nothing in time.
     pub fn reload(&self, settings: &Settings) -> Result<()> {
+        self.reload_text(&settings.to_string())
+    }
+
+    /// The same, of a file with keys that [`Settings`] does not know.
+    ///
+    /// # Errors
+    /// When the daemon refuses it, or does nothing in time.
+    pub fn reload_text(&self, text: &str) -> Result<()> {
         let before = self.metrics()?;
-        self.write(&settings.to_string())?;
+        self.write(text)?;
         self.hang_up()?;
         wait::until("the daemon applies a changed file", LIMIT, || {
             let after = self.metrics()?;

@@ -12,8 +12,10 @@ use netns_tests::{
     scenario::scenario,
     settings::{Health, Settings},
     topology::{Layout, VIP_V4, vips},
-    traffic::{http, is_silent, sessions::Sessions},
+    traffic::{download::Download, http, is_silent, sessions::Sessions},
 };
+
+const MEGABYTE: u64 = 1_000_000;
 
 #[test]
 fn connections_stay_on_their_backend_while_others_are_added_and_removed() {
@@ -50,6 +52,53 @@ fn a_vip_can_be_added_and_removed_while_another_serves() {
         assert_eq!(http::ask_many(&lab.client, vips(8080)[0], 50).failed(), 0);
         lb.reload(&one)?;
         assert!(is_silent(&lab.client, vips(8080)[0]));
+        sessions.all_stay()
+    });
+}
+
+#[test]
+fn a_reload_swaps_the_program_only_when_it_needs_another_and_no_packet_is_lost() {
+    scenario(&Layout::with_backends(3), |lab| {
+        let plain = Settings::web(lab, Health::None);
+        let lb = Balancer::start(lab, &plain)?;
+        let mut sessions = Sessions::open(&lab.client, &vips(80), 20)?;
+        let mut download = Download::start(&lab.client, vips(80)[0], 200 * MEGABYTE, 20 * MEGABYTE, 190 * MEGABYTE)?;
+        let (mut link, mut packets) = (lb.link()?, lb.metrics()?.value("lb_vip_packets_total")?);
+
+        let text = plain.to_string();
+        let with = |dataplane: &str, vip: &str| {
+            let text = text.replace("[dataplane]\n", &format!("[dataplane]\n{dataplane}\n"));
+            text.replace("[[vip]]\n", &format!("[[vip]]\n{vip}\n"))
+        };
+        let deny = "deny = [\"203.0.113.0/24\"]";
+        let (hash, pace) = ("hash = \"source-ip\"", "max_new_flows_per_second = 100_000");
+        let limit = "source_limit = { packets_per_second = 10_000_000, entries = 1024 }";
+        for (number, (file, swaps)) in [
+            (plain.clone().only(&["web-1", "web-2", "web-3"]).to_string(), false),
+            (with("", hash), true),
+            (with("", "hash = \"source-ip-destination-port\""), false),
+            (with(deny, pace), true),
+            (with(&format!("{deny}\n{limit}"), hash), true),
+            (text.clone(), true),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            lb.reload_text(&file).with_context(|| format!("file {number}"))?;
+            let now = lb.link()?;
+            ensure!(now.id == link.id, "file {number}: the link was made anew");
+            ensure!((now.program != link.program) == swaps, "file {number}: program {link:?}, then {now:?}");
+            sessions.all_stay().with_context(|| format!("file {number}"))?;
+            let metrics = lb.metrics()?;
+            let counted = metrics.value("lb_vip_packets_total")?;
+            ensure!(counted > packets, "file {number}: {counted} packets after {packets}");
+            ensure!(metrics.value("lb_flow_table_entries")? >= 21.0, "file {number}: flows were forgotten");
+            ensure!(metrics.value("lb_dropped_packets_total")? < 0.5, "file {number}: packets were dropped");
+            (link, packets) = (now, counted);
+        }
+        ensure!(download.is_running(), "the download was to go on through all of it");
+        download.release();
+        assert_eq!(download.finish()?, 200 * MEGABYTE);
         sessions.all_stay()
     });
 }

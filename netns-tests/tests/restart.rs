@@ -98,6 +98,33 @@ fn a_restart_with_a_changed_file_applies_it_and_keeps_connections() {
 }
 
 #[test]
+fn a_restart_with_a_file_that_needs_another_program_keeps_connections() {
+    scenario(&Layout::with_backends(3), |lab| {
+        let settings = Settings::web(lab, Health::None);
+        let mut lb = Balancer::start(lab, &settings)?;
+        let mut sessions = Sessions::open(&lab.client, &vips(80), 20)?;
+        let plain = settings.to_string();
+        let files = [
+            plain.replace("[[vip]]\n", "[[vip]]\nhash = \"source-ip\"\n"),
+            plain.replace("[dataplane]\n", "[dataplane]\nsource_limit = { packets_per_second = 1_000_000 }\n"),
+            plain,
+        ];
+        for text in files {
+            let before = lb.link()?;
+            lb.kill()?;
+            lb.write(&text)?;
+            lb.start_again()?;
+            let after = lb.link()?;
+            ensure!(after.id == before.id && after.program != before.program, "{before:?}, then {after:?}");
+            sessions.all_stay()?;
+            let dropped = lb.metrics()?.value("lb_dropped_packets_total")?;
+            ensure!(dropped < 0.5, "{dropped} packets were dropped");
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn tables_of_another_version_are_refused_and_go_on_forwarding() {
     scenario(&Layout::with_backends(2), |lab| {
         let mut lb = Balancer::start(lab, &Settings::web(lab, Health::None))?;

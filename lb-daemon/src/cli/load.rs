@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Exit, Global, load_config, output, output::table};
 use crate::{
-    controller::{beliefs, engine, hop_targets},
+    controller::{beliefs, engine, hop_targets, tuning},
     dataplane::{
         Dataplane,
         kernel::{Kernel, Options},
@@ -17,6 +17,7 @@ use crate::{
     plan::{
         RingCache,
         diff::{self, plan},
+        lists::Lists,
         wanted::Wanted,
     },
     telemetry,
@@ -84,15 +85,16 @@ struct Unreachable {
 pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     telemetry::start(global.verbose)?;
     let config = load_config(&args.config, global)?;
+    let lists = Lists::of(&config);
     let options = Options {
         pin_path: global.pin_path.clone(),
-        capacity: diff::needs(&beliefs::best_case(&config)),
+        capacity: diff::needs(&beliefs::best_case(&config, &lists)),
         flow_entries: config.dataplane.flow_table_entries,
-        tuning: engine::tuning(&config.dataplane),
+        tuning: tuning::tuning(&config),
     };
     let mut kernel = Kernel::open(&options)?;
     let adopted = kernel.adopted();
-    match fill(&mut kernel, &config, args.no_attach) {
+    match fill(&mut kernel, &config, &lists, args.no_attach) {
         Ok(filled) => {
             let report = Report {
                 pin_path: global.pin_path.clone(),
@@ -116,13 +118,19 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
 }
 
 /// Writes what is wanted and binds the interfaces.
-fn fill(kernel: &mut Kernel, config: &Config, no_attach: bool) -> Result<Filled, anyhow::Error> {
-    let (hops, unreachable) = completed(config, &next_hops(config)?, no_attach);
+fn fill(kernel: &mut Kernel, config: &Config, lists: &Lists, no_attach: bool) -> Result<Filled, anyhow::Error> {
+    let found = next_hops(config)?;
+    let (hops, unreachable) = completed(config, &found, no_attach);
+    let needed = tuning::needed(config, &found);
+    kernel.retune(&tuning::either(kernel.tuning(), &needed))?;
     let observed = kernel.observe()?;
-    let ops = plan(&observed, &over(beliefs::best_case(config), &hops), &mut RingCache::default())?;
+    let best = Wanted { bonds: found.bonds, ..beliefs::best_case(config, lists) };
+    let ops = plan(&observed, &over(best, &hops), &mut RingCache::default())?;
     for op in &ops {
         kernel.apply(op)?;
     }
+    // Until now also what the tables of before needed.
+    kernel.retune(&needed)?;
     let attached = if no_attach { Vec::new() } else { engine::attach(kernel, &config.dataplane)? };
     let state = kernel.observe()?;
     Ok(Filled {
@@ -148,7 +156,7 @@ fn next_hops(config: &Config) -> Result<Snapshot, anyhow::Error> {
 
 /// The next hops, and the backends without one. For packet tests these get one of zeros.
 fn completed(config: &Config, found: &Snapshot, placeholders: bool) -> (NextHops, Vec<Unreachable>) {
-    let zeros = NextHop { ifindex: 0, source_mac: [0; 6], mac: [0; 6], mtu: 0, tags: [[0; 4]; 2], on_link: false };
+    let zeros = NextHop { ifindex: 0, source_mac: [0; 6], mac: [0; 6], mtu: 0, tags: [[0; 4]; 2], on_link: true };
     let mut unreachable = Vec::new();
     let mut hops = found.hops.clone();
     for backend in hop_targets(config) {

@@ -25,12 +25,13 @@ use crate::{
     controller::{
         Attached, Checks, Controller, Snapshot, Wires, beliefs, chain, engine, fits,
         reloader::{Failure, Reloader},
+        tuning::tuning,
     },
     dataplane::kernel::{Kernel, Options, missing_capabilities, share_one_heap},
     health, http, metrics,
     model::Config,
     nexthop,
-    plan::diff,
+    plan::{diff, lists::Lists},
     telemetry,
 };
 
@@ -133,16 +134,17 @@ async fn daemon(config: Config, file: &Path, pin_path: &Path) -> Result<bool, an
 
 /// Opens or adopts the tables, puts the program over them, and attaches it.
 fn open(config: &Config, pin_path: &Path) -> Result<(Kernel, Vec<Attached>), anyhow::Error> {
+    let lists = Lists::of(config);
     let options = Options {
         pin_path: pin_path.to_owned(),
-        capacity: diff::needs(&beliefs::best_case(config)),
+        capacity: diff::needs(&beliefs::best_case(config, &lists)),
         flow_entries: config.dataplane.flow_table_entries,
-        tuning: engine::tuning(&config.dataplane),
+        tuning: tuning(config),
     };
     let mut kernel = Kernel::open(&options)?;
     let adopted = kernel.adopted();
     // Interfaces that are not named any more are let go only by a daemon that can go on.
-    let attached = match fits(&mut kernel, config) {
+    let attached = match fits(&mut kernel, config, &lists) {
         Ok(_) => engine::attach(&mut kernel, &config.dataplane).map_err(anyhow::Error::from),
         Err(error) => Err(error.into()),
     };

@@ -1,15 +1,15 @@
 //! Complaints about a configuration: where, what, and what to do about it.
 //!
-//! A complaint being collected knows byte ranges only; [`Diagnostics`] adds the text they lie in, so that they can be
+//! A complaint being collected knows byte ranges only; [`Diagnostics`] adds the texts they lie in, so that they can be
 //! printed with the line in question or handed out as lines and columns.
 
-use std::{fmt, ops::Range};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::{Serialize, Serializer};
 
-use super::place::Lines;
 pub use super::place::Place;
+use super::place::{At, Lines, Text};
 
 /// Complaints printed in full: each costs a walk over the text, and nobody reads more at once.
 const MAX_SHOWN: usize = 100;
@@ -55,8 +55,14 @@ codes! {
     OutOfRange = "out-of-range", Error;
     /// The same thing twice.
     Duplicate = "duplicate", Error;
-    /// A VIP names a pool that is not there.
+    /// A VIP or one of its source routes names a pool that is not there.
     UnknownPool = "unknown-pool", Error;
+    /// A source route names a backend that its VIP's pool does not have.
+    UnknownBackend = "unknown-backend", Error;
+    /// A file that is named cannot be read.
+    UnreadableFile = "unreadable-file", Error;
+    /// A VIP routes by server ID, and no backend has one.
+    NoServerIds = "no-server-ids", Error;
     /// A pool has no backends.
     NoBackends = "no-backends", Error;
     /// More than the tables can hold.
@@ -107,17 +113,17 @@ pub enum Severity {
 #[derive(Clone, Debug)]
 pub(super) struct Complaint {
     code: Code,
-    span: Range<usize>,
+    pub(super) at: At,
     message: String,
     label: String,
-    also: Option<(Range<usize>, String)>,
+    also: Option<(At, String)>,
     hint: Option<String>,
 }
 
 impl Complaint {
-    /// A complaint about the bytes of `span`.
-    pub(super) fn new(code: Code, span: Range<usize>, message: impl Into<String>) -> Self {
-        Self { code, span, message: message.into(), label: String::new(), also: None, hint: None }
+    /// A complaint about these bytes.
+    pub(super) fn new(code: Code, at: impl Into<At>, message: impl Into<String>) -> Self {
+        Self { code, at: at.into(), message: message.into(), label: String::new(), also: None, hint: None }
     }
 
     /// What to say right at the place.
@@ -127,8 +133,8 @@ impl Complaint {
     }
 
     /// A second place that matters, and what to say there.
-    pub(super) fn also(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
-        self.also = Some((span, label.into()));
+    pub(super) fn also(mut self, at: impl Into<At>, label: impl Into<String>) -> Self {
+        self.also = Some((at.into(), label.into()));
         self
     }
 
@@ -148,8 +154,6 @@ pub struct Diagnostic {
     pub severity: Severity,
     /// What is wrong.
     pub message: String,
-    /// The file, as it was named.
-    pub file: String,
     /// Where.
     #[serde(flatten)]
     pub place: Place,
@@ -162,34 +166,52 @@ pub struct Diagnostic {
 impl fmt::Display for Diagnostic {
     /// One line, for logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, place, message, code, .. } = self;
-        write!(f, "{file}:{}:{}: {message} [{code}]", place.line, place.column)?;
+        let Self { place, message, code, .. } = self;
+        write!(f, "{}:{}:{}: {message} [{code}]", place.file, place.line, place.column)?;
         self.hint.iter().try_for_each(|hint| write!(f, ": {hint}"))
     }
 }
 
-/// All complaints about one file, in the order of their places, with its text.
+/// All complaints about a configuration, in the order of their places, with the texts they lie in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostics {
-    file: String,
-    source: String,
+    /// The configuration, and the files that it names; without what they say where there is no complaint.
+    texts: Vec<Text>,
     list: Vec<Diagnostic>,
 }
 
 impl Diagnostics {
-    pub(super) fn new(file: &str, source: &str, mut complaints: Vec<Complaint>) -> Self {
-        complaints.sort_by_key(|complaint| (complaint.span.start, complaint.code));
-        let lines = Lines::of(source);
-        let list = complaints.into_iter().map(|complaint| Diagnostic {
-            code: complaint.code,
-            severity: complaint.code.severity(),
-            message: printable(complaint.message),
-            file: file.to_owned(),
-            place: lines.place(complaint.span, printable(complaint.label)),
-            also: complaint.also.map(|(span, label)| lines.place(span, label)),
-            hint: complaint.hint.map(printable),
+    /// Complaints, and the texts that they count on.
+    pub(super) fn new(texts: Vec<Text>, mut complaints: Vec<Complaint>) -> Self {
+        complaints.sort_by(|a, b| (&a.at, a.code).cmp(&(&b.at, b.code)));
+        // What several VIPs share is looked at for each of them.
+        complaints.dedup_by(|a, b| (&a.at, a.code, &a.message) == (&b.at, b.code, &b.message));
+        let places =
+            complaints.iter().flat_map(|complaint| [Some(&complaint.at), complaint.also.as_ref().map(|(at, _)| at)]);
+        let mut lines = BTreeMap::new();
+        for number in places.flatten().map(|at| at.text) {
+            if let Some(text) = texts.get(number) {
+                lines.entry(number).or_insert_with(|| Lines::of(text));
+            }
+        }
+        let place = |at: &At, label: String| lines.get(&at.text).map(|lines| lines.place(at, printable(label)));
+        let list = complaints.into_iter().filter_map(|complaint| {
+            Some(Diagnostic {
+                code: complaint.code,
+                severity: complaint.code.severity(),
+                message: printable(complaint.message),
+                place: place(&complaint.at, complaint.label)?,
+                also: complaint.also.and_then(|(at, label)| place(&at, label)),
+                hint: complaint.hint.map(printable),
+            })
         });
-        Self { file: file.to_owned(), source: source.to_owned(), list: list.collect() }
+        let list = list.collect();
+        let used: Vec<usize> = lines.into_keys().collect();
+        let keep = |(number, text): (usize, Text)| match used.binary_search(&number) {
+            Ok(_) => text,
+            Err(_) => Text { text: Arc::from(""), ..text },
+        };
+        Self { texts: texts.into_iter().enumerate().map(keep).collect(), list }
     }
 
     /// The complaints one by one.
@@ -245,14 +267,34 @@ impl Diagnostics {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let label = |place: &'a Place| (!place.label.is_empty()).then_some(place.label.as_str());
-        let mut snippet = Snippet::source(&self.source).path(&self.file);
-        snippet = snippet.annotation(AnnotationKind::Primary.span(one.place.span.clone()).label(label(&one.place)));
-        if let Some(also) = &one.also {
-            snippet = snippet.annotation(AnnotationKind::Context.span(also.span.clone()).label(label(also)));
-        }
+        let (beside, elsewhere): (Vec<&Place>, Vec<&Place>) =
+            one.also.iter().partition(|also| also.at.text == one.place.at.text);
+        let here = self.excerpt(&one.place, AnnotationKind::Primary, beside.first().copied());
+        let other = elsewhere.first().map(|also| self.excerpt(also, AnnotationKind::Context, None));
         let hint = one.hint.iter().map(|hint| Level::HELP.message(hint));
-        vec![level.primary_title(&one.message).id(one.code.name()).element(snippet).elements(hint)]
+        let title = level.primary_title(&one.message).id(one.code.name());
+        vec![title.element(here).elements(other).elements(hint)]
+    }
+
+    /// The lines of a place and of another one in the same text. No more: the text may be large.
+    fn excerpt<'a>(
+        &'a self,
+        place: &'a Place,
+        kind: AnnotationKind,
+        also: Option<&'a Place>,
+    ) -> Snippet<'a, Annotation<'a>> {
+        let text = self.texts.get(place.at.text).map_or("", |text| &*text.text);
+        let places = || std::iter::once((place, kind)).chain(also.map(|also| (also, AnnotationKind::Context)));
+        let first = places().map(|(place, _)| place).min_by_key(|place| place.at.start).unwrap_or(place);
+        let end = places().map(|(place, _)| place.at.end).max().unwrap_or_default();
+        let start = text.get(..first.at.start).and_then(|before| before.rfind('\n')).map_or(0, |at| at + 1);
+        let end = text.get(end..).and_then(|after| after.find('\n')).map_or(text.len(), |length| end + length);
+        let snippet =
+            Snippet::source(text.get(start..end).unwrap_or_default()).line_start(first.line).path(&place.file);
+        places().fold(snippet, |snippet, (place, kind)| {
+            let label = (!place.label.is_empty()).then_some(place.label.as_str());
+            snippet.annotation(kind.span(place.at.start - start..place.at.end - start).label(label))
+        })
     }
 }
 

@@ -1,12 +1,14 @@
-//! Where in a text: bytes as lines and columns.
+//! Where in which text: bytes as lines and columns.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use serde::Serialize;
 
-/// A place in the file. Lines and columns count from 1, columns in characters.
+/// A place in a file. Lines and columns count from 1, columns in characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Place {
+    /// The file, as it was named, or as its folder and the configuration name it.
+    pub file: String,
     /// Line.
     pub line: usize,
     /// Column.
@@ -14,28 +16,66 @@ pub struct Place {
     /// What is said there; may be empty.
     pub label: String,
     #[serde(skip)]
-    pub(super) span: Range<usize>,
+    pub(super) at: At,
+}
+
+/// Bytes of one of the texts that were read: the configuration is the first, those of files that it names follow.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct At {
+    pub(super) text: usize,
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+impl At {
+    /// Before a byte of the text of that number.
+    pub(super) const fn byte(text: usize, at: usize) -> Self {
+        Self { text, start: at, end: at }
+    }
+
+    /// Bytes of the text of that number.
+    pub(super) const fn new(text: usize, span: &Range<usize>) -> Self {
+        Self { text, start: span.start, end: span.end }
+    }
+}
+
+impl From<Range<usize>> for At {
+    /// Bytes of the configuration itself.
+    fn from(span: Range<usize>) -> Self {
+        Self::new(0, &span)
+    }
+}
+
+/// A text that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Text {
+    /// Its file.
+    pub(super) name: String,
+    /// What it says.
+    pub(super) text: Arc<str>,
 }
 
 /// Where the lines of a text begin.
 pub(super) struct Lines<'a> {
+    name: &'a str,
     source: &'a str,
     starts: Vec<usize>,
 }
 
 impl<'a> Lines<'a> {
-    pub(super) fn of(source: &'a str) -> Self {
+    pub(super) fn of(text: &'a Text) -> Self {
+        let (name, source) = (text.name.as_str(), &*text.text);
         let starts = std::iter::once(0).chain(source.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { source, starts }
+        Self { name, source, starts }
     }
 
     /// The place of a range of bytes, which is brought onto characters' boundaries.
-    pub(super) fn place(&self, span: Range<usize>, label: String) -> Place {
-        let start = self.source.floor_char_boundary(span.start.min(self.source.len()));
-        let end = self.source.ceil_char_boundary(span.end.clamp(start, self.source.len()));
+    pub(super) fn place(&self, at: &At, label: String) -> Place {
+        let start = self.source.floor_char_boundary(at.start.min(self.source.len()));
+        let end = self.source.ceil_char_boundary(at.end.clamp(start, self.source.len()));
         let line = self.starts.partition_point(|first| *first <= start);
         let first = self.starts.get(line.saturating_sub(1)).copied().unwrap_or_default();
         let column = self.source.get(first..start).map_or(0, |before| before.chars().count()) + 1;
-        Place { line, column, label, span: start..end }
+        Place { file: self.name.to_owned(), line, column, label, at: At { text: at.text, start, end } }
     }
 }

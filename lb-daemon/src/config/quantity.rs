@@ -62,6 +62,23 @@ pub(super) fn hex_seed(text: &str) -> Result<u64, Wrong> {
     u64::from_str_radix(digits, 16).map_err(|_| wrong("more than 64 bits", hint))
 }
 
+/// `"0a1b"` or `"0x0a1b"`: bytes in hexadecimal digits, two each, as one number and their count. At most 15 of them.
+pub(super) fn hex_bytes(text: &str) -> Result<(u128, u8), Wrong> {
+    let hint =
+        "write 2 to 30 hexadecimal digits, two for each byte, such as \"0a1b\"; or a whole number without quotes";
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err(wrong("not hexadecimal digits", hint));
+    }
+    if !digits.len().is_multiple_of(2) {
+        return Err(wrong("an odd number of digits", format!("write all digits of each byte: \"0{digits}\"")));
+    }
+    match (u128::from_str_radix(digits, 16), u8::try_from(digits.len() / 2)) {
+        (Ok(number), Ok(bytes @ 1..=15)) => Ok((number, bytes)),
+        _ => Err(wrong("more than 15 bytes", hint)),
+    }
+}
+
 /// `"50%"`.
 pub(super) fn percent(text: &str) -> Result<u8, Wrong> {
     let hint = "write a whole percentage from \"0%\" to \"100%\"";
@@ -97,6 +114,13 @@ pub(super) fn statuses(text: &str) -> Result<(u16, u16), Wrong> {
         (low, high) if low <= high => Ok((low, high)),
         _ => Err(wrong("the range ends before it begins", hint)),
     }
+}
+
+/// The power of two nearest to `number`, which is at least 1 and at most 2^62.
+pub(super) fn nearest_power(number: u64) -> u64 {
+    let above = number.next_power_of_two();
+    let below = above / 2;
+    if above - number <= number - below { above } else { below }
 }
 
 /// The prime nearest to `number` within `range`, which must hold one.
@@ -148,6 +172,10 @@ mod tests {
         assert_eq!(hex_seed("0x5eed"), Ok(0x5eed));
         assert_eq!(hex_seed("0xffffffffffffffff"), Ok(u64::MAX));
         assert!(["5eed", "0x", "0x+5", "0x1_0", "0x10000000000000000"].into_iter().all(|text| hex_seed(text).is_err()));
+        assert_eq!(hex_bytes("0x00Ff"), Ok((255, 2)));
+        assert_eq!(hex_bytes(&"ff".repeat(15)), Ok(((1 << 120) - 1, 15)));
+        let sixteen = "00".repeat(16);
+        assert!(["", "0x", "f", "+f", "g0", "0x0x00", &sixteen].into_iter().all(|text| hex_bytes(text).is_err()));
         assert_eq!(percent("0%"), Ok(0));
         assert_eq!(percent("100%"), Ok(100));
         assert!(["101%", "50", "%", "+5%", "1.5%", "256%"].into_iter().all(|text| percent(text).is_err()));

@@ -3,7 +3,7 @@
 //! Serde would stop at the first unknown key or wrong type. A `Section` complains about each and reads on, so that one
 //! run shows all that is wrong; what is missing or refused reads as absent.
 
-use std::{cell::RefCell, ops::Range};
+use std::{cell::RefCell, collections::BTreeMap, ops::Range};
 
 use toml::{
     Spanned,
@@ -19,17 +19,39 @@ use crate::config::quantity::Wrong;
 /// Where in the text.
 pub(super) type Span = Range<usize>;
 
+/// Complaints kept about a file that the configuration names: of a file in a wrong form each of a million lines is wrong.
+const MAX_OF_FILE: usize = 20;
+
 /// Where complaints are collected. All sections share it, so it borrows at run time; no borrow outlives `push`.
 #[derive(Debug, Default)]
-pub(super) struct Complaints(RefCell<Vec<Complaint>>);
+pub(super) struct Complaints(RefCell<Collected>);
+
+#[derive(Debug, Default)]
+struct Collected {
+    kept: Vec<Complaint>,
+    /// How many there were about each file that the configuration names.
+    of_file: BTreeMap<usize, usize>,
+}
 
 impl Complaints {
     pub(super) fn push(&self, complaint: Complaint) {
-        self.0.borrow_mut().push(complaint);
+        let mut collected = self.0.borrow_mut();
+        if complaint.at.text != 0 {
+            let count = collected.of_file.entry(complaint.at.text).or_default();
+            *count += 1;
+            if *count == MAX_OF_FILE + 1 {
+                let more = Complaint::new(Code::InvalidValue, complaint.at, "more is wrong in this file, from here on");
+                let hint = format!("mend the first {MAX_OF_FILE} complaints about it; the others may be of their kind");
+                return collected.kept.push(more.hint(hint));
+            } else if *count > MAX_OF_FILE {
+                return;
+            }
+        }
+        collected.kept.push(complaint);
     }
 
     pub(super) fn into_vec(self) -> Vec<Complaint> {
-        self.0.into_inner()
+        self.0.into_inner().kept
     }
 }
 
@@ -256,7 +278,8 @@ impl<'a> Section<'a> {
         self.mistyped(key, value, wanted, hint);
     }
 
-    fn mistyped(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str, hint: String) {
+    /// As [`Section::wrong_type`], with the hint given.
+    pub(super) fn mistyped(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str, hint: String) {
         let found = match value.get_ref() {
             DeValue::String(_) => "a string",
             DeValue::Integer(_) => "an integer",

@@ -34,9 +34,24 @@ pub(super) const DATAPLANE: Schema = Schema {
         "tunnel_source_v6",
         "mtu",
         "unknown_port",
+        "gue_port",
+        "allow",
+        "deny",
+        "allow_file",
+        "deny_file",
+        "source_limit",
+        "tunnels",
     ],
-    later: &["gue_port"],
+    later: &[],
 };
+
+pub(super) const SOURCE_LIMIT: Schema = Schema {
+    title: "[dataplane.source_limit]",
+    keys: &["packets_per_second", "new_flows_per_second", "prefix_v4", "prefix_v6", "entries"],
+    later: &[],
+};
+
+pub(super) const TUNNELS: Schema = Schema { title: "[dataplane.tunnels]", keys: &["addresses", "sources"], later: &[] };
 
 pub(super) const INTERFACE: Schema = Schema { title: "[[dataplane.interface]]", keys: &["name", "mode"], later: &[] };
 
@@ -46,10 +61,10 @@ pub(super) const API: Schema = Schema { title: "[api]", keys: &["socket"], later
 
 pub(super) const METRICS: Schema = Schema { title: "[metrics]", keys: &["listen"], later: &[] };
 
-pub(super) const POOL: Schema = Schema { title: "[pool.NAME]", keys: &["backends", "health"], later: &[] };
+pub(super) const POOL: Schema = Schema { title: "[pool.NAME]", keys: &["backends", "health", "encap"], later: &[] };
 
 pub(super) const BACKEND: Schema =
-    Schema { title: "a backend", keys: &["name", "address", "weight", "state"], later: &["server_id", "local"] };
+    Schema { title: "a backend", keys: &["name", "address", "weight", "state", "server_id", "local"], later: &[] };
 
 pub(super) const HEALTH: Schema = Schema {
     title: "[pool.NAME.health]",
@@ -70,14 +85,45 @@ pub(super) const VIP: Schema = Schema {
         "hash",
         "flow_tracking",
         "quic",
+        "quic_lb",
         "panic_threshold",
+        "tcp_server_id",
+        "udp_stable",
+        "source_routes",
+        "source_routes_file",
+        "allow",
+        "deny",
+        "allow_file",
+        "deny_file",
+        "max_new_flows_per_second",
+        "unknown_port",
     ],
-    later: &["tcp_server_id", "udp_stable", "source_routes", "allow", "deny", "max_new_flows_per_second"],
+    later: &[],
 };
 
+pub(super) const QUIC_LB: Schema =
+    Schema { title: "one of `quic_lb`", keys: &["config", "server_id_length"], later: &[] };
+
+pub(super) const SOURCE_ROUTE: Schema =
+    Schema { title: "one of `source_routes`", keys: &["source", "pool", "backend"], later: &[] };
+
 /// All tables, the nearer to the top first.
-pub(super) const ALL: [&Schema; 10] =
-    [&ROOT, &DATAPLANE, &INTERFACE, &DAEMON, &API, &METRICS, &POOL, &BACKEND, &HEALTH, &VIP];
+pub(super) const ALL: [&Schema; 14] = [
+    &ROOT,
+    &DATAPLANE,
+    &INTERFACE,
+    &SOURCE_LIMIT,
+    &TUNNELS,
+    &DAEMON,
+    &API,
+    &METRICS,
+    &POOL,
+    &BACKEND,
+    &HEALTH,
+    &VIP,
+    &QUIC_LB,
+    &SOURCE_ROUTE,
+];
 
 /// The known word that `word` may have been meant to be.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

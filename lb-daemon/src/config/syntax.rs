@@ -7,7 +7,10 @@ use toml::{
     de::{DeTable, DeValue, Error},
 };
 
-use super::diagnostic::{Code, Complaint};
+use super::{
+    diagnostic::{Code, Complaint},
+    place::At,
+};
 
 /// Errors shown of one file: what follows the first ones is mostly their consequence.
 const MAX_ERRORS: usize = 10;
@@ -17,9 +20,9 @@ pub(super) fn complaints(text: &str, errors: &[Error]) -> Vec<Complaint> {
     errors.iter().take(MAX_ERRORS).map(|error| complaint(text, error)).collect()
 }
 
-/// The complaint about a text whose first byte that is not UTF-8 is at `at`.
-pub(super) fn not_utf8(at: usize) -> Complaint {
-    Complaint::new(Code::NotUtf8, at..at, "the file is not UTF-8 text")
+/// The complaint about a text that is not UTF-8 from `at` on.
+pub(super) fn not_utf8(at: At) -> Complaint {
+    Complaint::new(Code::NotUtf8, at, "the file is not UTF-8 text")
         .label("this byte is in another encoding")
         .hint("save the file as UTF-8")
 }

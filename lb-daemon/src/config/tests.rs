@@ -2,12 +2,17 @@
 
 mod dataplane_rules;
 mod example;
+mod list_rules;
 mod messages;
 mod pool_rules;
 mod random;
+mod route_rules;
+mod server_id_rules;
 mod vip_rules;
 
-use super::{Checked, check, diagnostic::Diagnostic};
+use std::{io, path::Path};
+
+use super::{Checked, diagnostic::Diagnostic};
 use crate::model::Config;
 
 const MINIMAL: &str = include_str!("../../../config/minimal.toml");
@@ -44,15 +49,28 @@ fn with(old: &str, new: &str) -> String {
     VALID.replace(old, new)
 }
 
+/// What a text is found to be beside which these files lie, and no others.
+fn check_beside(text: &str, files: &[(&str, &[u8])]) -> Checked {
+    let read = |path: &Path| {
+        let found = files.iter().find(|(name, _)| Path::new(name) == path);
+        found.map(|(_, bytes)| bytes.to_vec()).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    };
+    super::check(text, "lb.toml", &read)
+}
+
+fn check(text: &str) -> Checked {
+    check_beside(text, &[])
+}
+
 fn valid(text: &str) -> Config {
-    let Checked { config, diagnostics } = check(text, "lb.toml");
+    let Checked { config, diagnostics } = check(text);
     assert!(diagnostics.is_empty(), "{diagnostics}");
     config.expect("no complaint, but no config either")
 }
 
 /// What is said about a text, as `line:column code`.
 fn complaints(text: &str) -> Vec<String> {
-    let Checked { config, diagnostics } = check(text, "lb.toml");
+    let Checked { config, diagnostics } = check(text);
     assert_eq!(config.is_none(), diagnostics.has_errors());
     diagnostics.iter().map(short).collect()
 }
@@ -64,7 +82,13 @@ fn short(one: &Diagnostic) -> String {
 /// Demands exactly one complaint, and that it is about `place`, which the text has once.
 #[track_caller]
 fn refuses(text: &str, code: &str, place: &str, hint: &str) {
-    let Checked { config, diagnostics } = check(text, "lb.toml");
+    refuses_found(text, check(text), code, place, hint);
+}
+
+/// As [`refuses`], of what a text was found to be.
+#[track_caller]
+fn refuses_found(text: &str, found: Checked, code: &str, place: &str, hint: &str) {
+    let Checked { config, diagnostics } = found;
     let [one] = diagnostics.iter().collect::<Vec<_>>()[..] else { panic!("not one complaint:\n{diagnostics}") };
     assert!(config.is_none(), "accepted all the same:\n{diagnostics}");
     says(text, one, code, place, hint);
@@ -73,7 +97,7 @@ fn refuses(text: &str, code: &str, place: &str, hint: &str) {
 /// As [`refuses`], for a text that is accepted.
 #[track_caller]
 fn warns(text: &str, code: &str, place: &str, hint: &str) {
-    let Checked { config, diagnostics } = check(text, "lb.toml");
+    let Checked { config, diagnostics } = check(text);
     let [one] = diagnostics.iter().collect::<Vec<_>>()[..] else { panic!("not one complaint:\n{diagnostics}") };
     assert!(config.is_some(), "refused:\n{diagnostics}");
     says(text, one, code, place, hint);
@@ -91,6 +115,6 @@ fn says(text: &str, one: &Diagnostic, code: &str, place: &str, hint: &str) {
 
 #[test]
 fn a_file_without_an_end_is_refused() {
-    let error = super::read(std::path::Path::new("/dev/zero")).unwrap_err();
+    let error = super::read(Path::new("/dev/zero")).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::FileTooLarge);
 }

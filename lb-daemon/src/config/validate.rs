@@ -9,16 +9,23 @@ use toml::Spanned;
 
 use super::{
     diagnostic::{Code, Complaint},
+    lists::Lists,
     quantity::{self, Wrong, wrong},
     raw::{Section, Span},
     schema,
 };
 use crate::model::{Config, DaemonConfig};
 
+mod access;
 mod address;
 mod dataplane;
 mod health;
+mod limits;
 mod pool;
+mod routes;
+mod server_id;
+mod targets;
+mod tunnels;
 mod vip;
 
 /// The newest form of the file that is understood, and so far the only one.
@@ -32,11 +39,11 @@ const MAX_SOCKET_PATH: usize = 107;
 const MAX_NAME: usize = 63;
 
 /// The whole file.
-pub(super) fn config(root: &Section<'_>) -> Config {
+pub(super) fn config(root: &Section<'_>, lists: &Lists<'_>) -> Config {
     version(root);
-    let dataplane = dataplane::dataplane(&root.child("dataplane", &schema::DATAPLANE));
+    let dataplane = dataplane::dataplane(&root.child("dataplane", &schema::DATAPLANE), lists);
     let pools = pool::pools(root);
-    let vips = vip::vips(root, &pools, dataplane.ring_size);
+    let vips = vip::vips(root, lists, &pools, &dataplane);
     Config {
         dataplane: dataplane.config,
         daemon: daemon(&root.child("daemon", &schema::DAEMON)),
@@ -116,6 +123,33 @@ fn ring_size(section: &Section<'_>) -> Option<u32> {
         return None;
     }
     u32::try_from(number).ok()
+}
+
+/// A whole number under `key` within `range`, which `T` can hold.
+fn number<T: TryFrom<u64>>(section: &Section<'_>, key: &'static str, range: &RangeInclusive<u64>) -> Option<T> {
+    T::try_from(section.integer(key, range)?.into_inner()).ok()
+}
+
+/// `given`, of entries under `key`, if it is a power of two within `range`.
+fn power_of_two(section: &Section<'_>, key: &str, given: &Spanned<u64>, range: &RangeInclusive<u64>) -> Option<u32> {
+    let (low, high) = range.clone().into_inner();
+    let number = *given.get_ref();
+    let (code, state, label) = if !range.contains(&number) {
+        (Code::OutOfRange, "out of range", format!("{number} entries: not from {low} to {high}"))
+    } else if !number.is_power_of_two() {
+        (Code::InvalidValue, "invalid", format!("{number} entries: not a power of two"))
+    } else {
+        return u32::try_from(number).ok();
+    };
+    let nearest = quantity::nearest_power(number.clamp(low, high));
+    let complaint = Complaint::new(code, given.span(), format!("`{key}` is {state}")).label(label);
+    section.complain(complaint.hint(format!("the nearest possible value is {nearest}")));
+    None
+}
+
+/// `unknown_port`, of all VIPs or of one.
+fn drops_unknown_port(section: &Section<'_>) -> Option<bool> {
+    section.choice("unknown_port", &[("pass", false), ("drop", true)], &[])
 }
 
 /// What a name may be made of.

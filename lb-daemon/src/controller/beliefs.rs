@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use lb_common::layout::target::{Encap, Target};
+use lb_common::layout::target::Target;
 
 use super::{check_id, checks, hop_targets, members};
 use crate::{
@@ -15,7 +15,8 @@ use crate::{
     nexthop::{self, NextHop, NextHops, Snapshot, Unreachable},
     plan::{
         State,
-        target::address_of,
+        lists::Lists,
+        target::{address_of, hop_of},
         wanted::{self, Wanted, key},
     },
 };
@@ -26,19 +27,16 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_millis(500);
 /// Largest packet on Ethernet, in bytes.
 const ETHERNET_MTU: u32 = 1500;
-/// Bytes of an IPv4 header without options.
-const IPV4_HEADER: u32 = 20;
-/// Bytes of an IPv6 header.
-const IPV6_HEADER: u32 = 40;
 
-/// What the tables should hold by what is known, and where nothing is known, by what they hold now.
-pub fn wanted(config: &Config, observed: &State, health: &HealthView, hops: &Snapshot) -> Wanted {
+/// What the tables should hold by what is known, and where nothing is known, by what they hold now. `lists` are those of
+/// `config`.
+pub fn wanted(config: &Config, lists: &Lists, observed: &State, health: &HealthView, hops: &Snapshot) -> Wanted {
     let found = Found::in_tables(observed);
-    wanted::wanted(config, &found.health(config, health), &found.hops(config, hops))
+    wanted::wanted(config, lists, &found.health(config, health), &found.hops(config, hops), found.bonds(config, hops))
 }
 
 /// What the tables should hold if every check passed and every backend were reachable: the most that `config` can need.
-pub fn best_case(config: &Config) -> Wanted {
+pub fn best_case(config: &Config, lists: &Lists) -> Wanted {
     let up = || Status { up: true, ..Status::default() };
     let health = members(config).map(|(vip, _, backend)| (check_id(vip, backend), up())).collect();
     let hop = NextHop {
@@ -47,10 +45,10 @@ pub fn best_case(config: &Config) -> Wanted {
         mac: [2, 0, 0, 0, 0, 1],
         mtu: ETHERNET_MTU,
         tags: [[0; 4]; 2],
-        on_link: false,
+        on_link: true,
     };
     let hops = members(config).map(|(_, _, backend)| (backend.address, Some(hop))).collect();
-    wanted::wanted(config, &health, &hops)
+    wanted::wanted(config, lists, &health, &hops, &BTreeMap::new())
 }
 
 /// How long to wait for first results before backends without one count as down.
@@ -111,6 +109,18 @@ impl<'a> Found<'a> {
         completed
     }
 
+    /// Members of bonds. While nobody has looked for next hops, nobody has looked for these; by a fixed gateway packets
+    /// leave by the interface that they came in by, bond or not.
+    fn bonds(&self, config: &Config, known: &'a Snapshot) -> &'a BTreeMap<u32, u32> {
+        const NONE: &BTreeMap<u32, u32> = &BTreeMap::new();
+        let is_known = |address: &IpAddr| known.hops.contains_key(address);
+        match config.dataplane.next_hop {
+            NextHopConfig::Gateway(_) => NONE,
+            NextHopConfig::Auto if hop_targets(config).iter().any(is_known) || !known.bonds.is_empty() => &known.bonds,
+            NextHopConfig::Auto => &self.observed.bonds,
+        }
+    }
+
     /// Next hops, completed: a way that is in use stays while it is being asked for. A fixed gateway serves them all, and
     /// nobody knows how large its packets may be.
     fn hops(&self, config: &Config, known: &Snapshot) -> NextHops {
@@ -126,20 +136,5 @@ impl<'a> Found<'a> {
             }
         }
         completed
-    }
-}
-
-/// The next hop that a target was made with.
-fn hop_of(target: &Target) -> NextHop {
-    let header = if address_of(target.outer_destination).is_ipv4() { IPV4_HEADER } else { IPV6_HEADER };
-    let mtu = if target.mtu == Target::NO_LIMIT { 0 } else { target.mtu + header };
-    let on_link = target.encap == Encap::L2 as u32;
-    NextHop {
-        ifindex: target.ifindex,
-        source_mac: target.source_mac,
-        mac: target.next_hop,
-        mtu,
-        tags: target.tags,
-        on_link,
     }
 }

@@ -7,8 +7,8 @@ use crate::model::Config;
 /// How a change of configuration is brought about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The program must be loaded anew or attached otherwise; otherwise writes to the tables suffice.
-    pub install: bool,
+    /// The program is bound to other interfaces, or otherwise to the same.
+    pub rebinds: bool,
     /// Known flows are steered anew, because their hash changes.
     pub forgets_flows: bool,
 }
@@ -48,13 +48,8 @@ impl Change {
             return Err(fixed);
         }
         let (old, new) = (&running.dataplane, &asked.dataplane);
-        let forgets_flows = old.hash_seed != new.hash_seed;
-        let install = forgets_flows
-            || old.interfaces != new.interfaces
-            || old.udp_idle_timeout != new.udp_idle_timeout
-            || old.tunnel_source_v4 != new.tunnel_source_v4
-            || old.tunnel_source_v6 != new.tunnel_source_v6;
-        Ok(Self { install, forgets_flows })
+        let (rebinds, forgets_flows) = (old.interfaces != new.interfaces, old.hash_seed != new.hash_seed);
+        Ok(Self { rebinds, forgets_flows })
     }
 }
 

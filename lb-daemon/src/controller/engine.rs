@@ -2,25 +2,34 @@
 
 use std::{collections::BTreeMap, error::Error};
 
-use lb_common::{layout::flow::TIME_SHIFT, maps::Tuning};
+use lb_common::maps::Tuning;
 
 use crate::{
     dataplane::{
         Dataplane,
         kernel::{self, AttachError, Kernel},
     },
-    model::DataplaneConfig,
+    model::{DataplaneConfig, Interface},
 };
 
 /// The tables, and the program that reads them.
 pub trait Engine: Dataplane {
-    /// Puts a program with these settings in force on these interfaces, over the same tables and in place: packets meet
-    /// the old program or the new one. Interfaces that are not named any more are let go.
+    /// Parameters of the program in force.
+    fn tuning(&self) -> Tuning;
+
+    /// Puts a program with these parameters in force, over the same tables and in place: packets meet the old program or
+    /// the new one. Nothing is loaded if they are in force already.
     ///
     /// # Errors
-    /// When the program cannot be loaded or attached. What was in force before may then be so on some interfaces only;
-    /// the caller asks for the old settings again.
-    fn install(&mut self, settings: &DataplaneConfig) -> Result<Vec<Attached>, InstallError>;
+    /// When it cannot be loaded or put in place; the old one goes on.
+    fn retune(&mut self, tuning: &Tuning) -> Result<(), InstallError>;
+
+    /// Binds the program to these interfaces and to no others.
+    ///
+    /// # Errors
+    /// When an interface does not exist, is taken, or cannot do what is asked. What was bound before may then be so in
+    /// another mode only; the caller asks for the interfaces of before again.
+    fn attach(&mut self, interfaces: &[Interface]) -> Result<Vec<Attached>, InstallError>;
 
     /// Interfaces of `settings` on which the program does not run, with their numbers; 0 for those that do not exist.
     fn lost(&self, settings: &DataplaneConfig) -> BTreeMap<String, u32>;
@@ -44,9 +53,17 @@ pub struct Attached {
 pub struct InstallError(#[source] pub Box<dyn Error + Send + Sync>);
 
 impl Engine for Kernel {
-    fn install(&mut self, settings: &DataplaneConfig) -> Result<Vec<Attached>, InstallError> {
-        self.retune(&tuning(settings)).map_err(|error| InstallError(error.into()))?;
-        attach(self, settings).map_err(|error| InstallError(error.into()))
+    fn tuning(&self) -> Tuning {
+        *Kernel::tuning(self)
+    }
+
+    fn retune(&mut self, tuning: &Tuning) -> Result<(), InstallError> {
+        Kernel::retune(self, tuning).map_err(|error| InstallError(error.into()))
+    }
+
+    fn attach(&mut self, interfaces: &[Interface]) -> Result<Vec<Attached>, InstallError> {
+        let attached = Kernel::attach(self, interfaces).map_err(|error| InstallError(error.into()))?;
+        Ok(attached.into_iter().map(named).collect())
     }
 
     fn lost(&self, settings: &DataplaneConfig) -> BTreeMap<String, u32> {
@@ -69,34 +86,4 @@ fn named(one: kernel::Attached) -> Attached {
 /// When an interface does not exist, is taken, or cannot do what is asked.
 pub fn attach(kernel: &mut Kernel, settings: &DataplaneConfig) -> Result<Vec<Attached>, AttachError> {
     Ok(kernel.attach(&settings.interfaces)?.into_iter().map(named).collect())
-}
-
-/// The program's parameters by `settings`. Its table sizes are for [`Kernel`] to fill in.
-pub fn tuning(settings: &DataplaneConfig) -> Tuning {
-    // Rounded up: a flow may be remembered for longer than the file says, never for less.
-    let idle = settings.udp_idle_timeout.as_nanos().div_ceil(1 << TIME_SHIFT);
-    Tuning {
-        hash_seed: settings.hash_seed,
-        bucket_mask: 0,
-        udp_idle: u32::try_from(idle).unwrap_or(u32::MAX).max(1),
-        source_v4: settings.tunnel_source_v4.network().octets(),
-        source_v4_mask: settings.tunnel_source_v4.hostmask().octets(),
-        source_v6: settings.tunnel_source_v6.network().octets(),
-        gue_port: settings.gue_port.to_be_bytes(),
-        ..Tuning::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::tuning;
-    use crate::controller::tests::rig::config;
-
-    #[test]
-    fn a_flow_is_never_forgotten_before_its_time() {
-        for (text, units) in [("1s", 1), ("4s", 1), ("5s", 2), ("30s", 7), ("1h", 839)] {
-            let config = config(&format!("[dataplane]\ninterfaces = [\"eth0\"]\nudp_idle_timeout = \"{text}\"\n"));
-            assert_eq!(tuning(&config.dataplane).udp_idle, units, "{text}");
-        }
-    }
 }

@@ -7,7 +7,7 @@ use crate::{
     health::HealthView,
     model::{AdminState, Config, Service},
     nexthop,
-    plan::{Capacity, State, wanted::Disposition},
+    plan::{Capacity, State, lists::Lists, wanted::Disposition},
 };
 
 /// The controller's state at one moment.
@@ -116,12 +116,18 @@ impl LastReload {
 
 impl Snapshot {
     /// What can be said before anything was applied.
-    pub(super) fn starting(config: &Config, attached: &[Attached], state: &State, last_reload: &LastReload) -> Self {
+    pub(super) fn starting(
+        config: &Config,
+        lists: &Lists,
+        attached: &[Attached],
+        state: &State,
+        last_reload: &LastReload,
+    ) -> Self {
         Self {
             generation: 0,
             settling: true,
             config: Arc::new(config.clone()),
-            vips: view::views(config, state, &HealthView::new(), &nexthop::Snapshot::default()),
+            vips: view::views(config, lists, state, &HealthView::new(), &nexthop::Snapshot::default()),
             attached: attached.to_vec(),
             used: view::used(state),
             capacity: state.capacity,

@@ -1,5 +1,6 @@
 //! The controller over tables in memory, with a paused clock.
 
+mod program;
 pub(crate) mod rig;
 
 use std::{sync::Arc, time::Duration};
@@ -227,7 +228,8 @@ async fn an_empty_file_takes_nothing_down() {
     let refused = refusal(rig.handle.reload(config("")).await);
     assert!(matches!(refused, Refusal::NoInterface), "{refused}");
     assert_eq!(rig.tables().applied, applied);
-    assert!(rig.tables().installed.is_empty());
+    assert_eq!(rig.tables().retuned, []);
+    assert_eq!(rig.tables().bound, [[]; 0]);
     assert_eq!(*rig.handle.snapshot().config, config(TEXT));
 }
 
@@ -268,12 +270,13 @@ async fn new_settings_of_the_program_are_installed_and_old_ones_restored_if_that
     let rig = Rig::serving(TEXT).await;
     let seeded = |seed: &str| config(&TEXT.replace("[dataplane]\n", &format!("[dataplane]\nhash_seed = \"{seed}\"\n")));
     rig.handle.reload(seeded("0x1111")).await.unwrap();
-    assert_eq!(rig.tables().installed.last().unwrap().hash_seed, 0x1111);
+    assert_eq!(rig.tables().tuning.hash_seed, 0x1111);
+    assert!(rig.tables().bound.is_empty(), "the interfaces are the same");
     rig.tables().refused_seed = Some(0x2222);
     let refused = refusal(rig.handle.reload(seeded("0x2222")).await);
     assert!(matches!(refused, Refusal::Install(_)), "{refused:?}");
-    assert_eq!(rig.tables().installed.last().unwrap().hash_seed, 0x1111);
-    assert_eq!(rig.tables().installed.len(), 2);
+    assert_eq!(rig.tables().tuning.hash_seed, 0x1111);
+    assert_eq!(rig.tables().retuned.len(), 1);
     assert_eq!(rig.handle.snapshot().config.dataplane.hash_seed, 0x1111);
 }
 

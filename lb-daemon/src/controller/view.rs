@@ -1,16 +1,20 @@
 //! From the tables and all reports to how it is with each VIP and backend. Pure.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use lb_common::layout::{ring, target::Target, vip::Vip as VipValue};
 
 use super::snapshot::{BackendView, VipView};
 use crate::{
     health::{CheckId, HealthView},
-    model::{AdminState, Backend, Check, Config, NextHopConfig, Pool, Service, Vip},
+    model::{AdminState, Backend, Check, Config, Encap, NextHopConfig, Pool, Service, Vip},
     nexthop,
     plan::{
-        Capacity, State,
+        Capacity, ListTable, State,
+        lists::Lists,
         target::address_of,
         wanted::{Disposition, key, service},
     },
@@ -19,27 +23,51 @@ use crate::{
 /// Places in use.
 pub(crate) fn used(state: &State) -> Capacity {
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let groups = state.groups.values().map(|group| group.ring_slots);
+    let rings = state.vips.values().map(|vip| vip.ring_slots).chain(groups);
+    let prefixes = |table: ListTable| -> usize {
+        state.lists.iter().filter(|(id, _)| id.table == table).map(|(_, list)| list.len()).sum()
+    };
     Capacity {
         vips: count(state.vips.len()),
         targets: count(state.targets.len()),
-        ring_blocks: state.vips.values().map(|vip| ring::blocks(vip.ring_slots)).sum(),
+        ring_blocks: rings.map(ring::blocks).sum(),
+        groups: count(state.groups.len()),
+        servers: count(state.servers.len()),
+        prefixes: count(prefixes(ListTable::Access).max(prefixes(ListTable::Routes))),
+        tunnel_sources: count(prefixes(ListTable::TunnelSources)),
+        own: count(state.tunnels.len().max(state.bonds.len())),
     }
 }
 
-/// All VIPs of `config`, as `state` has them.
-pub(super) fn views(config: &Config, state: &State, health: &HealthView, hops: &nexthop::Snapshot) -> Vec<VipView> {
+/// All VIPs of `config`, as `state` has them. `lists` are those of `config`.
+pub(super) fn views(
+    config: &Config,
+    lists: &Lists,
+    state: &State,
+    health: &HealthView,
+    hops: &nexthop::Snapshot,
+) -> Vec<VipView> {
     let view = |vip: &Vip| {
         let value = state.vips.get(&key(&vip.service));
         let targets = value.map(|value| targets(value, state)).unwrap_or_default();
-        let pool = config.pools.get(&vip.pool);
-        let members = pool.into_iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
-        let mut backends: Vec<BackendView> = members
-            .map(|(pool, backend)| {
+        let mut seen = BTreeSet::new();
+        let mut backends = Vec::new();
+        let mut own = 0;
+        for pool in lists.pools(config, vip) {
+            // A backend of several pools is one target, shown as its first pool has it.
+            let new = pool.backends.iter().filter(|backend| seen.insert(backend.address));
+            let view = |backend: &Backend| {
                 let found = targets.get(&backend.address).copied();
                 Seen { config, vip, pool, backend, found, health, hops }.view()
-            })
-            .collect();
-        share_out(&mut backends);
+            };
+            backends.extend(new.map(view));
+            if pool.name == vip.pool {
+                own = backends.len();
+            }
+        }
+        // Those of other pools take new flows of some sources only.
+        share_out(&mut backends[..own]);
         VipView {
             name: vip.name.clone(),
             service: vip.service,
@@ -139,10 +167,16 @@ impl Seen<'_> {
         }
     }
 
+    /// Whether its frames would have to reach its MAC address through a router.
+    fn is_behind_router(&self) -> bool {
+        let hop = self.hops.hops.get(&self.backend.address).copied().flatten();
+        self.vip.encap == Encap::L2 && !self.backend.local && hop.is_some_and(|hop| !hop.on_link)
+    }
+
     /// Why the backend is as it is, where that is not plain.
     fn reason(&self, effect: Disposition, up: Option<bool>, last_check: &str) -> Option<String> {
         let by_kernel = self.config.dataplane.next_hop == NextHopConfig::Auto;
-        let lost = self.hops.reason(self.backend.address).filter(|_| by_kernel);
+        let lost = self.hops.reason(self.backend.address).filter(|_| by_kernel && !self.backend.local);
         match (effect, self.backend.state) {
             (Disposition::Serving, _) if up == Some(false) => {
                 Some(format!("check fails ({last_check}), used since too few backends are up"))
@@ -150,6 +184,7 @@ impl Seen<'_> {
             (Disposition::Serving, _) => None,
             (_, AdminState::Disabled) => Some("disabled by the configuration".into()),
             _ if let Some(lost) = lost => Some(lost.to_string()),
+            _ if self.is_behind_router() => Some("behind a router, where frames to its own MAC address don't reach".into()),
             _ if up == Some(false) => Some(last_check.to_owned()),
             (_, AdminState::Drain) => Some("drained by the configuration".into()),
             _ if self.backend.weight == 0 => Some("weight 0".into()),

@@ -13,14 +13,14 @@ use super::{
     Controller, Reports, beliefs,
     change::Change,
     commands::{Refusal, Reloaded},
-    engine::Engine,
+    engine::{Engine, InstallError},
     snapshot::{Failing, LastReload, Snapshot},
     view,
 };
 use crate::{
     dataplane::{self, kernel::AttachError},
     model::Config,
-    plan::{Op, diff},
+    plan::{Op, diff, lists::Lists},
 };
 
 /// Why an attempt failed.
@@ -30,6 +30,8 @@ enum Failure {
     Observe(#[source] dataplane::Error),
     #[error("the program does not run on every interface")]
     Attach(#[source] AttachError),
+    #[error("the program cannot be replaced by one that does what is wanted")]
+    Retune(#[source] InstallError),
     #[error("the tables cannot take what is wanted")]
     Plan(#[from] diff::PlanError),
     #[error("op {number} of {of} failed")]
@@ -128,12 +130,14 @@ impl<E: Engine> Controller<E> {
         self.totals.learn(&self.state);
         let ops = self.plan()?;
         if !ops.is_empty() {
+            self.widen().map_err(Failure::Retune)?;
             let applied = self.apply(&ops);
             // Also after a failure: what was written before it is in force, and is to be shown.
             let observed = self.engine.observe().map_err(Failure::Observe).map(|state| self.state = state);
             self.totals.learn(&self.state);
             applied.and(observed)?;
         }
+        self.narrow().map_err(Failure::Retune)?;
         if !ops.is_empty() || self.generation == 0 {
             self.generation += 1;
             let (vips, backends) = (self.config.vips.len(), super::members(&self.config).count());
@@ -144,7 +148,7 @@ impl<E: Engine> Controller<E> {
 
     /// Plans the way from what was observed to what the configuration and the newest reports want.
     fn plan(&mut self) -> Result<Vec<Op>, diff::PlanError> {
-        let wanted = beliefs::wanted(&self.config, &self.state, &self.reports.health, &self.reports.hops);
+        let wanted = beliefs::wanted(&self.config, &self.lists, &self.state, &self.reports.health, &self.reports.hops);
         diff::plan(&self.state, &wanted, &mut self.rings)
     }
 
@@ -229,11 +233,10 @@ impl<E: Engine> Controller<E> {
         }
         self.state = self.engine.observe().map_err(Refusal::Observe)?;
         self.totals.learn(&self.state);
-        diff::plan(&self.state, &beliefs::best_case(&asked), &mut self.rings).map_err(Refusal::Plan)?;
-        if change.install {
-            self.install(&asked, change)?;
-        }
-        self.config = Arc::new(asked);
+        let lists = Lists::of(&asked);
+        diff::plan(&self.state, &beliefs::best_case(&asked, &lists), &mut self.rings).map_err(Refusal::Plan)?;
+        self.install(&asked, change)?;
+        (self.config, self.lists) = (Arc::new(asked), lists);
         self.last_reload = LastReload::succeeded();
         self.ask_for_inputs();
         self.hear();
@@ -248,34 +251,13 @@ impl<E: Engine> Controller<E> {
         Ok(Reloaded { generation: self.generation, ops: ops.unwrap_or(0), pending })
     }
 
-    /// Puts the program in force with new settings; with the old ones again if that fails.
-    fn install(&mut self, asked: &Config, change: Change) -> Result<(), Refusal> {
-        match self.engine.install(&asked.dataplane) {
-            Ok(attached) => {
-                if change.forgets_flows {
-                    warn!("hash_seed changed: flows that were known are steered anew");
-                }
-                info!(interfaces = attached.len(), "program replaced");
-                self.attached = attached;
-                Ok(())
-            }
-            Err(refusal) => {
-                match self.engine.install(&self.config.dataplane) {
-                    Ok(attached) => self.attached = attached,
-                    Err(error) => error!(error = chain(&error), "the settings before the reload could not be restored"),
-                }
-                Err(refusal.into())
-            }
-        }
-    }
-
     /// Shows the newest state.
     pub(super) fn publish(&self) {
         let snapshot = Snapshot {
             generation: self.generation,
             settling: self.settling.is_some(),
             config: self.config.clone(),
-            vips: view::views(&self.config, &self.state, &self.reports.health, &self.reports.hops),
+            vips: view::views(&self.config, &self.lists, &self.state, &self.reports.health, &self.reports.hops),
             attached: self.attached.clone(),
             used: view::used(&self.state),
             capacity: self.state.capacity,

@@ -9,10 +9,8 @@ use std::{
 };
 
 use aya::programs::Xdp;
-use lb_common::{
-    layout::vip::Vip,
-    maps::{self, Tuning},
-};
+use lb_common::{layout::vip::Vip, maps::Tuning};
+use tracing::warn;
 
 pub use self::{
     attach::{Attached, Change},
@@ -23,8 +21,8 @@ pub use self::{
     sys::share_one_heap,
     unload::Unloaded,
 };
-use self::{lock::Lock, pins::Pins, specs::Sizes, tables::Tables};
-use super::{Counters, Dataplane, Error, FlowCount};
+use self::{load::Staged, lock::Lock, pins::Pins, specs::Sizes, tables::Tables};
+use super::{Counters, Dataplane, Error, FlowCount, needs};
 use crate::{
     model::Interface,
     plan::{Capacity, Op, State},
@@ -37,15 +35,19 @@ mod explain;
 mod flows;
 mod hold;
 mod interfaces;
+mod lists;
 mod load;
 mod lock;
 mod mapping;
 mod occupant;
 mod pins;
+mod refusal;
+mod selectors;
 mod specs;
 mod sys;
 mod tables;
 mod unload;
+mod vips;
 
 /// The programs and tables as they were built into this binary: an ELF object for the BPF machine.
 pub fn object() -> &'static [u8] {
@@ -61,7 +63,8 @@ pub struct Options {
     pub capacity: Capacity,
     /// Entries of the flow table, a power of two.
     pub flow_entries: u32,
-    /// Parameters of the program; its `bucket_mask` follows from `flow_entries`.
+    /// Parameters of the program. Its `bucket_mask` follows from `flow_entries`, `MULTI_BUFFER` from the kernel,
+    /// whatever they say here; features that the tables in place need are added.
     pub tuning: Tuning,
 }
 
@@ -70,6 +73,9 @@ pub struct Kernel {
     pins: Pins,
     tables: Tables,
     program: Xdp,
+    /// Parameters of the program in force, but for what [`Options::tuning`] says is filled in.
+    tuning: Tuning,
+    sizes: Sizes,
     adopted: bool,
     _lock: Lock,
 }
@@ -85,34 +91,56 @@ impl Kernel {
         explain::require_capabilities("load the program")?;
         let lock = Lock::take(&options.pin_path)?;
         let pins = Pins::new(&options.pin_path);
-        let opened = Self::adopt_or_create(&pins, options);
+        let opened = Self::adopt_or_create(pins.clone(), lock, options);
         if opened.is_err() {
             pins.remove_empty();
         }
-        let (tables, program, adopted) = opened?;
-        let mut kernel = Self { pins, tables, program, adopted, _lock: lock };
-        attach::swap_all(&kernel.pins, &mut kernel.program)?;
-        Ok(kernel)
+        opened
     }
 
-    fn adopt_or_create(pins: &Pins, options: &Options) -> Result<(Tables, Xdp, bool), OpenError> {
+    fn adopt_or_create(pins: Pins, lock: Lock, options: &Options) -> Result<Self, OpenError> {
         pins.check_version()?;
-        let fresh = Sizes::fresh(&options.capacity, options.flow_entries);
-        let (sizes, present) = specs::adopt(pins, &fresh)?;
-        let tuning = Tuning { bucket_mask: sizes.of(maps::FLOWS).wrapping_sub(1), ..options.tuning };
-        let program = load::balancer(pins, &tuning, &sizes, &present)?;
-        Ok((Tables::open(pins, true)?, program, present.len() == maps::ALL.len()))
+        let mut tuning = options.tuning;
+        let fresh = Sizes::fresh(&options.capacity, options.flow_entries, source_lines(&tuning));
+        let found = specs::adopt(&pins, &fresh)?;
+        let adopted = found.is_whole();
+        let there = if adopted { Some(Tables::open(&pins, true)?) } else { None };
+        if let Some(tables) = &there {
+            // What they hold may have been written for another configuration, and packets go by it until that changes.
+            let state = tables.observe().map_err(|source| OpenError::Read { source })?;
+            tuning.features |= needs::features(&state);
+        }
+        let staged = load::balancer(&pins, &tuning, &found)?;
+        let program = put_in_force(&pins, staged)?;
+        let tables = match there {
+            Some(tables) => tables,
+            None => Tables::open(&pins, true)?,
+        };
+        Ok(Self { pins, tables, program, tuning, sizes: found.sizes, adopted, _lock: lock })
     }
 
-    /// Loads a new instance of the program with other parameters and puts it in place.
+    /// Parameters of the program in force. What [`Kernel`] fills in by itself is as it was given.
+    pub fn tuning(&self) -> &Tuning {
+        &self.tuning
+    }
+
+    /// Puts an instance of the program with other parameters in place; nothing is loaded if they are in force already. A
+    /// change of [`Tuning::source_line_mask`] makes the table of sources anew.
     ///
     /// # Errors
     /// When the kernel refuses; the old instance goes on.
     pub fn retune(&mut self, tuning: &Tuning) -> Result<(), OpenError> {
-        let sizes = specs::pinned(&self.pins)?;
-        let tuning = Tuning { bucket_mask: sizes.of(maps::FLOWS).wrapping_sub(1), ..*tuning };
-        self.program = load::balancer(&self.pins, &tuning, &sizes, &maps::ALL)?;
-        attach::swap_all(&self.pins, &mut self.program)
+        if *tuning == self.tuning {
+            return Ok(());
+        }
+        let found = specs::adopt(&self.pins, &self.sizes.with_source_lines(source_lines(tuning)))?;
+        if !found.is_whole() {
+            return Err(OpenError::NothingPinned { path: self.pins.dir().to_owned() });
+        }
+        let staged = load::balancer(&self.pins, tuning, &found)?;
+        self.program = put_in_force(&self.pins, staged)?;
+        (self.tuning, self.sizes) = (*tuning, found.sizes);
+        Ok(())
     }
 
     /// Binds the program to these interfaces and to no others. One that is bound already gets the program in place.
@@ -174,9 +202,27 @@ impl Kernel {
     }
 }
 
+/// Puts a program on all links that are alive and gives it its name; when one link does not take it, none keeps it.
+fn put_in_force(pins: &Pins, mut staged: Staged) -> Result<Xdp, OpenError> {
+    let Err(error) = attach::swap_all(pins, &mut staged.program) else { return staged.settle() };
+    if let Some(mut before) = load::in_force(pins)
+        && let Err(error) = attach::swap_all(pins, &mut before)
+    {
+        warn!(%error, "the program of before could not be put back on every interface");
+    }
+    staged.withdraw();
+    Err(error)
+}
+
+/// Lines of `SOURCES` that a program with these parameters needs.
+fn source_lines(tuning: &Tuning) -> u32 {
+    tuning.source_line_mask.saturating_add(1)
+}
+
 impl Dataplane for Kernel {
     fn observe(&mut self) -> Result<State, Error> {
-        self.tables.observe()
+        let lists = self.tables.lists.contents()?.clone();
+        Ok(State { lists, ..self.tables.observe()? })
     }
 
     fn apply(&mut self, op: &Op) -> Result<(), Error> {
@@ -184,8 +230,16 @@ impl Dataplane for Kernel {
             Op::SetTarget { id, target } => self.tables.set_target(*id, target)?,
             Op::ClearCounters { id } => self.tables.clear_counters(*id)?,
             Op::WriteRing { base, slots } => self.tables.write_ring(*base, slots)?,
-            Op::SetVip { key, vip } => self.tables.set_vip(key, vip)?,
-            Op::RemoveVip { key } => self.tables.remove_vip(key)?,
+            Op::SetGroup { id, group } => self.tables.selectors.set_group(*id, group)?,
+            Op::SetServer { key, target } => self.tables.selectors.servers.set(key, *target)?,
+            Op::RemoveServer { key } => self.tables.selectors.servers.remove(key)?,
+            Op::SetList { list, to } => self.tables.lists.set(*list, to)?,
+            Op::SetTunnel { address } => self.tables.selectors.tunnels.set(address, 1)?,
+            Op::RemoveTunnel { address } => self.tables.selectors.tunnels.remove(address)?,
+            Op::SetBond { member, bond } => self.tables.selectors.bonds.set(member, *bond)?,
+            Op::RemoveBond { member } => self.tables.selectors.bonds.remove(member)?,
+            Op::SetVip { key, vip } => self.tables.vips.set(key, vip)?,
+            Op::RemoveVip { key } => self.tables.vips.remove(key)?,
             Op::Grace => tables::grace(),
             Op::SweepFlows { forget, renumber } => self.tables.sweep(forget, renumber),
         }
@@ -212,7 +266,7 @@ pub struct Pinned {
 }
 
 impl Pinned {
-    /// Reads back what the tables hold.
+    /// Reads back what the tables hold, but for lists of prefixes: reading a million would take seconds.
     ///
     /// # Errors
     /// When a table cannot be read.

@@ -5,34 +5,42 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    sync::Arc,
 };
 
 use lb_common::{
     layout::{
         counter::{PathEvent, TargetCounters, VerdictCounters},
         flow::{FlowEntry, WAYS},
+        prefix::Group,
         ring::{RingBlock, SLOTS_PER_BLOCK},
+        server::ServerKey,
         target::Target,
         vip::{Vip, VipKey},
     },
-    maps::{RINGS, TARGET_COUNTERS, TARGETS, VIPS},
+    maps::{BONDS, GROUPS, PREFIX_VIPS, RINGS, SERVER_IDS, TARGET_COUNTERS, TARGETS, TUNNEL_ADDRESSES, VIPS},
     verdict::Verdict,
 };
 
 use super::{Counters, Dataplane, Error, FlowCount};
-use crate::plan::{Capacity, Op, State, digest};
+use crate::plan::{Capacity, ListId, ListTable, Op, State, digest, prefixes::Prefixes};
 
 /// The tables in memory.
 #[derive(Clone, Debug)]
 pub struct Memory {
     vips: BTreeMap<VipKey, Vip>,
-    max_vips: u32,
     rings: Vec<RingBlock>,
     targets: Vec<Target>,
     target_counters: Vec<TargetCounters>,
     flows: Vec<[FlowEntry; WAYS]>,
     verdicts: Vec<VerdictCounters>,
     path: Vec<u64>,
+    groups: Vec<Group>,
+    servers: BTreeMap<ServerKey, u32>,
+    lists: BTreeMap<ListId, Arc<Prefixes>>,
+    tunnels: BTreeSet<[u8; 16]>,
+    bonds: BTreeMap<u32, u32>,
+    capacity: Capacity,
     /// Ops carried out so far.
     applied: usize,
     /// The op that is to fail, counted like `applied`.
@@ -44,13 +52,18 @@ impl Memory {
     pub fn new(capacity: Capacity, buckets: usize) -> Self {
         Self {
             vips: BTreeMap::new(),
-            max_vips: capacity.vips,
             rings: vec![RingBlock::default(); capacity.ring_blocks as usize],
             targets: vec![Target::default(); capacity.targets as usize],
             target_counters: vec![TargetCounters::default(); capacity.targets as usize],
             flows: vec![[FlowEntry::default(); WAYS]; buckets],
             verdicts: vec![VerdictCounters::default(); Verdict::ALL.len()],
             path: vec![0; PathEvent::ALL.len()],
+            groups: vec![Group::default(); capacity.groups as usize],
+            servers: BTreeMap::new(),
+            lists: BTreeMap::new(),
+            tunnels: BTreeSet::new(),
+            bonds: BTreeMap::new(),
+            capacity,
             applied: 0,
             fail_at: None,
         }
@@ -98,8 +111,13 @@ impl Memory {
 
     /// The ring that a VIP of this value leads to, slot by slot.
     pub fn slots(&self, vip: &Vip) -> impl Iterator<Item = u16> {
-        let blocks = self.rings.iter().skip(vip.ring_base as usize);
-        blocks.flat_map(|block| block.slots).take(vip.ring_slots as usize)
+        self.slots_at(vip.ring_base, vip.ring_slots)
+    }
+
+    /// So many slots from a block on.
+    pub fn slots_at(&self, base: u32, slots: u32) -> impl Iterator<Item = u16> {
+        let blocks = self.rings.iter().skip(base as usize);
+        blocks.flat_map(|block| block.slots).take(slots as usize)
     }
 
     fn write_ring(&mut self, base: u32, slots: &[u16]) -> Result<(), Error> {
@@ -113,11 +131,46 @@ impl Memory {
     }
 
     fn set_vip(&mut self, key: VipKey, vip: Vip) -> Result<(), Error> {
-        if !self.vips.contains_key(&key) && self.vips.len() >= self.max_vips as usize {
-            return Err(refused("write", VIPS, libc::E2BIG));
+        // Prefixes have a table of their own, of the same size.
+        let alike = self.vips.keys().filter(|other| other.is_prefix() == key.is_prefix()).count();
+        if !self.vips.contains_key(&key) && alike >= self.capacity.vips as usize {
+            let (table, code) = if key.is_prefix() { (PREFIX_VIPS, libc::ENOSPC) } else { (VIPS, libc::E2BIG) };
+            return Err(refused("write", table, code));
         }
         self.vips.insert(key, vip);
         Ok(())
+    }
+
+    fn set_list(&mut self, list: ListId, to: &Arc<Prefixes>) -> Result<(), Error> {
+        let places = match list.table {
+            ListTable::Access | ListTable::Routes => self.capacity.prefixes,
+            ListTable::TunnelSources => self.capacity.tunnel_sources,
+        };
+        let of_table = self.lists.iter().filter(|(id, _)| id.table == list.table && **id != list);
+        let others: usize = of_table.map(|(_, list)| list.len()).sum();
+        let joint = self.lists.get(&list).map_or(to.len(), |held| held.joint_len(to));
+        if others + joint > places as usize {
+            return Err(refused("write", list.table.name(), libc::ENOSPC));
+        }
+        if to.is_empty() {
+            self.lists.remove(&list);
+        } else {
+            self.lists.insert(list, Arc::clone(to));
+        }
+        Ok(())
+    }
+
+    fn set_tunnel(&mut self, address: [u8; 16]) -> Result<(), Error> {
+        if !self.tunnels.contains(&address) && self.tunnels.len() >= self.capacity.own as usize {
+            return Err(refused("write", TUNNEL_ADDRESSES, libc::E2BIG));
+        }
+        self.tunnels.insert(address);
+        Ok(())
+    }
+
+    fn remove_tunnel(&mut self, address: &[u8; 16]) -> Result<(), Error> {
+        let removed = self.tunnels.remove(address);
+        if removed { Ok(()) } else { Err(refused("remove an entry of", TUNNEL_ADDRESSES, libc::ENOENT)) }
     }
 
     fn sweep(&mut self, forget: &BTreeSet<u32>, renumber: &BTreeMap<u32, u32>) {
@@ -133,14 +186,22 @@ impl Memory {
 
 impl Dataplane for Memory {
     fn observe(&mut self) -> Result<State, Error> {
-        let with_ring = self.vips.values().filter(|vip| vip.ring_slots > 0);
-        let rings = with_ring.map(|vip| (vip.ring_base, digest(&self.ring(vip))));
+        let of_groups = self.groups.iter().map(|group| (group.ring_base, group.ring_slots));
+        let rings = self.vips.values().map(|vip| (vip.ring_base, vip.ring_slots)).chain(of_groups);
+        let rings = rings.filter(|(_, slots)| *slots > 0);
+        let rings = rings.map(|(base, slots)| (base, digest(&self.slots_at(base, slots).collect::<Vec<_>>())));
+        let groups = (0..).zip(&self.groups).filter(|(_, group)| group.vip != 0);
         let targets = (0..).zip(&self.targets).filter(|(_, target)| !target.is_free());
         Ok(State {
             vips: self.vips.clone(),
             targets: targets.map(|(id, target)| (id, *target)).collect(),
             rings: rings.collect(),
-            capacity: Capacity { vips: self.max_vips, targets: size(&self.targets), ring_blocks: size(&self.rings) },
+            groups: groups.map(|(id, group)| (id, *group)).collect(),
+            servers: self.servers.clone(),
+            lists: self.lists.clone(),
+            tunnels: self.tunnels.clone(),
+            bonds: self.bonds.clone(),
+            capacity: self.capacity,
         })
     }
 
@@ -162,6 +223,16 @@ impl Dataplane for Memory {
             // Whoever calls is the only one who reads.
             Op::Grace => {}
             Op::SweepFlows { forget, renumber } => self.sweep(forget, renumber),
+            Op::SetGroup { id, group } => *entry(&mut self.groups, *id, GROUPS)? = *group,
+            Op::SetList { list, to } => self.set_list(*list, to)?,
+            Op::SetServer { key, target } => {
+                insert(&mut self.servers, *key, *target, self.capacity.servers, SERVER_IDS)?;
+            }
+            Op::RemoveServer { key } => remove(&mut self.servers, key, SERVER_IDS)?,
+            Op::SetTunnel { address } => self.set_tunnel(*address)?,
+            Op::RemoveTunnel { address } => self.remove_tunnel(address)?,
+            Op::SetBond { member, bond } => insert(&mut self.bonds, *member, *bond, self.capacity.own, BONDS)?,
+            Op::RemoveBond { member } => remove(&mut self.bonds, member, BONDS)?,
         }
         self.applied += 1;
         Ok(())
@@ -201,9 +272,16 @@ fn refused(verb: &str, table: &str, code: i32) -> Error {
     Error::Table { what: format!("{verb} {table}"), source: io::Error::from_raw_os_error(code) }
 }
 
-/// Entries of a table; made from a `u32`, so it fits one.
-fn size<T>(table: &[T]) -> u32 {
-    u32::try_from(table.len()).unwrap_or(u32::MAX)
+fn insert<K: Ord>(table: &mut BTreeMap<K, u32>, key: K, value: u32, places: u32, name: &str) -> Result<(), Error> {
+    if !table.contains_key(&key) && table.len() >= places as usize {
+        return Err(refused("write", name, libc::E2BIG));
+    }
+    table.insert(key, value);
+    Ok(())
+}
+
+fn remove<K: Ord>(table: &mut BTreeMap<K, u32>, key: &K, name: &str) -> Result<(), Error> {
+    table.remove(key).map(|_| ()).ok_or_else(|| refused("remove an entry of", name, libc::ENOENT))
 }
 
 #[cfg(test)]

@@ -80,9 +80,9 @@ families! {
     FLOW_EVICTIONS = COUNTER "lb_flow_evictions_total" []
         "Flows that gave way to others in the flow table.";
     FLOWS_NOT_REMEMBERED = COUNTER "lb_flows_not_remembered_total" []
-        "Packets of flows for which the flow table had no room; the ring alone answers for them.";
+        "Packets of flows that the flow table had no room for, or that new flows are limited for; the ring answers for them.";
     PATH_EVENTS = COUNTER "lb_path_events_total" ["event"]
-        "What happened to packets off the plain way: fragments, ICMP errors, server IDs, source routes, tunnels.";
+        "What happened to packets off the plain way, by event: fragments, ICMP errors, server IDs, source routes, tunnels.";
     FLOWS_MOVED = COUNTER "lb_flows_moved_total" []
         "Flows that moved to another backend because theirs was down or gone.";
 }

@@ -7,6 +7,10 @@ use std::{
     time::Duration,
 };
 
+use lb_common::{
+    layout::counter::{PathEvent, VerdictCounters},
+    verdict::{Action, Verdict},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -14,7 +18,7 @@ use tokio::{
 
 use super::{Exporter, families, router};
 use crate::{
-    controller::tests::rig::{Rig, TEXT},
+    controller::tests::rig::{Counted, Rig, TEXT},
     health,
     http::serve,
 };
@@ -77,6 +81,42 @@ async fn every_family_has_its_samples() {
     assert_eq!(names.len(), series.len(), "a series appears twice");
     let of_one = series.iter().filter(|line| line.contains("vip=\"dns\",backend=\"dns-1\"")).count();
     assert_eq!(of_one, 12, "the module's text says how many series a pair has");
+}
+
+#[tokio::test]
+async fn every_verdict_and_every_event_is_told_and_every_way_to_drop_is_a_reason() {
+    let rig = Rig::serving(TEXT).await;
+    // Each count is told by its number, so that none can stand in another's place.
+    let of = |number: u32| u64::from(number) + 100;
+    rig.tables().told = Some(Counted {
+        verdicts: Verdict::ALL
+            .iter()
+            .map(|verdict| VerdictCounters { packets: of(*verdict as u32), bytes: 7 })
+            .collect(),
+        path: PathEvent::ALL.iter().map(|event| of(*event as u32)).collect(),
+    });
+    let (_, text) = ask(endpoint(&rig).await, "/metrics").await;
+    for verdict in Verdict::ALL.iter().filter(|verdict| **verdict != Verdict::Forwarded) {
+        let (label, count) = (verdict.label(), of(*verdict as u32));
+        has(&text, &format!("lb_packets_total{{verdict=\"{label}\"}} {count}"));
+        has(&text, &format!("lb_bytes_total{{verdict=\"{label}\"}} 7"));
+        let reason = format!("lb_dropped_packets_total{{reason=\"{label}\"}} {count}");
+        let dropped = matches!(verdict.action(), Action::Drop | Action::Aborted);
+        assert_eq!(text.lines().any(|line| line == reason), dropped, "{label}");
+    }
+    for event in PathEvent::ALL {
+        let (name, count) = (event.name(), of(event as u32));
+        let lines = [
+            format!("lb_path_events_total{{event=\"{name}\"}} {count}"),
+            format!("lb_flow_lookups_total{{result=\"{name}\"}} {count}"),
+            format!("lb_flow_evictions_total {count}"),
+            format!("lb_flows_not_remembered_total {count}"),
+        ];
+        let told = text.lines().filter(|line| lines.iter().any(|expected| expected == line)).count();
+        assert_eq!(told, 1, "{name} is told once");
+    }
+    let fixed = text.lines().filter(|line| !line.starts_with('#') && !line.contains("vip=\"")).count();
+    assert!(fixed < 150, "the module's text says how many series there are: {fixed}");
 }
 
 #[tokio::test]

@@ -1,14 +1,15 @@
 //! From observed and wanted state to ordered ops.
 //!
 //! The order of a plan, so that after any prefix of it no packet can meet a target that is not filled in:
-//! VIPs that leave · targets that open · rings and VIPs · targets that close · sweep of the flow table · places freed.
+//! VIPs that leave · targets that open · groups, lists and server IDs · rings and VIPs · what VIPs go by no more · targets
+//! that close · sweep of the flow table · places freed.
 //! A plan that was cut short leaves targets that no VIP leads to; the next one finds and frees them.
 //!
 //! Whoever plans again after an op failed should wait for a moment first: ring blocks that were given up by the ops that
 //! did succeed look free, while packets may still be reading them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::IpAddr,
 };
 
@@ -19,72 +20,16 @@ use lb_common::layout::{
     vip::{ICMP, ICMPV6, Vip, VipKey},
 };
 
+pub use super::error::PlanError;
 use super::{
     Capacity, Op, RingCache, State,
     draft::{Draft, target_range},
-    install::install,
+    install::{Job, install},
     place::{Placed, place, places, range_size},
+    selectors,
     target::{address_of, target},
     wanted::{Disposition, Wanted, WantedVip},
 };
-
-/// Why there is no plan; the state in force goes on serving.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
-    /// `VIPS` is too small.
-    #[error("the configuration takes {needed} entries for VIPs and their addresses, the table holds {places}; {FIX}")]
-    TooManyVips {
-        /// Entries of all services and addresses.
-        needed: u32,
-        /// Entries that the table can hold.
-        places: u32,
-    },
-    /// A pool has more backends than a ring can name.
-    #[error("{service} has {backends} backends, the limit is {limit}; spread them over several VIPs")]
-    TooManyBackends {
-        /// The VIP.
-        service: String,
-        /// Its backends.
-        backends: u32,
-        /// Most backends of a VIP.
-        limit: u32,
-    },
-    /// `TARGETS` is too small, or too fragmented.
-    #[error(
-        "{service} needs {needed} places in a row for its targets; of the table's {places}, {free} are free, {longest} in a row at most; {FIX}"
-    )]
-    TooManyTargets {
-        /// The VIP.
-        service: String,
-        /// Places that it needs, one beside the other.
-        needed: u32,
-        /// The longest free run of places.
-        longest: u32,
-        /// All free places.
-        free: u32,
-        /// Places of the table.
-        places: u32,
-    },
-    /// `RINGS` is too small, or too fragmented: an old ring must stay until its successor is in force.
-    #[error(
-        "the new ring of {service} needs {needed} blocks in a row; of the table's {places}, {free} are free, {longest} in a row at most; {FIX}"
-    )]
-    RingSpace {
-        /// The VIP.
-        service: String,
-        /// Blocks that its ring needs, one beside the other.
-        needed: u32,
-        /// The longest free run of blocks.
-        longest: u32,
-        /// All free blocks.
-        free: u32,
-        /// Blocks of the table.
-        places: u32,
-    },
-}
-
-/// Tables are sized when they are made, for the configuration of that time.
-const FIX: &str = "`lb unload` and a new start make tables of the size that this configuration needs";
 
 /// The ops that lead from `observed` to `wanted`; none if nothing differs. See the module for their order.
 ///
@@ -100,23 +45,46 @@ pub fn plan(observed: &State, wanted: &Wanted, rings: &mut RingCache) -> Result<
     }
     let mut draft = Draft::new(observed);
     remove_vips(&mut draft, wanted, &addresses);
+    selectors::clear_orphans(&mut draft);
     retire_leftovers(&mut draft, wanted);
-    let placed = match place(draft.state(), wanted) {
+    let placed = match place(draft.state(), draft.leaving_vips(), wanted) {
         // Freeing what is left over first costs the time of a sweep before anything new serves, hence only at need.
-        Err(_) if draft.reclaim() => place(draft.state(), wanted)?,
+        Err(_) if draft.reclaim() => place(draft.state(), draft.leaving_vips(), wanted)?,
         placed => placed?,
     };
-    open_targets(&mut draft, &placed);
-    for &address in &addresses {
-        draft.set_vip(address, Vip::default());
-    }
-    let set = install(&mut draft, &placed, rings);
+    let written = write(&mut draft, wanted, &addresses, &placed, rings);
     rings.end_plan();
-    set?;
-    for vip in &placed {
-        close_targets(&mut draft, vip);
-    }
+    written?;
     Ok(draft.finish())
+}
+
+/// Brings about what is wanted, in the space that is there.
+fn write(
+    draft: &mut Draft,
+    wanted: &Wanted,
+    addresses: &BTreeMap<VipKey, Vip>,
+    placed: &[Placed],
+    rings: &mut RingCache,
+) -> Result<(), PlanError> {
+    open_targets(draft, placed);
+    for (key, vip) in addresses {
+        // Nothing may be dropped for want of a service that is about to come.
+        let flags = vip.flags & !Vip::DROP_UNKNOWN_PORT;
+        let before = draft.state().vips.get(key).copied();
+        draft.set_vip(*key, before.unwrap_or(Vip { flags, ..*vip }));
+    }
+    selectors::prepare(draft, wanted, placed, rings)?;
+    let jobs: Vec<Job> = placed.iter().map(Job::vip).collect();
+    install(draft, &jobs, rings)?;
+    for (key, vip) in addresses {
+        draft.set_vip(*key, *vip);
+    }
+    selectors::follow_moves(draft, placed, rings)?;
+    selectors::tidy(draft, wanted, placed);
+    for vip in placed {
+        close_targets(draft, vip);
+    }
+    Ok(())
 }
 
 /// Sizes of fresh tables for `wanted`, with room for growth and for rings that are written while their predecessors are
@@ -124,17 +92,28 @@ pub fn plan(observed: &State, wanted: &Wanted, rings: &mut RingCache) -> Result<
 pub fn needs(wanted: &Wanted) -> Capacity {
     /// Slots of a default ring.
     const DEFAULT_RING: u32 = 65_537;
+    /// Prefixes that a table may hold at least. It takes memory only as it fills.
+    const PREFIXES: u32 = 4_194_304;
     let vips = entries(wanted.vips.len() + addresses(wanted).len());
     let range = |vip: &WantedVip| range_size(entries(vip.backends.len()));
     let targets = wanted.vips.values().map(range).fold(0, u32::saturating_add);
-    let rings = || wanted.vips.values().map(|vip| blocks(vip.ring_size));
+    let groups = || wanted.vips.values().flat_map(|vip| vip.groups.iter().map(|group| group.ring_size));
+    let rings = || wanted.vips.values().map(|vip| vip.ring_size).chain(groups()).map(blocks);
     let ring_blocks = rings().fold(0, u32::saturating_add);
     // The largest ring must fit twice, or it could never be replaced.
     let spare = (ring_blocks / 4).max(16 * blocks(DEFAULT_RING)).max(rings().max().unwrap_or(0));
+    let servers = wanted.vips.values().map(|vip| vip.servers.len()).sum();
+    let access = wanted.vips.values().map(|vip| vip.access.len()).sum::<usize>() + wanted.access.len();
+    let routes = wanted.vips.values().map(|vip| vip.routes.len()).sum();
     Capacity {
         vips: doubled(vips).max(64),
         targets: (doubled(targets).max(4096).saturating_add(1)).min(MAX_TARGETS),
         ring_blocks: ring_blocks.saturating_add(spare),
+        groups: doubled(entries(groups().count())).max(256),
+        servers: doubled(entries(servers)).max(4096),
+        prefixes: doubled(entries(access.max(routes))).max(PREFIXES),
+        tunnel_sources: doubled(entries(wanted.tunnel_sources.len())).max(4096),
+        own: doubled(entries(wanted.tunnels.len())).max(256),
     }
 }
 
@@ -147,17 +126,23 @@ fn entries(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// The entries that tell which addresses are VIPs'; one for all services of an address.
-fn addresses(wanted: &Wanted) -> BTreeSet<VipKey> {
-    let entry = |key: &VipKey| {
+/// The entries that tell which addresses are VIPs'; one for all services of an address or prefix.
+fn addresses(wanted: &Wanted) -> BTreeMap<VipKey, Vip> {
+    let mut entries: BTreeMap<VipKey, Vip> = BTreeMap::new();
+    for (key, vip) in &wanted.vips {
         let protocol = if address_of(key.address).is_ipv4() { ICMP } else { ICMPV6 };
-        VipKey::address(key.address, protocol)
-    };
-    wanted.vips.keys().map(entry).collect()
+        let address = VipKey::address(key.address, protocol).prefix(key.wildcard_bits);
+        let plain = Vip { flags: wanted.address_flags, wildcard_bits: key.wildcard_bits.into(), ..Vip::default() };
+        let entry = entries.entry(address).or_insert(plain);
+        if vip.drops_unknown_port {
+            entry.flags |= Vip::DROP_UNKNOWN_PORT;
+        }
+    }
+    entries
 }
 
-fn remove_vips(draft: &mut Draft, wanted: &Wanted, addresses: &BTreeSet<VipKey>) {
-    let stays = |key: &VipKey| wanted.vips.contains_key(key) || addresses.contains(key);
+fn remove_vips(draft: &mut Draft, wanted: &Wanted, addresses: &BTreeMap<VipKey, Vip>) {
+    let stays = |key: &VipKey| wanted.vips.contains_key(key) || addresses.contains_key(key);
     // Services before addresses: their keys are not sorted that way.
     let mut leaving: Vec<VipKey> = draft.state().vips.keys().filter(|key| !stays(key)).copied().collect();
     leaving.sort_by_key(VipKey::is_address);

@@ -12,8 +12,8 @@ use lb_common::layout::{
 
 use super::{
     State,
-    diff::PlanError,
     draft::target_range,
+    error::PlanError,
     pack::pack,
     space::Space,
     target::{address_bytes, address_of},
@@ -45,9 +45,18 @@ pub(super) struct Placed<'a> {
     pub(super) places: BTreeMap<IpAddr, u16>,
     /// First target and places of the range in force: another one if the VIP moves. Kept places stay the same.
     pub(super) range_before: (u32, u32),
+    /// Number of each wanted group.
+    pub(super) groups: Vec<u32>,
+    /// Whether packets reach the VIP already.
+    pub(super) is_in_force: bool,
 }
 
 impl Placed<'_> {
+    /// Whether the VIP gets another range of targets than the one in force.
+    pub(super) fn moves(&self) -> bool {
+        self.range_before.0 != self.base
+    }
+
     /// The target of a backend at `place`.
     pub(super) fn target(&self, place: u16) -> u32 {
         self.base + u32::from(place)
@@ -60,12 +69,16 @@ impl Placed<'_> {
     }
 }
 
-/// Numbers for all that is wanted, in the free space of `state`.
+/// Numbers for all that is wanted, in the free space of `state`; no new VIP gets one of `leaving`.
 ///
 /// # Errors
-/// When targets don't suffice.
-pub(super) fn place<'a>(state: &State, wanted: &'a Wanted) -> Result<Vec<Placed<'a>>, PlanError> {
-    let mut numbers = Numbers::new(state);
+/// When targets or groups don't suffice.
+pub(super) fn place<'a>(
+    state: &State,
+    leaving: &BTreeSet<u32>,
+    wanted: &'a Wanted,
+) -> Result<Vec<Placed<'a>>, PlanError> {
+    let mut numbers = Numbers::new(state, leaving);
     let outlines = wanted.vips.iter().map(|(key, vip)| numbers.outline(state, *key, vip));
     let outlines: Vec<Outline<'a>> = outlines.collect::<Result<_, _>>()?;
     let packed = numbers.targets.clone();
@@ -75,8 +88,9 @@ pub(super) fn place<'a>(state: &State, wanted: &'a Wanted) -> Result<Vec<Placed<
         Ok(ranges) => ranges,
     };
     let placed = |(outline, (base, count)): (Outline<'a>, (u32, u32))| {
-        let Outline { key, wanted, id, places, before, .. } = outline;
-        Placed { key, wanted, id, base, count, places, range_before: before.unwrap_or((base, count)) }
+        let Outline { key, wanted, id, places, before, groups, .. } = outline;
+        let (range_before, is_in_force) = (before.unwrap_or((base, count)), before.is_some());
+        Placed { key, wanted, id, base, count, places, range_before, groups, is_in_force }
     };
     Ok(outlines.into_iter().zip(ranges).map(placed).collect())
 }
@@ -101,6 +115,7 @@ struct Outline<'a> {
     /// The range in force, if it has one.
     before: Option<(u32, u32)>,
     range: Range,
+    groups: Vec<u32>,
 }
 
 /// Where a VIP's targets go.
@@ -131,13 +146,14 @@ impl NewRange {
 /// What is free.
 struct Numbers {
     targets: Space,
+    groups: Space,
     vips_in_use: BTreeSet<u32>,
     /// All numbers of VIPs below are in use.
     next_id: u32,
 }
 
 impl Numbers {
-    fn new(state: &State) -> Self {
+    fn new(state: &State, leaving: &BTreeSet<u32>) -> Self {
         let mut targets = Space::new(1..state.capacity.targets.max(1));
         for vip in state.vips.values() {
             targets.reserve(target_range(vip));
@@ -145,9 +161,13 @@ impl Numbers {
         for &id in state.targets.keys() {
             targets.reserve(id..id + 1);
         }
+        let mut groups = Space::new(1..state.capacity.groups.max(1));
+        for &id in state.groups.keys() {
+            groups.reserve(id..id + 1);
+        }
         let of_targets = state.targets.values().map(|target| target.vip);
-        let vips_in_use = state.vips.values().map(|vip| vip.id).chain(of_targets).collect();
-        Self { targets, vips_in_use, next_id: 1 }
+        let vips_in_use = state.vips.values().map(|vip| vip.id).chain(of_targets).chain(leaving.iter().copied());
+        Self { targets, groups, vips_in_use: vips_in_use.collect(), next_id: 1 }
     }
 
     /// What a VIP gets: its number, its backends' places, and whether it needs a new range.
@@ -156,8 +176,11 @@ impl Numbers {
         let Some(vip) = state.vips.get(&key) else {
             let places = fill(&wanted.backends, BTreeMap::new(), &BTreeSet::new());
             let range = Range::New(NewRange::new(&key, backends, 0)?);
-            return Ok(Outline { key, wanted, id: self.take_id(), places, before: None, range });
+            let id = self.take_id();
+            let groups = self.groups(state, key, id, wanted)?;
+            return Ok(Outline { key, wanted, id, places, before: None, range, groups });
         };
+        let groups = self.groups(state, key, vip.id, wanted)?;
         let mut kept = places(state, vip);
         kept.retain(|address, _| wanted.backends.contains_key(address));
         let taken = state.targets.range(target_range(vip)).map(|(id, _)| id - vip.target_base).collect();
@@ -167,13 +190,32 @@ impl Numbers {
             places.len() == wanted.backends.len() && places.values().all(|&place| u32::from(place) < vip.target_count);
         if fits {
             let range = Range::InForce(vip.target_base, vip.target_count);
-            return Ok(Outline { key, wanted, id: vip.id, places, before, range });
+            return Ok(Outline { key, wanted, id: vip.id, places, before, range, groups });
         }
         // In a new range the places of backends that leave are free at once.
         let places = fill(&wanted.backends, kept, &BTreeSet::new());
         let least = places.values().max().map_or(0, |&place| u32::from(place) + 1);
         let range = Range::New(NewRange::new(&key, backends, least)?);
-        Ok(Outline { key, wanted, id: vip.id, places, before, range })
+        Ok(Outline { key, wanted, id: vip.id, places, before, range, groups })
+    }
+
+    /// The numbers of a VIP's groups.
+    fn groups(&mut self, state: &State, key: VipKey, id: u32, wanted: &WantedVip) -> Result<Vec<u32>, PlanError> {
+        if wanted.groups.is_empty() {
+            return Ok(Vec::new());
+        }
+        let own = state.groups.iter().filter(|(_, group)| group.vip == id);
+        let known: BTreeMap<u64, u32> = own.map(|(number, group)| (group.identity, *number)).collect();
+        let (free, _) = self.groups.free();
+        let numbers = wanted.groups.iter().map(|group| match known.get(&group.identity) {
+            Some(number) => Some(*number),
+            None => self.groups.take(1),
+        });
+        numbers.collect::<Option<Vec<u32>>>().ok_or_else(|| {
+            let new = wanted.groups.iter().filter(|group| !known.contains_key(&group.identity)).count();
+            let (needed, places) = (u32::try_from(new).unwrap_or(u32::MAX), state.capacity.groups.saturating_sub(1));
+            PlanError::TooManyGroups { service: name(&key), needed, free, places }
+        })
     }
 
     /// The range of each VIP, new ones the lowest that are free: with head-room if there is room for it.

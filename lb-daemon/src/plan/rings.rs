@@ -1,8 +1,8 @@
-//! Rings of the latest plan, so that the next one doesn't build those again that stay as they are.
+//! Rings and lists of the latest plan, so that the next one neither builds nor compares those again that stay as they are.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use super::RingDigest;
+use super::{ListId, RingDigest, prefixes::Prefixes};
 use crate::maglev;
 
 /// A backend in a ring.
@@ -19,13 +19,25 @@ pub(super) struct Member {
 /// What a ring is made of: its members, by address, and its slots.
 pub(super) type Recipe = (Vec<Member>, u32);
 
-/// Digests of the rings that the latest plan wanted.
+/// Digests of the rings that the latest plan wanted, and its lists.
 ///
 /// Only digests outlive a plan: the slots of a default ring are 131 KiB, and are needed again only if the ring has to be
 /// written, which is rare and then costs 1.5 ms.
 #[derive(Clone, Debug, Default)]
 pub struct RingCache {
     rings: BTreeMap<Recipe, Entry>,
+    lists: BTreeMap<ListId, List>,
+}
+
+/// A list that a plan wanted.
+#[derive(Clone, Debug)]
+struct List {
+    wanted: Arc<Prefixes>,
+    /// What the numbers of `wanted` stand for, unless for themselves.
+    numbers: Option<Vec<u32>>,
+    /// The same with these numbers.
+    numeric: Arc<Prefixes>,
+    used: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -57,8 +69,41 @@ impl RingCache {
         entry
     }
 
-    /// Ends a plan: rings that it didn't ask for are forgotten, and all slots.
+    /// What a table should hold for the list `wanted`, whose numbers stand for those of `numbers`: `held` itself if that
+    /// is the same, so that the next comparison is one of two addresses.
+    pub(super) fn list(
+        &mut self,
+        id: ListId,
+        wanted: &Arc<Prefixes>,
+        numbers: Option<&[u32]>,
+        held: Option<&Arc<Prefixes>>,
+    ) -> Arc<Prefixes> {
+        let same = |list: &&mut List| Arc::ptr_eq(&list.wanted, wanted) && list.numbers.as_deref() == numbers;
+        let known = self.lists.get_mut(&id).filter(same).map(|list| Arc::clone(&list.numeric));
+        let is_wanted = |held: &&Arc<Prefixes>| match (&known, numbers) {
+            (Some(known), _) => Arc::ptr_eq(known, held) || known == *held,
+            (None, None) => wanted == *held,
+            (None, Some(numbers)) => wanted.is_renumbered(numbers, held),
+        };
+        let numeric = match (held.filter(is_wanted), known, numbers) {
+            (Some(held), ..) => Arc::clone(held),
+            (None, Some(known), _) => known,
+            (None, None, None) => Arc::clone(wanted),
+            (None, None, Some(numbers)) => Arc::new(wanted.renumbered(numbers)),
+        };
+        let list = List {
+            wanted: Arc::clone(wanted),
+            numbers: numbers.map(<[u32]>::to_vec),
+            numeric: Arc::clone(&numeric),
+            used: true,
+        };
+        self.lists.insert(id, list);
+        numeric
+    }
+
+    /// Ends a plan: rings and lists that it didn't ask for are forgotten, and all slots.
     pub(super) fn end_plan(&mut self) {
+        self.lists.retain(|_, list| std::mem::take(&mut list.used));
         self.rings.retain(|_, entry| entry.used);
         for entry in self.rings.values_mut() {
             entry.used = false;
@@ -91,6 +136,25 @@ mod tests {
         let slots = RingCache::default().slots(&recipe(&[1, 1]));
         assert_eq!(slots.len(), 31);
         assert!(slots.contains(&10) && slots.contains(&11) && slots.iter().all(|slot| (10..=11).contains(slot)));
+    }
+
+    #[test]
+    fn a_list_is_compared_once() {
+        let prefix = |bits| super::super::prefixes::Prefix { address: [0; 16], bits };
+        let id = ListId { table: super::super::ListTable::Routes, vip: 1 };
+        let list = |numbers: [u32; 2]| Arc::new(Prefixes::new(vec![(prefix(1), numbers[0]), (prefix(2), numbers[1])]));
+        let (wanted, held) = (list([0, 1]), list([5, 6]));
+        let mut cache = RingCache::default();
+        assert!(Arc::ptr_eq(&cache.list(id, &wanted, Some(&[5, 6]), Some(&held)), &held));
+        cache.end_plan();
+        assert!(Arc::ptr_eq(&cache.list(id, &wanted, Some(&[5, 6]), Some(&held)), &held));
+        let other = cache.list(id, &wanted, Some(&[5, 7]), Some(&held));
+        assert_eq!(other, list([5, 7]));
+        assert!(Arc::ptr_eq(&cache.list(id, &wanted, Some(&[5, 7]), Some(&held)), &other));
+        assert!(Arc::ptr_eq(&cache.list(id, &wanted, None, None), &wanted));
+        cache.end_plan();
+        cache.end_plan();
+        assert!(cache.lists.is_empty());
     }
 
     #[test]

@@ -8,12 +8,14 @@ use lb_common::layout::{
 };
 
 use super::wanted::{Disposition, WantedTarget};
-use crate::nexthop::NextHop;
+use crate::{model, nexthop::NextHop};
 
 /// Bytes of an IPv4 header without options.
 const IPV4_HEADER: u32 = 20;
 /// Bytes of an IPv6 header.
 const IPV6_HEADER: u32 = 40;
+/// Bytes of a UDP header. GUE variant 1 has none of its own.
+const UDP_HEADER: u32 = 8;
 
 /// An address as the tables keep it: IPv4 mapped into IPv6, network order.
 pub fn address_bytes(address: IpAddr) -> [u8; 16] {
@@ -34,47 +36,81 @@ pub fn address_of(bytes: [u8; 16]) -> IpAddr {
 /// way then leave for where they last could go.
 pub(super) fn target(vip: u32, backend: IpAddr, wanted: &WantedTarget, before: Option<&Target>) -> Target {
     let fresh = Target { outer_destination: address_bytes(backend), ..Target::default() };
+    let encap = encap(wanted, backend);
     let way = match (wanted.next_hop, before) {
-        (Some(hop), _) => with_way(fresh, backend, hop),
+        _ if encap == Encap::Local => Target { encap: encap as u32, mtu: Target::NO_LIMIT, ..fresh },
+        (Some(hop), _) => with_way(fresh, backend, encap, hop),
         (None, Some(before)) => *before,
-        (None, None) => Target { encap: encap(backend) as u32, checksum: constant_sum(backend), ..fresh },
+        (None, None) => Target { encap: encap as u32, checksum: constant_sum(encap, backend), ..fresh },
     };
-    let (serves, flags) = match wanted.effective() {
+    let (serves, state) = match wanted.effective() {
         Disposition::Serving => (vip, 0),
         Disposition::Draining => (vip, Target::DRAINING),
         Disposition::Down => (0, 0),
     };
-    Target { serves, vip, flags, ..way }
+    Target { serves, vip, flags: way.flags & Target::KEEPS_TAGS | state, ..way }
 }
 
-fn with_way(target: Target, backend: IpAddr, hop: NextHop) -> Target {
+fn with_way(target: Target, backend: IpAddr, encap: Encap, hop: NextHop) -> Target {
     Target {
-        encap: encap(backend) as u32,
+        encap: encap as u32,
+        flags: if hop.ifindex == 0 { Target::KEEPS_TAGS } else { 0 },
         next_hop: hop.mac,
         source_mac: hop.source_mac,
         ifindex: hop.ifindex,
-        checksum: constant_sum(backend),
-        mtu: inner_mtu(backend, hop.mtu),
+        checksum: constant_sum(encap, backend),
+        mtu: inner_mtu(encap, hop.mtu),
+        tags: hop.tags,
         ..target
     }
 }
 
-fn encap(backend: IpAddr) -> Encap {
-    if backend.is_ipv4() { Encap::IpipV4 } else { Encap::IpipV6 }
+fn encap(wanted: &WantedTarget, backend: IpAddr) -> Encap {
+    match (wanted.encap, backend) {
+        _ if wanted.local => Encap::Local,
+        (model::Encap::Ipip, IpAddr::V4(_)) => Encap::IpipV4,
+        (model::Encap::Ipip, IpAddr::V6(_)) => Encap::IpipV6,
+        (model::Encap::Gue, IpAddr::V4(_)) => Encap::GueV4,
+        (model::Encap::Gue, IpAddr::V6(_)) => Encap::GueV6,
+        (model::Encap::L2, _) => Encap::L2,
+    }
+}
+
+/// Bytes that a packet grows by.
+fn overhead(encap: Encap) -> u32 {
+    match encap {
+        Encap::IpipV4 => IPV4_HEADER,
+        Encap::IpipV6 => IPV6_HEADER,
+        Encap::GueV4 => IPV4_HEADER + UDP_HEADER,
+        Encap::GueV6 => IPV6_HEADER + UDP_HEADER,
+        Encap::L2 | Encap::Local => 0,
+    }
 }
 
 /// Longest packet that fits the way once it is wrapped. A way of unknown size (0) sets no limit; one too small for any
 /// packet must not read as such.
-fn inner_mtu(backend: IpAddr, mtu: u32) -> u32 {
-    let header = if backend.is_ipv4() { IPV4_HEADER } else { IPV6_HEADER };
-    if mtu == 0 { Target::NO_LIMIT } else { mtu.saturating_sub(header).max(1) }
+fn inner_mtu(encap: Encap, mtu: u32) -> u32 {
+    if mtu == 0 { Target::NO_LIMIT } else { mtu.saturating_sub(overhead(encap)).max(1) }
+}
+
+/// The next hop that a target was made with.
+pub fn hop_of(target: &Target) -> NextHop {
+    let encap = Encap::try_from(target.encap).unwrap_or(Encap::Local);
+    NextHop {
+        ifindex: target.ifindex,
+        source_mac: target.source_mac,
+        mac: target.next_hop,
+        mtu: if target.mtu == Target::NO_LIMIT { 0 } else { target.mtu + overhead(encap) },
+        tags: target.tags,
+        on_link: encap == Encap::L2,
+    }
 }
 
 /// [`Target::checksum`].
-fn constant_sum(backend: IpAddr) -> u32 {
-    match backend {
-        IpAddr::V4(v4) => u32::from(outer_v4_sum(v4)),
-        IpAddr::V6(_) => 0,
+fn constant_sum(encap: Encap, backend: IpAddr) -> u32 {
+    match (encap, backend) {
+        (Encap::IpipV4 | Encap::GueV4, IpAddr::V4(v4)) => u32::from(outer_v4_sum(v4)),
+        _ => 0,
     }
 }
 
@@ -112,7 +148,13 @@ mod tests {
         tags: [[0; 4]; 2],
         on_link: false,
     };
-    const SERVING: WantedTarget = WantedTarget { weight: 1, disposition: Disposition::Serving, next_hop: Some(HOP) };
+    const SERVING: WantedTarget = WantedTarget {
+        weight: 1,
+        disposition: Disposition::Serving,
+        next_hop: Some(HOP),
+        encap: model::Encap::Ipip,
+        local: false,
+    };
 
     /// The checksum that the program makes of the constant sum and the fields of one packet.
     fn completed(sum: u16, header: &Ipv4Header) -> u16 {
@@ -158,10 +200,56 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_mtu_is_no_limit_and_a_tiny_one_is() {
+    fn each_encapsulation_leaves_its_room_and_reads_back() {
+        let (v4, v6) = ("10.0.0.11".parse().unwrap(), "2001:db8::1".parse().unwrap());
+        let sum = constant_sum(Encap::IpipV4, v4);
+        for (asked, backend, encap, mtu, checksum) in [
+            (model::Encap::Ipip, v4, Encap::IpipV4, 1480, sum),
+            (model::Encap::Ipip, v6, Encap::IpipV6, 1460, 0),
+            (model::Encap::Gue, v4, Encap::GueV4, 1472, sum),
+            (model::Encap::Gue, v6, Encap::GueV6, 1452, 0),
+            (model::Encap::L2, v4, Encap::L2, 1500, 0),
+            (model::Encap::L2, v6, Encap::L2, 1500, 0),
+        ] {
+            let hop = NextHop { on_link: asked == model::Encap::L2, tags: [[0x81, 0, 0, 7], [0; 4]], ..HOP };
+            let wanted = WantedTarget { encap: asked, next_hop: Some(hop), ..SERVING };
+            let made = target(7, backend, &wanted, None);
+            assert_eq!((made.serves, made.encap, made.mtu, made.checksum), (7, encap as u32, mtu, checksum));
+            assert_eq!(hop_of(&made), hop);
+        }
+    }
+
+    #[test]
+    fn a_backend_reached_by_its_mac_is_on_this_network_or_down() {
+        let routed = WantedTarget { encap: model::Encap::L2, ..SERVING };
+        assert_eq!(target(7, "10.0.0.11".parse().unwrap(), &routed, None).serves, 0);
+    }
+
+    #[test]
+    fn this_host_needs_no_way() {
+        let local = WantedTarget { local: true, next_hop: None, ..SERVING };
+        let made = target(7, "10.0.0.11".parse().unwrap(), &local, None);
+        assert_eq!((made.serves, made.encap, made.mtu), (7, Encap::Local as u32, Target::NO_LIMIT));
+        assert_eq!((made.next_hop, made.ifindex, made.checksum), ([0; 6], 0, 0));
+    }
+
+    #[test]
+    fn without_an_interface_tags_are_kept() {
+        let gateway = NextHop { ifindex: 0, source_mac: [0; 6], ..HOP };
+        let wanted = WantedTarget { next_hop: Some(gateway), ..SERVING };
+        let drained = WantedTarget { disposition: Disposition::Draining, ..wanted };
         let backend = "10.0.0.11".parse().unwrap();
-        assert_eq!(inner_mtu(backend, 0), 0);
-        assert_eq!(inner_mtu(backend, 12), 1);
+        assert_eq!(target(7, backend, &wanted, None).flags, Target::KEEPS_TAGS);
+        let before = target(7, backend, &drained, None);
+        assert_eq!(before.flags, Target::KEEPS_TAGS | Target::DRAINING);
+        let lost = WantedTarget { next_hop: None, ..wanted };
+        assert_eq!(target(7, backend, &lost, Some(&before)).flags, Target::KEEPS_TAGS);
+    }
+
+    #[test]
+    fn an_unknown_mtu_is_no_limit_and_a_tiny_one_is() {
+        assert_eq!(inner_mtu(Encap::IpipV4, 0), Target::NO_LIMIT);
+        assert_eq!(inner_mtu(Encap::IpipV4, 12), 1);
     }
 
     #[test]

@@ -1,13 +1,24 @@
 //! What the tables should hold: configuration, health and next hops brought together.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
-use lb_common::layout::vip::{TCP, UDP, VipKey};
+use lb_common::layout::vip::{TCP, UDP, Vip as VipValue, VipKey};
 
-use super::target::{address_bytes, address_of};
+use super::{
+    lists::{Lists, VipLists},
+    prefixes::Prefixes,
+    target::{address_bytes, address_of},
+};
 use crate::{
     health::{CheckId, HealthView},
-    model::{AdminState, Backend, Check, Config, Pool, Protocol, Service, Vip},
+    model::{
+        AdminState, Backend, Check, Config, DataplaneConfig, Encap, HashMode, Pool, Protocol, Quic, RouteTo, Service,
+        Vip,
+    },
     nexthop::{NextHop, NextHops},
 };
 
@@ -16,80 +27,212 @@ use crate::{
 pub struct Wanted {
     /// VIPs, by key; address entries are derived from these.
     pub vips: BTreeMap<VipKey, WantedVip>,
+    /// [`VipValue::flags`] of every address entry.
+    pub address_flags: u32,
+    /// Who may send to any VIP; see [`Lists::access`].
+    pub access: Arc<Prefixes>,
+    /// Addresses that take tunnel packets of other lbs, IPv4 mapped.
+    pub tunnels: BTreeSet<[u8; 16]>,
+    /// Where these may come from; see [`Lists::tunnel_sources`].
+    pub tunnel_sources: Arc<Prefixes>,
+    /// Interfaces that are members of bonds, and these bonds.
+    pub bonds: BTreeMap<u32, u32>,
 }
 
 /// A VIP to serve.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WantedVip {
     /// Slots of its ring; prime.
     pub ring_size: u32,
-    /// Its backends, by address (never an IPv4 address as IPv6); a backend that is not configured any more is absent.
+    /// [`VipValue::flags`].
+    pub flags: u32,
+    /// [`VipValue::new_flow_ns`].
+    pub new_flow_ns: u32,
+    /// [`VipValue::quic_lengths`].
+    pub quic_lengths: u32,
+    /// Whether packets to its address at a port that no VIP serves are dropped.
+    pub drops_unknown_port: bool,
+    /// Its backends, by address (never an IPv4 address as IPv6), of its own pool and of those that its routes lead to; a
+    /// backend that is not configured any more is absent.
     pub backends: BTreeMap<IpAddr, WantedTarget>,
+    /// Who may send to it; see [`VipLists::access`].
+    pub access: Arc<Prefixes>,
+    /// Its source routes, whose numbers are places in `groups`; see [`VipLists::routes`].
+    pub routes: Arc<Prefixes>,
+    /// Where its routes lead.
+    pub groups: Vec<WantedGroup>,
+    /// Which backend has which server ID; empty if the VIP does not go by them.
+    pub servers: BTreeMap<u128, IpAddr>,
+}
+
+/// Some backends of a VIP that a source route leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedGroup {
+    /// [`lb_common::layout::prefix::Group::identity`].
+    pub identity: u64,
+    /// Slots of its ring.
+    pub ring_size: u32,
+    /// Shares of new flows of those that may take any.
+    pub members: BTreeMap<IpAddr, u32>,
 }
 
 /// A backend of a VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WantedTarget {
-    /// Share of new flows; 0 takes none.
+    /// Share of the flows that the VIP's own ring gives out; 0 takes none of these.
     pub weight: u32,
     /// What it may take.
     pub disposition: Disposition,
     /// The way to it; `None` when it cannot be reached, which makes it down.
     pub next_hop: Option<NextHop>,
+    /// How its packets are wrapped.
+    pub encap: Encap,
+    /// Whether it is this host, to which there is no way to go, and nothing is wrapped.
+    pub local: bool,
 }
 
 impl WantedTarget {
     /// What it may take, given that without a way it can take nothing.
     pub fn effective(&self) -> Disposition {
-        if self.next_hop.is_some() { self.disposition } else { Disposition::Down }
+        if reaches(self.local, self.encap, self.next_hop) { self.disposition } else { Disposition::Down }
     }
 }
 
-/// What a backend may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Disposition {
-    /// New and known flows.
-    Serving,
-    /// Known flows only.
-    Draining,
-    /// Nothing.
-    Down,
+/// Whether packets find their backend. Without a header of our own a router would send them back to us.
+fn reaches(local: bool, encap: Encap, next_hop: Option<NextHop>) -> bool {
+    local || next_hop.is_some_and(|hop| encap != Encap::L2 || hop.on_link)
 }
 
-/// What the tables should hold.
+/// What a backend may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Disposition {
+    /// Nothing.
+    Down,
+    /// Known flows only.
+    Draining,
+    /// New and known flows.
+    Serving,
+}
+
+/// What the tables should hold. `lists` are those of `config`; `bonds` are interfaces that are members of bonds, and these.
 ///
 /// A check that `health` doesn't know counts as down: right for a backend that was just added, wrong for a daemon that
 /// was just started. Until the first result of every check is there (or its time is up), the caller must hold the first
 /// plan back, else a restart would take all backends down that have served all the time.
 ///
 /// A VIP whose pool does not exist has no backends; the configuration's validation lets none through.
-pub fn wanted(config: &Config, health: &HealthView, hops: &NextHops) -> Wanted {
+pub fn wanted(
+    config: &Config,
+    lists: &Lists,
+    health: &HealthView,
+    hops: &NextHops,
+    bonds: &BTreeMap<u32, u32>,
+) -> Wanted {
+    let none = VipLists::default();
     let vips = config.vips.iter().map(|vip| {
-        let backends = config.pools.get(&vip.pool).map(|pool| backends(vip, pool, health, hops)).unwrap_or_default();
-        (key(&vip.service), WantedVip { ring_size: vip.ring_size, backends })
+        let key = key(&vip.service);
+        let own_lists = lists.vips.get(&key).unwrap_or(&none);
+        let pools = lists.pools(config, vip).into_iter().map(|pool| Shares::of(vip, pool, health, hops)).collect();
+        (key, wanted_vip(&config.dataplane, vip, own_lists, pools))
     });
-    Wanted { vips: vips.collect() }
+    Wanted {
+        vips: vips.collect(),
+        address_flags: common_flags(&config.dataplane),
+        access: Arc::clone(&lists.access),
+        tunnels: config.dataplane.tunnels.addresses.iter().map(|address| address_bytes(*address)).collect(),
+        tunnel_sources: Arc::clone(&lists.tunnel_sources),
+        bonds: bonds.clone(),
+    }
 }
 
-fn backends(vip: &Vip, pool: &Pool, health: &HealthView, hops: &NextHops) -> BTreeMap<IpAddr, WantedTarget> {
-    let healthy = |backend: &Backend| {
-        let check = CheckId { service: vip.service, backend: backend.address };
-        pool.health.check == Check::None || health.get(&check).is_some_and(|status| status.up)
+/// `pools` are those of the VIP, its own first.
+fn wanted_vip(dataplane: &DataplaneConfig, vip: &Vip, lists: &VipLists, pools: Vec<Shares>) -> WantedVip {
+    let mut backends: BTreeMap<IpAddr, WantedTarget> = BTreeMap::new();
+    for shares in &pools {
+        for (&address, one) in &shares.targets {
+            // A backend of several pools takes what any of them lets it take.
+            let merged = backends.entry(address).or_insert(WantedTarget { weight: 0, ..*one });
+            merged.disposition = merged.disposition.max(one.disposition);
+        }
+    }
+    let own = pools.iter().find(|shares| shares.pool.name == vip.pool);
+    for (address, weight) in own.map(Shares::serving).unwrap_or_default() {
+        if let Some(target) = backends.get_mut(&address) {
+            target.weight = weight;
+        }
+    }
+    let group = |(identity, to): &(u64, RouteTo)| match to {
+        RouteTo::Pool(name) => {
+            let members = pools.iter().find(|shares| shares.pool.name == *name).map(Shares::serving);
+            WantedGroup { identity: *identity, ring_size: vip.ring_size, members: members.unwrap_or_default() }
+        }
+        RouteTo::Backend(name) => {
+            let mut members = own.map(Shares::serving).unwrap_or_default();
+            let named = |address: &IpAddr| own.is_some_and(|shares| shares.is_named(name, *address));
+            members.retain(|address, _| named(address));
+            WantedGroup { identity: *identity, ring_size: 1, members }
+        }
     };
-    let panic = in_panic(vip, pool, healthy);
-    let target = |backend: &Backend| {
-        let next_hop = hops.get(&backend.address).copied().flatten();
-        let up = healthy(backend) || panic && takes_new_flows(backend);
-        let disposition = match backend.state {
-            AdminState::Disabled => Disposition::Down,
-            _ if !up || next_hop.is_none() => Disposition::Down,
-            AdminState::Drain => Disposition::Draining,
-            AdminState::Active if backend.weight == 0 => Disposition::Draining,
-            AdminState::Active => Disposition::Serving,
+    let routed_by_id = vip.quic != Quic::Off || vip.tcp_server_id || vip.udp_stable;
+    let mut servers = BTreeMap::new();
+    for backend in pools.iter().filter(|_| routed_by_id).flat_map(|shares| &shares.pool.backends) {
+        if let Some(id) = backend.server_id {
+            servers.entry(id.value).or_insert(backend.address.to_canonical());
+        }
+    }
+    WantedVip {
+        ring_size: vip.ring_size,
+        flags: flags(dataplane, vip, lists),
+        new_flow_ns: vip.max_new_flows_per_second.map_or(0, new_flow_ns),
+        quic_lengths: quic_lengths(vip.quic),
+        drops_unknown_port: vip.drops_unknown_port,
+        backends,
+        access: Arc::clone(&lists.access),
+        routes: Arc::clone(&lists.routes),
+        groups: lists.groups.iter().map(group).collect(),
+        servers,
+    }
+}
+
+/// A pool as a VIP uses it.
+struct Shares<'a> {
+    pool: &'a Pool,
+    targets: BTreeMap<IpAddr, WantedTarget>,
+}
+
+impl<'a> Shares<'a> {
+    fn of(vip: &Vip, pool: &'a Pool, health: &HealthView, hops: &NextHops) -> Self {
+        let healthy = |backend: &Backend| {
+            let check = CheckId { service: vip.service, backend: backend.address };
+            pool.health.check == Check::None || health.get(&check).is_some_and(|status| status.up)
         };
-        WantedTarget { weight: backend.weight, disposition, next_hop }
-    };
-    pool.backends.iter().map(|backend| (backend.address.to_canonical(), target(backend))).collect()
+        let panic = in_panic(vip, pool, healthy);
+        let target = |backend: &Backend| {
+            let next_hop = hops.get(&backend.address).copied().flatten();
+            let up = healthy(backend) || panic && takes_new_flows(backend);
+            let disposition = match backend.state {
+                AdminState::Disabled => Disposition::Down,
+                _ if !up || !reaches(backend.local, vip.encap, next_hop) => Disposition::Down,
+                AdminState::Drain => Disposition::Draining,
+                AdminState::Active if backend.weight == 0 => Disposition::Draining,
+                AdminState::Active => Disposition::Serving,
+            };
+            WantedTarget { weight: backend.weight, disposition, next_hop, encap: vip.encap, local: backend.local }
+        };
+        let targets = pool.backends.iter().map(|backend| (backend.address.to_canonical(), target(backend))).collect();
+        Self { pool, targets }
+    }
+
+    /// The shares of those that may take new flows.
+    fn serving(&self) -> BTreeMap<IpAddr, u32> {
+        let serving = self.targets.iter().filter(|(_, target)| target.disposition == Disposition::Serving);
+        serving.map(|(address, target)| (*address, target.weight)).collect()
+    }
+
+    /// Whether the backend of this name has this address.
+    fn is_named(&self, name: &str, address: IpAddr) -> bool {
+        self.pool.backends.iter().any(|backend| backend.name == name && backend.address.to_canonical() == address)
+    }
 }
 
 /// Whether so few of the backends that should take new flows are healthy that all of them are to be used: the few would
@@ -104,13 +247,60 @@ fn takes_new_flows(backend: &Backend) -> bool {
     backend.state == AdminState::Active && backend.weight > 0
 }
 
+/// [`VipValue::flags`] of a VIP.
+fn flags(dataplane: &DataplaneConfig, vip: &Vip, lists: &VipLists) -> u32 {
+    let hash = match vip.hash {
+        HashMode::FiveTuple => 0,
+        HashMode::SourceIp => VipValue::HASH_SOURCE,
+        HashMode::SourceIpDestinationPort => VipValue::HASH_SOURCE_PORT,
+        HashMode::DestinationPort => VipValue::HASH_PORT,
+    };
+    let quic = match vip.quic {
+        Quic::Off => 0,
+        Quic::QuicLb(_) => VipValue::QUIC_LB,
+        Quic::Katran => VipValue::QUIC_KATRAN,
+    };
+    let asked = [
+        (!vip.tracked, VipValue::UNTRACKED),
+        (vip.tcp_server_id, VipValue::TCP_SERVER_ID),
+        (vip.udp_stable, VipValue::UDP_SERVER_ID),
+        (!lists.routes.is_empty(), VipValue::SOURCE_ROUTES),
+        (!lists.access.is_empty(), VipValue::ACL),
+        (vip.max_new_flows_per_second.is_some(), VipValue::LIMIT_NEW),
+    ];
+    let asked = asked.into_iter().filter(|(asked, _)| *asked).fold(0, |flags, (_, flag)| flags | flag);
+    common_flags(dataplane) | hash | quic | asked
+}
+
+/// Flags that all VIPs have.
+fn common_flags(dataplane: &DataplaneConfig) -> u32 {
+    let access = if dataplane.access.is_empty() { 0 } else { VipValue::ACL_GLOBAL };
+    let limits = dataplane.source_limit.filter(|limit| (limit.packets_per_second, limit.new_flows_per_second) != (None, None));
+    access | limits.map_or(0, |_| VipValue::LIMIT_SOURCES)
+}
+
+/// [`VipValue::new_flow_ns`] of a limit of so many a second.
+fn new_flow_ns(per_second: u32) -> u32 {
+    const SECOND: u32 = 1_000_000_000;
+    let per_second = per_second.max(1);
+    // A limit of more than one in a nanosecond is none that anyone could meet.
+    (SECOND / per_second + u32::from(SECOND % per_second >= per_second.div_ceil(2))).max(1)
+}
+
+/// [`VipValue::quic_lengths`].
+fn quic_lengths(quic: Quic) -> u32 {
+    let Quic::QuicLb(lengths) = quic else { return 0 };
+    lengths.iter().rev().fold(0, |packed, length| packed << 4 | u32::from(length & 0xf))
+}
+
 /// Key of a service in `VIPS`.
 pub fn key(service: &Service) -> VipKey {
     let protocol = match service.protocol {
         Protocol::Tcp => TCP,
         Protocol::Udp => UDP,
     };
-    VipKey::service(address_bytes(service.address), service.port.to_be_bytes(), protocol)
+    let key = VipKey::service(address_bytes(service.address), service.port.to_be_bytes(), protocol);
+    key.prefix(service.wildcard_bits)
 }
 
 /// The service of a key in `VIPS`; `None` for the entry of an address.
@@ -120,7 +310,8 @@ pub fn service(key: &VipKey) -> Option<Service> {
         UDP => Protocol::Udp,
         _ => return None,
     };
-    Some(Service::of(address_of(key.address), u16::from_be_bytes(key.port), protocol))
+    let service = Service::of(address_of(key.address), u16::from_be_bytes(key.port), protocol);
+    Some(Service { wildcard_bits: key.wildcard_bits, ..service })
 }
 
 #[cfg(test)]

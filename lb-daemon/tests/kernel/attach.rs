@@ -182,6 +182,61 @@ fn takes_interface_names_with_dots() {
     assert_eq!(Kernel::unload(&place.path).unwrap().detached, ["lb.100"]);
 }
 
+#[test]
+fn a_link_takes_programs_for_one_buffer_and_for_several() {
+    let Some(place) = Place::new() else { return };
+    let Some(other) = Place::new() else { return };
+    let _net = Net::new();
+    let address = ["10.9.0.1".parse().unwrap()];
+    let unwrap = || {
+        let done = decap::install(&other.path, "lbx0", AttachMode::Native, &address);
+        done.unwrap_or_else(|error| panic!("{}", chain(&error))).attached
+    };
+    let made = unwrap();
+    let (single, several) = (other.path.join("decap/link-lbx0"), place.path.join("link-lbx0"));
+    let mut kernel = place.open();
+    fs::rename(&single, &several).unwrap();
+    // As a daemon does that finds the link of an earlier one, of another form.
+    kernel.retune(&lb_common::maps::Tuning { hash_seed: 3, ..Default::default() }).unwrap();
+    let shown = place.bpftool("link", "link-lbx0");
+    assert_eq!(shown["prog_id"], kernel.program_id().unwrap());
+    assert_ne!(shown["prog_id"], made.program);
+    let kept = attach(&mut kernel, &[("lbx0", AttachMode::Native)]);
+    assert_eq!((kept[0].change, kept[0].hook), (Change::Kept, Hook::Native));
+    // And back.
+    fs::rename(&several, &single).unwrap();
+    let again = unwrap();
+    assert_eq!((again.change, place.id("prog", "prog")), (Change::Kept, u64::from(kernel.program_id().unwrap())));
+    assert_eq!(other.bpftool("link", "decap/link-lbx0")["prog_id"], again.program);
+}
+
+#[test]
+fn names_the_mtu_that_keeps_a_program_off() {
+    let Some(place) = Place::new() else { return };
+    let Some(other) = Place::new() else { return };
+    let _net = Net::new();
+    run("ip", &["link", "set", "lbx0", "mtu", "9000"]);
+    run("ip", &["link", "set", "lbx1", "mtu", "9000"]);
+    let address = ["10.9.0.1".parse().unwrap()];
+    let mode = AttachMode::Native;
+    let Err(error) = decap::install(&other.path, "lbx0", mode, &address) else { panic!("veth takes it") };
+    let text = error.to_string();
+    assert!(matches!(&error, AttachError::FramesTooLarge { mtu: 9000, multi_buffer: false, .. }), "{text}");
+    // The driver's own words, and the remedy.
+    for words in ["lbx0", "Peer MTU is too large to set XDP", "9000", "`ip link set dev lbx0 mtu 1500`", "generic"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert!(!xdp_shown(), "asking for the reason bound it");
+    let mut kernel = place.open();
+    let name = place.bpftool("prog", "prog")["name"].clone();
+    if name == lb_common::maps::PROGRAM_FRAGS {
+        let attached = attach(&mut kernel, &[("lbx0", AttachMode::Native)]);
+        assert_eq!(attached[0].hook, Hook::Native, "it takes frames in several buffers");
+    } else {
+        println!("skipped: this kernel has no XDP of frames in several buffers");
+    }
+}
+
 fn xdp_shown() -> bool {
     let output = std::process::Command::new("ip").args(["link", "show"]).output().unwrap();
     String::from_utf8_lossy(&output.stdout).contains("prog/xdp")

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use lb_common::layout::flow::{FlowEntry, FlowState};
 use lb_daemon::{
     dataplane::{Dataplane, memory::Memory},
-    model::{Protocol, Service},
+    model::{Encap, Protocol, Service},
     nexthop::NextHop,
     plan::{
         Op, RingCache,
@@ -49,9 +49,9 @@ impl Numbers {
             let service = Service::of(address, 443, protocol);
             let backends =
                 (0..self.below(6)).map(|_| (IpAddr::from([10, 0, 0, self.byte(8)]), self.target())).collect();
-            vips.insert(key(&service), WantedVip { ring_size: [31, 61, 127][usize::from(self.byte(3))], backends });
+            vips.insert(key(&service), WantedVip { ring_size: [31, 61, 127][usize::from(self.byte(3))], backends, ..WantedVip::default() });
         }
-        Wanted { vips }
+        Wanted { vips, ..Wanted::default() }
     }
 
     fn target(&mut self) -> WantedTarget {
@@ -67,6 +67,8 @@ impl Numbers {
             weight: u32::from(self.byte(4)),
             disposition: [Disposition::Serving, Disposition::Draining, Disposition::Down][usize::from(self.byte(3))],
             next_hop: (self.below(8) != 0).then_some(hop),
+            encap: Encap::Ipip,
+            local: false,
         }
     }
 }

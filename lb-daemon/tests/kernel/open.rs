@@ -9,16 +9,26 @@ use std::{
     thread,
 };
 
-use lb_common::{layout::LAYOUT_VERSION, maps};
+use lb_common::{
+    layout::{
+        LAYOUT_VERSION,
+        flow::FRAGMENT_BUCKETS,
+        target::{Encap, Target},
+    },
+    maps::{self, feature},
+};
 use lb_daemon::{
     dataplane::{
         Dataplane,
         kernel::{Kernel, OpenError, Options},
     },
-    plan::Capacity,
+    plan::{Capacity, Op},
 };
 
-use super::place::{CAPACITY, FLOW_ENTRIES, Place, chain};
+use super::{
+    ops::update,
+    place::{CAPACITY, FLOW_ENTRIES, Place, chain},
+};
 
 fn ids(place: &Place) -> Vec<u64> {
     maps::ALL.iter().map(|name| place.id("map", &format!("maps/{name}"))).collect()
@@ -35,7 +45,8 @@ fn creates_what_the_contract_names() {
     expected.sort();
     assert_eq!(place.names(), expected);
     assert_eq!(fs::read_link(place.path.join("maps")).unwrap(), Path::new(&version).join("maps"));
-    assert_eq!(place.bpftool("prog", "prog")["name"], maps::PROGRAM);
+    let name = place.bpftool("prog", "prog")["name"].clone();
+    assert!(name == maps::PROGRAM || name == maps::PROGRAM_FRAGS, "{name}");
     assert_eq!(place.id("prog", "prog"), u64::from(kernel.program_id().unwrap()));
     assert_eq!(place.bpftool("map", "maps/FLOWS")["max_entries"], FLOW_ENTRIES / 8);
     assert_eq!(kernel.observe().unwrap().capacity, CAPACITY);
@@ -69,7 +80,9 @@ fn keeps_the_sizes_of_tables_that_are_there() {
     let Some(place) = Place::new() else { return };
     drop(place.open());
     let mut options = place.options();
-    for capacity in [Capacity { vips: 1, targets: 1, ring_blocks: 1 }, Capacity { targets: 1000, ..CAPACITY }] {
+    for capacity in
+        [Capacity { vips: 1, targets: 1, ring_blocks: 1, ..CAPACITY }, Capacity { targets: 1000, ..CAPACITY }]
+    {
         options.capacity = capacity;
         let mut kernel = Kernel::open(&options).unwrap_or_else(|error| panic!("{error}"));
         assert!(kernel.adopted());
@@ -116,10 +129,65 @@ fn puts_other_parameters_in_place() {
     let Some(place) = Place::new() else { return };
     let mut kernel = place.open();
     let (tables, program) = (ids(&place), place.id("prog", "prog"));
-    kernel.retune(&maps::Tuning { hash_seed: 7, ..maps::Tuning::default() }).unwrap();
+    let tuning = maps::Tuning { hash_seed: 7, ..maps::Tuning::default() };
+    kernel.retune(&tuning).unwrap();
     assert_eq!(ids(&place), tables);
-    assert_ne!(place.id("prog", "prog"), program);
-    assert_eq!(place.id("prog", "prog"), u64::from(kernel.program_id().unwrap()));
+    let replaced = place.id("prog", "prog");
+    assert_ne!(replaced, program);
+    assert_eq!(replaced, u64::from(kernel.program_id().unwrap()));
+    assert_eq!(*kernel.tuning(), tuning);
+    // What is in force already is not loaded again.
+    kernel.retune(&tuning).unwrap();
+    assert_eq!(place.id("prog", "prog"), replaced);
+}
+
+#[test]
+fn makes_ephemeral_tables_anew_when_they_do_not_fit() {
+    let Some(place) = Place::new() else { return };
+    let size = |name: &str| place.bpftool("map", &format!("maps/{name}"))["max_entries"].as_u64().unwrap();
+    let limited = |lines: u32| maps::Tuning { source_line_mask: lines - 1, ..place.options().tuning };
+    let mut kernel = place.open();
+    assert_eq!((size(maps::SOURCES), size(maps::VIP_LIMITS)), (1, u64::from(CAPACITY.vips) + 1));
+    let kept = |before: &[u64]| {
+        let pairs = ids(&place).into_iter().zip(before.to_vec());
+        pairs.zip(maps::ALL).filter(|((now, then), _)| now != then).map(|(_, name)| name).collect::<Vec<_>>()
+    };
+    let tables = ids(&place);
+    kernel.retune(&limited(512)).unwrap();
+    assert_eq!((size(maps::SOURCES), kept(&tables)), (512, vec![maps::SOURCES]));
+    assert!(place.names().iter().all(|name| !name.ends_with("-next")), "{:?}", place.names());
+    drop(kernel);
+
+    // A restart with other settings, and tables of another form.
+    let folder = place.path.join("maps");
+    let other = ["type", "array", "key", "4", "value", "8", "entries", "3", "name", "other"];
+    for name in [maps::FRAGMENTS, maps::TOO_BIG_LIMITS, maps::VIP_LIMITS] {
+        fs::remove_file(folder.join(name)).unwrap();
+        let made = Command::new("bpftool").args(["map", "create"]).arg(folder.join(name)).args(other).status().unwrap();
+        assert!(made.success());
+    }
+    let tables = ids(&place);
+    let kernel = Kernel::open(&Options { tuning: limited(2), ..place.options() }).unwrap();
+    assert!(kernel.adopted(), "nothing of worth was lost");
+    assert_eq!(kept(&tables), [maps::FRAGMENTS, maps::VIP_LIMITS, maps::SOURCES, maps::TOO_BIG_LIMITS]);
+    assert_eq!((size(maps::SOURCES), size(maps::FRAGMENTS)), (2, u64::from(FRAGMENT_BUCKETS)));
+    assert_eq!(size(maps::VIP_LIMITS), u64::from(CAPACITY.vips) + 1);
+}
+
+#[test]
+fn a_restart_keeps_the_features_that_the_tables_need() {
+    let Some(place) = Place::new() else { return };
+    let mut kernel = place.open();
+    assert_eq!(kernel.tuning().features, 0);
+    let wrapped = Target { serves: 1, vip: 1, encap: Encap::GueV4 as u32, ..Target::default() };
+    kernel.apply(&Op::SetTarget { id: 1, target: wrapped }).unwrap();
+    update(&place, maps::BONDS, 4, &[9, 0, 0, 0].map(|byte: u8| byte.to_string()));
+    drop(kernel);
+    let mut kernel = place.open();
+    assert_eq!(kernel.tuning().features, feature::GUE | feature::BONDS);
+    // Until whoever runs it says otherwise.
+    kernel.retune(&place.options().tuning).unwrap();
+    assert_eq!(kernel.tuning().features, 0);
 }
 
 #[test]

@@ -19,7 +19,16 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 /// Entries of the flow table in tests.
 pub(super) const FLOW_ENTRIES: u32 = 4096;
 /// Sizes of the other tables in tests.
-pub(super) const CAPACITY: Capacity = Capacity { vips: 16, targets: 64, ring_blocks: 32 };
+pub(super) const CAPACITY: Capacity = Capacity {
+    vips: 16,
+    targets: 64,
+    ring_blocks: 32,
+    groups: 8,
+    servers: 16,
+    prefixes: 64,
+    tunnel_sources: 8,
+    own: 4,
+};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 

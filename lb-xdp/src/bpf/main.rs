@@ -17,6 +17,17 @@ use crate::{
 /// The balancer.
 #[xdp]
 fn lb(context: XdpContext) -> u32 {
+    balance(context)
+}
+
+/// The balancer, for frames in several buffers too.
+#[xdp(frags)]
+fn lb_frags(context: XdpContext) -> u32 {
+    balance(context)
+}
+
+#[inline(always)]
+fn balance(context: XdpContext) -> u32 {
     let mut frame = XdpFrame::new(context);
     // A forwarded packet is counted at its target.
     let received = frame.len();

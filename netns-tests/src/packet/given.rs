@@ -30,7 +30,16 @@ pub const BUCKETS: u32 = 64;
 /// Slots of a ring.
 const SLOTS: u16 = 67;
 /// Sizes of the other tables.
-pub const CAPACITY: Capacity = Capacity { vips: 64, targets: 64, ring_blocks: 64 };
+pub const CAPACITY: Capacity = Capacity {
+    vips: 64,
+    targets: 64,
+    ring_blocks: 64,
+    groups: 64,
+    servers: 64,
+    prefixes: 1024,
+    tunnel_sources: 64,
+    own: 64,
+};
 
 /// A remembered flow: whose, in which way of its bucket, and what.
 #[derive(Clone, Copy, Debug)]

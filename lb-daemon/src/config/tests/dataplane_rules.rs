@@ -1,9 +1,11 @@
 //! Rules of `[dataplane]`, `[daemon]`, `[api]`, `[metrics]` and the file as a whole.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
+
+use ipnet::IpNet;
 
 use super::{VALID, complaints, refuses, valid, warns, with};
-use crate::model::{AttachMode, Interface, NextHopConfig};
+use crate::model::{AttachMode, Interface, NextHopConfig, SourceLimit};
 
 /// One value of `[dataplane]`.
 fn dataplane(line: &str) -> String {
@@ -159,16 +161,115 @@ fn refuses_tunnel_sources_that_leave_flows_no_bits() {
 
 #[test]
 fn refuses_what_is_not_built_yet_in_the_dataplane() {
-    refuses(&dataplane("unknown_port = \"drop\""), "not-built-yet", "\"drop\"", "\"pass\"");
-    refuses(&dataplane("gue_port = 6080"), "not-built-yet", "gue_port", "remove `gue_port`");
     refuses(&with("#daemon", "watch = true"), "not-built-yet", "true", "SIGHUP");
-    valid(&dataplane("unknown_port = \"pass\"\nmtu = \"auto\""));
 }
 
 #[test]
-fn refuses_a_fixed_mtu() {
+fn takes_an_mtu_as_a_number_of_bytes_or_from_the_way() {
     refuses(&dataplane("mtu = \"1500\""), "invalid-value", "\"1500\"", "\"auto\"");
-    refuses(&dataplane("mtu = 1500"), "wrong-type", "1500", "use \"auto\"");
+    refuses(&dataplane("mtu = 575"), "out-of-range", "575", "from 576 to 65535");
+    refuses(&dataplane("mtu = 65_536"), "out-of-range", "65_536", "from 576 to 65535");
+    refuses(&dataplane("mtu = true"), "wrong-type", "true", "use \"auto\"");
+    assert_eq!(valid(&dataplane("mtu = \"auto\"")).dataplane.mtu, None);
+    assert_eq!(valid(&dataplane("mtu = 576")).dataplane.mtu, Some(576));
+    assert_eq!(valid(&dataplane("mtu = 65535")).dataplane.mtu, Some(65_535));
+}
+
+#[test]
+fn reads_the_port_of_gue() {
+    for given in ["0", "65536"] {
+        refuses(&dataplane(&format!("gue_port = {given}")), "out-of-range", given, "from 1 to 65535");
+    }
+    assert_eq!(valid(&dataplane("gue_port = 6081")).dataplane.gue_port, 6081);
+}
+
+#[test]
+fn vips_take_from_the_dataplane_what_becomes_of_unknown_ports() {
+    refuses(&dataplane("unknown_port = \"reject\""), "invalid-value", "\"reject\"", "\"pass\" or \"drop\"");
+    let drops = |text: &str| valid(text).vips[0].drops_unknown_port;
+    assert!(!drops(VALID));
+    assert!(drops(&dataplane("unknown_port = \"drop\"")));
+    assert!(drops(&with("#vip", "unknown_port = \"drop\"")));
+    assert!(!drops(&dataplane("unknown_port = \"drop\"").replace("#vip", "unknown_port = \"pass\"")));
+}
+
+#[test]
+fn reads_limits_of_sources() {
+    assert_eq!(valid(VALID).dataplane.source_limit, None);
+    let limit = valid(&in_section("dataplane.source_limit", "packets_per_second = 1_000_000_000"));
+    let wanted = SourceLimit {
+        packets_per_second: Some(1_000_000_000),
+        new_flows_per_second: None,
+        prefix_v4: 32,
+        prefix_v6: 64,
+        entries: 65_536,
+    };
+    assert_eq!(limit.dataplane.source_limit, Some(wanted));
+    let lines = "new_flows_per_second = 1\nprefix_v4 = 8\nprefix_v6 = 128\nentries = 2";
+    let wanted = SourceLimit {
+        packets_per_second: None,
+        new_flows_per_second: Some(1),
+        prefix_v4: 8,
+        prefix_v6: 128,
+        entries: 2,
+    };
+    assert_eq!(valid(&in_section("dataplane.source_limit", lines)).dataplane.source_limit, Some(wanted));
+}
+
+#[test]
+fn refuses_limits_of_sources_that_limit_nothing_or_cannot_be_kept() {
+    let limit = |lines: &str| in_section("dataplane.source_limit", lines);
+    refuses(&limit(""), "missing-key", "[dataplane.source_limit]", "packets_per_second = ");
+    for (line, code, hint) in [
+        ("packets_per_second = 0", "out-of-range", "from 1 to 1000000000"),
+        ("new_flows_per_second = 1_000_000_001", "out-of-range", "from 1 to 1000000000"),
+        ("prefix_v4 = 7", "out-of-range", "from 8 to 32"),
+        ("prefix_v4 = 33", "out-of-range", "from 8 to 32"),
+        ("prefix_v6 = 15", "out-of-range", "from 16 to 128"),
+        ("prefix_v6 = 129", "out-of-range", "from 16 to 128"),
+        ("entries = 1", "out-of-range", "value is 2"),
+        ("entries = 100", "invalid-value", "value is 128"),
+        ("entries = 33_554_432", "out-of-range", "value is 16777216"),
+    ] {
+        let given = line.split(' ').next_back().unwrap();
+        let other = if line.starts_with("new") { "packets_per_second = 9" } else { "new_flows_per_second = 9" };
+        let text = if line.starts_with("packets") {
+            limit(&format!("{line}\n{other}"))
+        } else {
+            limit(&format!("{other}\n{line}"))
+        };
+        refuses(&text, code, given, hint);
+    }
+}
+
+#[test]
+fn reads_tunnels() {
+    let lines = "addresses = [\"10.9.0.1\", \"2001:db8:9::1\"]\nsources = [\"10.9.0.0/16\", \"2001:db8:9::2\"]";
+    let tunnels = valid(&in_section("dataplane.tunnels", lines)).dataplane.tunnels;
+    assert_eq!(tunnels.addresses, ["10.9.0.1".parse::<IpAddr>().unwrap(), "2001:db8:9::1".parse().unwrap()]);
+    assert_eq!(tunnels.sources, ["10.9.0.0/16".parse().unwrap(), "2001:db8:9::2/128".parse::<IpNet>().unwrap()]);
+}
+
+#[test]
+fn refuses_tunnels_that_cannot_work() {
+    let tunnels = |lines: &str| in_section("dataplane.tunnels", lines);
+    refuses(&tunnels(""), "missing-key", "[dataplane.tunnels]", "addresses = [");
+    refuses(&tunnels("addresses = []"), "invalid-value", "[]", "an address of this host");
+    refuses(&tunnels("addresses = [\"10.9.0.0/16\"]"), "invalid-value", "\"10.9.0.0/16\"", "leave out `/`");
+    refuses(&tunnels("addresses = [\"ff02::1\"]"), "unusable-address", "\"ff02::1\"", "one host");
+    let twice = tunnels("addresses = [\"10.9.0.1\", \"10.9.0.1\"]");
+    refuses(&twice, "duplicate", "\"10.9.0.1\"]", "each address once");
+    let sources = |list: &str| tunnels(&format!("addresses = [\"10.9.0.1\"]\nsources = [{list}]"));
+    refuses(&sources("\"10.9.0.1/16\""), "invalid-value", "\"10.9.0.1/16\"", "write \"10.9.0.0/16\"");
+    refuses(&sources("\"10.9.0.1\", \"10.9.0.1/32\""), "duplicate", "\"10.9.0.1/32\"", "each prefix once");
+}
+
+#[test]
+fn refuses_a_tunnel_address_that_a_vip_has() {
+    let text = in_section("dataplane.tunnels", "addresses = [\"192.0.2.10\"]");
+    refuses(&text, "conflict", "\"192.0.2.10\"]", "an address for tunnel packets");
+    let text = in_section("dataplane.tunnels", "addresses = [\"192.0.2.77\"]").replace("2.10\"", "2.0/24\"");
+    refuses(&text, "conflict", "\"192.0.2.77\"]", "an address for tunnel packets");
 }
 
 #[test]

@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::{EXAMPLE, MINIMAL, VALID, complaints, valid};
+use super::{EXAMPLE, MINIMAL, VALID, check_beside, complaints, valid};
 use crate::{
-    config::schema,
+    config::{Checked, schema},
     model::{
         Access, AdminState, AttachMode, Backend, Check, Config, DaemonConfig, DataplaneConfig, Health, Interface,
-        NextHopConfig, Pool, Protocol, Service, Tunnels, Vip,
+        NextHopConfig, Pool, Protocol, Quic, RouteTo, ServerId, Service, SourceLimit, SourceRoute, Tunnels, Vip,
     },
 };
 
@@ -66,9 +66,10 @@ fn minimal_file_means_the_defaults() {
 
 #[test]
 fn example_file_means_what_it_says() {
+    let id = |value| Some(ServerId { value, len: None });
     let web = vec![
-        backend("web-1", "10.0.0.11", 100, AdminState::Active),
-        backend("web-2", "10.0.0.12", 100, AdminState::Active),
+        Backend { server_id: id(1), ..backend("web-1", "10.0.0.11", 100, AdminState::Active) },
+        Backend { server_id: id(2), ..backend("web-2", "10.0.0.12", 100, AdminState::Active) },
         backend("web-3", "2001:db8::13", 50, AdminState::Drain),
     ];
     let http =
@@ -77,21 +78,64 @@ fn example_file_means_what_it_says() {
         backend("dns-1", "10.0.1.11", 100, AdminState::Active),
         backend("dns-2", "10.0.1.12", 100, AdminState::Active),
     ];
+    let route = |source: &str, to| SourceRoute { source: source.parse().unwrap(), to };
+    let source_routes = vec![
+        route("203.0.113.0/24", RouteTo::Pool("dns".into())),
+        route("203.0.113.9/32", RouteTo::Backend("web-2".into())),
+    ];
+    let quic = vip("quic", "192.0.2.10:443", Protocol::Udp);
     let mut wanted = Config {
         pools: BTreeMap::from([pool("web", web, http, Some(8080)), pool("dns", dns, Check::Tcp, Some(53))]),
-        vips: vec![vip("web", "192.0.2.10:443", Protocol::Tcp), vip("dns", "[2001:db8:1::53]:53", Protocol::Udp)],
+        vips: vec![
+            Vip { source_routes, ..vip("web", "192.0.2.10:443", Protocol::Tcp) },
+            Vip { pool: "web".into(), quic: Quic::QuicLb([4, 0, 0, 0, 0, 0, 0]), ..quic },
+            vip("dns", "[2001:db8:1::53]:53", Protocol::Udp),
+        ],
         ..defaults()
     };
     wanted.dataplane.interfaces.push(Interface { name: "eth1".into(), mode: AttachMode::Native });
     assert_eq!(valid(EXAMPLE), wanted);
 }
 
+/// The example with the keys set that it only shows.
+fn shown() -> String {
+    let set = |line: &'static str| match line.strip_prefix('#') {
+        Some(key) if key.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => key,
+        _ => line,
+    };
+    EXAMPLE.lines().flat_map(|line| [set(line), "\n"]).collect()
+}
+
+#[test]
+fn example_file_is_valid_with_all_that_it_shows() {
+    let names = ["allow.txt", "deny.txt", "web-allow.txt", "web-deny.txt", "web-routes.txt"];
+    let Checked { config, diagnostics } = check_beside(&shown(), &names.map(|name| (name, [].as_slice())));
+    assert!(diagnostics.is_empty(), "{diagnostics}");
+    let config = config.expect("a valid configuration");
+    let limit = SourceLimit {
+        packets_per_second: Some(100_000),
+        new_flows_per_second: Some(1_000),
+        prefix_v4: 32,
+        prefix_v6: 64,
+        entries: 65_536,
+    };
+    assert_eq!(config.dataplane.source_limit, Some(limit));
+    let tunnels =
+        Tunnels { addresses: vec!["198.51.100.1".parse().unwrap()], sources: vec!["172.16.0.0/16".parse().unwrap()] };
+    assert_eq!(config.dataplane.tunnels, tunnels);
+    assert_eq!(config.vips[0].max_new_flows_per_second, Some(10_000));
+}
+
 /// The part of the example that sets a table's keys, and the list of what is to come.
 fn part(title: &str) -> (String, &'static str) {
-    let (built, later) = EXAMPLE.split_once("# ---- Not built yet").expect("the list of what is not built");
+    let shown = shown();
+    let built = shown.split("# ---- Not built yet").next().unwrap();
+    let later = EXAMPLE.split_once("# ---- Not built yet").expect("the list of what is not built").1;
     let part = match title {
         "the file" => built.replace(['[', ']'], " "),
         "a backend" => built.split("[pool.web]").nth(1).unwrap().split("[pool.web.health]").next().unwrap().into(),
+        // Some of its keys are for one of the VIPs, some for another.
+        "[[vip]]" | "one of `quic_lb`" | "one of `source_routes`" => built.split_once("[[vip]]").unwrap().1.into(),
         title => {
             let header = format!("\n{}\n", title.replace("NAME", "web"));
             let after = built.split_once(&header).unwrap_or_else(|| panic!("{title} is missing")).1;
@@ -106,8 +150,8 @@ fn example_file_sets_every_key_and_lists_what_is_to_come() {
     for schema in schema::ALL {
         let (part, later) = part(schema.title);
         let words: Vec<&str> = part.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
-        // [[dataplane.interface]] and [pool.web.health] are set by their headers.
-        let headers = ["interface", "health"];
+        // [[dataplane.interface]], [pool.web.health] and the like are set by their headers.
+        let headers = ["interface", "health", "source_limit", "tunnels"];
         for key in schema.keys.iter().filter(|key| !headers.contains(key)) {
             let set = words.contains(key);
             assert!(set, "{} lacks {key} in config/lb.example.toml", schema.title);
@@ -121,17 +165,34 @@ fn example_file_sets_every_key_and_lists_what_is_to_come() {
 #[test]
 fn example_file_comments_every_key() {
     let mut previous = "";
-    let built = EXAMPLE.split("# ---- Not built yet").next().unwrap();
-    // The second pool and the second VIP only show that there may be several.
+    let shown = shown();
+    let built = shown.split("# ---- Not built yet").next().unwrap();
+    // The second pool and further VIPs show that there may be several, and set a few keys that the first cannot have.
     let (before, after) = built.split_once("[pool.dns]").unwrap();
     let first_vip = after.split("[[vip]]").nth(1).unwrap();
-    for line in before.lines().chain(first_vip.lines()) {
+    let quic = ["quic = ", "quic_lb = ", "udp_stable = "];
+    let further = after
+        .split("[[vip]]")
+        .nth(2)
+        .unwrap()
+        .split_inclusive('\n')
+        .filter(|line| line.starts_with('#') || quic.iter().any(|key| line.starts_with(key)));
+    for line in before.lines().chain(first_vip.lines()).chain(further) {
         let sets = line.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_alphanumeric() || c == '_'));
-        let documented = line.contains(" # ") || previous.starts_with('#') || line.starts_with("tunnel_source_v6");
+        let documented = line.contains(" # ") || previous.starts_with('#') || SECOND_OF_TWO.contains(&line);
         assert!(!sets || documented, "no comment for: {line}");
         previous = line;
     }
 }
+
+/// Lines that the comment of the line before speaks of too.
+const SECOND_OF_TWO: [&str; 5] = [
+    "tunnel_source_v6 = \"100::/64\"",
+    "deny = []",
+    "allow_file = \"web-allow.txt\"",
+    "deny_file = \"deny.txt\"",
+    "deny_file = \"web-deny.txt\"",
+];
 
 /// A table as a file that gives `key` a date, which no key takes.
 fn file_with(title: &str, key: &str) -> String {
@@ -139,6 +200,8 @@ fn file_with(title: &str, key: &str) -> String {
     match title {
         "the file" => line,
         "a backend" => format!("[pool.x]\nbackends = [{{ {key} = 1979-05-27 }}]\n"),
+        "one of `quic_lb`" => format!("[[vip]]\nquic_lb = [{{ {key} = 1979-05-27 }}]\n"),
+        "one of `source_routes`" => format!("[[vip]]\nsource_routes = [{{ {key} = 1979-05-27 }}]\n"),
         title => format!("{}\n{line}", title.replace("NAME", "x")),
     }
 }

@@ -2,8 +2,8 @@
 
 use std::{fs, path::Path};
 
-use super::{VALID, complaints, with};
-use crate::config::{LoadError, check, load, parse, read};
+use super::{VALID, check, check_beside, complaints, with};
+use crate::config::{LoadError, load, parse, read};
 
 /// All that is printed about a text, without the empty line after each complaint.
 fn printed(text: &str) -> String {
@@ -45,15 +45,47 @@ fn prints_the_nearest_key() {
 #[test]
 fn prints_that_a_value_is_not_built_yet() {
     assert_eq!(
-        printed(&with("#vip", "encap = \"gue\"")),
-        r#"error[not-built-yet]: `encap = "gue"` is not built yet
-  --> lb.toml:21:9
+        printed(&with("#vip", "flow_tracking = \"adaptive\"")),
+        r#"error[not-built-yet]: `flow_tracking = "adaptive"` is not built yet
+  --> lb.toml:21:17
    |
-21 | encap = "gue"
-   |         ^^^^^ this version of lb cannot do it
+21 | flow_tracking = "adaptive"
+   |                 ^^^^^^^^^^ this version of lb cannot do it
    |
-   = help: use "ipip""#
+   = help: use "always" or "off""#
     );
+}
+
+#[test]
+fn prints_both_places_when_they_are_in_two_files() {
+    let text = with("#dataplane", "deny = [\"198.51.100.0/24\"]\ndeny_file = \"bad.txt\"");
+    let list = b"# Yesterday's.\n203.0.113.0/24\n  198.51.100.0/24 # again\n\n192.0.2.1/24\n";
+    let found = check_beside(&text, &[("bad.txt", list)]).diagnostics;
+    assert_eq!(
+        found.to_string(),
+        r#"error[duplicate]: prefix 198.51.100.0/24 is given twice in `deny`
+ --> bad.txt:3:3
+  |
+3 |   198.51.100.0/24 # again
+  |   ^^^^^^^^^^^^^^^ again here
+  |
+ ::: lb.toml:3:9
+  |
+3 | deny = ["198.51.100.0/24"]
+  |         ----------------- first here
+  |
+  = help: give each prefix once
+
+error[invalid-value]: the line does not begin with a prefix
+ --> bad.txt:5:1
+  |
+5 | 192.0.2.1/24
+  | ^^^^^^^^^^^^ bits are set beyond the prefix
+  |
+  = help: write "192.0.2.0/24""#
+    );
+    let places: Vec<String> = found.iter().map(|one| format!("{}:{}", one.place.file, one.place.line)).collect();
+    assert_eq!(places, ["bad.txt:3", "bad.txt:5"]);
 }
 
 #[test]
@@ -128,10 +160,10 @@ fn reports_all_complaints_at_once_in_the_files_order() {
 
 #[test]
 fn says_a_complaint_in_one_line_for_logs() {
-    let diagnostics = check("mood = 1\n[[vip]]\n", "a.toml").diagnostics;
+    let diagnostics = check("mood = 1\n[[vip]]\n").diagnostics;
     let lines: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
     let keys = "version, dataplane, daemon, api, metrics, pool, vip";
-    let wanted = format!("a.toml:1:1: unknown key `mood` [unknown-key]: the keys of the file are {keys}");
+    let wanted = format!("lb.toml:1:1: unknown key `mood` [unknown-key]: the keys of the file are {keys}");
     assert!(lines.contains(&wanted), "{lines:?}");
 }
 
@@ -139,8 +171,7 @@ fn says_a_complaint_in_one_line_for_logs() {
 fn says_a_complaint_as_json_for_programs() {
     let text =
         with("#end", "[[vip]]\nname = \"web\"\naddress = \"::1:2\"\nport = 1\nprotocol = \"tcp\"\npool = \"web\"");
-    let json: Vec<serde_json::Value> =
-        check(&text, "lb.toml").diagnostics.iter().map(|one| serde_json::json!(one)).collect();
+    let json: Vec<serde_json::Value> = check(&text).diagnostics.iter().map(|one| serde_json::json!(one)).collect();
     let wanted = serde_json::json!([{
         "code": "duplicate",
         "severity": "error",
@@ -149,7 +180,7 @@ fn says_a_complaint_as_json_for_programs() {
         "line": 23,
         "column": 8,
         "label": "again here",
-        "also": { "line": 16, "column": 8, "label": "first here" },
+        "also": { "file": "lb.toml", "line": 16, "column": 8, "label": "first here" },
         "hint": "give each VIP its own name",
     }]);
     assert_eq!(serde_json::json!(json), wanted);
@@ -158,7 +189,7 @@ fn says_a_complaint_as_json_for_programs() {
 #[test]
 fn counts_columns_in_characters_as_the_printed_place_does() {
     let text = "metrics = { \"é\" = 1, lisen = 2 }\n";
-    let diagnostics = check(text, "lb.toml").diagnostics;
+    let diagnostics = check(text).diagnostics;
     let one = diagnostics.iter().find(|one| one.message.contains("lisen")).expect("the unknown key");
     assert_eq!((one.place.line, one.place.column), (1, 22));
     assert!(diagnostics.render(false).contains("--> lb.toml:1:22"), "{diagnostics}");
@@ -172,7 +203,7 @@ fn ignores_a_byte_order_mark() {
 #[test]
 fn prints_the_first_hundred_of_many_complaints() {
     let lines: Vec<String> = (0..150).map(|n| format!("unknown{n} = 1\n")).collect();
-    let diagnostics = check(&lines.concat(), "lb.toml").diagnostics;
+    let diagnostics = check(&lines.concat()).diagnostics;
     assert_eq!(diagnostics.iter().count(), 152);
     assert_eq!(diagnostics.summary(), "150 errors, 2 warnings");
     let rendered = diagnostics.render(false);

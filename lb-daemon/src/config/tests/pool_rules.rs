@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{VALID, refuses, valid, warns, with};
-use crate::model::{AdminState, Check};
+use crate::model::{AdminState, Check, Encap};
 
 /// A third backend.
 fn backend(table: &str) -> String {
@@ -134,10 +134,6 @@ fn warns_of_a_pool_that_takes_no_new_flows() {
 
 #[test]
 fn refuses_what_is_not_built_yet_in_a_pool() {
-    for (key, value) in [("server_id", "1"), ("local", "true")] {
-        let text = backend(&format!("name = \"web-3\", address = \"10.0.0.13\", {key} = {value}"));
-        refuses(&text, "not-built-yet", key, "remove");
-    }
     for kind in ["https", "udp", "dns", "grpc", "tls", "exec"] {
         refuses(
             &with("\"http\"", &format!("\"{kind}\"")),
@@ -226,4 +222,25 @@ fn warns_of_keys_without_effect() {
 fn takes_a_pool_without_health_section_as_always_up() {
     let text = with("[pool.web.health]\ntype = \"http\"\n", "");
     assert_eq!(valid(&text).pools["web"].health.check, Check::None);
+}
+
+#[test]
+fn a_pools_encapsulation_is_the_default_of_its_vips() {
+    let encap = |text: &str| valid(text).vips[0].encap;
+    assert_eq!(encap(VALID), Encap::Ipip);
+    let pool = with("[pool.web]", "[pool.web]\nencap = \"l2\"");
+    assert_eq!(encap(&pool), Encap::L2);
+    assert_eq!(encap(&pool.replace("#vip", "encap = \"gue\"")), Encap::Gue);
+    refuses(&pool.replace("\"l2\"", "\"l3\""), "invalid-value", "\"l3\"", "\"l2\"?");
+}
+
+#[test]
+fn one_backend_of_a_pool_may_be_this_host() {
+    let local = |address: &str| format!("name = \"me\", address = \"{address}\", local = true");
+    let backends = &valid(&backend(&local("127.0.0.1"))).pools["web"].backends;
+    assert_eq!(backends.iter().map(|backend| backend.local).collect::<Vec<_>>(), [false, false, true]);
+    // The VIP's address, which this host has.
+    assert!(valid(&backend(&local("192.0.2.10"))).pools["web"].backends[2].local);
+    let two = format!("{} }}, {{ {}", local("10.0.0.13"), local("10.0.0.14").replace("\"me\"", "\"also-me\""));
+    refuses(&backend(&two), "conflict", "true },", "to one of them");
 }

@@ -2,17 +2,21 @@
 
 use proptest::prelude::*;
 
-use super::{EXAMPLE, MINIMAL, VALID};
-use crate::config::{Checked, check};
+use super::{EXAMPLE, MINIMAL, VALID, check_beside};
+use crate::config::Checked;
+
+/// What the files beside the text say.
+const LIST: &[u8] = b"203.0.113.0/24\n2001:db8::/32 pool a\n0.0.0.0/0 backend x # rest\n1.2.3.4/8\nwhat\n";
 
 /// What holds for every text.
 fn holds(text: &str) -> Result<(), TestCaseError> {
-    let Checked { config, diagnostics } = check(text, "lb.toml");
+    let Checked { config, diagnostics } = check_beside(text, &[("a", LIST)]);
     prop_assert_eq!(config.is_none(), diagnostics.has_errors());
     let rendered = diagnostics.render(false);
     prop_assert_eq!(diagnostics.is_empty(), rendered.is_empty());
-    let lines = text.split('\n').count();
     for one in diagnostics.iter() {
+        let lines =
+            if one.place.file == "lb.toml" { text.split('\n').count() } else { LIST.split(|b| *b == b'\n').count() };
         prop_assert!((1..=lines).contains(&one.place.line), "{}", one);
         prop_assert!(one.hint.is_some(), "{}", one);
     }
@@ -30,6 +34,8 @@ fn line() -> impl Strategy<Value = String> {
         "[pool.a]",
         "[pool.b]",
         "[pool.a.health]",
+        "[dataplane.source_limit]",
+        "[dataplane.tunnels]",
         "[[vip]]",
     ]);
     let keys: Vec<&str> =
@@ -60,6 +66,16 @@ fn line() -> impl Strategy<Value = String> {
         "[{ name = \"x\", address = \"10.0.0.1\" }]",
         "[{ name = \"x\", address = \"10.0.0.2\", weight = 0 }]",
         "65537",
+        "\"10.0.0.0/8\"",
+        "\"quic-lb\"",
+        "\"katran\"",
+        "\"gue\"",
+        "\"drop\"",
+        "[\"10.0.0.0/8\", \"10.0.0.0/8\", \"::/0\"]",
+        "[{ name = \"x\", address = \"10.0.0.3\", server_id = \"0a0b\" }, { name = \"y\", address = \"::2\", server_id = 7 }]",
+        "[{ name = \"x\", address = \"10.0.0.4\", server_id = 7, local = true }]",
+        "[{ config = 0, server_id_length = 2 }]",
+        "[{ source = \"10.0.0.0/8\", pool = \"b\" }, { source = \"::/0\", backend = \"x\" }]",
     ]);
     prop_oneof![
         1 => header.prop_map(str::to_owned),

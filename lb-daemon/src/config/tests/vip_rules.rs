@@ -1,7 +1,7 @@
 //! Rules of `[[vip]]`.
 
 use super::{VALID, complaints, refuses, valid, warns, with};
-use crate::model::Protocol;
+use crate::model::{Encap, HashMode, Protocol};
 
 fn vip(line: &str) -> String {
     with("#vip", line)
@@ -70,27 +70,78 @@ fn refuses_vip_addresses_that_cannot_work() {
 
 #[test]
 fn refuses_what_is_not_built_yet_in_a_vip() {
-    refuses(&with("192.0.2.10", "2001:db8::/64"), "not-built-yet", "\"2001:db8::/64\"", "one address");
-    for (key, values) in [
-        ("encap", ["gue", "l2"].as_slice()),
-        ("hash", &["source-ip", "source-ip-destination-port", "destination-port"]),
-        ("flow_tracking", &["off", "adaptive"]),
-        ("quic", &["quic-lb", "katran"]),
+    let text = vip("flow_tracking = \"adaptive\"");
+    refuses(&text, "not-built-yet", "\"adaptive\"", "use \"always\" or \"off\"");
+}
+
+#[test]
+fn reads_how_flows_are_steered() {
+    let only = |line: &str| valid(&vip(line)).vips[0].clone();
+    for (word, hash) in [
+        ("5-tuple", HashMode::FiveTuple),
+        ("source-ip", HashMode::SourceIp),
+        ("source-ip-destination-port", HashMode::SourceIpDestinationPort),
+        ("destination-port", HashMode::DestinationPort),
     ] {
-        for value in values {
-            refuses(&vip(&format!("{key} = \"{value}\"")), "not-built-yet", &format!("\"{value}\""), "use \"");
-        }
+        assert_eq!(only(&format!("hash = \"{word}\"")).hash, hash);
     }
-    for line in [
-        "tcp_server_id = true",
-        "udp_stable = true",
-        "source_routes = [{ source = \"203.0.113.0/24\", pool = \"web\" }]",
-        "allow = []",
-        "deny = []",
-        "max_new_flows_per_second = 1",
+    for (word, encap) in [("ipip", Encap::Ipip), ("gue", Encap::Gue), ("l2", Encap::L2)] {
+        assert_eq!(only(&format!("encap = \"{word}\"")).encap, encap);
+    }
+    assert!(only("flow_tracking = \"always\"").tracked);
+    assert!(!only("flow_tracking = \"off\"").tracked);
+    assert_eq!(only("max_new_flows_per_second = 1_000").max_new_flows_per_second, Some(1_000));
+    refuses(&vip("hash = \"source\""), "invalid-value", "\"source\"", "did you mean \"source-ip\"?");
+    for given in ["0", "1_000_000_001"] {
+        let text = vip(&format!("max_new_flows_per_second = {given}"));
+        refuses(&text, "out-of-range", given, "from 1 to 1000000000");
+    }
+}
+
+#[test]
+fn serves_prefixes() {
+    let service = |address: &str| valid(&with("192.0.2.10", address)).vips[0].service;
+    let v4 = service("192.0.2.0/24");
+    assert_eq!((v4.to_string().as_str(), v4.wildcard_bits), ("192.0.2.0/24:443 tcp", 8));
+    let v6 = service("2001:db8:1::/64");
+    assert_eq!((v6.to_string().as_str(), v6.wildcard_bits), ("[2001:db8:1::/64]:443 tcp", 64));
+    assert_eq!(service("192.0.2.10/32"), service("192.0.2.10"));
+    assert_eq!(service("2001:db8::1/128"), service("2001:db8::1"));
+}
+
+#[test]
+fn refuses_prefixes_that_no_vip_can_have() {
+    for (address, code, hint) in [
+        ("192.0.2.10/24", "invalid-value", "write \"192.0.2.0/24\""),
+        ("2001:db8::1/64", "invalid-value", "write \"2001:db8::/64\""),
+        ("::ffff:192.0.2.0/120", "invalid-value", "write \"192.0.2.0/24\""),
+        ("192.0.2.0/33", "invalid-value", "such as \"203.0.113.0/24\""),
+        ("0.0.0.0/0", "unusable-address", "0.0.0.0/8"),
+        ("::/0", "unusable-address", "::/128"),
+        ("192.0.0.0/2", "unusable-address", "224.0.0.0/4"),
+        ("239.1.0.0/16", "unusable-address", "224.0.0.0/4"),
+        ("240.0.0.0/4", "unusable-address", "255.255.255.255/32"),
+        ("ff00::/12", "unusable-address", "ff00::/8"),
+        ("::fffe:0:0/95", "unusable-address", "::ffff:0.0.0.0/96"),
+        ("224.0.0.1/32", "unusable-address", "one host"),
     ] {
-        refuses(&vip(line), "not-built-yet", line, "remove");
+        refuses(&with("192.0.2.10", address), code, &format!("\"{address}\""), hint);
     }
+}
+
+#[test]
+fn refuses_a_prefix_twice_and_allows_prefixes_in_prefixes() {
+    let text = |first: &str, second_: &str| second("again", second_, 443, "tcp").replace("192.0.2.10", first);
+    let hint = "address, port and protocol";
+    refuses(&text("192.0.2.0/24", "192.0.2.0/24"), "duplicate", "\"192.0.2.0/24\"", hint);
+    assert_eq!(valid(&text("192.0.2.0/24", "192.0.2.0/25")).vips.len(), 2);
+    assert_eq!(valid(&text("192.0.2.0/24", "192.0.2.0")).vips.len(), 2);
+}
+
+#[test]
+fn refuses_a_prefix_that_holds_its_own_backend() {
+    refuses(&with("192.0.2.10", "10.0.0.8/29"), "conflict", "\"10.0.0.8/29\"", "the backend's own address");
+    valid(&with("192.0.2.10", "10.0.0.16/29"));
 }
 
 #[test]

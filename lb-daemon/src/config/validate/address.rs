@@ -1,11 +1,13 @@
 //! Addresses of VIPs and backends: how they are written, and which of them can work.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use toml::Spanned;
 
 use crate::config::{
     diagnostic::{Code, Complaint},
+    prefix,
     quantity::{Wrong, wrong},
     raw::Section,
 };
@@ -15,34 +17,95 @@ use crate::config::{
 pub(super) enum Role {
     Vip,
     Backend,
+    /// A backend that is this host.
+    LocalBackend,
+    /// Where other lbs send tunnel packets.
+    Tunnel,
 }
 
 /// The address under `address`.
 pub(super) fn address(section: &Section<'_>, role: Role) -> Option<Spanned<IpAddr>> {
-    let text = section.string("address")?;
-    if role == Role::Vip && text.get_ref().parse::<ipnet::IpNet>().is_ok() {
-        section.not_built("a prefix as VIP", text.span(), "give one address, without `/` and length");
-        return None;
-    }
+    address_of(section, "address", &section.string("address")?, role)
+}
+
+/// `text`, a value of `key`, as an address.
+pub(super) fn address_of(
+    section: &Section<'_>,
+    key: &str,
+    text: &Spanned<&str>,
+    role: Role,
+) -> Option<Spanned<IpAddr>> {
     let address = match parse(text.get_ref()) {
         Ok(address) => Spanned::new(text.span(), address),
         Err(wrong) => {
-            section.invalid("address", text.span(), wrong);
+            section.invalid(key, text.span(), wrong);
             return None;
         }
     };
     let complaint = |code, message: String| Complaint::new(code, address.span(), message);
     if let Some((label, hint)) = unusable(*address.get_ref(), role) {
-        let whose = if role == Role::Vip { "VIP" } else { "backend" };
-        let message = format!("{} cannot be the address of a {whose}", address.get_ref());
+        let whose = match role {
+            Role::Vip => "of a VIP",
+            Role::Backend | Role::LocalBackend => "of a backend",
+            Role::Tunnel => "for tunnel packets",
+        };
+        let message = format!("{} cannot be the address {whose}", address.get_ref());
         section.complain(complaint(Code::UnusableAddress, message).label(label).hint(hint));
         return None;
     }
-    if address.get_ref().is_loopback() {
+    if address.get_ref().is_loopback() && role != Role::LocalBackend {
         let complaint = complaint(Code::DoubtfulAddress, format!("{} never leaves this host", address.get_ref()));
         section.complain(complaint.label("a loopback address").hint("give an address that the network routes"));
     }
     Some(address)
+}
+
+/// The address of a VIP, or the prefix that it serves.
+pub(super) fn served(section: &Section<'_>) -> Option<Spanned<IpNet>> {
+    let text = section.string("address")?;
+    if !text.get_ref().contains('/') {
+        let address = address_of(section, "address", &text, Role::Vip)?;
+        return Some(Spanned::new(text.span(), (*address.get_ref()).into()));
+    }
+    let net = match prefix::parse(text.get_ref()) {
+        Ok(net) if net.prefix_len() == net.max_prefix_len() => {
+            let alone = address_of(section, "address", &Spanned::new(text.span(), &net.addr().to_string()), Role::Vip);
+            return alone.map(|_| Spanned::new(text.span(), net));
+        }
+        Ok(net) => net,
+        Err(wrong) => {
+            section.invalid("address", text.span(), wrong);
+            return None;
+        }
+    };
+    if let Some((what, holds)) = RESERVED.iter().find(|(_, other)| net.contains(other) || other.contains(&net)) {
+        let message = format!("{net} cannot be the addresses of a VIP");
+        let complaint = Complaint::new(Code::UnusableAddress, text.span(), message);
+        let hint = format!("give a prefix that holds nothing of {holds}");
+        section.complain(complaint.label(*what).hint(hint));
+        return None;
+    }
+    Some(Spanned::new(text.span(), net))
+}
+
+/// What no prefix of a VIP may hold.
+const RESERVED: [(&str, IpNet); 6] = [
+    ("holds \"this network\" (RFC 791)", v4([0, 0, 0, 0], 8)),
+    ("holds multicast addresses", v4([224, 0, 0, 0], 4)),
+    ("holds the broadcast address", v4([255, 255, 255, 255], 32)),
+    ("holds the unspecified address", v6([0, 0, 0], 128)),
+    // In the tables IPv4 addresses lie there.
+    ("holds the IPv4 addresses in IPv6 form", v6([0, 0xffff, 0], 96)),
+    ("holds multicast addresses", v6([0xff00, 0, 0], 8)),
+];
+
+const fn v4([a, b, c, d]: [u8; 4], bits: u8) -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), bits))
+}
+
+/// By the first, the sixth and the last of an address's eight words.
+const fn v6([first, sixth, last]: [u16; 3], bits: u8) -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(first, 0, 0, 0, 0, sixth, 0, last), bits))
 }
 
 fn parse(text: &str) -> Result<IpAddr, Wrong> {

@@ -1,7 +1,7 @@
 //! `[dataplane]`
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ops::RangeInclusive,
     time::Duration,
 };
@@ -9,15 +9,19 @@ use std::{
 use ipnet::{Ipv4Net, Ipv6Net};
 use toml::{Spanned, de::DeValue};
 
-use super::{Once, duration, ring_size};
+use super::{
+    Once, access::access, drops_unknown_port, duration, limits::source_limit, number, power_of_two, ring_size,
+    tunnels::tunnels,
+};
 use crate::{
     config::{
         diagnostic::{Code, Complaint},
+        lists::Lists,
         quantity::{self, Wrong, wrong},
         raw::Section,
         schema,
     },
-    model::{Access, AttachMode, DataplaneConfig, Interface, NextHopConfig, Tunnels},
+    model::{AttachMode, DataplaneConfig, Interface, NextHopConfig},
 };
 
 /// 64 entries are eight buckets; 2^27 entries take 1 GiB.
@@ -31,6 +35,10 @@ const DEFAULT_UDP_IDLE: Duration = Duration::from_secs(30);
 const UDP_IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(4);
 const DEFAULT_SOURCE_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 16);
 const DEFAULT_SOURCE_V6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 64);
+/// The port that IANA assigned to GUE.
+const DEFAULT_GUE_PORT: u16 = 6080;
+/// RFC 791's least packet, and the longest that a length field can say.
+const MTU: RangeInclusive<u64> = 576..=65_535;
 /// Bytes of an interface's name: `IFNAMSIZ` less its final zero.
 const MAX_INTERFACE_NAME: usize = 15;
 
@@ -42,11 +50,14 @@ pub(super) struct Dataplane {
     pub(super) config: DataplaneConfig,
     /// Slots of a ring whose VIP does not say.
     pub(super) ring_size: u32,
+    /// Whether packets to unknown ports of a VIP that does not say are dropped.
+    pub(super) drops_unknown_port: bool,
+    /// Addresses for tunnel packets, with their places.
+    pub(super) tunnel_addresses: Vec<Spanned<IpAddr>>,
 }
 
-pub(super) fn dataplane(section: &Section<'_>) -> Dataplane {
-    section.choice("mtu", &[("auto", ())], &[]);
-    section.choice("unknown_port", &[("pass", ())], &["drop"]);
+pub(super) fn dataplane(section: &Section<'_>, lists: &Lists<'_>) -> Dataplane {
+    let (tunnels, tunnel_addresses) = tunnels(&section.child("tunnels", &schema::TUNNELS));
     let next_hop = section.parsed("next_hop", next_hop);
     let udp_idle_timeout = duration(section, "udp_idle_timeout", &UDP_IDLE);
     Dataplane {
@@ -62,13 +73,15 @@ pub(super) fn dataplane(section: &Section<'_>) -> Dataplane {
             tunnel_source_v6: section
                 .parsed("tunnel_source_v6", source_v6)
                 .map_or(DEFAULT_SOURCE_V6, Spanned::into_inner),
-            mtu: None,
-            gue_port: 6080,
-            access: Access::default(),
-            source_limit: None,
-            tunnels: Tunnels::default(),
+            mtu: mtu(section),
+            gue_port: number(section, "gue_port", &(1..=65_535)).unwrap_or(DEFAULT_GUE_PORT),
+            access: access(section, lists),
+            source_limit: source_limit(&section.child("source_limit", &schema::SOURCE_LIMIT)),
+            tunnels,
         },
         ring_size: ring_size(section).unwrap_or(DEFAULT_RING_SIZE),
+        drops_unknown_port: drops_unknown_port(section).unwrap_or(false),
+        tunnel_addresses,
     }
 }
 
@@ -138,28 +151,26 @@ fn flow_table_entries(section: &Section<'_>) -> Option<u32> {
         }
         _ => section.integer(KEY, &(0..=u64::MAX))?,
     };
-    let (low, high) = FLOW_ENTRIES.into_inner();
-    let number = *given.get_ref();
-    let problem = if !FLOW_ENTRIES.contains(&number) {
-        Some((Code::OutOfRange, format!("{number} entries: not from {low} to {high}")))
-    } else if !number.is_power_of_two() {
-        Some((Code::InvalidValue, format!("{number} entries: not a power of two")))
-    } else {
-        None
-    };
-    let Some((code, label)) = problem else { return u32::try_from(number).ok() };
-    let nearest = nearest_power(number.clamp(low, high));
-    let state = if code == Code::OutOfRange { "is out of range" } else { "is invalid" };
-    let complaint = Complaint::new(code, given.span(), format!("`{KEY}` {state}")).label(label);
-    section.complain(complaint.hint(format!("the nearest possible value is {nearest}")));
-    None
+    power_of_two(section, KEY, &given, &FLOW_ENTRIES)
 }
 
-/// The power of two nearest to `number`, which is at least 1 and at most 2^62.
-fn nearest_power(number: u64) -> u64 {
-    let above = number.next_power_of_two();
-    let below = above / 2;
-    if above - number <= number - below { above } else { below }
+/// Bytes, or none for those of the way to the backend.
+fn mtu(section: &Section<'_>) -> Option<u32> {
+    let (_, value) = section.entry("mtu")?;
+    let (low, high) = MTU.into_inner();
+    let hint = format!("use \"auto\", or a number of bytes from {low} to {high} without quotes");
+    match value.get_ref() {
+        DeValue::Integer(_) => number(section, "mtu", &MTU),
+        DeValue::String(text) if text == "auto" => None,
+        DeValue::String(_) => {
+            section.invalid("mtu", value.span(), wrong("not \"auto\"", hint));
+            None
+        }
+        _ => {
+            section.mistyped("mtu", value, "a number of bytes or \"auto\"", hint);
+            None
+        }
+    }
 }
 
 /// An integer, or hexadecimal digits in a string.

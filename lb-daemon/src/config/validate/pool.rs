@@ -9,18 +9,20 @@ use super::{
     address::{Role, address},
     health::health,
     name,
+    server_id::server_id,
 };
 use crate::{
     config::{
         diagnostic::{Code, Complaint},
+        place::At,
         raw::{Section, Span},
-        schema,
+        schema::{self, nearest},
     },
-    model::{AdminState, Backend, MAX_WEIGHT, Pool},
+    model::{AdminState, Backend, Encap, MAX_WEIGHT, Pool, ServerId},
 };
 
 /// A slot of a ring is 16 bits wide.
-const MAX_BACKENDS: usize = 65_535;
+pub(super) const MAX_BACKENDS: usize = 65_535;
 const DEFAULT_WEIGHT: u32 = 100;
 const STATES: [(&str, AdminState); 3] =
     [("active", AdminState::Active), ("drain", AdminState::Drain), ("disabled", AdminState::Disabled)];
@@ -33,8 +35,38 @@ pub(super) struct ReadPool {
     pub(super) span: Span,
     /// Of its health section.
     pub(super) health: Span,
+    /// Of its backends' names.
+    pub(super) names: BTreeMap<String, Span>,
     /// Of its backends' addresses.
     pub(super) addresses: BTreeMap<IpAddr, Span>,
+    /// Of its backends' server IDs, each with its backend's address.
+    pub(super) server_ids: Vec<(ServerId, IpAddr, Span)>,
+    /// `encap`, for VIPs that do not say.
+    pub(super) encap: Option<Encap>,
+}
+
+/// `encap`, of a pool or a VIP.
+pub(super) fn encap(section: &Section<'_>) -> Option<Encap> {
+    section.choice("encap", &[("ipip", Encap::Ipip), ("gue", Encap::Gue), ("l2", Encap::L2)], &[])
+}
+
+/// The pool of that name; complains, of the name's place, if there is none.
+pub(super) fn find_pool<'p>(
+    section: &Section<'_>,
+    at: impl Into<At>,
+    name: &str,
+    pools: &'p BTreeMap<String, ReadPool>,
+) -> Option<&'p ReadPool> {
+    let found = pools.get(name);
+    if found.is_none() {
+        let complaint = Complaint::new(Code::UnknownPool, at, format!("there is no pool {name}"));
+        let hint = match nearest(name, pools.keys().map(String::as_str)) {
+            Some(meant) => format!("did you mean \"{meant}\"?"),
+            None => format!("add a [pool.{name}], or name one that is there"),
+        };
+        section.complain(complaint.label("no such pool").hint(hint));
+    }
+    found
 }
 
 /// All pools, by name.
@@ -51,9 +83,12 @@ pub(super) fn pools(root: &Section<'_>) -> BTreeMap<String, ReadPool> {
 
 fn pool(key: &Spanned<&str>, section: &Section<'_>) -> ReadPool {
     let tables = section.children("backends", &schema::BACKEND);
-    let mut names = Once::new();
-    let mut addresses = Once::new();
-    let backends = tables.iter().filter_map(|table| backend(table, &mut names, &mut addresses)).collect();
+    let mut seen = Seen { names: Once::new(), addresses: Once::new(), server_ids: Once::new(), local: None };
+    let read: Vec<(Backend, Option<Span>)> = tables.iter().filter_map(|table| backend(table, &mut seen)).collect();
+    let placed =
+        |(backend, place): &(Backend, Option<Span>)| Some((backend.server_id?, backend.address, place.clone()?));
+    let server_ids = read.iter().filter_map(placed).collect();
+    let backends = read.into_iter().map(|(backend, _)| backend).collect();
     let health_section = section.child("health", &schema::HEALTH);
     let pool = Pool { name: (*key.get_ref()).to_owned(), backends, health: health(&health_section) };
     let complain = |code, message: String, hint: &str| {
@@ -72,25 +107,59 @@ fn pool(key: &Spanned<&str>, section: &Section<'_>) -> ReadPool {
         let hint = "give one of its backends a weight above 0 and `state = \"active\"`";
         complain(Code::IdlePool, format!("no backend of pool {} takes new flows", pool.name), hint);
     }
-    ReadPool { pool, span: key.span(), health: health_section.span(), addresses: addresses.0 }
+    let health = health_section.span();
+    let Seen { names: Once(names), addresses: Once(addresses), .. } = seen;
+    ReadPool { pool, span: key.span(), health, names, addresses, server_ids, encap: encap(section) }
 }
 
-fn backend(section: &Section<'_>, names: &mut Once<String>, addresses: &mut Once<IpAddr>) -> Option<Backend> {
+/// What a pool's backends were seen to have, each of them once.
+struct Seen {
+    names: Once<String>,
+    addresses: Once<IpAddr>,
+    server_ids: Once<u128>,
+    local: Option<Span>,
+}
+
+/// A backend, and the place of its server ID.
+fn backend(section: &Section<'_>, seen: &mut Seen) -> Option<(Backend, Option<Span>)> {
     section.require("name", "add `name = \"web-1\"`");
     section.require("address", "add `address = \"10.0.0.11\"`");
     let name = section.parsed("name", name);
-    let address = address(section, Role::Backend);
+    let local = local(section, seen);
+    let address = address(section, if local { Role::LocalBackend } else { Role::Backend });
     let weight = section.integer("weight", &(0..=u64::from(MAX_WEIGHT)));
     let weight = weight.and_then(|weight| u32::try_from(weight.into_inner()).ok()).unwrap_or(DEFAULT_WEIGHT);
     let state = section.choice("state", &STATES, &[]).unwrap_or_default();
+    let server_id = server_id(section);
     if let Some(name) = &name {
         let what = format!("backend name {}", name.get_ref());
-        names.note(section, &what, name.get_ref().clone(), name.span(), "give each backend of a pool its own name");
+        let hint = "give each backend of a pool its own name";
+        seen.names.note(section, &what, name.get_ref().clone(), name.span(), hint);
     }
     if let Some(address) = &address {
         let what = format!("backend address {}", address.get_ref());
         let hint = "name each address once in a pool; a larger `weight` gives it a larger share";
-        addresses.note(section, &what, *address.get_ref(), address.span(), hint);
+        seen.addresses.note(section, &what, *address.get_ref(), address.span(), hint);
     }
-    Some(Backend::plain(&name?.into_inner(), address?.into_inner(), weight, state))
+    if let Some(id) = &server_id {
+        let what = format!("server ID {}", id.get_ref());
+        let hint = "give each backend of a pool its own server ID; leading zeros do not tell them apart";
+        seen.server_ids.note(section, &what, id.get_ref().value, id.span(), hint);
+    }
+    let plain = Backend::plain(&name?.into_inner(), address?.into_inner(), weight, state);
+    let place = server_id.as_ref().map(Spanned::span);
+    Some((Backend { server_id: server_id.map(Spanned::into_inner), local, ..plain }, place))
+}
+
+/// Whether the backend is this host, which one of a pool can be.
+fn local(section: &Section<'_>, seen: &mut Seen) -> bool {
+    let Some(local) = section.boolean("local").filter(|local| *local.get_ref()) else { return false };
+    if let Some(first) = &seen.local {
+        let complaint = Complaint::new(Code::Conflict, local.span(), "two backends of a pool are this host");
+        let hint = "leave `local = true` to one of them: packets to either would end up in the same place";
+        section.complain(complaint.label("again here").also(first.clone(), "first here").hint(hint));
+    } else {
+        seen.local = Some(local.span());
+    }
+    true
 }

@@ -7,9 +7,12 @@ use std::{
     time::Duration,
 };
 
-use lb_common::layout::{
-    counter::TargetCounters,
-    vip::{Vip, VipKey},
+use lb_common::{
+    layout::{
+        counter::{TargetCounters, VerdictCounters},
+        vip::{Vip, VipKey},
+    },
+    maps::Tuning,
 };
 use tokio::{
     sync::watch,
@@ -19,10 +22,12 @@ use tokio::{
 
 use crate::{
     config,
-    controller::{Attached, Checks, Controller, Engine, Handle, InstallError, StartError, Wires, hop_targets},
-    dataplane::{Counters, Dataplane, Error, FlowCount, kernel::AttachError, memory::Memory},
+    controller::{
+        Attached, Checks, Controller, Engine, Handle, InstallError, StartError, Wires, hop_targets, tuning::tuning,
+    },
+    dataplane::{Counters, Dataplane, Error, FlowCount, kernel::AttachError, memory::Memory, needs},
     health::{HealthView, Status},
-    model::{Config, DataplaneConfig},
+    model::{Config, DataplaneConfig, Interface},
     nexthop::{self, NextHop},
     plan::{Capacity, Op, State, wanted::key},
 };
@@ -70,6 +75,14 @@ protocol = "udp"
 pool = "dns"
 "#;
 
+/// What the program counted.
+pub(crate) struct Counted {
+    /// By verdict.
+    pub(crate) verdicts: Vec<VerdictCounters>,
+    /// By event.
+    pub(crate) path: Vec<u64>,
+}
+
 /// What the engine holds, and how it is to behave.
 pub(crate) struct Tables {
     /// The tables.
@@ -82,16 +95,24 @@ pub(crate) struct Tables {
     pub(crate) counted: usize,
     /// How long that takes.
     pub(crate) slow: Duration,
+    /// Counters of verdicts and events in place of those that there are.
+    pub(crate) told: Option<Counted>,
     /// What happens while the next op is applied.
     pub(crate) meanwhile: Option<Box<dyn FnOnce() + Send>>,
     /// Every op fails.
     pub(crate) broken: bool,
-    /// Settings that were installed.
-    pub(crate) installed: Vec<DataplaneConfig>,
+    /// Parameters of the program in force.
+    pub(crate) tuning: Tuning,
+    /// Those of the programs that were put in force, with the number of ops that had been asked for.
+    pub(crate) retuned: Vec<(usize, Tuning)>,
+    /// Interfaces that were asked for.
+    pub(crate) bound: Vec<Vec<Interface>>,
     /// Interfaces that the program was lost from.
     pub(crate) lost: BTreeMap<String, u32>,
-    /// A hash seed that cannot be installed.
+    /// A hash seed that no program can be loaded with.
     pub(crate) refused_seed: Option<u64>,
+    /// Features that no program can be loaded with.
+    pub(crate) refused_features: u32,
 }
 
 /// The engine's end of shared tables.
@@ -100,6 +121,12 @@ pub(crate) struct Fake(Arc<Mutex<Tables>>);
 impl Fake {
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.0.lock().unwrap()
+    }
+
+    fn start(&self, tuning: &Tuning) {
+        let mut tables = self.tables();
+        let needed = needs::features(&tables.memory.observe().unwrap());
+        tables.tuning = Tuning { features: tuning.features | needed, ..*tuning };
     }
 }
 
@@ -115,7 +142,13 @@ impl Dataplane for Fake {
         if let Some(meanwhile) = tables.meanwhile.take() {
             meanwhile();
         }
-        if tables.broken { Err(Error::Injected(0)) } else { tables.memory.apply(op) }
+        if tables.broken {
+            return Err(Error::Injected(0));
+        }
+        tables.memory.apply(op)?;
+        let needed = needs::features(&tables.memory.observe()?);
+        assert_eq!(needed & !tables.tuning.features, 0, "the program cannot do what {op:?} asks of it");
+        Ok(())
     }
 
     fn ring(&self, vip: &Vip) -> Vec<u16> {
@@ -126,7 +159,11 @@ impl Dataplane for Fake {
         let mut tables = self.tables();
         tables.counted += 1;
         std::thread::sleep(tables.slow);
-        tables.memory.counters()
+        let mut counters = tables.memory.counters()?;
+        if let Some(told) = &tables.told {
+            (counters.verdicts, counters.path) = (told.verdicts.clone(), told.path.clone());
+        }
+        Ok(counters)
     }
 
     fn flows(&mut self) -> Result<FlowCount, Error> {
@@ -135,13 +172,29 @@ impl Dataplane for Fake {
 }
 
 impl Engine for Fake {
-    fn install(&mut self, settings: &DataplaneConfig) -> Result<Vec<Attached>, InstallError> {
+    fn tuning(&self) -> Tuning {
+        self.tables().tuning
+    }
+
+    fn retune(&mut self, tuning: &Tuning) -> Result<(), InstallError> {
         let mut tables = self.tables();
-        if tables.refused_seed == Some(settings.hash_seed) {
+        if tables.refused_seed == Some(tuning.hash_seed) || tables.refused_features & tuning.features != 0 {
             return Err(InstallError("the kernel says no".into()));
         }
-        tables.installed.push(settings.clone());
-        Ok(settings.interfaces.iter().map(|one| attached(&one.name)).collect())
+        let applied = tables.applied;
+        tables.retuned.push((applied, *tuning));
+        tables.tuning = *tuning;
+        let needed = needs::features(&tables.memory.observe().unwrap());
+        assert_eq!(needed & !tuning.features, 0, "the program cannot do what the tables ask of it");
+        Ok(())
+    }
+
+    fn attach(&mut self, interfaces: &[Interface]) -> Result<Vec<Attached>, InstallError> {
+        self.tables().bound.push(interfaces.to_vec());
+        if interfaces.iter().any(|one| one.name == "nosuch") {
+            return Err(InstallError("there is no such interface".into()));
+        }
+        Ok(interfaces.iter().map(|one| attached(&one.name)).collect())
     }
 
     fn lost(&self, _: &DataplaneConfig) -> BTreeMap<String, u32> {
@@ -169,7 +222,7 @@ pub(crate) struct Rig {
     pub(crate) handle: Handle,
     tables: Arc<Mutex<Tables>>,
     pub(crate) health: watch::Sender<Arc<HealthView>>,
-    hops: watch::Sender<Arc<nexthop::Snapshot>>,
+    pub(crate) hops: watch::Sender<Arc<nexthop::Snapshot>>,
     /// Checks that it asked for.
     pub(crate) checks: watch::Receiver<Arc<Checks>>,
     /// Addresses that it asked next hops for.
@@ -178,7 +231,16 @@ pub(crate) struct Rig {
 }
 
 /// Room enough for what the tests configure.
-pub(crate) const ROOMY: Capacity = Capacity { vips: 16, targets: 256, ring_blocks: 256 };
+pub(crate) const ROOMY: Capacity = Capacity {
+    vips: 16,
+    targets: 256,
+    ring_blocks: 256,
+    groups: 16,
+    servers: 64,
+    prefixes: 64,
+    tunnel_sources: 8,
+    own: 8,
+};
 
 /// The configuration of a text.
 pub(crate) fn config(text: &str) -> Config {
@@ -206,7 +268,9 @@ impl Rig {
         let (targets_in, hop_targets) = watch::channel(BTreeSet::new());
         let (hops, hops_out) = watch::channel(Arc::default());
         let wires = Wires { checks: checks_in, health: health_out, hop_targets: targets_in, hops: hops_out };
+        // As a daemon starts: with what the configuration needs, and what the tables do.
         let engine = Fake(Arc::clone(&tables));
+        engine.start(&tuning(&config(text)));
         let (controller, handle) = Controller::new(engine, config(text), vec![attached("eth0")], wires)?;
         let task = tokio::spawn(controller.run());
         Ok(Self { handle, tables, health, hops, checks, hop_targets, task })
@@ -317,11 +381,15 @@ fn tables(capacity: Capacity) -> Arc<Mutex<Tables>> {
         observed: 0,
         counted: 0,
         slow: Duration::ZERO,
+        told: None,
         applied: 0,
         meanwhile: None,
         broken: false,
-        installed: Vec::new(),
+        tuning: Tuning::default(),
+        retuned: Vec::new(),
+        bound: Vec::new(),
         lost: BTreeMap::new(),
         refused_seed: None,
+        refused_features: 0,
     }))
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use aya::programs::{
-    ProgramError, Xdp, XdpError, XdpMode,
+    Xdp, XdpMode,
     links::{FdLink, LinkError, PinnedLink},
     xdp::XdpLink,
 };
@@ -18,8 +18,8 @@ use super::{
     explain::{kernel_release, system},
     interfaces::{self, Hook},
     load::{pin_error, program_error, program_id},
-    occupant::Occupant,
     pins::{self, Pins},
+    refusal,
     sys::PinnedXdpLink,
 };
 use crate::model::{AttachMode, Interface};
@@ -178,7 +178,7 @@ fn fresh(program: &mut Xdp, name: &str, index: u32, mode: AttachMode, path: &Pat
         AttachMode::Native => bind(program, name, index, XdpMode::Driver)?,
         AttachMode::Generic => bind(program, name, index, XdpMode::Skb)?,
         AttachMode::Auto => match bind(program, name, index, XdpMode::Driver) {
-            Err(error @ AttachError::Refused { .. }) => {
+            Err(error @ (AttachError::Refused { .. } | AttachError::FramesTooLarge { .. })) => {
                 let link = bind(program, name, index, XdpMode::Skb)?;
                 warn!(interface = name, reason = %error, "no native XDP, attached in generic mode, which is slow");
                 link
@@ -192,7 +192,6 @@ fn fresh(program: &mut Xdp, name: &str, index: u32, mode: AttachMode, path: &Pat
 
 /// Attaches in one mode. The program is off again when the link is dropped before it is pinned.
 fn bind(program: &mut Xdp, name: &str, index: u32, mode: XdpMode) -> Result<FdLink, AttachError> {
-    let shown = if matches!(mode, XdpMode::Skb) { Hook::Generic.name() } else { Hook::Native.name() };
     let taken = program.attach_to_if_index(index, mode).and_then(|id| program.take_link(id));
     let error = match taken {
         // aya binds by netlink where the kernel knows no links; dropping that takes it off.
@@ -202,28 +201,7 @@ fn bind(program: &mut Xdp, name: &str, index: u32, mode: XdpMode) -> Result<FdLi
         }
         Err(error) => error,
     };
-    let Some(code) = code(&error) else {
-        return Err(program_error(format!("attach to {name}"), error).into());
-    };
-    match code {
-        libc::EBUSY | libc::EEXIST => Err(busy(name, shown, &error)),
-        libc::EPERM | libc::EACCES => {
-            Err(system(format!("attach to {name}"), io::Error::from_raw_os_error(code)).into())
-        }
-        _ => Err(AttachError::Refused { name: name.to_owned(), mode: shown, reason: chain(&error) }),
-    }
-}
-
-/// Who is in the way.
-fn busy(name: &str, mode: &'static str, error: &ProgramError) -> AttachError {
-    let program = find(name).ok().and_then(|found| found.programs.first().copied());
-    match program {
-        Some((hook, program)) => {
-            let occupant = Occupant::of(program, name);
-            AttachError::Busy { name: name.to_owned(), program, mode: hook.name(), occupant }
-        }
-        None => AttachError::Refused { name: name.to_owned(), mode, reason: chain(error) },
-    }
+    Err(refusal::explain(program, &refusal::Attempt { name, index, mode }, error))
 }
 
 /// What the kernel shows of an interface that should run the program.
@@ -258,31 +236,6 @@ fn list() -> Result<BTreeMap<String, interfaces::Interface>, OpenError> {
 
 fn pinned(pins: &Pins) -> Result<BTreeMap<String, PathBuf>, OpenError> {
     pins.links().map_err(|source| system(format!("list {}", pins.dir().display()), source))
-}
-
-/// The system's error number within aya's.
-fn code(error: &ProgramError) -> Option<i32> {
-    match error {
-        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
-        ProgramError::XdpError(XdpError::NetlinkError(error)) | ProgramError::NetlinkError(error) => {
-            error.raw_os_error()
-        }
-        _ => None,
-    }
-}
-
-/// An error with its sources, each once.
-fn chain(error: &ProgramError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        source = error.source();
-    }
-    text
 }
 
 fn link_error(what: String, error: LinkError) -> OpenError {

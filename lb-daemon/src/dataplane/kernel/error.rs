@@ -150,6 +150,13 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
+    /// The tables in place could not be read.
+    #[error("cannot read the tables that are in place")]
+    Read {
+        /// What could not be read.
+        #[source]
+        source: crate::dataplane::Error,
+    },
     /// The object that was built into this binary is not as it should be.
     #[error("cannot {what}")]
     Object {
@@ -203,6 +210,28 @@ pub enum AttachError {
         name: String,
         /// The mode that was tried last.
         mode: &'static str,
+        /// What the kernel or driver said.
+        reason: String,
+    },
+    /// The interface's frames are larger than the program or the driver takes.
+    #[error(
+        "cannot attach to {name} in {mode} mode: {reason}; frames of its MTU, {mtu}, come in several buffers, which {}: \
+         lower it, such as by `ip link set dev {name} mtu 1500` (on both ends of a veth pair), or say mode = \"generic\"",
+        if *multi_buffer {
+            "its driver does not take with XDP"
+        } else {
+            "this program does not take (lb takes them from kernel 5.18 on, lb decap does not)"
+        }
+    )]
+    FramesTooLarge {
+        /// The interface.
+        name: String,
+        /// The mode that was tried.
+        mode: &'static str,
+        /// The interface's MTU.
+        mtu: u32,
+        /// Whether the program takes frames in several buffers.
+        multi_buffer: bool,
         /// What the kernel or driver said.
         reason: String,
     },

@@ -1,9 +1,13 @@
 //! What the kernel says of network interfaces: which exist, and which XDP program runs on them in which mode.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::{AsRawFd, BorrowedFd, RawFd},
+};
 
 use rtnetlink::{
-    packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+    packet_core::{ErrorMessage, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::{
         RouteNetlinkMessage,
         address::{AddressAttribute, AddressMessage},
@@ -11,6 +15,16 @@ use rtnetlink::{
     },
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
+
+// Of include/uapi/linux/if_link.h.
+const XDP_FLAGS_UPDATE_IF_NOEXIST: u32 = 1;
+const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+const NO_PROGRAM: RawFd = -1;
+// Of include/uapi/linux/netlink.h.
+const NLMSGERR_ATTR_MSG: u16 = 1;
+/// Bytes of `struct nlmsghdr`.
+const HEADER: usize = 16;
 
 /// Where in the kernel a program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +53,8 @@ impl Hook {
 pub(super) struct Interface {
     /// Its number.
     pub(super) index: u32,
+    /// Its largest packet, in bytes.
+    pub(super) mtu: u32,
     /// Programs that run on it, with their numbers.
     pub(super) programs: Vec<(Hook, u32)>,
 }
@@ -60,7 +76,7 @@ pub(super) fn list() -> io::Result<BTreeMap<String, Interface>> {
         if let RouteNetlinkMessage::NewLink(link) = message
             && let Some(name) = name(&link)
         {
-            found.insert(name, Interface { index: link.header.index, programs: programs(&link) });
+            found.insert(name, Interface { index: link.header.index, mtu: mtu(&link), programs: programs(&link) });
         }
     })?;
     Ok(found)
@@ -98,6 +114,14 @@ fn name(link: &LinkMessage) -> Option<String> {
     })
 }
 
+fn mtu(link: &LinkMessage) -> u32 {
+    let mtu = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    });
+    mtu.unwrap_or_default()
+}
+
 fn programs(link: &LinkMessage) -> Vec<(Hook, u32)> {
     let xdp = link.attributes.iter().filter_map(|attribute| match attribute {
         LinkAttribute::Xdp(xdp) => Some(xdp),
@@ -115,18 +139,71 @@ fn programs(link: &LinkMessage) -> Vec<(Hook, u32)> {
     found
 }
 
-/// Sends a dump request and hands on each message of the answer.
-fn dump(request: RouteNetlinkMessage, mut each: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
+/// What the kernel or driver says to whoever attaches a program by netlink: an attempt that is expected to fail. Nothing if
+/// it has no words for it. An attempt that succeeds is taken back.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub(super) fn refusal(index: u32, program: BorrowedFd<'_>, generic: bool) -> io::Result<Option<String>> {
+    let mode = if generic { XDP_FLAGS_SKB_MODE } else { XDP_FLAGS_DRV_MODE };
+    let mut socket = socket()?;
+    socket.set_ext_ack(true)?;
+    socket.set_cap_ack(true)?;
+    let mut attempt = |fd, flags| -> io::Result<ErrorMessage> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.attributes.push(LinkAttribute::Xdp(vec![LinkXdp::Fd(fd), LinkXdp::Flags(flags)]));
+        send(&mut socket, RouteNetlinkMessage::SetLink(link), NLM_F_REQUEST | NLM_F_ACK)?;
+        let (datagram, _) = socket.recv_from_full()?;
+        match NetlinkMessage::<RouteNetlinkMessage>::deserialize(&datagram).map_err(io::Error::other)?.payload {
+            NetlinkPayload::Error(answer) => Ok(answer),
+            _ => Err(io::Error::other("not an answer to the request")),
+        }
+    };
+    let answer = attempt(program.as_raw_fd(), mode | XDP_FLAGS_UPDATE_IF_NOEXIST)?;
+    if answer.code.is_none() {
+        attempt(NO_PROGRAM, mode)?;
+        return Ok(None);
+    }
+    Ok(words(&answer.header))
+}
+
+/// The message among the attributes of a refusal, which follow the header of what was refused.
+fn words(refusal: &[u8]) -> Option<String> {
+    let mut rest = refusal.get(HEADER..)?;
+    loop {
+        let (head, _) = rest.split_at_checked(4)?;
+        let field = |at: usize| Some(u16::from_ne_bytes([*head.get(at)?, *head.get(at + 1)?]));
+        let (length, kind) = (usize::from(field(0)?), field(2)?);
+        if kind == NLMSGERR_ATTR_MSG {
+            let text = String::from_utf8_lossy(rest.get(4..length)?);
+            return Some(text.trim_end_matches('\0').to_owned());
+        }
+        rest = rest.get(length.max(4).next_multiple_of(4)..)?;
+    }
+}
+
+fn socket() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
+    Ok(socket)
+}
+
+fn send(socket: &mut Socket, request: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
     let mut message = NetlinkMessage::from(request);
-    message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    message.header.flags = flags;
     message.header.sequence_number = 1;
     message.finalize();
     let mut buffer = vec![0; message.buffer_len()];
     message.serialize(&mut buffer);
-    socket.send(&buffer, 0)?;
+    socket.send(&buffer, 0).map(drop)
+}
+
+/// Sends a dump request and hands on each message of the answer.
+fn dump(request: RouteNetlinkMessage, mut each: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
+    let mut socket = socket()?;
+    send(&mut socket, request, NLM_F_REQUEST | NLM_F_DUMP)?;
     loop {
         let (datagram, _) = socket.recv_from_full()?;
         let mut rest = datagram.as_slice();

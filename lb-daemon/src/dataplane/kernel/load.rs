@@ -14,13 +14,13 @@ use aya::{
     programs::{ProgramError, Xdp},
 };
 use aya_obj::programs::XdpAttachType;
-use lb_common::maps::{self, Tuning};
+use lb_common::maps::{self, Tuning, feature};
 
 use super::{
     error::OpenError,
     explain::{self, system},
     pins::{self, Pins},
-    specs::{Sizes, map_error},
+    specs::{Adopted, map_error},
     sys,
 };
 
@@ -32,29 +32,76 @@ const LOG_TAIL: usize = 20;
 /// Files that the whole log may go to before that is given up.
 const LOG_FILES: u32 = 100;
 
-/// Loads a new instance of the program over the tables that are `present` and new ones for the rest, pins these, and puts
-/// the program in the place of the one in force. Nothing is pinned when the kernel refuses.
-pub(super) fn balancer(
-    pins: &Pins,
-    tuning: &Tuning,
-    sizes: &Sizes,
-    present: &[&'static str],
-) -> Result<Xdp, OpenError> {
+/// A new instance of the program, pinned beside the one in force.
+#[derive(Debug)]
+pub(super) struct Staged {
+    /// The program.
+    pub(super) program: Xdp,
+    /// Where it and new tables are pinned, and the pins whose places they take.
+    moves: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Staged {
+    /// Gives everything its name, in place of what had it.
+    pub(super) fn settle(self) -> Result<Xdp, OpenError> {
+        for (next, name) in self.moves {
+            fs::rename(next, &name).map_err(|source| system(format!("pin {}", name.display()), source))?;
+        }
+        Ok(self.program)
+    }
+
+    /// Removes it again.
+    pub(super) fn withdraw(self) {
+        for (next, _) in self.moves {
+            // What stays is taken away by the next one to come.
+            let _ = pins::remove(&next);
+        }
+    }
+}
+
+/// Loads a new instance of the program over the tables that are present and new ones for the rest, and pins these. Which
+/// of its two forms is for the kernel to say. Nothing is pinned when it refuses.
+pub(super) fn balancer(pins: &Pins, tuning: &Tuning, adopted: &Adopted) -> Result<Staged, OpenError> {
+    let multi_buffer = sys::takes_multi_buffer();
+    let (name, buffers) = if multi_buffer { (maps::PROGRAM_FRAGS, feature::MULTI_BUFFER) } else { (maps::PROGRAM, 0) };
+    let tuning = Tuning {
+        features: tuning.features & !feature::MULTI_BUFFER | buffers,
+        bucket_mask: adopted.sizes.of(maps::FLOWS).wrapping_sub(1),
+        ..*tuning
+    };
     let mut loader = EbpfLoader::new();
-    loader.btf(None).override_global(maps::TUNING, tuning, true);
-    for (name, entries) in sizes.iter() {
+    loader.btf(None).override_global(maps::TUNING, &tuning, true);
+    for (name, entries) in adopted.sizes.iter() {
         loader.map_max_entries(name, entries);
     }
-    for name in present {
+    for name in &adopted.present {
         loader.map_pin_path(name, pins.table(name));
     }
     let mut object = loader.load(OBJECT).map_err(explain)?;
-    verify(&mut object, maps::PROGRAM)?;
+    verify(&mut object, name)?;
     pins.make_tables()?;
-    for name in maps::ALL.into_iter().filter(|name| !present.contains(name)) {
-        pin_table(&object, name, &pins.table(name))?;
+    let mut moves = Vec::new();
+    for name in maps::ALL.into_iter().filter(|name| !adopted.present.contains(name)) {
+        let place = pins.table(name);
+        if adopted.replaced.contains(name) {
+            let next = pins.next_table(name);
+            pins::remove(&next)?;
+            pin_table(&object, name, &next)?;
+            moves.push((next, place));
+        } else {
+            pin_table(&object, name, &place)?;
+        }
     }
-    pin_program(&mut object, maps::PROGRAM, &pins.program(), &pins.next_program())
+    let next = pins.next_program();
+    pin_loaded(&mut object, name, &next)?;
+    let program = open_pinned(&next)?;
+    moves.push((next, pins.program()));
+    Ok(Staged { program, moves })
+}
+
+/// The program that is pinned as the one in force, if there is one.
+pub(super) fn in_force(pins: &Pins) -> Option<Xdp> {
+    Xdp::from_pin(pins.program(), XdpAttachType::Interface).ok()
 }
 
 /// Loads the program of `lb decap` with tables of its own; those in `kept` are taken from their pins.
@@ -77,10 +124,19 @@ pub(super) fn pin_table(object: &Ebpf, name: &str, path: &Path) -> Result<(), Op
 
 /// Pins a loaded program, in place of what is pinned there, and opens it by that pin.
 pub(super) fn pin_program(object: &mut Ebpf, name: &str, path: &Path, next: &Path) -> Result<Xdp, OpenError> {
-    let program = object.program_mut(name).ok_or_else(|| lacks(name))?;
-    pins::remove(next)?;
-    program.pin(next).map_err(|error| pin_error(next, error))?;
+    pin_loaded(object, name, next)?;
     fs::rename(next, path).map_err(|source| system(format!("pin {}", path.display()), source))?;
+    open_pinned(path)
+}
+
+/// Pins a loaded program, in place of what may have been left there.
+fn pin_loaded(object: &mut Ebpf, name: &str, path: &Path) -> Result<(), OpenError> {
+    let program = object.program_mut(name).ok_or_else(|| lacks(name))?;
+    pins::remove(path)?;
+    program.pin(path).map_err(|error| pin_error(path, error))
+}
+
+fn open_pinned(path: &Path) -> Result<Xdp, OpenError> {
     let opened = Xdp::from_pin(path, XdpAttachType::Interface);
     opened.map_err(|error| program_error(format!("open the program {}", path.display()), error))
 }

@@ -49,7 +49,7 @@ impl Occupant {
         let name = known.as_ref().and_then(|known| known.name_as_str()).unwrap_or_default();
         let file = pins::link_name(interface);
         let folder = || find(Path::new(USUAL_MOUNT), &file, program, DEPTH);
-        if name == cut(maps::PROGRAM) {
+        if [maps::PROGRAM, maps::PROGRAM_FRAGS].iter().any(|own| name == cut(own)) {
             Self::Balancer { pin_path: folder() }
         } else if name == cut(maps::DECAP_PROGRAM) {
             Self::Decap { pin_path: folder().and_then(|decap| decap.parent().map(Path::to_owned)) }

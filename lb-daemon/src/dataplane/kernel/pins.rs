@@ -26,6 +26,8 @@ use super::{error::OpenError, explain::system};
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 /// Start of the names of links.
 const LINK: &str = "link-";
+/// End of the names of tables that wait to take another's place.
+const NEXT: &str = "-next";
 /// Where a BPF file system usually is.
 pub(super) const USUAL_MOUNT: &str = "/sys/fs/bpf";
 
@@ -53,6 +55,11 @@ impl Pins {
     /// Where the next program is pinned before it takes the place of the one in force.
     pub(super) fn next_program(&self) -> PathBuf {
         self.dir.join("prog-next")
+    }
+
+    /// Where a new table is pinned before it takes the place of one of no use.
+    pub(super) fn next_table(&self, name: &str) -> PathBuf {
+        self.tables().join(format!("{name}{NEXT}"))
     }
 
     /// Folder of this layout version.
@@ -221,6 +228,11 @@ fn is_bpffs(path: &Path) -> bool {
 
 fn version_name(version: u32) -> String {
     format!("v{version}")
+}
+
+/// The table that a pin's name is of, or will be.
+pub(super) fn table_of(name: &str) -> &str {
+    name.strip_suffix(NEXT).unwrap_or(name)
 }
 
 /// Name of the pin of an interface's link.

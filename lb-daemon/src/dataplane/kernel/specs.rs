@@ -1,6 +1,10 @@
 //! What each table must be like to be adopted: its type, its sizes, its flags.
 
-use std::{collections::BTreeMap, fmt::Display, io};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+    io,
+};
 
 use aya::maps::{MapData, MapError, MapInfo, MapType};
 use aya_obj::generated::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
@@ -23,29 +27,39 @@ use super::{error::OpenError, explain::system, pins::Pins};
 use crate::plan::Capacity;
 
 /// Form of a table.
+#[derive(Clone, Copy)]
 struct Spec {
     name: &'static str,
     kind: MapType,
     key_bytes: usize,
     value_bytes: usize,
     flags: u32,
+    /// Of what packets did a moment ago, read by the program alone. One that does not fit is made anew.
+    ephemeral: bool,
+}
+
+const fn ephemeral(spec: Spec) -> Spec {
+    Spec { ephemeral: true, ..spec }
+}
+
+const fn spec<K, V>(name: &'static str, kind: MapType, flags: u32) -> Spec {
+    Spec { name, kind, key_bytes: size_of::<K>(), value_bytes: size_of::<V>(), flags, ephemeral: false }
 }
 
 const fn trie<V>(name: &'static str) -> Spec {
-    let key_bytes = size_of::<SourceKey>();
-    Spec { name, kind: MapType::LpmTrie, key_bytes, value_bytes: size_of::<V>(), flags: BPF_F_NO_PREALLOC }
+    spec::<SourceKey, V>(name, MapType::LpmTrie, BPF_F_NO_PREALLOC)
 }
 
 const fn hash<K, V>(name: &'static str, flags: u32) -> Spec {
-    Spec { name, kind: MapType::Hash, key_bytes: size_of::<K>(), value_bytes: size_of::<V>(), flags }
+    spec::<K, V>(name, MapType::Hash, flags)
 }
 
 const fn array<T>(name: &'static str) -> Spec {
-    Spec { name, kind: MapType::Array, key_bytes: 4, value_bytes: size_of::<T>(), flags: BPF_F_MMAPABLE }
+    spec::<u32, T>(name, MapType::Array, BPF_F_MMAPABLE)
 }
 
 const fn counters<T>(name: &'static str) -> Spec {
-    Spec { name, kind: MapType::PerCpuArray, key_bytes: 4, value_bytes: size_of::<T>(), flags: 0 }
+    spec::<u32, T>(name, MapType::PerCpuArray, 0)
 }
 
 const SPECS: [Spec; maps::ALL.len()] = [
@@ -57,33 +71,26 @@ const SPECS: [Spec; maps::ALL.len()] = [
     counters::<VerdictCounters>(maps::VERDICT_COUNTERS),
     counters::<u64>(maps::PATH_COUNTERS),
     trie::<Vip>(maps::PREFIX_VIPS),
-    array::<Bucket>(maps::FRAGMENTS),
+    ephemeral(array::<Bucket>(maps::FRAGMENTS)),
     trie::<u32>(maps::ACL),
     trie::<u32>(maps::SOURCE_ROUTES),
-    Spec { name: maps::GROUPS, kind: MapType::Array, key_bytes: 4, value_bytes: size_of::<Group>(), flags: 0 },
+    spec::<u32, Group>(maps::GROUPS, MapType::Array, 0),
     hash::<ServerKey, u32>(maps::SERVER_IDS, BPF_F_NO_PREALLOC),
-    array::<Word>(maps::VIP_LIMITS),
-    array::<SourceLine>(maps::SOURCES),
-    array::<Word>(maps::TOO_BIG_LIMITS),
+    ephemeral(array::<Word>(maps::VIP_LIMITS)),
+    ephemeral(array::<SourceLine>(maps::SOURCES)),
+    ephemeral(array::<Word>(maps::TOO_BIG_LIMITS)),
     hash::<u32, u32>(maps::BONDS, 0),
     hash::<[u8; 16], u32>(maps::TUNNEL_ADDRESSES, 0),
     trie::<u32>(maps::TUNNEL_SOURCES),
 ];
-
-/// Entries that the tries hold at most; they take memory only as they fill.
-const PREFIXES: u32 = 4_194_304;
-/// Interfaces and addresses of this host.
-const OWN: u32 = 256;
-/// Prefixes that tunnel packets may come from.
-const TUNNEL_SOURCES: u32 = 4096;
 
 /// Entries of each table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sizes(BTreeMap<&'static str, u32>);
 
 impl Sizes {
-    /// Those of new tables.
-    pub(super) fn fresh(capacity: &Capacity, flow_entries: u32) -> Self {
+    /// Those of new tables. `source_lines` are of `SOURCES`.
+    pub(super) fn fresh(capacity: &Capacity, flow_entries: u32, source_lines: u32) -> Self {
         Self(BTreeMap::from([
             (maps::VIPS, capacity.vips.max(1)),
             (maps::FLOWS, (flow_entries / count(WAYS)).max(1)),
@@ -94,17 +101,25 @@ impl Sizes {
             (maps::PATH_COUNTERS, count(PathEvent::ALL.len())),
             (maps::PREFIX_VIPS, capacity.vips.max(1)),
             (maps::FRAGMENTS, FRAGMENT_BUCKETS),
-            (maps::ACL, PREFIXES),
-            (maps::SOURCE_ROUTES, PREFIXES),
-            (maps::GROUPS, capacity.vips.max(1)),
-            (maps::SERVER_IDS, capacity.targets.max(1)),
-            (maps::VIP_LIMITS, capacity.vips.max(1)),
-            (maps::SOURCES, 1),
+            (maps::ACL, capacity.prefixes.max(1)),
+            (maps::SOURCE_ROUTES, capacity.prefixes.max(1)),
+            (maps::GROUPS, capacity.groups.max(1)),
+            (maps::SERVER_IDS, capacity.servers.max(1)),
+            // Numbers of VIPs start at 1.
+            (maps::VIP_LIMITS, capacity.vips.saturating_add(1)),
+            (maps::SOURCES, source_lines),
             (maps::TOO_BIG_LIMITS, TOO_BIG_WORDS),
-            (maps::BONDS, OWN),
-            (maps::TUNNEL_ADDRESSES, OWN),
-            (maps::TUNNEL_SOURCES, TUNNEL_SOURCES),
+            (maps::BONDS, capacity.own.max(1)),
+            (maps::TUNNEL_ADDRESSES, capacity.own.max(1)),
+            (maps::TUNNEL_SOURCES, capacity.tunnel_sources.max(1)),
         ]))
+    }
+
+    /// The same, with another size of `SOURCES`.
+    pub(super) fn with_source_lines(&self, lines: u32) -> Self {
+        let mut sizes = self.clone();
+        sizes.0.insert(maps::SOURCES, lines);
+        sizes
     }
 
     /// Entries of a table; 0 for an unknown one.
@@ -119,48 +134,88 @@ impl Sizes {
 
     /// The sizes that planning knows.
     pub(super) fn capacity(&self) -> Capacity {
-        Capacity { vips: self.of(maps::VIPS), targets: self.of(maps::TARGETS), ring_blocks: self.of(maps::RINGS) }
+        Capacity {
+            vips: self.of(maps::VIPS).min(self.of(maps::PREFIX_VIPS)),
+            targets: self.of(maps::TARGETS),
+            ring_blocks: self.of(maps::RINGS),
+            groups: self.of(maps::GROUPS),
+            servers: self.of(maps::SERVER_IDS),
+            prefixes: self.of(maps::ACL).min(self.of(maps::SOURCE_ROUTES)),
+            tunnel_sources: self.of(maps::TUNNEL_SOURCES),
+            own: self.of(maps::TUNNEL_ADDRESSES).min(self.of(maps::BONDS)),
+        }
     }
 }
 
-/// Sizes of the pinned tables, which must all be there and of the right form.
+/// Sizes of the pinned tables that the daemon knows, which must all be there and of the right form.
 pub(super) fn pinned(pins: &Pins) -> Result<Sizes, OpenError> {
     let mut sizes = BTreeMap::new();
-    for spec in &SPECS {
+    for spec in SPECS.iter().filter(|spec| !spec.ephemeral) {
         let info = find(pins, spec)?.ok_or_else(|| OpenError::NothingPinned { path: pins.dir().to_owned() })?;
         sizes.insert(spec.name, info.max_entries());
     }
     Ok(Sizes(sizes))
 }
 
-/// The sizes to load with, given those for new tables, and which tables are there already.
+/// What to load a program with.
+#[derive(Clone, Debug)]
+pub(super) struct Adopted {
+    /// Entries of each table.
+    pub(super) sizes: Sizes,
+    /// Tables that are pinned already.
+    pub(super) present: BTreeSet<&'static str>,
+    /// Tables that are pinned and of no use: new ones take their places together with the new program.
+    pub(super) replaced: BTreeSet<&'static str>,
+}
+
+impl Adopted {
+    /// Whether all tables were there that hold more than what packets did a moment ago.
+    pub(super) fn is_whole(&self) -> bool {
+        SPECS.iter().all(|spec| spec.ephemeral || self.present.contains(spec.name))
+    }
+}
+
+/// Sees which tables are there already, given the sizes of new ones.
 ///
 /// Tables that are there keep their size, as the plan goes by what it finds: `fresh` has head-room, and a restart must not
 /// fail for want of that. Only the flow table's size must be as configured, because the program's mask and every entry's
-/// place follow from it, and counters must reach as far as what they count.
-pub(super) fn adopt(pins: &Pins, fresh: &Sizes) -> Result<(Sizes, Vec<&'static str>), OpenError> {
-    let mut sizes = fresh.clone();
-    let mut present = Vec::new();
-    for spec in &SPECS {
+/// place follow from it, and counters must reach as far as what they count. Ephemeral tables get the size that the new
+/// program needs; the old one keeps its own until it is replaced.
+pub(super) fn adopt(pins: &Pins, fresh: &Sizes) -> Result<Adopted, OpenError> {
+    let mut adopted = Adopted { sizes: fresh.clone(), present: BTreeSet::new(), replaced: BTreeSet::new() };
+    for spec in SPECS.iter().filter(|spec| !spec.ephemeral) {
         let Some(info) = find(pins, spec)? else { continue };
         let (has, needs) = (info.max_entries(), fresh.of(spec.name));
         if spec.name == maps::FLOWS && has != needs {
             let entries = |buckets: u32| u64::from(buckets) * WAYS as u64;
             return Err(OpenError::FlowTableSize { has: entries(has), needs: entries(needs) });
         }
-        sizes.0.insert(spec.name, has);
-        present.push(spec.name);
+        adopted.sizes.0.insert(spec.name, has);
+        adopted.present.insert(spec.name);
     }
     for spec in SPECS.iter().filter(|spec| spec.kind == MapType::PerCpuArray) {
-        let needs = if spec.name == maps::TARGET_COUNTERS { sizes.of(maps::TARGETS) } else { fresh.of(spec.name) };
-        let has = sizes.of(spec.name);
-        if !present.contains(&spec.name) {
-            sizes.0.insert(spec.name, needs);
+        let counted = spec.name == maps::TARGET_COUNTERS;
+        let needs = if counted { adopted.sizes.of(maps::TARGETS) } else { fresh.of(spec.name) };
+        let has = adopted.sizes.of(spec.name);
+        if !adopted.present.contains(spec.name) {
+            adopted.sizes.0.insert(spec.name, needs);
         } else if has < needs {
             return Err(unfit(spec, "a size of", &has, &needs));
         }
     }
-    Ok((sizes, present))
+    // Of the VIPs that are there already, in tables larger than asked for.
+    let vips = adopted.sizes.of(maps::VIPS).max(adopted.sizes.of(maps::PREFIX_VIPS));
+    adopted.sizes.0.insert(maps::VIP_LIMITS, vips.saturating_add(1));
+    for spec in SPECS.iter().filter(|spec| spec.ephemeral) {
+        let name = spec.name;
+        match find(pins, spec) {
+            Ok(None) => {}
+            Ok(Some(info)) if info.max_entries() == adopted.sizes.of(name) => drop(adopted.present.insert(name)),
+            Ok(Some(_)) | Err(OpenError::Incompatible { .. }) => drop(adopted.replaced.insert(name)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(adopted)
 }
 
 /// What is pinned for a table, if anything, after checking its form.
@@ -183,13 +238,9 @@ fn find(pins: &Pins, spec: &Spec) -> Result<Option<MapInfo>, OpenError> {
     if info.value_size() as usize != spec.value_bytes {
         return Err(unfit(spec, "a value size of", &info.value_size(), &spec.value_bytes));
     }
-    if info.map_flags() & spec.flags != spec.flags {
-        return Err(unfit(
-            spec,
-            "the flags",
-            &format_args!("{:#x}", info.map_flags()),
-            &format_args!("{:#x}", spec.flags),
-        ));
+    let (has, needs) = (info.map_flags(), spec.flags);
+    if has & needs != needs {
+        return Err(unfit(spec, "the flags", &format_args!("{has:#x}"), &format_args!("{needs:#x}")));
     }
     Ok(Some(info))
 }

@@ -1,5 +1,5 @@
 //! The few system calls that aya and rustix have no way to: what a pinned link is bound to, taking it off at once, and
-//! leaving signals to others for a while; and the heap's one knob.
+//! leaving signals to others for a while, whether programs may take frames in several buffers; and the heap's one knob.
 //!
 //! Removing a link's pin detaches it only some time later, after an RCU grace period and on a worker; whoever attaches
 //! anew right then is told that the interface is busy. `BPF_LINK_DETACH` returns when it is done.
@@ -17,12 +17,39 @@ use std::{
     ptr,
 };
 
+use aya_obj::generated::BPF_F_XDP_HAS_FRAGS;
+
 use super::specs::count;
 
+const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_DETACH: libc::c_long = 34;
 const BPF_LINK_TYPE_XDP: u32 = 6;
+const BPF_PROG_TYPE_XDP: u32 = 6;
+
+/// The part of `union bpf_attr` for loading that a program without maps and log needs.
+#[repr(C)]
+struct ProgramLoad {
+    kind: u32,
+    instruction_count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+}
+
+/// `struct bpf_insn`
+#[repr(C)]
+struct Instruction {
+    code: u8,
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
 
 /// `struct { __u64 pathname; __u32 bpf_fd; __u32 file_flags; }` of `union bpf_attr`.
 #[repr(C)]
@@ -95,6 +122,39 @@ impl PinnedXdpLink {
         let attr = LinkDetach { link_fd: self.fd.as_raw_fd() };
         // SAFETY: the kernel only reads the attribute.
         unsafe { bpf(BPF_LINK_DETACH, &attr) }.map(drop)
+    }
+}
+
+/// Whether the kernel lets XDP programs take frames in several buffers: it is asked with the smallest program that there is.
+pub(super) fn takes_multi_buffer() -> bool {
+    // r0 = XDP_PASS; exit
+    let pass = [
+        Instruction { code: 0xb7, registers: 0, offset: 0, immediate: 2 },
+        Instruction { code: 0x95, registers: 0, offset: 0, immediate: 0 },
+    ];
+    let attr = ProgramLoad {
+        kind: BPF_PROG_TYPE_XDP,
+        instruction_count: count(pass.len()),
+        instructions: pass.as_ptr() as u64,
+        license: c"Dual MIT/GPL".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel_version: 0,
+        flags: BPF_F_XDP_HAS_FRAGS,
+    };
+    let blocked = BlockedSignals::new();
+    // SAFETY: the kernel reads the instructions and the license, which live until the call returns.
+    let result = unsafe { bpf(BPF_PROG_LOAD, &attr) };
+    drop(blocked);
+    match result {
+        Ok(fd) => {
+            // SAFETY: the call succeeded, so this is a new descriptor that nobody else owns.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+            true
+        }
+        // Before 5.18 the flag is unknown. Whatever else is wrong, the program itself will be refused for it.
+        Err(error) => error.raw_os_error() != Some(libc::EINVAL),
     }
 }
 

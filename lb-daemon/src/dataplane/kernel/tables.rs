@@ -8,14 +8,17 @@ use std::{
     time::Duration,
 };
 
-use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::{
+    Pod,
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues},
+};
 use lb_common::{
     layout::{
         counter::{PathEvent, TargetCounters, VerdictCounters},
         flow::{Bucket, WAYS},
         ring::{RingBlock, SLOTS_PER_BLOCK, blocks},
         target::Target,
-        vip::{Vip, VipKey},
+        vip::Vip,
     },
     maps,
     verdict::Verdict,
@@ -23,7 +26,15 @@ use lb_common::{
 use rustix::thread::{MembarrierCommand, membarrier};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{OpenError, flows, mapping::Mapping, pins::Pins, specs};
+use super::{
+    OpenError, flows,
+    lists::Lists,
+    mapping::Mapping,
+    pins::Pins,
+    selectors::Selectors,
+    specs::{self, Sizes},
+    vips::Vips,
+};
 use crate::{
     dataplane::{Counters, Error, FlowCount},
     plan::{self, Capacity, State},
@@ -37,9 +48,51 @@ const WORD_SLOTS: usize = SLOTS_PER_BLOCK / BLOCK_WORDS;
 /// Longer than any packet is under way, for kernels that don't let us wait for exactly that.
 const LONG_ENOUGH: Duration = Duration::from_millis(100);
 
+/// Opens pinned tables, all of which must be there and of the right form.
+pub(super) struct Opener<'a> {
+    pins: &'a Pins,
+    sizes: Sizes,
+    writable: bool,
+}
+
+impl Opener<'_> {
+    pub(super) fn hash<K: Pod, V: Pod>(&self, name: &'static str) -> Result<HashMap<MapData, K, V>, OpenError> {
+        Map::HashMap(self.data(name)?).try_into().map_err(failed(name))
+    }
+
+    pub(super) fn trie<K: Pod, V: Pod>(&self, name: &'static str) -> Result<LpmTrie<MapData, K, V>, OpenError> {
+        Map::LpmTrie(self.data(name)?).try_into().map_err(failed(name))
+    }
+
+    pub(super) fn array<V: Pod>(&self, name: &'static str) -> Result<Array<MapData, V>, OpenError> {
+        Map::Array(self.data(name)?).try_into().map_err(failed(name))
+    }
+
+    fn counters<V: Pod>(&self, name: &'static str) -> Result<PerCpuArray<MapData, V>, OpenError> {
+        Map::PerCpuArray(self.data(name)?).try_into().map_err(failed(name))
+    }
+
+    /// Maps an array of `T`.
+    fn mapping<T>(&self, name: &'static str) -> Result<Mapping, OpenError> {
+        let data = self.data(name)?;
+        Mapping::new(data.fd(), self.sizes.of(name) as usize * size_of::<T>(), self.writable)
+            .map_err(|source| super::explain::system(format!("map the table {name}"), source))
+    }
+
+    fn data(&self, name: &'static str) -> Result<MapData, OpenError> {
+        MapData::from_pin(self.pins.table(name)).map_err(failed(name))
+    }
+}
+
+fn failed(name: &'static str) -> impl FnOnce(MapError) -> OpenError {
+    move |error| specs::map_error(&format!("open the table {name}"), error)
+}
+
 /// All tables, open.
 pub(super) struct Tables {
-    vips: HashMap<MapData, VipKey, Vip>,
+    pub(super) vips: Vips,
+    pub(super) selectors: Selectors,
+    pub(super) lists: Lists,
     targets: Mapping,
     rings: Mapping,
     flows: Mapping,
@@ -56,60 +109,57 @@ impl Tables {
     /// # Errors
     /// When one is missing or is not what this program expects.
     pub(super) fn open(pins: &Pins, writable: bool) -> Result<Self, OpenError> {
-        let sizes = specs::pinned(pins)?;
-        let map = |name: &str, wrap: fn(MapData) -> Map| {
-            MapData::from_pin(pins.table(name))
-                .map(wrap)
-                .map_err(|error| specs::map_error(&format!("open the table {name}"), error))
-        };
-        let mapping = |name: &str, bytes: usize| {
-            let path = pins.table(name);
-            let data =
-                MapData::from_pin(&path).map_err(|error| specs::map_error(&format!("open the table {name}"), error))?;
-            Mapping::new(data.fd(), sizes.of(name) as usize * bytes, writable)
-                .map_err(|source| super::explain::system(format!("map the table {name}"), source))
-        };
-        let typed = |name: &'static str| move |error| specs::map_error(&format!("open the table {name}"), error);
+        let opener = Opener { pins, sizes: specs::pinned(pins)?, writable };
         Ok(Self {
-            vips: map(maps::VIPS, Map::HashMap)?.try_into().map_err(typed(maps::VIPS))?,
-            targets: mapping(maps::TARGETS, size_of::<Target>())?,
-            rings: mapping(maps::RINGS, size_of::<RingBlock>())?,
-            flows: mapping(maps::FLOWS, size_of::<Bucket>())?,
-            target_counters: map(maps::TARGET_COUNTERS, Map::PerCpuArray)?
-                .try_into()
-                .map_err(typed(maps::TARGET_COUNTERS))?,
-            verdict_counters: map(maps::VERDICT_COUNTERS, Map::PerCpuArray)?
-                .try_into()
-                .map_err(typed(maps::VERDICT_COUNTERS))?,
-            path_counters: map(maps::PATH_COUNTERS, Map::PerCpuArray)?
-                .try_into()
-                .map_err(typed(maps::PATH_COUNTERS))?,
-            capacity: sizes.capacity(),
+            vips: Vips::open(&opener)?,
+            selectors: Selectors::open(&opener)?,
+            lists: Lists::open(&opener)?,
+            targets: opener.mapping::<Target>(maps::TARGETS)?,
+            rings: opener.mapping::<RingBlock>(maps::RINGS)?,
+            flows: opener.mapping::<Bucket>(maps::FLOWS)?,
+            target_counters: opener.counters(maps::TARGET_COUNTERS)?,
+            verdict_counters: opener.counters(maps::VERDICT_COUNTERS)?,
+            path_counters: opener.counters(maps::PATH_COUNTERS)?,
+            capacity: opener.sizes.capacity(),
             cpus: aya::util::nr_cpus()
                 .map_err(|(what, source)| super::explain::system(format!("read {what}"), source))?,
         })
     }
 
+    /// What the tables hold, without lists of prefixes, which are long: [`Lists::contents`] has these.
     pub(super) fn observe(&self) -> Result<State, Error> {
-        let mut vips = BTreeMap::new();
-        for entry in &self.vips {
-            let (key, vip) = entry.map_err(|error| table("read VIPS", error))?;
-            vips.insert(key, vip);
-        }
-        let rings = vips.values().map(|vip| (vip.ring_base, self.ring(vip))).filter(|(_, slots)| !slots.is_empty());
-        let rings = rings.map(|(base, slots)| (base, plan::digest(&slots)));
-        Ok(State { rings: rings.collect(), targets: self.targets(), capacity: self.capacity, vips })
+        let vips = self.vips.observe()?;
+        let groups = self.selectors.groups()?;
+        let of_groups = groups.values().map(|group| (group.ring_base, group.ring_slots));
+        let rings = vips.values().map(|vip| (vip.ring_base, vip.ring_slots)).chain(of_groups);
+        let rings = rings.map(|(base, slots)| (base, self.slots(base, slots))).filter(|(_, slots)| !slots.is_empty());
+        Ok(State {
+            rings: rings.map(|(base, slots)| (base, plan::digest(&slots))).collect(),
+            targets: self.targets(),
+            servers: self.selectors.servers.all()?,
+            tunnels: self.selectors.tunnels()?,
+            bonds: self.selectors.bonds.all()?,
+            capacity: self.capacity,
+            lists: BTreeMap::new(),
+            vips,
+            groups,
+        })
     }
 
     /// Slots of a VIP's ring; none when it has no ring, or one outside of the table.
     pub(super) fn ring(&self, vip: &Vip) -> Vec<u16> {
-        let first = vip.ring_base as usize * BLOCK_WORDS;
-        let words = self.rings.words().get(first..first + blocks(vip.ring_slots) as usize * BLOCK_WORDS);
+        self.slots(vip.ring_base, vip.ring_slots)
+    }
+
+    /// So many slots from a block on; none outside of the table.
+    fn slots(&self, base: u32, count: u32) -> Vec<u16> {
+        let first = base as usize * BLOCK_WORDS;
+        let words = self.rings.words().get(first..first + blocks(count) as usize * BLOCK_WORDS);
         let slots = words.unwrap_or_default().iter().flat_map(|word| {
             let bytes = word.load(Ordering::Relaxed).to_ne_bytes();
             <[u16; WORD_SLOTS]>::read_from_bytes(&bytes).unwrap_or_default()
         });
-        slots.take(vip.ring_slots as usize).collect()
+        slots.take(count as usize).collect()
     }
 
     /// Targets that are not free.
@@ -161,17 +211,9 @@ impl Tables {
             packed.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
             word.store(zerocopy::transmute!(packed), Ordering::Relaxed);
         }
-        // Before the VIP that names this ring; the system call that writes it orders these stores too.
+        // Before the VIP or group that names this ring; the system call that writes it orders these stores too.
         fence(Ordering::Release);
         Ok(())
-    }
-
-    pub(super) fn set_vip(&mut self, key: &VipKey, vip: &Vip) -> Result<(), Error> {
-        self.vips.insert(*key, *vip, 0).map_err(|error| table("write VIPS", error))
-    }
-
-    pub(super) fn remove_vip(&mut self, key: &VipKey) -> Result<(), Error> {
-        self.vips.remove(key).map_err(|error| table("remove from VIPS", error))
     }
 
     pub(super) fn sweep(&self, forget: &BTreeSet<u32>, renumber: &BTreeMap<u32, u32>) {
@@ -238,12 +280,14 @@ fn add_target(sum: TargetCounters, one: &TargetCounters) -> TargetCounters {
     }
 }
 
-fn outside(what: &str, number: u32) -> Error {
+/// An index beyond the end of a table.
+pub(super) fn outside(what: &str, number: u32) -> Error {
     let source = io::Error::new(io::ErrorKind::InvalidInput, "the table is not that large");
     Error::Table { what: format!("{what} {number}"), source }
 }
 
-fn table(what: &str, error: MapError) -> Error {
+/// A failure of a map call.
+pub(super) fn table(what: &str, error: MapError) -> Error {
     Error::Table { what: what.to_owned(), source: specs::io_error(error) }
 }
 

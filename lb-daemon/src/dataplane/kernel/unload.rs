@@ -69,7 +69,7 @@ fn tables(version: &Path, pins: &Pins, done: &mut Unloaded) -> Result<(), OpenEr
     let own = version == pins.version();
     for name in pins::names(&folder).map_err(|source| system(format!("list {}", folder.display()), source))? {
         // What tables another version has is not known here; its folder is ours all the same.
-        if !own || maps::ALL.contains(&name.as_str()) {
+        if !own || maps::ALL.contains(&pins::table_of(&name)) {
             remove(&folder.join(name), done)?;
         }
     }

@@ -1,4 +1,4 @@
-use std::net::Ipv4Addr;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use lb_common::layout::{flow::FlowState, vip::TCP};
 use proptest::prelude::*;
@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     dataplane::{Dataplane, memory::Memory},
+    model,
     nexthop::NextHop,
     plan::wanted::WantedTarget,
 };
@@ -30,7 +31,8 @@ fn hop(mtu: u32) -> NextHop {
 }
 
 fn serving(weight: u32) -> WantedTarget {
-    WantedTarget { weight, disposition: Disposition::Serving, next_hop: Some(hop(1500)) }
+    let (encap, local) = (model::Encap::Ipip, false);
+    WantedTarget { weight, disposition: Disposition::Serving, next_hop: Some(hop(1500)), encap, local }
 }
 
 fn key(number: u8) -> VipKey {
@@ -45,15 +47,15 @@ fn any_target() -> impl Strategy<Value = WantedTarget> {
     let next_hop = prop_oneof![6 => Just(Some(hop(1500))), 1 => Just(Some(hop(9000))), 1 => Just(None)];
     (0_u32..4, disposition, next_hop).prop_map(|(weight, disposition, next_hop)| {
         let disposition = if next_hop.is_none() { Disposition::Down } else { disposition };
-        WantedTarget { weight, disposition, next_hop }
+        WantedTarget { weight, disposition, next_hop, ..serving(0) }
     })
 }
 
 fn any_wanted() -> impl Strategy<Value = Wanted> {
     let backends = prop::collection::btree_map((0_u8..24).prop_map(address), any_target(), 0..=12);
     let vip = (prop::sample::select(vec![7, 31, 61]), backends)
-        .prop_map(|(ring_size, backends)| WantedVip { ring_size, backends });
-    prop::collection::btree_map((0_u8..6).prop_map(key), vip, 0..=5).prop_map(|vips| Wanted { vips })
+        .prop_map(|(ring_size, backends)| WantedVip { ring_size, backends, ..WantedVip::default() });
+    prop::collection::btree_map((0_u8..6).prop_map(key), vip, 0..=5).prop_map(|vips| Wanted { vips, ..Wanted::default() })
 }
 
 /// States to reach one after the other, each with the ops at which it fails first.
@@ -68,7 +70,7 @@ fn cases(few: u32) -> ProptestConfig {
 }
 
 /// Tables so small that plans must free before they fill, and write rings in batches.
-const TIGHT: Capacity = Capacity { vips: 12, targets: 60, ring_blocks: 8 };
+const TIGHT: Capacity = Capacity { vips: 12, targets: 60, ring_blocks: 8, ..ROOMY };
 
 proptest! {
     #![proptest_config(cases(60))]

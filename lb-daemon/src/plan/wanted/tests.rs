@@ -65,6 +65,10 @@ fn hops(to: &[u8]) -> NextHops {
     to.iter().map(|last| (address(*last), Some(HOP))).collect()
 }
 
+fn plain(config: &Config, health: &HealthView, hops: &NextHops) -> Wanted {
+    wanted(config, &Lists::of(config), health, hops, &BTreeMap::new())
+}
+
 /// What each backend may take, by the last byte of its address.
 fn dispositions(wanted: &Wanted) -> Vec<Disposition> {
     wanted.vips[&key(&service_80())].backends.values().map(|target| target.disposition).collect()
@@ -87,7 +91,7 @@ fn state_health_and_way_decide_what_a_backend_takes() {
     let config = config(backends, Check::Tcp, 0);
     let mut hops = hops(&[1, 2, 3, 4, 5, 6, 8]);
     hops.insert(address(7), None);
-    let wanted = wanted(&config, &health(&[1, 2, 3, 4, 7], &[5, 8]), &hops);
+    let wanted = plain(&config, &health(&[1, 2, 3, 4, 7], &[5, 8]), &hops);
     assert_eq!(dispositions(&wanted), [Serving, Draining, Down, Draining, Down, Down, Down, Down]);
     let vip = &wanted.vips[&key(&service_80())];
     assert_eq!(vip.ring_size, 65_537);
@@ -98,7 +102,7 @@ fn state_health_and_way_decide_what_a_backend_takes() {
 #[test]
 fn without_a_check_backends_are_up() {
     let config = config(vec![backend(1, 1, AdminState::Active), backend(2, 1, AdminState::Drain)], Check::None, 0);
-    assert_eq!(dispositions(&wanted(&config, &HealthView::new(), &hops(&[1, 2]))), [Serving, Draining]);
+    assert_eq!(dispositions(&plain(&config, &HealthView::new(), &hops(&[1, 2]))), [Serving, Draining]);
 }
 
 #[test]
@@ -114,17 +118,17 @@ fn below_the_panic_threshold_unhealthy_backends_serve() {
     ];
     let config = config(backends, Check::Tcp, 50);
     let hops = hops(&[1, 2, 3, 5, 6, 7]);
-    let at_threshold = wanted(&config, &health(&[1, 2], &[]), &hops);
+    let at_threshold = plain(&config, &health(&[1, 2], &[]), &hops);
     assert_eq!(dispositions(&at_threshold), [Serving, Serving, Down, Down, Down, Down, Down]);
     // Backends that take no new flows anyway count neither way, nor are they used; one without a way cannot be.
-    let below = wanted(&config, &health(&[1, 5, 6, 7], &[]), &hops);
+    let below = plain(&config, &health(&[1, 5, 6, 7], &[]), &hops);
     assert_eq!(dispositions(&below), [Serving, Serving, Serving, Down, Draining, Draining, Down]);
 }
 
 #[test]
 fn a_threshold_of_zero_never_panics() {
     let config = config(vec![backend(1, 1, AdminState::Active)], Check::Tcp, 0);
-    assert_eq!(dispositions(&wanted(&config, &health(&[], &[1]), &hops(&[1]))), [Down]);
+    assert_eq!(dispositions(&plain(&config, &health(&[], &[1]), &hops(&[1]))), [Down]);
 }
 
 #[test]

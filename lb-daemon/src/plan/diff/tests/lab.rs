@@ -6,7 +6,16 @@ use super::*;
 use crate::{maglev, plan::target::address_bytes};
 
 /// Tables that everything fits in.
-pub(super) const ROOMY: Capacity = Capacity { vips: 64, targets: 320, ring_blocks: 64 };
+pub(super) const ROOMY: Capacity = Capacity {
+    vips: 64,
+    targets: 320,
+    ring_blocks: 96,
+    groups: 64,
+    servers: 64,
+    prefixes: 64,
+    tunnel_sources: 8,
+    own: 4,
+};
 const BUCKETS: usize = 64;
 
 /// Tables, flows through them, and what must not be forgotten about them.
@@ -188,7 +197,7 @@ fn check_tables(memory: &Memory, state: &State) {
 pub(super) fn check_reached(lab: &mut Lab, wanted: &Wanted) {
     let state = lab.memory.observe().unwrap();
     assert_eq!(plan(&state, wanted, &mut RingCache::default()), Ok(vec![]));
-    let keys: BTreeSet<VipKey> = wanted.vips.keys().copied().chain(addresses(wanted)).collect();
+    let keys: BTreeSet<VipKey> = wanted.vips.keys().copied().chain(addresses(wanted).into_keys()).collect();
     assert_eq!(state.vips.keys().copied().collect::<BTreeSet<_>>(), keys);
     assert!(state.vips.iter().all(|(key, vip)| !key.is_address() || *vip == Vip::default()));
     let targets: usize = wanted.vips.values().map(|vip| vip.backends.len()).sum();

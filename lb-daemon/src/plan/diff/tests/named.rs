@@ -1,5 +1,7 @@
 //! What a plan looks like in each case, by name.
 
+use lb_common::layout::prefix::Group;
+
 use super::*;
 
 fn backend(number: u8) -> IpAddr {
@@ -7,11 +9,12 @@ fn backend(number: u8) -> IpAddr {
 }
 
 fn vip(backends: &[(u8, WantedTarget)]) -> WantedVip {
-    WantedVip { ring_size: 31, backends: backends.iter().map(|(number, wanted)| (backend(*number), *wanted)).collect() }
+    let backends = backends.iter().map(|(number, wanted)| (backend(*number), *wanted)).collect();
+    WantedVip { ring_size: 31, backends, ..WantedVip::default() }
 }
 
 fn one_vip(backends: &[(u8, WantedTarget)]) -> Wanted {
-    Wanted { vips: [(key(0), vip(backends))].into() }
+    Wanted { vips: [(key(0), vip(backends))].into(), ..Wanted::default() }
 }
 
 fn serving_all(backends: std::ops::RangeInclusive<u8>) -> Wanted {
@@ -72,6 +75,15 @@ fn word(op: &Op) -> String {
         Op::RemoveVip { .. } => "remove vip".into(),
         Op::Grace => "grace".into(),
         Op::SweepFlows { forget, renumber } => format!("forget {forget:?} renumber {renumber:?}"),
+        Op::SetGroup { id, group: Group { vip: 0, .. } } => format!("free group {id}"),
+        Op::SetGroup { id, group } => format!("group {id} ring {}+{}", group.ring_base, group.ring_slots),
+        Op::SetServer { key, target } => format!("server {} of {} is {target}", key.id(), key.vip),
+        Op::RemoveServer { key } => format!("remove server {} of {}", key.id(), key.vip),
+        Op::SetList { list, to } => format!("{} of {}: {}", list.table.name(), list.vip, to.len()),
+        Op::SetTunnel { .. } => "tunnel".into(),
+        Op::RemoveTunnel { .. } => "remove tunnel".into(),
+        Op::SetBond { member, bond } => format!("{member} is in {bond}"),
+        Op::RemoveBond { member } => format!("{member} is in none"),
     }
 }
 
@@ -173,8 +185,8 @@ fn a_full_range_moves_and_its_flows_with_it() {
 #[test]
 fn a_removed_vip_takes_its_address_along_unless_another_service_has_it() {
     let web = (key(0), vip(&[(1, serving(1))]));
-    let both = Wanted { vips: [web.clone(), (key(1), vip(&[(1, serving(1))]))].into() };
-    let one = Wanted { vips: [web].into() };
+    let both = Wanted { vips: [web.clone(), (key(1), vip(&[(1, serving(1))]))].into(), ..Wanted::default() };
+    let one = Wanted { vips: [web].into(), ..Wanted::default() };
     let end = ["grace", "forget {9} renumber {}", "clear 9", "free 9", "grace"];
     assert_eq!(words(&both, &one), [&["remove vip", "target 9 serves 0 gone"][..], &end].concat());
     let end = ["grace", "forget {1} renumber {}", "clear 1", "free 1", "grace"];
@@ -198,7 +210,7 @@ fn a_backend_that_returns_before_it_was_freed_keeps_number_and_flows() {
 #[test]
 fn rings_wait_for_each_other_where_room_is_short() {
     let pool = |weight| vip(&[(1, serving(1)), (2, serving(weight))]);
-    let vips = |weight| Wanted { vips: (0..3).map(|number| (key(number), pool(weight))).collect() };
+    let vips = |weight| Wanted { vips: (0..3).map(|number| (key(number), pool(weight))).collect(), ..Wanted::default() };
     let mut lab = Lab::new(Capacity { ring_blocks: 4, ..ROOMY });
     lab.reach(&vips(1), &[]).unwrap();
     let ops = plan(&lab.memory.observe().unwrap(), &vips(2), &mut RingCache::default()).unwrap();
@@ -211,7 +223,7 @@ fn rings_wait_for_each_other_where_room_is_short() {
 
 #[test]
 fn what_leaves_is_freed_first_where_targets_are_short() {
-    let other = Wanted { vips: [(key(2), vip(&[(1, serving(1)), (2, serving(1))]))].into() };
+    let other = Wanted { vips: [(key(2), vip(&[(1, serving(1)), (2, serving(1))]))].into(), ..Wanted::default() };
     let first_fill =
         |words: &[String]| words.iter().position(|word| word.starts_with("target") && !word.ends_with("gone"));
     let sweep = |words: &[String]| words.iter().position(|word| word.starts_with("forget"));
@@ -250,7 +262,7 @@ fn refusal(capacity: Capacity, wanted: &Wanted) -> String {
 fn what_does_not_fit_is_refused_with_the_figures_and_the_fix() {
     let two = |ring_size| {
         let more = WantedVip { ring_size, ..vip(&[(1, serving(1))]) };
-        Wanted { vips: [(key(0), vip(&[(1, serving(1)), (2, serving(1))])), (key(2), more)].into() }
+        Wanted { vips: [(key(0), vip(&[(1, serving(1)), (2, serving(1))])), (key(2), more)].into(), ..Wanted::default() }
     };
     let fix = "`lb unload` and a new start make tables of the size that this configuration needs";
     assert_eq!(
@@ -271,7 +283,7 @@ fn what_does_not_fit_is_refused_with_the_figures_and_the_fix() {
         )
     );
     let crowd = (0..65_537).map(|number| (Ipv4Addr::from_bits(number).into(), serving(1))).collect();
-    let crowded = Wanted { vips: [(key(0), WantedVip { ring_size: 31, backends: crowd })].into() };
+    let crowded = Wanted { vips: [(key(0), WantedVip { ring_size: 31, backends: crowd, ..WantedVip::default() })].into(), ..Wanted::default() };
     assert_eq!(
         refusal(ROOMY, &crowded),
         "192.0.2.0 tcp has 65537 backends, the limit is 65536; spread them over several VIPs"
@@ -280,16 +292,24 @@ fn what_does_not_fit_is_refused_with_the_figures_and_the_fix() {
 
 #[test]
 fn needs_leave_room_to_grow() {
-    assert_eq!(needs(&Wanted::default()), Capacity { vips: 64, targets: 4097, ring_blocks: 16 * 2049 });
+    let least = Capacity {
+        groups: 256,
+        servers: 4096,
+        prefixes: 4_194_304,
+        tunnel_sources: 4096,
+        own: 256,
+        ..Capacity::default()
+    };
+    assert_eq!(needs(&Wanted::default()), Capacity { vips: 64, targets: 4097, ring_blocks: 16 * 2049, ..least });
     let vips = |count: u16, ring_size| {
         let vip = |number: u16| {
             let backends = (0..100).map(|number| (backend(number), serving(1))).collect();
-            (VipKey::service([1; 16], number.to_be_bytes(), TCP), WantedVip { ring_size, backends })
+            (VipKey::service([1; 16], number.to_be_bytes(), TCP), WantedVip { ring_size, backends, ..WantedVip::default() })
         };
-        Wanted { vips: (0..count).map(vip).collect() }
+        Wanted { vips: (0..count).map(vip).collect(), ..Wanted::default() }
     };
     // 1,000 services on one address; ranges of 256 for 100 backends.
-    let large = Capacity { vips: 2048, targets: 524_289, ring_blocks: 2_049_000 + 512_250 };
+    let large = Capacity { vips: 2048, targets: 524_289, ring_blocks: 2_049_000 + 512_250, ..least };
     assert_eq!(needs(&vips(1000, 65_537)), large);
     let huge_ring = needs(&vips(1, 6_553_577));
     assert_eq!(huge_ring.ring_blocks, 2 * blocks(6_553_577));

@@ -6,11 +6,11 @@ use super::*;
 fn pool(last: u8, ring_size: u32, weight: u32) -> WantedVip {
     let serving = |number| serving(if number == 1 { weight } else { 1 });
     let backends = (1..=last).map(|number| (Ipv4Addr::new(10, 0, 0, number).into(), serving(number)));
-    WantedVip { ring_size, backends: backends.collect() }
+    WantedVip { ring_size, backends: backends.collect(), ..WantedVip::default() }
 }
 
 fn wanted(vips: impl IntoIterator<Item = (u8, WantedVip)>) -> Wanted {
-    Wanted { vips: vips.into_iter().map(|(number, vip)| (key(number), vip)).collect() }
+    Wanted { vips: vips.into_iter().map(|(number, vip)| (key(number), vip)).collect(), ..Wanted::default() }
 }
 
 /// After a failure at any op of the way from one state to the other, the other is reached still.

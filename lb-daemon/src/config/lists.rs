@@ -1,0 +1,150 @@
+//! Lists that lie in files of their own: a prefix a line, perhaps with what it leads to, and comments after `#`.
+//!
+//! A file is read once, however many VIPs name it, and a million lines take less than a second.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    fmt, io,
+    ops::Range,
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::Arc,
+};
+
+use ipnet::IpNet;
+
+use super::{
+    diagnostic::{Code, Complaint},
+    place::{At, Text},
+    prefix,
+    quantity::wrong,
+    raw::Section,
+    syntax,
+};
+
+/// How files are read.
+pub(super) type Read<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
+
+/// The text of a configuration, and the lists that it names.
+pub(super) struct Lists<'a> {
+    read: Read<'a>,
+    /// Where relative paths begin.
+    folder: PathBuf,
+    texts: RefCell<Vec<Text>>,
+    known: RefCell<BTreeMap<PathBuf, List>>,
+}
+
+/// The lines of a file that begin with a prefix.
+#[derive(Clone, Debug)]
+pub(super) struct List {
+    text: Arc<str>,
+    /// The file's number among the texts.
+    number: usize,
+    pub(super) lines: Rc<[Line]>,
+}
+
+/// A line of a list.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) net: IpNet,
+    /// Of the prefix.
+    pub(super) at: At,
+    rest: Range<usize>,
+}
+
+impl List {
+    /// What follows a line's prefix, without the space around it, and where.
+    pub(super) fn rest(&self, line: &Line) -> (&str, At) {
+        (self.text.get(line.rest.clone()).unwrap_or_default(), At::new(self.number, &line.rest))
+    }
+}
+
+impl<'a> Lists<'a> {
+    /// None as yet, beside the configuration itself.
+    pub(super) fn new(config: Text, read: Read<'a>) -> Self {
+        let folder = Path::new(&config.name).parent().map(Path::to_path_buf).unwrap_or_default();
+        Self { read, folder, texts: RefCell::new(vec![config]), known: RefCell::default() }
+    }
+
+    /// All texts, the configuration's first.
+    pub(super) fn into_texts(self) -> Vec<Text> {
+        self.texts.into_inner()
+    }
+
+    /// The list in the file that `key` names, if there is one that can be read.
+    pub(super) fn list(&self, section: &Section<'_>, key: &'static str) -> Option<List> {
+        let parse = |text: &str| match text {
+            "" => Err(wrong("not a path", "give the path of a text file")),
+            path if path.contains('\0') => Err(wrong("no path has a zero byte", "give the path of a text file")),
+            path => Ok(self.folder.join(path)),
+        };
+        let path = section.parsed(key, parse)?;
+        if let Some(list) = self.known.borrow().get(path.get_ref()) {
+            return Some(list.clone());
+        }
+        let bytes = match (self.read)(path.get_ref()) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let message = format!("`{key}`: {} cannot be read", path.get_ref().display());
+                let complaint = Complaint::new(Code::UnreadableFile, path.span(), message).label(error.to_string());
+                let hint = "give the path of a readable text file; a relative one begins at this file's folder";
+                section.complain(complaint.hint(hint));
+                return None;
+            }
+        };
+        let list = self.parse(section, path.get_ref(), &bytes);
+        self.known.borrow_mut().insert(path.into_inner(), list.clone());
+        Some(list)
+    }
+
+    fn parse(&self, section: &Section<'_>, path: &Path, bytes: &[u8]) -> List {
+        let number = self.texts.borrow().len();
+        // Places count without the byte order mark that some editors write.
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        // Up to the first wrong byte the lossy text is the same as the file.
+        let whole_lines = match str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                section.complain(syntax::not_utf8(At::byte(number, error.valid_up_to())));
+                let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
+                let valid = str::from_utf8(valid).unwrap_or_default();
+                valid.rsplit_once('\n').map_or("", |(lines, _)| lines)
+            }
+        };
+        let text: Arc<str> = String::from_utf8_lossy(bytes).into();
+        self.texts.borrow_mut().push(Text { name: path.display().to_string(), text: text.clone() });
+        let mut start = 0;
+        let mut lines = Vec::new();
+        for whole in whole_lines.split('\n') {
+            lines.extend(line(section, whole, start, number));
+            start += whole.len() + 1;
+        }
+        List { text, number, lines: lines.into() }
+    }
+}
+
+impl fmt::Debug for Lists<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lists").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+/// A line, which begins at byte `start` of its text; none if it says nothing, or nothing that can be read.
+fn line(section: &Section<'_>, whole: &str, start: usize, number: usize) -> Option<Line> {
+    let said = whole.split('#').next().unwrap_or_default().trim_end();
+    let begin = said.len() - said.trim_start().len();
+    let said = said.trim_start();
+    let word = said.split(char::is_whitespace).next().filter(|word| !word.is_empty())?;
+    let rest = said.get(word.len()..).unwrap_or_default().trim_start();
+    let (first, end) = (start + begin, start + begin + said.len());
+    let at = At::new(number, &(first..first + word.len()));
+    match prefix::parse(word) {
+        Ok(net) => Some(Line { net, at, rest: end - rest.len()..end }),
+        Err(wrong) => {
+            let complaint = Complaint::new(Code::InvalidValue, at, "the line does not begin with a prefix");
+            section.complain(complaint.label(wrong.label).hint(wrong.hint));
+            None
+        }
+    }
+}

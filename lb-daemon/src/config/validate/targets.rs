@@ -1,0 +1,101 @@
+//! What a VIP and the pools that it uses cannot be together.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use lb_common::layout::flow::MAX_TARGETS;
+use toml::Spanned;
+
+use super::pool::{MAX_BACKENDS, ReadPool};
+use crate::{
+    config::{
+        diagnostic::{Code, Complaint},
+        raw::Section,
+    },
+    model::{Check, Protocol, Service, Vip},
+};
+
+/// Slots for each backend that keep every share within about 1 % of what the weights say.
+const SLOTS_PER_BACKEND: usize = 100;
+
+/// Complains about what VIP and pool cannot be together.
+pub(super) fn with_pool(section: &Section<'_>, service: &Spanned<Service>, pool: &ReadPool) {
+    let Service { port, protocol, .. } = *service.get_ref();
+    own_backend(section, service, pool);
+    let name = &pool.pool.name;
+    let health = &pool.pool.health;
+    if health.check == Check::None || health.port.is_some() {
+        return;
+    }
+    let hint = format!("add `port` to [pool.{name}.health]");
+    if port == 0 {
+        let message = format!("the health check of pool {name} has no port to ask");
+        let complaint = Complaint::new(Code::Conflict, service.span(), message).label("this VIP serves every port");
+        section.complain(complaint.also(pool.health.clone(), "this check asks the VIP's port").hint(hint));
+    } else if protocol == Protocol::Udp {
+        let message = format!("the health check of pool {name} asks port {port} of TCP");
+        let complaint = Complaint::new(Code::NoEffect, service.span(), message).label("this VIP serves UDP");
+        section.complain(complaint.also(pool.health.clone(), "this check asks by TCP").hint(hint));
+    }
+}
+
+/// Complains about a backend whose address the VIP serves. The backend that is this host may have it.
+fn own_backend(section: &Section<'_>, service: &Spanned<Service>, pool: &ReadPool) {
+    let net = service.get_ref().prefix();
+    let local =
+        |address: &IpAddr| pool.pool.backends.iter().any(|backend| backend.local && backend.address == *address);
+    let inside = pool.addresses.range(net.network()..=net.broadcast()).find(|(address, _)| !local(address));
+    if let Some((address, place)) = inside {
+        let message = if service.get_ref().wildcard_bits == 0 {
+            format!("{address} is a VIP and one of its own backends")
+        } else {
+            format!("VIP {net} holds one of its own backends, {address}")
+        };
+        let complaint = Complaint::new(Code::Conflict, service.span(), message).label("the VIP");
+        let hint = "give the backend's own address: packets to the VIP's would come back here";
+        section.complain(complaint.also(place.clone(), "the backend").hint(hint));
+    }
+}
+
+/// Warns of a ring that is small for one of the pools, each of which has one.
+pub(super) fn small_ring(section: &Section<'_>, pools: &[&ReadPool], ring_size: u32) {
+    let backends = pools.iter().map(|pool| pool.pool.backends.len()).max().unwrap_or_default();
+    let wanted = backends.saturating_mul(SLOTS_PER_BACKEND);
+    if usize::try_from(ring_size).is_ok_and(|slots| slots < wanted) {
+        let message = format!("a ring of {ring_size} slots is small for {backends} backends");
+        let complaint = Complaint::new(Code::SmallRing, section.span(), message).label("shares will not be exact");
+        section.complain(complaint.hint(format!("give `ring_size` a prime of at least {wanted}")));
+    }
+}
+
+/// Complains about more backends of the pools together than a VIP can have. One pool alone was looked at before.
+pub(super) fn too_many_backends(section: &Section<'_>, pools: &[&ReadPool]) {
+    let backends = targets(pools);
+    if pools.len() > 1 && backends > MAX_BACKENDS {
+        let message = format!("the VIP has {backends} backends, with those of its source routes");
+        let complaint = Complaint::new(Code::TooMany, section.span(), message);
+        section.complain(complaint.hint(format!("a VIP may have {MAX_BACKENDS}; name smaller pools")));
+    }
+}
+
+/// Backends of the pools, each address once.
+fn targets(pools: &[&ReadPool]) -> usize {
+    match pools {
+        [pool] => pool.addresses.len(),
+        pools => pools.iter().flat_map(|pool| pool.addresses.keys()).collect::<BTreeSet<_>>().len(),
+    }
+}
+
+/// Every backend of every VIP takes a place in the table of targets, of which the first is never used.
+pub(super) fn too_many_targets(root: &Section<'_>, pools: &BTreeMap<String, ReadPool>, vips: &[Vip]) {
+    let backends = |vip: &Vip| targets(&vip.pools().filter_map(|name| pools.get(name)).collect::<Vec<_>>());
+    let targets: usize = vips.iter().map(backends).sum();
+    let places = MAX_TARGETS as usize - 1;
+    if targets > places {
+        let message = format!("{targets} backends of VIPs, counted once for each VIP");
+        let complaint = Complaint::new(Code::TooMany, root.span(), message);
+        root.complain(complaint.hint(format!("lb serves {places}; share them out among several machines")));
+    }
+}

@@ -1,0 +1,76 @@
+//! The program over the tables: replaced when a configuration needs another.
+//!
+//! An instance has the features that were asked for when it was loaded. Before ops are applied one is in force that has
+//! those of the tables as they are and as they will be; afterwards, if that is less, one that has the latter alone.
+
+use lb_common::maps::Tuning;
+use tracing::{error, info, warn};
+
+use super::{
+    Controller,
+    change::Change,
+    commands::Refusal,
+    engine::{Engine, InstallError},
+    tuning::{either, needed},
+    work::chain,
+};
+use crate::{dataplane::needs, model::Config};
+
+impl<E: Engine> Controller<E> {
+    /// Puts a program in force that does for the running configuration and for `asked`, on the interfaces of the latter;
+    /// the one of before if that fails.
+    pub(super) fn install(&mut self, asked: &Config, change: Change) -> Result<(), Refusal> {
+        let before = self.engine.tuning();
+        let between = either(&before, &self.tuning(asked));
+        if let Err(refusal) = self.put_in_force(&between, asked, change) {
+            let running = self.config.clone();
+            if let Err(error) = self.put_in_force(&before, &running, change) {
+                error!(error = chain(&error), "the settings before the reload could not be restored");
+            }
+            return Err(refusal.into());
+        }
+        if change.forgets_flows {
+            warn!("hash_seed changed: flows that were known are steered anew");
+        }
+        Ok(())
+    }
+
+    fn put_in_force(&mut self, tuning: &Tuning, config: &Config, change: Change) -> Result<(), InstallError> {
+        self.retune(tuning)?;
+        if change.rebinds {
+            self.attached = self.engine.attach(&config.dataplane.interfaces)?;
+            info!(interfaces = self.attached.len(), "attached as the file says");
+        }
+        Ok(())
+    }
+
+    /// Has a program in force that reads the tables rightly before and after ops that bring them to the configuration.
+    pub(super) fn widen(&mut self) -> Result<(), InstallError> {
+        let wanted = self.tuning(&self.config);
+        self.retune(&either(&self.engine.tuning(), &wanted))
+    }
+
+    /// Has a program in force that can do just what the configuration and the tables ask for.
+    pub(super) fn narrow(&mut self) -> Result<(), InstallError> {
+        self.retune(&self.tuning(&self.config))
+    }
+
+    fn retune(&mut self, tuning: &Tuning) -> Result<(), InstallError> {
+        let before = self.engine.tuning();
+        if *tuning == before {
+            return Ok(());
+        }
+        self.engine.retune(tuning)?;
+        let features = format!("{:#x}", tuning.features);
+        info!(features, before = format!("{:#x}", before.features), "program replaced");
+        Ok(())
+    }
+
+    /// Parameters of the program that suit a configuration, the interfaces that there are, and what the tables still hold
+    /// of another configuration.
+    fn tuning(&self, config: &Config) -> Tuning {
+        let running = self.engine.tuning();
+        let held = Tuning { features: running.features & needs::features(&self.state), ..running };
+        either(&held, &needed(config, &self.reports.hops))
+    }
+}
