@@ -117,11 +117,8 @@ fn unwrapped<F: Frame, A: Addresses>(frame: &mut F, addresses: &A) -> Result<Dec
             Inner { tags, outer_len: header_len + UDP_LEN, most: len - UDP_LEN, ecn, is_v4 }
         }
     };
-    if inner.is_v4 {
-        unwrap_v4(frame, &inner)?
-    } else {
-        unwrap_v6(frame, &inner)?
-    }
+    let done = if inner.is_v4 { unwrap_v4(frame, &inner) } else { unwrap_v6(frame, &inner) };
+    done?;
     Ok(match (inner.is_v4, datagram.is_some()) {
         (true, false) => DecapVerdict::UnwrappedV4,
         (false, false) => DecapVerdict::UnwrappedV6,

@@ -30,7 +30,7 @@ pub struct Args {
     /// Tunnel address of this host, as the balancer's config names this backend; the interface's own by default
     #[arg(short, long, value_name = "ADDRESS", value_parser = tunnel_address)]
     address: Vec<IpAddr>,
-    /// UDP port at which GUE arrives, as the balancer's gue_port
+    /// UDP port at which GUE arrives, as the balancer's `gue_port`
     #[arg(long, value_name = "PORT", default_value_t = decap::GUE_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     gue_port: u16,
     /// Drop tunnel packets from elsewhere: the balancer's `tunnel_source_v4` or `_v6`, its own address for GUE; anywhere by default

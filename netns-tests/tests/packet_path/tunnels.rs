@@ -168,7 +168,7 @@ fn bystanders() -> Vec<Arrival> {
     cases
 }
 
-/// One that takes tunnel packets of 10.1.0.0/16, and of all of IPv6 but 2001:db8::/32.
+/// One that takes tunnel packets of 10.1.0.0/16, and of all of IPv6 but `2001:db8::/32`.
 pub(crate) fn choosy() -> Backend {
     let mut backend = backend();
     backend.tuning.only_sources = 1;
@@ -196,9 +196,12 @@ pub(crate) fn from_others() -> Vec<Arrival> {
         let content = [&[0x12, 0x34, 0x1b, 0x58, 0, 60, 0, 0][..], &inner().packet()].concat();
         assert_eq!(content.len(), 60);
         let by_gue = Frame::raw(from, to, 17, &content).build();
-        cases.extend([(ipip, UnwrappedV4), (by_gue, GueUnwrappedV4)].map(|(frame, verdict)| match taken {
-            true => Arrival::unwrapped(from, frame, verdict, inner().build()),
-            false => Arrival::left_alone(from, frame, ForeignSource),
+        cases.extend([(ipip, UnwrappedV4), (by_gue, GueUnwrappedV4)].map(|(frame, verdict)| {
+            if taken {
+                Arrival::unwrapped(from, frame, verdict, inner().build())
+            } else {
+                Arrival::left_alone(from, frame, ForeignSource)
+            }
         }));
     }
     let plain = Frame::tcp("172.16.3.4:1", "10.0.0.11:22", ACK).build();

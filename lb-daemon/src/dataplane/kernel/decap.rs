@@ -83,7 +83,7 @@ pub fn install(
 /// Loads a program with these settings and puts it on the interface. What it consists of gets its names when it runs.
 fn replace(names: &Names, interface: &Interface, settings: &Settings) -> Result<Attached, AttachError> {
     let kept = kept_counters(names)?;
-    let mut object = load::decap(&settings.tuning(), &settings.sizes(), &kept)?;
+    let mut object = load::decap(settings.tuning(), &settings.sizes(), &kept)?;
     settings.fill(&mut object)?;
     if kept.is_empty() {
         load::pin_table(&object, maps::DECAP_COUNTERS, &names.counters)?;

@@ -59,12 +59,12 @@ pub(super) fn balancer(
 
 /// Loads the program of `lb decap` with tables of its own, of these `sizes`; those in `kept` are taken from their pins.
 pub(super) fn decap(
-    tuning: &DecapTuning,
+    tuning: DecapTuning,
     sizes: &[(&'static str, u32)],
     kept: &[(&'static str, PathBuf)],
 ) -> Result<Ebpf, OpenError> {
     let mut loader = EbpfLoader::new();
-    loader.btf(None).override_global(maps::DECAP_TUNING, tuning, true);
+    loader.btf(None).override_global(maps::DECAP_TUNING, &tuning, true);
     for (name, entries) in sizes {
         loader.map_max_entries(name, *entries);
     }

@@ -8,7 +8,7 @@ use lb_common::{
 use super::{TUNNEL, address, arrive_at, backend, gue, inner, inner_flows, tunnelled};
 use crate::{fixture::octets, host::Backend};
 
-/// A backend that takes packets from these prefixes alone; tests send from 172.16.3.4 and 100::102:304.
+/// A backend that takes packets from these prefixes alone; tests send from `172.16.3.4` and `100::102:304`.
 fn only(sources: &[(&str, u32)]) -> Backend {
     let mut backend = backend();
     backend.tuning.only_sources = 1;

@@ -116,7 +116,7 @@ impl Settings {
         let map = MapData::from_pin(&names.sources.name).map_err(|error| map_error(what, error))?;
         let table: LpmTrie<_, [u8; 20], u32> = Map::LpmTrie(map).try_into().map_err(|error| map_error(what, error))?;
         let mut sources = BTreeSet::new();
-        for entry in table.iter() {
+        for entry in &table {
             let (key, value) = entry.map_err(|error| map_error(what, error))?;
             sources.extend(prefix(&key).filter(|_| value == MAY));
         }
