@@ -33,7 +33,8 @@ pub struct Args {
     /// UDP port at which GUE arrives, as the balancer's `gue_port`
     #[arg(long, value_name = "PORT", default_value_t = decap::GUE_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     gue_port: u16,
-    /// Drop tunnel packets from elsewhere: the balancer's `tunnel_source_v4` or `_v6`, its own address for GUE; anywhere by default
+    /// Drop tunnel packets from elsewhere; the balancer's come from its `tunnel_source_v4` and `tunnel_source_v6`. May be
+    /// given several times; anywhere by default
     #[arg(long, value_name = "PREFIX", value_parser = source)]
     allow_source: Vec<IpNet>,
     /// Where in the kernel the program runs

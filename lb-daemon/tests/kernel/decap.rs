@@ -121,6 +121,9 @@ fn replaces_all_its_settings_at_once() {
     assert_eq!(decap::settings(&place.path, "lbx0").unwrap(), other, "read back from the pinned tables");
     assert_eq!(place.bpftool("map", "decap/sources-lbx0")["type"], "lpm_trie");
     assert_eq!(place.id("link", "decap/link-lbx0"), link, "replaced in place");
+    let pins = ["addresses", "counters", "gue-port", "link", "prog", "sources"];
+    let pins: Vec<String> = pins.iter().map(|what| format!("decap/{what}-lbx0")).collect();
+    assert_eq!(place.names(), [&["decap".to_owned()][..], &pins].concat());
     for (source, port, unwrapped, foreign) in [
         ([10, 9, 0, 7], 7000, 1, 1),
         ([10, 9, 0, 8], 7000, 2, 1),
