@@ -20,13 +20,15 @@ use lb_common::{
     verdict::Verdict,
 };
 
+pub use self::backend::Backend;
 use crate::{
     checksum,
-    decap::Addresses,
     frame::{Frame, Header, NoHeadroom},
     path::{self, Exit, SourceLimit, Tables},
     wire::eth,
 };
+
+mod backend;
 
 /// Room before a frame, as the kernel leaves it (`XDP_PACKET_HEADROOM`).
 pub const HEADROOM: usize = 256;
@@ -372,12 +374,5 @@ impl Tables for HostTables {
         if let Some(count) = self.path_counters.borrow_mut().get_mut(event as usize) {
             *count += 1;
         }
-    }
-}
-
-/// Tunnel addresses in memory.
-impl Addresses for BTreeMap<[u8; 16], u32> {
-    fn is_tunnel(&self, address: &[u8; 16]) -> bool {
-        self.contains_key(address)
     }
 }

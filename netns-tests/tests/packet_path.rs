@@ -14,9 +14,10 @@ mod packet_path {
     pub(crate) mod room;
     pub(crate) mod site;
     pub(crate) mod steering;
+    pub(crate) mod tunnels;
 }
 
-use packet_path::{arrivals, bystanders, faults, flows, icmp, room, steering};
+use packet_path::{arrivals, bystanders, faults, flows, icmp, room, steering, tunnels};
 
 #[test]
 fn packets_to_vips_are_steered_and_wrapped() {
@@ -50,7 +51,17 @@ fn what_is_broken_gets_its_own_verdict() {
 
 #[test]
 fn backends_unwrap_what_is_for_them() {
-    decap::check(&arrivals::tunnel_addresses(), &arrivals::cases());
+    decap::check(&arrivals::backend(), &arrivals::cases());
+}
+
+#[test]
+fn backends_unwrap_gue_behind_tags_too() {
+    decap::check(&arrivals::backend(), &tunnels::cases());
+}
+
+#[test]
+fn backends_drop_tunnel_packets_of_others() {
+    decap::check(&tunnels::choosy(), &tunnels::from_others());
 }
 
 /// Verdicts that no packet can bring about, with the reason. None so far.

@@ -11,7 +11,7 @@ use lb_common::{
         target::Target,
         vip::{Vip, VipKey},
     },
-    maps::{self, Tuning},
+    maps::{self, DecapTuning, Tuning},
 };
 use lb_daemon::dataplane::kernel;
 use netns_tests::{bpf::Instructions, scenario::is_root};
@@ -155,8 +155,10 @@ fn is_near(measured: &Cost, recorded: &Cost) -> bool {
 /// Loads a program by itself.
 fn cost(name: &str) -> Cost {
     let tuning = Tuning { bucket_mask: 0xffff, ..Tuning::default() };
+    let decap = DecapTuning { gue_port: tuning.gue_port, only_sources: 1 };
     let mut loader = EbpfLoader::new();
-    let mut object = loader.override_global(maps::TUNING, &tuning, true).load(kernel::object()).expect("the object");
+    loader.override_global(maps::TUNING, &tuning, true).override_global(maps::DECAP_TUNING, &decap, true);
+    let mut object = loader.load(kernel::object()).expect("the object");
     let program: &mut Xdp = object.program_mut(name).expect("the program").try_into().expect("an XDP program");
     program.load().expect("a program that the verifier takes");
     let info = program.info().expect("what the kernel knows of it");

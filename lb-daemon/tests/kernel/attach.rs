@@ -139,8 +139,8 @@ fn tells_whose_the_program_in_the_way_is() {
         error => panic!("{}", chain(&error)),
     };
     let mut kernel = place.open();
-    let address = ["10.9.0.1".parse().unwrap()];
-    decap::install(&other.path, "lbx0", AttachMode::Auto, &address).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let settings = decap::Settings::new(["10.9.0.1".parse().unwrap()]);
+    decap::install(&other.path, "lbx0", AttachMode::Auto, settings).unwrap_or_else(|error| panic!("{}", chain(&error)));
     assert_eq!(occupant(&mut kernel), Occupant::Decap { pin_path: Some(other.path.clone()) });
     // Without a link, as `ip` binds it: what `ip` put there, `ip` takes off.
     let program = other.path.join("pass");

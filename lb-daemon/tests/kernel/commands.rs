@@ -203,11 +203,26 @@ fn puts_decap_on_and_off() {
     let _net = Net::new();
     let done = commands.json("decap", &["--interface", "lbx0", "--address", "10.0.0.11"]);
     assert_eq!((&done["mode"], &done["addresses"]), (&"native".into(), &serde_json::json!(["10.0.0.11"])));
-    assert_eq!(commands.json("decap", &["--interface", "lbx0", "--show"])["unwrapped_v4"], 0);
+    assert_eq!((&done["gue_port"], &done["allowed_sources"]), (&6080.into(), &serde_json::json!([])));
+    let options =
+        ["--address", "fd00::11", "--gue-port", "7000", "--allow-source", "10.1.0.0/16", "--allow-source", "::1"];
+    commands.json("decap", &[&["--interface", "lbx0"][..], &options].concat());
+    let shown = commands.json("decap", &["--interface", "lbx0", "--show"]);
+    assert_eq!((&shown["gue_port"], &shown["addresses"]), (&7000.into(), &serde_json::json!(["fd00::11"])));
+    assert_eq!(shown["allowed_sources"], serde_json::json!(["10.1.0.0/16", "::1/128"]));
+    assert_eq!((&shown["counters"]["gue_unwrapped_v6"], &shown["counters"]["foreign_source"]), (&0.into(), &0.into()));
     assert_eq!(commands.json("decap", &["--interface", "lbx0", "--remove"])["removed"], true);
     assert_eq!(commands.json("decap", &["--interface", "lbx0", "--remove"])["removed"], false);
     commands.refusal(1, "decap", &["--interface", "lbx0", "--show"]);
-    commands.refusal(64, "decap", &["--remove"]);
+    for wrong in [
+        &["--remove"][..],
+        &["--interface", "lbx0", "--remove", "--gue-port", "7000"],
+        &["--interface", "lbx0", "--gue-port", "0"],
+        &["--interface", "lbx0", "--allow-source", "10.0.0.1/8"],
+        &["--interface", "lbx0", "--address", "0.0.0.0"],
+    ] {
+        commands.refusal(64, "decap", wrong);
+    }
 }
 
 #[test]

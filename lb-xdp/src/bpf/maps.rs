@@ -340,4 +340,21 @@ impl Addresses for KernelAddresses {
         // SAFETY: only whether it is there is asked.
         unsafe { DECAP_ADDRESSES.get(address) }.is_some()
     }
+
+    #[inline(always)]
+    fn is_source(&self, address: [u64; 2]) -> bool {
+        // SAFETY: as for `tuned`.
+        let only_listed = unsafe { (&raw const DECAP_TUNING.only_sources).read_volatile() } != 0;
+        if !only_listed {
+            return true;
+        }
+        let key = SourceKey::from_words(0, address);
+        longest!(DECAP_SOURCES, &key).is_some_and(|allowed| *allowed == 1)
+    }
+
+    #[inline(always)]
+    fn gue_port(&self) -> [u8; 2] {
+        // SAFETY: as for `tuned`.
+        unsafe { (&raw const DECAP_TUNING.gue_port).cast::<u16>().read_volatile() }.to_ne_bytes()
+    }
 }

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
 use etherparse::{IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, Ipv6Extensions, Ipv6Header, PacketHeaders};
 use lb_common::{
@@ -7,15 +7,18 @@ use lb_common::{
 };
 use proptest::prelude::*;
 
-use super::unwrap;
 use crate::{
     fixture::{
         INGRESS, World,
         frames::{BALANCER, Ends, PAYLOAD, ROUTER, ends, flags::PSH, ip},
         octets,
     },
-    host::HostFrame,
+    host::{Backend, HostFrame},
 };
+
+mod gue;
+mod links;
+mod sources;
 
 const TUNNEL: [&str; 2] = ["10.0.0.11", "fd00::11"];
 
@@ -23,12 +26,20 @@ fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-/// What becomes of a frame at the backend with both tunnel addresses.
-fn arrive(bytes: &[u8]) -> (DecapVerdict, Vec<u8>) {
-    let tunnel: BTreeMap<[u8; 16], u32> = TUNNEL.map(|text| (octets(address(text)).0, 1)).into();
+/// The backend with both tunnel addresses.
+fn backend() -> Backend {
+    Backend::new(TUNNEL.map(|text| octets(address(text)).0))
+}
+
+/// What becomes of a frame at a backend.
+fn arrive_at(backend: &Backend, bytes: &[u8]) -> (DecapVerdict, Vec<u8>) {
     let mut frame = HostFrame::new(bytes, INGRESS);
-    let verdict = unwrap(&mut frame, &tunnel);
+    let verdict = backend.unwrap(&mut frame);
     (verdict, frame.bytes().to_vec())
+}
+
+fn arrive(bytes: &[u8]) -> (DecapVerdict, Vec<u8>) {
+    arrive_at(&backend(), bytes)
 }
 
 fn inner_flows() -> [Ends; 2] {
@@ -56,7 +67,11 @@ fn inner(flow: Ends, class: u8) -> Vec<u8> {
 /// An inner frame in an outer header of etherparse's, to one of the tunnel addresses.
 fn tunnelled(inner: &[u8], destination: &str, class: u8, options: &[u8]) -> Vec<u8> {
     let protocol = if inner[12] == 0x08 { IpNumber::IPV4 } else { IpNumber::IPV6 };
-    let packet = &inner[14..];
+    enclosed(protocol, &inner[14..], destination, class, options)
+}
+
+/// A payload in an IP header of etherparse's.
+fn enclosed(protocol: IpNumber, packet: &[u8], destination: &str, class: u8, options: &[u8]) -> Vec<u8> {
     let mut outer = match address(destination) {
         IpAddr::V4(to) => {
             let length = packet.len() as u16;

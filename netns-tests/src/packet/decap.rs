@@ -1,11 +1,11 @@
 //! The backend's program, in the kernel and on the host.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{HashMap, PerCpuArray},
+    maps::{HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
     programs::Xdp,
 };
 use lb_common::{
@@ -13,12 +13,11 @@ use lb_common::{
     verdict::Action,
 };
 use lb_daemon::dataplane::kernel;
-use lb_xdp::{decap::unwrap, host::HostFrame};
+use lb_xdp::host::{Backend, HostFrame};
 
 use super::{
     case::INGRESS,
     check::action_of,
-    given::octets,
     kernel::{MAX_FRAME, MIN_FRAME, run},
     report,
 };
@@ -56,14 +55,22 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn new(tunnel: &[IpAddr]) -> Result<Self> {
-        let mut object = EbpfLoader::new().load(kernel::object())?;
+    fn new(backend: &Backend) -> Result<Self> {
+        let mut loader = EbpfLoader::new();
+        let mut object = loader.override_global(maps::DECAP_TUNING, &backend.tuning, true).load(kernel::object())?;
         let program: &mut Xdp = object.program_mut(maps::DECAP_PROGRAM).context("the program")?.try_into()?;
         program.load()?;
         let map = object.map_mut(maps::DECAP_ADDRESSES).context("the addresses")?;
         let mut addresses: HashMap<_, [u8; 16], u32> = map.try_into()?;
-        for address in tunnel {
-            addresses.insert(octets(*address).0, 1, 0)?;
+        for address in &backend.tunnel {
+            addresses.insert(address, 1, 0)?;
+        }
+        let map = object.map_mut(maps::DECAP_SOURCES).context("the sources")?;
+        let mut sources: LpmTrie<_, [u8; 20], u32> = map.try_into()?;
+        for (key, value) in &backend.sources {
+            let mut data = [0; 20];
+            data[4..].copy_from_slice(&key.address);
+            sources.insert(&Key::new(key.prefix_len, data), value, 0)?;
         }
         Ok(Self { object })
     }
@@ -80,18 +87,17 @@ impl Loaded {
     }
 }
 
-/// Lets each frame arrive at a host with these tunnel addresses; panics after the last one if any case failed.
-pub fn check(tunnel: &[IpAddr], arrivals: &[Arrival]) {
-    let loaded = is_root().then(|| Loaded::new(tunnel).expect("the program"));
-    let host: BTreeMap<[u8; 16], u32> = tunnel.iter().map(|address| (octets(*address).0, 1)).collect();
-    let failed: Vec<&str> =
-        arrivals.iter().filter(|arrival| !holds(arrival, &host, loaded.as_ref())).map(|arrival| arrival.name).collect();
+/// Lets each frame arrive at a host with these settings; panics after the last one if any case failed.
+pub fn check(backend: &Backend, arrivals: &[Arrival]) {
+    let loaded = is_root().then(|| Loaded::new(backend).expect("the program"));
+    let failed = arrivals.iter().filter(|arrival| !holds(arrival, backend, loaded.as_ref()));
+    let failed: Vec<&str> = failed.map(|arrival| arrival.name).collect();
     assert!(failed.is_empty(), "{} of {} cases failed: {failed:#?}", failed.len(), arrivals.len());
 }
 
-fn holds(arrival: &Arrival, host: &BTreeMap<[u8; 16], u32>, loaded: Option<&Loaded>) -> bool {
+fn holds(arrival: &Arrival, backend: &Backend, loaded: Option<&Loaded>) -> bool {
     let mut frame = HostFrame::new(&arrival.frame, INGRESS);
-    let verdict = unwrap(&mut frame, host);
+    let verdict = backend.unwrap(&mut frame);
     let mut faults = Vec::new();
     if verdict != arrival.verdict {
         faults.push(format!("host: {verdict:?}, not {:?}", arrival.verdict));
@@ -115,10 +121,7 @@ fn holds(arrival: &Arrival, host: &BTreeMap<[u8; 16], u32>, loaded: Option<&Load
 fn in_kernel(arrival: &Arrival, loaded: &Loaded, faults: &mut Vec<String>) -> Result<Vec<u8>> {
     let before = loaded.counters()?;
     let ran = run(loaded.program()?, &arrival.frame, 256)?;
-    let action = match arrival.verdict {
-        DecapVerdict::Malformed | DecapVerdict::CongestionLost => Action::Drop,
-        _ => Action::Pass,
-    };
+    let action = if arrival.verdict.passes() { Action::Pass } else { Action::Drop };
     if action_of(ran.action) != action {
         faults.push(format!("kernel: {}, not {}", action_of(ran.action).name(), action.name()));
     }

@@ -1,31 +1,32 @@
 //! What comes to a backend.
 
-use std::net::IpAddr;
-
 use lb_common::maps::DecapVerdict::{self, CongestionLost, Malformed, UnwrappedV4, UnwrappedV6};
+use lb_xdp::host::Backend;
 use netns_tests::packet::{
     Frame,
     decap::Arrival,
     frame::{BALANCER, ROUTER, Tunnel, address, flags::ACK},
+    given::octets,
 };
 
-const TUNNEL: &str = "10.0.0.11";
-const TUNNEL_V6: &str = "fd00::11";
+pub(crate) const TUNNEL: &str = "10.0.0.11";
+pub(crate) const TUNNEL_V6: &str = "fd00::11";
 
-pub(crate) fn tunnel_addresses() -> Vec<IpAddr> {
-    vec![address(TUNNEL), address(TUNNEL_V6)]
+/// With both tunnel addresses.
+pub(crate) fn backend() -> Backend {
+    Backend::new([TUNNEL, TUNNEL_V6].map(|text| octets(address(text)).0))
 }
 
-fn inner() -> Frame {
+pub(crate) fn inner() -> Frame {
     Frame::tcp("198.51.100.7:51000", "192.0.2.10:443", ACK)
 }
 
-fn inner_v6() -> Frame {
+pub(crate) fn inner_v6() -> Frame {
     Frame::tcp("[2001:db8:c::7]:51000", "[2001:db8::10]:443", ACK)
 }
 
 /// A frame in a tunnel to this address, in this class.
-fn wrapped(frame: &Frame, to: &str, class: u8) -> Vec<u8> {
+pub(crate) fn wrapped(frame: &Frame, to: &str, class: u8) -> Vec<u8> {
     let destination = address(to);
     let source = address(if destination.is_ipv4() { "172.16.3.4" } else { "100::1:2:3:4" });
     Tunnel { source, destination, class, macs: [ROUTER, BALANCER] }.wrap(frame)
@@ -36,9 +37,6 @@ pub(crate) fn cases() -> Vec<Arrival> {
     cases.extend(congestion());
     cases.extend(broken());
     cases.extend(bystanders());
-    let missing: Vec<_> =
-        DecapVerdict::ALL.into_iter().filter(|verdict| cases.iter().all(|case| case.verdict() != *verdict)).collect();
-    assert_eq!(missing, [], "add a case");
     cases
 }
 
@@ -56,6 +54,7 @@ fn pairs() -> Vec<Arrival> {
     options[16..18].copy_from_slice(&length.to_be_bytes());
     vec![
         unwrapped("IPv4 in IPv4", &inner(), TUNNEL),
+        // Katran cuts 40 bytes here, as of an outer IPv6 header.
         unwrapped("IPv6 in IPv4", &inner_v6(), TUNNEL),
         unwrapped("IPv4 in IPv6", &inner(), TUNNEL_V6),
         unwrapped("IPv6 in IPv6", &inner_v6(), TUNNEL_V6),
@@ -134,7 +133,7 @@ fn bystanders() -> Vec<Arrival> {
         passes("a first fragment", changed(20, 0x20)),
         passes("a later fragment", changed(21, 0x10)),
         passes("an outer header of 16 bytes", changed(14, 0x44)),
-        passes("802.1Q", changed(12, 0x81)),
+        passes("a tag of nothing", changed(12, 0x81)),
         passes("an Ethernet header alone", changed(12, 8)[..14].to_vec()),
     ]
 }

@@ -4,10 +4,13 @@
 //! DIR/decap/prog-IFNAME       the program
 //! DIR/decap/link-IFNAME       its link
 //! DIR/decap/addresses-IFNAME  the tunnel addresses that it unwraps
+//! DIR/decap/sources-IFNAME    where tunnel packets may come from; empty is anywhere
+//! DIR/decap/gue-port-IFNAME   -> the UDP port of GUE
 //! DIR/decap/counters-IFNAME   what it did
 //! ```
 //!
-//! A second run loads a new program with new addresses and puts it in the old one's place at once; the counters go on.
+//! A second run loads a new program with new settings and puts it in the old one's place at once: each packet meets the one
+//! or the other, whole. The counters go on.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,12 +19,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::maps::{HashMap, MapData, PerCpuArray};
-use lb_common::{
-    layout::vip::mapped,
-    maps::{self, DecapVerdict},
-};
+use aya::maps::{MapData, PerCpuArray};
+use lb_common::maps::{self, DecapVerdict};
 
+use self::names::Names;
+pub use self::settings::{GUE_PORT, Settings};
 use super::{
     attach::{self, Attached},
     error::{AttachError, OpenError},
@@ -33,16 +35,19 @@ use super::{
 };
 use crate::model::{AttachMode, Interface};
 
+mod names;
+mod settings;
+
 /// What `lb decap` put in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installed {
     /// The interface and how it is bound.
     pub attached: Attached,
-    /// Tunnel addresses whose packets are unwrapped.
-    pub addresses: BTreeSet<IpAddr>,
+    /// What it does there.
+    pub settings: Settings,
 }
 
-/// Puts the program on an interface, in place of an earlier one. Without `addresses` those of the interface itself are
+/// Puts the program on an interface, in place of an earlier one. Without addresses those of the interface itself are
 /// taken, link-local ones aside, which no balancer can tunnel to.
 ///
 /// # Errors
@@ -51,14 +56,13 @@ pub fn install(
     pin_path: &Path,
     interface: &str,
     mode: AttachMode,
-    addresses: &[IpAddr],
+    mut settings: Settings,
 ) -> Result<Installed, AttachError> {
     let found = attach::find(interface)?;
-    let addresses = match addresses {
-        [] => own_addresses(found.index)?,
-        given => given.iter().copied().collect(),
-    };
-    if addresses.is_empty() {
+    if settings.addresses.is_empty() {
+        settings.addresses = own_addresses(found.index)?;
+    }
+    if settings.addresses.is_empty() {
         return Err(AttachError::NoAddress { name: interface.to_owned() });
     }
     require_capabilities("load the program")?;
@@ -66,27 +70,26 @@ pub fn install(
     let lock = Lock::take(&folder)?;
     let names = Names::new(&folder, interface);
     let wanted = Interface { name: interface.to_owned(), mode };
-    let attached = replace(&names, &wanted, &addresses);
+    let attached = replace(&names, &wanted, &settings);
     if attached.is_err() {
         // What failed is the news; what cannot be removed either is no worse than before.
         let _ = names.settle(None);
         remove_empty(pin_path);
     }
     drop(lock);
-    Ok(Installed { attached: attached?, addresses })
+    Ok(Installed { attached: attached?, settings })
 }
 
-/// Loads a program with these addresses and puts it on the interface. What it consists of gets its names when it runs.
-fn replace(names: &Names, interface: &Interface, addresses: &BTreeSet<IpAddr>) -> Result<Attached, AttachError> {
+/// Loads a program with these settings and puts it on the interface. What it consists of gets its names when it runs.
+fn replace(names: &Names, interface: &Interface, settings: &Settings) -> Result<Attached, AttachError> {
     let kept = kept_counters(names)?;
-    let mut object = load::decap(&kept)?;
-    fill(&mut object, addresses)?;
+    let mut object = load::decap(settings.tuning(), &settings.sizes(), &kept)?;
+    settings.fill(&mut object)?;
     if kept.is_empty() {
         load::pin_table(&object, maps::DECAP_COUNTERS, &names.counters)?;
     }
-    pins::remove(&names.next_addresses)?;
-    load::pin_table(&object, maps::DECAP_ADDRESSES, &names.next_addresses)?;
-    let mut program = load::pin_program(&mut object, maps::DECAP_PROGRAM, &names.next_program, &names.next)?;
+    names.pin(&object, settings)?;
+    let mut program = load::pin_program(&mut object, maps::DECAP_PROGRAM, &names.program.next, &names.next)?;
     let id = load::program_id(&program)?;
     let attached = attach::one(&Pins::new(&names.folder), &mut program, interface);
     // Also when that failed: the new program may run all the same, in the mode of before.
@@ -119,10 +122,7 @@ pub fn remove(pin_path: &Path, interface: &str) -> Result<bool, OpenError> {
 /// [`OpenError::NoDecap`] when it is not in place, or when they cannot be read.
 pub fn counters(pin_path: &Path, interface: &str) -> Result<BTreeMap<DecapVerdict, u64>, OpenError> {
     let what = "read the counters of lb decap";
-    let names = Names::new(&folder(pin_path), interface);
-    if names.running()?.is_none() {
-        return Err(OpenError::NoDecap { interface: interface.to_owned(), path: names.folder });
-    }
+    let names = in_place(pin_path, interface)?;
     let map = MapData::from_pin(names.counters).map_err(|error| map_error(what, error))?;
     let array: PerCpuArray<_, u64> =
         aya::maps::Map::PerCpuArray(map).try_into().map_err(|error| map_error(what, error))?;
@@ -134,64 +134,21 @@ pub fn counters(pin_path: &Path, interface: &str) -> Result<BTreeMap<DecapVerdic
     Ok(sums)
 }
 
-/// The names of one interface's pins.
-struct Names {
-    folder: PathBuf,
-    link: PathBuf,
-    program: PathBuf,
-    addresses: PathBuf,
-    counters: PathBuf,
-    /// The program and its addresses before they take the place of those in force.
-    next_program: PathBuf,
-    next_addresses: PathBuf,
-    next: PathBuf,
+/// With what settings the program on an interface runs.
+///
+/// # Errors
+/// [`OpenError::NoDecap`] when it is not in place, or when they cannot be read.
+pub fn settings(pin_path: &Path, interface: &str) -> Result<Settings, OpenError> {
+    Settings::read(&in_place(pin_path, interface)?)
 }
 
-impl Names {
-    fn new(folder: &Path, interface: &str) -> Self {
-        let named = |what: &str| folder.join(format!("{what}-{}", pins::escape(interface)));
-        Self {
-            folder: folder.to_owned(),
-            link: Pins::new(folder).link(interface),
-            program: named("prog"),
-            addresses: named("addresses"),
-            counters: named("counters"),
-            next_program: named("next-prog"),
-            next_addresses: named("next-addresses"),
-            next: named("next"),
-        }
+/// The names of what is in place on an interface.
+fn in_place(pin_path: &Path, interface: &str) -> Result<Names, OpenError> {
+    let names = Names::new(&folder(pin_path), interface);
+    if names.running()?.is_none() {
+        return Err(OpenError::NoDecap { interface: interface.to_owned(), path: names.folder });
     }
-
-    /// Number of the program that is in force on the interface.
-    fn running(&self) -> Result<Option<u32>, OpenError> {
-        attach::running(&self.link)
-    }
-
-    /// Gives the new program and its addresses their names if it is in force, removes them if another is, and all if none
-    /// is.
-    fn settle(&self, new: Option<u32>) -> Result<(), OpenError> {
-        let running = self.running()?;
-        if running.is_none() {
-            return self.remove_all();
-        }
-        for (next, name) in [(&self.next_program, &self.program), (&self.next_addresses, &self.addresses)] {
-            if running == new {
-                fs::rename(next, name).map_err(|source| system(format!("pin {}", name.display()), source))?;
-            } else {
-                pins::remove(next)?;
-            }
-        }
-        pins::remove(&self.next).map(drop)
-    }
-
-    /// Removes all, the link aside.
-    fn remove_all(&self) -> Result<(), OpenError> {
-        let current = [&self.program, &self.addresses, &self.counters];
-        for file in current.into_iter().chain([&self.next_program, &self.next_addresses, &self.next]) {
-            pins::remove(file)?;
-        }
-        Ok(())
-    }
+    Ok(names)
 }
 
 /// Removes the folders, which stay while they hold other interfaces' pins, or a balancer's.
@@ -214,21 +171,6 @@ fn kept_counters(names: &Names) -> Result<Vec<(&'static str, PathBuf)>, OpenErro
     }
     pins::remove(&names.counters)?;
     Ok(Vec::new())
-}
-
-/// Writes the tunnel addresses.
-fn fill(object: &mut aya::Ebpf, addresses: &BTreeSet<IpAddr>) -> Result<(), OpenError> {
-    let what = "write the tunnel addresses";
-    let Some(map) = object.map_mut(maps::DECAP_ADDRESSES) else { return Err(load::lacks(maps::DECAP_ADDRESSES)) };
-    let mut table: HashMap<_, [u8; 16], u32> = map.try_into().map_err(|error| map_error(what, error))?;
-    for address in addresses {
-        let key = match address {
-            IpAddr::V4(v4) => mapped(v4.octets()),
-            IpAddr::V6(v6) => v6.octets(),
-        };
-        table.insert(key, 1, 0).map_err(|error| map_error(what, error))?;
-    }
-    Ok(())
 }
 
 fn own_addresses(index: u32) -> Result<BTreeSet<IpAddr>, OpenError> {

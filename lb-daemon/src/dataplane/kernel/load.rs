@@ -14,7 +14,7 @@ use aya::{
     programs::{ProgramError, Xdp},
 };
 use aya_obj::programs::XdpAttachType;
-use lb_common::maps::{self, Tuning, feature};
+use lb_common::maps::{self, DecapTuning, Tuning, feature};
 
 use super::{
     error::OpenError,
@@ -104,10 +104,17 @@ pub(super) fn in_force(pins: &Pins) -> Option<Xdp> {
     Xdp::from_pin(pins.program(), XdpAttachType::Interface).ok()
 }
 
-/// Loads the program of `lb decap` with tables of its own; those in `kept` are taken from their pins.
-pub(super) fn decap(kept: &[(&'static str, PathBuf)]) -> Result<Ebpf, OpenError> {
+/// Loads the program of `lb decap` with tables of its own, of these `sizes`; those in `kept` are taken from their pins.
+pub(super) fn decap(
+    tuning: DecapTuning,
+    sizes: &[(&'static str, u32)],
+    kept: &[(&'static str, PathBuf)],
+) -> Result<Ebpf, OpenError> {
     let mut loader = EbpfLoader::new();
-    loader.btf(None);
+    loader.btf(None).override_global(maps::DECAP_TUNING, &tuning, true);
+    for (name, entries) in sizes {
+        loader.map_max_entries(name, *entries);
+    }
     for (name, path) in kept {
         loader.map_pin_path(name, path);
     }
