@@ -5,13 +5,31 @@ use std::net::{IpAddr, SocketAddr};
 use etherparse::IpNumber;
 use lb_xdp::hash;
 
-use super::{Content, Frame};
+use super::{Content, Frame, Hashed};
 
 impl Frame {
-    /// Hash of the flow, by which lb chooses its bucket, its slot and its outer source.
+    /// Hash by which lb chooses the outer source: the flow's, or the datagram's if a fragment tells no flow.
+    pub fn steering_hash(&self, seed: u64) -> u64 {
+        match &self.hashed {
+            Hashed::Itself => self.hash(seed),
+            Hashed::As(frame) => frame.hash(seed),
+            Hashed::Datagram => self.datagram_hash(seed),
+        }
+    }
+
+    /// Hash of a datagram in fragments: addresses, protocol and identification.
+    pub fn datagram_hash(&self, seed: u64) -> u64 {
+        self.hash_with(self.identification, seed)
+    }
+
+    /// Hash of the flow, by which lb chooses its bucket and its slot.
     pub fn hash(&self, seed: u64) -> u64 {
         let [[a, b], [c, d]] = [self.from.port().to_be_bytes(), self.to.port().to_be_bytes()];
-        let ports = u32::from_le_bytes([a, b, c, d]);
+        self.hash_with(u32::from_le_bytes([a, b, c, d]), seed)
+    }
+
+    /// Hash with this word in the place of the ports.
+    pub fn hash_with(&self, ports: u32, seed: u64) -> u64 {
         let IpNumber(protocol) = self.protocol();
         match (self.from.ip(), self.to.ip()) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
