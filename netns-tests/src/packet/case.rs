@@ -101,6 +101,12 @@ impl Case {
         self
     }
 
+    /// The same case under another name.
+    #[must_use]
+    pub fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
+    }
+
     /// The same case with a program that has these features only.
     #[must_use]
     pub fn with_features(self, features: u32) -> Self {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{EtherType, IpNumber};
 
-pub use self::tunnel::Tunnel;
+pub use self::tunnel::{Kind, Tunnel};
 
 mod content;
 mod errors;
@@ -77,6 +77,7 @@ pub struct Frame {
     payload: Vec<u8>,
     class: u8,
     ttl: u8,
+    outer_ttl: u8,
     options: Vec<u8>,
     tcp_options: Vec<u8>,
     extensions: Vec<(u8, Vec<u8>)>,
@@ -100,6 +101,7 @@ impl Frame {
             payload,
             class: 0,
             ttl: 63,
+            outer_ttl: 64,
             options: vec![],
             tcp_options: vec![],
             extensions: vec![],

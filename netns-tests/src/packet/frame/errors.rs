@@ -14,8 +14,13 @@ impl Frame {
     pub fn error(router: &str, kind_and_code: [u8; 2], rest: [u8; 4], about: &Self, quoted: usize) -> Self {
         let packet = about.packet();
         let quote = &packet[..quoted.min(packet.len())];
-        let error = Self::icmp(router, &about.from.ip().to_string(), kind_and_code, rest, quote);
-        Self { hashed: Hashed::As(Box::new(about.reversed())), ..error }
+        Self::icmp(router, &about.from.ip().to_string(), kind_and_code, rest, quote).about(&about.reversed())
+    }
+
+    /// The same, about the flow of this frame from a client.
+    #[must_use]
+    pub fn about(self, flow: &Self) -> Self {
+        Self { hashed: Hashed::As(Box::new(flow.clone())), ..self }
     }
 
     /// The packet-too-big message that the VIP sends about this packet, quoting its first `quoted` bytes.

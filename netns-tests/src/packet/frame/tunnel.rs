@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use etherparse::IpNumber;
 use lb_xdp::hash;
 
-use super::{Content, Frame, Hashed};
+use super::{Content, Frame, GUE_PORT, Hashed};
 
 impl Frame {
     /// Hash by which lb chooses the outer source: the flow's, or the datagram's if a fragment tells no flow.
@@ -19,7 +19,9 @@ impl Frame {
 
     /// Hash of a datagram in fragments: addresses, protocol and identification.
     pub fn datagram_hash(&self, seed: u64) -> u64 {
-        self.hash_with(self.identification, seed)
+        let id = self.identification.to_be_bytes();
+        let [_, _, a, b] = id;
+        self.hash_with(if self.is_v4() { u16::from_le_bytes([a, b]).into() } else { u32::from_le_bytes(id) }, seed)
     }
 
     /// Hash of the flow, by which lb chooses its bucket and its slot.
@@ -46,6 +48,37 @@ impl Frame {
             _ => panic!("two families: {self:?}"),
         }
     }
+}
+
+impl Frame {
+    /// This frame as another lb sends it through a tunnel to an address of ours, and its outer header's time to live.
+    pub fn tunnelled(&self, kind: Kind, from: &str, to: &str, ttl: u8) -> Self {
+        let ends = [from, to].map(super::address);
+        let macs = self.macs;
+        let outer = match kind {
+            Kind::Ipip => {
+                let protocol = IpNumber(if self.is_v4() { 4 } else { 41 });
+                Self::new((ends[0], 0).into(), (ends[1], 0).into(), Content::Raw(protocol))
+            }
+            Kind::Gue => Self::new((ends[0], 0xc123).into(), (ends[1], GUE_PORT).into(), Content::Udp),
+        };
+        outer.payload(&self.packet()).class(self.class).ttl(ttl).macs(macs[0], macs[1])
+    }
+
+    /// This frame, unwrapped from a tunnel whose outer header had this time to live.
+    #[must_use]
+    pub fn unwrapped(&self, ttl: u8) -> Self {
+        Self { outer_ttl: ttl - 1, ..self.clone() }
+    }
+}
+
+/// How another lb wraps packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// IP-in-IP.
+    Ipip,
+    /// GUE variant 1.
+    Gue,
 }
 
 /// A frame in a tunnel, as an encapsulator sends it: TTL 64, DF, identification 0, DSCP and ECN copied from inside.

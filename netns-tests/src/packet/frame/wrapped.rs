@@ -35,7 +35,7 @@ impl Frame {
             }
             Encap::L2 | Encap::Local => self.clone(),
         };
-        let outer = if encap == Encap::L2 { outer } else { outer.ttl(64).class(self.class) };
+        let outer = if encap == Encap::L2 { outer } else { outer.ttl(self.outer_ttl).class(self.class) };
         let same_way = target.ifindex == 0 || target.ifindex == INGRESS;
         let source = if same_way { self.destination_mac() } else { target.source_mac };
         let tags = if target.flags & Target::KEEPS_TAGS != 0 { self.tags.clone() } else { tags_of(target) };
@@ -66,6 +66,6 @@ fn outer_source(target: &Target, tuning: &Tuning, hash: u64) -> IpAddr {
 
 /// Source port of GUE, from the dynamic ports (RFC 6335 section 6).
 fn gue_source_port(hash: u64) -> u16 {
-    let [.., a, b] = hash.to_be_bytes();
+    let [.., a, b, _, _] = hash.to_be_bytes();
     u16::from_be_bytes([a, b]) | 0xc000
 }
