@@ -14,9 +14,9 @@ use netns_tests::packet::{
 
 use super::site::{CLIENT, CLIENT_V6, DNS, DNS_V6, datagram, datagram_v6, pair, segment, segment_v6, site, site_with};
 
-/// A datagram in three fragments.
+/// A datagram or segment in three fragments.
 fn three(frame: &Frame) -> [Frame; 3] {
-    let frame = frame.clone().payload(&[0x42; 56]).identification(0x1234);
+    let frame = frame.clone().payload(&[0x42; 50]).identification(0x1234);
     frame.fragments(24).try_into().expect("three fragments")
 }
 

@@ -78,7 +78,7 @@ pub(crate) fn cases() -> Vec<Case> {
         routed("a client of a prefix, IPv6", "[2001:db8:f::9]:1000", 4),
         routed("a client of a longer prefix", "203.0.113.130:1000", 1),
         routed("a client with a route of its own", "203.0.113.200:1000", 2),
-        routed("the last address of a prefix", "203.0.113.255:1000", 1),
+        routed("the last address of a routed prefix", "203.0.113.255:1000", 1),
         unrouted("a client without a route", &given(), "192.0.2.200:1000", 1),
         unrouted("a client without a route, IPv6", &given(), "[2001:db8:e::9]:1000", 3),
         unrouted("a route to a group that takes no flows", &given(), "198.18.9.9:1000", 1),

@@ -48,7 +48,6 @@ pub(crate) fn cases() -> Vec<Case> {
 fn kept() -> Vec<Case> {
     let (v4, v6) = (segment(SYN), segment_v6(SYN));
     let crossed = keeping(site_with("fd00::11", "10.0.0.11"));
-    let l2 = keeping(site().encap(1, Encap::L2));
     vec![
         opens("a tag is kept", &keeping(site()), &v4.clone().tagged(&[C_TAG]), 1),
         opens("a tag is kept, IPv6", &keeping(site()), &v6.clone().tagged(&[C_TAG]), 2),
@@ -58,7 +57,6 @@ fn kept() -> Vec<Case> {
         opens("two tags of one kind are kept", &keeping(site()), &v4.clone().tagged(&[C_TAG, URGENT]), 1),
         opens("two tags are kept, IPv4 in IPv6", &crossed, &v4.clone().tagged(&[S_TAG, C_TAG]), 1),
         opens("a tag is kept, IPv6 in IPv4", &crossed, &v6.tagged(&[S_TAG]), 2),
-        opens("a tag is kept without a tunnel", &l2, &v4.clone().tagged(&[C_TAG]), 1),
         opens("no tag is kept as none", &keeping(site()), &v4, 1),
     ]
 }
@@ -68,7 +66,6 @@ fn set() -> Vec<Case> {
     let (v4, v6) = (segment(SYN), segment_v6(SYN));
     let one_tag = |frame: &Frame| frame.clone().tagged(&[URGENT]);
     let two_tags = |frame: &Frame| frame.clone().tagged(&[S_TAG, C_TAG]);
-    let l2 = |tags| wanting(tags).encap(1, Encap::L2);
     let away = wanting(one).target(1, |target| target.ifindex = 4000);
     vec![
         opens("a tag is removed", &wanting(none), &one_tag(&v4), 1),
@@ -81,11 +78,23 @@ fn set() -> Vec<Case> {
         opens("one tag becomes two", &wanting(two), &one_tag(&v6), 2),
         opens("two tags become one", &wanting(one), &two_tags(&v4), 1),
         opens("two tags are replaced", &wanting(two), &two_tags(&v4), 1),
-        opens("a tag is removed without a tunnel", &l2(none), &one_tag(&v4), 1),
-        opens("two tags are removed without a tunnel", &l2(none), &two_tags(&v4), 1),
-        opens("two tags are added without a tunnel", &l2(two), &v4, 1),
-        opens("one tag becomes two without a tunnel", &l2(two), &one_tag(&v4), 1),
         opens("a tag is added on another interface", &away, &v4, 1).leaves_by(4000),
+    ]
+}
+
+/// The same for frames that go to the backend's own MAC address.
+pub(crate) fn unwrapped() -> Vec<Case> {
+    let (none, two) = ([[0; 4]; 2], [S_BYTES, C_BYTES]);
+    let v4 = segment(SYN);
+    let (one_tag, two_tags) = (v4.clone().tagged(&[URGENT]), v4.clone().tagged(&[S_TAG, C_TAG]));
+    let kept = keeping(site().encap(1, Encap::L2));
+    let l2 = |tags| wanting(tags).encap(1, Encap::L2);
+    vec![
+        opens("a tag is kept without a tunnel", &kept, &one_tag, 1),
+        opens("a tag is removed without a tunnel", &l2(none), &one_tag, 1),
+        opens("two tags are removed without a tunnel", &l2(none), &two_tags, 1),
+        opens("two tags are added without a tunnel", &l2(two), &v4, 1),
+        opens("one tag becomes two without a tunnel", &l2(two), &one_tag, 1),
     ]
 }
 
