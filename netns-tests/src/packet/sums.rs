@@ -39,7 +39,8 @@ fn ipv4(bytes: &[u8], depth: usize, found: &mut Vec<String>) {
     if sum(&[header]) != 0xffff {
         found.push(format!("{depth}: IPv4 header"));
     }
-    if fragment & 0x3fff == 0 {
+    let is_whole = fragment << 2 == 0;
+    if is_whole {
         content(header[9], &packet[header_len..], &header[12..20], depth, found);
     }
 }

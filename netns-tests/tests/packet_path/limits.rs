@@ -3,7 +3,7 @@
 
 use lb_common::{
     layout::{
-        counter::PathEvent::{MissTcp, MissUdp, NotRemembered},
+        counter::PathEvent::{MissSyn, MissTcp, MissUdp, NotRemembered},
         flow::FlowState::{Established, FirstDatagram, HalfOpen},
         vip::{TCP, UDP},
     },
@@ -47,7 +47,6 @@ fn new_flows() -> Vec<Case> {
     let limited = |name, given: &Given, frame: &Frame, event| {
         Case::left_alone(name, given, frame.clone(), NewFlowLimit).event(event)
     };
-    use lb_common::layout::counter::PathEvent::MissSyn;
     let one = site().new_flow_limit(1, SECOND, 0);
     let two = site().new_flow_limit(1, SECOND / 2, 0);
     let spent = site().new_flow_limit(1, SECOND, 5 * SECOND_NS);
@@ -101,7 +100,7 @@ fn sources() -> Vec<Case> {
     let other = Frame::tcp("198.51.100.8:1000", WEB, SYN);
     let again = |given: &Given| Case::forwarded("", given, &ack, 1);
     let without = packets.clone().features(FEATURES & !feature::SOURCE_LIMIT);
-    let missed = |case: Case| case.event(lb_common::layout::counter::PathEvent::MissSyn);
+    let missed = |case: Case| case.event(MissSyn);
     vec![
         again(&known)
             .then(again(&known))
@@ -135,7 +134,7 @@ fn sources() -> Vec<Case> {
 fn prefixes() -> Vec<Case> {
     let limited = |given: &Given, frame: &Frame| {
         let case = Case::left_alone("", given, frame.clone(), SourceLimit);
-        case.event(lb_common::layout::counter::PathEvent::MissSyn)
+        case.event(MissSyn)
     };
     let from = |client: &str| Frame::tcp(client, if client.starts_with('[') { WEB_V6 } else { WEB }, SYN);
     let given = site().source_limit(0, SECOND_NS);

@@ -147,7 +147,7 @@ fn congestion() -> Vec<Case> {
         case("congestion on the way is told inside", &v4, ect_0, ce, ce, 1),
         case("congestion on the way is told inside, IPv6", &v6, ect_1, ce, ce, 2),
         case("ECT(1) on the way is told inside", &v4, ect_0, ect_1, ect_1, 1),
-        case("the outer class is not copied inside", &v6, ect_0, 0xff & !0b11, ect_0, 2),
+        case("the outer class is not copied inside", &v6, ect_0, 0xfc, ect_0, 2),
         lost("congestion on the way that cannot be told", &v4),
         lost("congestion on the way that cannot be told, IPv6", &v6),
     ]

@@ -52,6 +52,7 @@ impl Frame {
 
 impl Frame {
     /// This frame as another lb sends it through a tunnel to an address of ours, and its outer header's time to live.
+    #[must_use]
     pub fn tunnelled(&self, kind: Kind, from: &str, to: &str, ttl: u8) -> Self {
         let ends = [from, to].map(super::address);
         let macs = self.macs;

@@ -1,6 +1,6 @@
 //! Frames as they leave for a target, in each encapsulation.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use etherparse::IpNumber;
 use lb_common::{
@@ -55,9 +55,8 @@ fn outer_destination(target: &Target) -> IpAddr {
 fn outer_source(target: &Target, tuning: &Tuning, hash: u64) -> IpAddr {
     let [a, b, c, d, ..] = hash.to_le_bytes();
     if outer_destination(target).is_ipv4() {
-        let [e, f, g, h] = tuning.source_v4;
-        let [i, j, k, l] = tuning.source_v4_mask;
-        return [e | (a & i), f | (b & j), g | (c & k), h | (d & l)].into();
+        let bits = u32::from_be_bytes([a, b, c, d]) & u32::from_be_bytes(tuning.source_v4_mask);
+        return Ipv4Addr::from_bits(u32::from_be_bytes(tuning.source_v4) | bits).into();
     }
     let mut source = tuning.source_v6;
     source[12..].copy_from_slice(&[d, c, b, a]);

@@ -63,11 +63,11 @@ macro_rules! take {
 impl Tables {
     /// The tables of a loaded object.
     pub(super) fn of(object: &mut Ebpf) -> Result<Self> {
-        let words = |object: &mut Ebpf, name: &str, words: u32| {
+        let words = |object: &mut Ebpf, name: &str, words: usize| {
             let Some(Map::Array(data)) = object.take_map(name) else { anyhow::bail!("{name} is no array") };
-            Words::map(data.fd(), words as usize).with_context(|| format!("cannot map {name}"))
+            Words::map(data.fd(), words).with_context(|| format!("cannot map {name}"))
         };
-        let line = (size_of::<SourceLine>() / size_of::<u64>()) as u32;
+        let entries = ENTRIES as usize;
         Ok(Self {
             vips: take!(object, VIPS),
             prefix_vips: take!(object, PREFIX_VIPS),
@@ -83,11 +83,11 @@ impl Tables {
             target_counters: take!(object, TARGET_COUNTERS),
             verdict_counters: take!(object, VERDICT_COUNTERS),
             path_counters: take!(object, PATH_COUNTERS),
-            flows: words(object, maps::FLOWS, BUCKETS * WAYS as u32)?,
-            fragments: words(object, maps::FRAGMENTS, FRAGMENT_BUCKETS * WAYS as u32)?,
-            vip_limits: words(object, maps::VIP_LIMITS, ENTRIES)?,
-            sources: words(object, maps::SOURCES, ENTRIES * line)?,
-            too_big_limits: words(object, maps::TOO_BIG_LIMITS, TOO_BIG_WORDS)?,
+            flows: words(object, maps::FLOWS, BUCKETS as usize * WAYS)?,
+            fragments: words(object, maps::FRAGMENTS, FRAGMENT_BUCKETS as usize * WAYS)?,
+            vip_limits: words(object, maps::VIP_LIMITS, entries)?,
+            sources: words(object, maps::SOURCES, entries * (size_of::<SourceLine>() / size_of::<u64>()))?,
+            too_big_limits: words(object, maps::TOO_BIG_LIMITS, TOO_BIG_WORDS as usize)?,
         })
     }
 
@@ -146,8 +146,8 @@ impl Tables {
         let event = |number: u32| Ok(self.path_counters.get(&number, 0)?.iter().sum());
         Ok(Counters {
             targets: (0..ENTRIES).map(target).collect::<Result<_>>()?,
-            verdicts: (0..Verdict::ALL.len() as u32).map(verdict).collect::<Result<_>>()?,
-            path: (0..PathEvent::ALL.len() as u32).map(event).collect::<Result<_>>()?,
+            verdicts: Verdict::ALL.iter().map(|one| verdict(*one as u32)).collect::<Result<_>>()?,
+            path: PathEvent::ALL.iter().map(|one| event(*one as u32)).collect::<Result<_>>()?,
         })
     }
 }
