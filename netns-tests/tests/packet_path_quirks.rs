@@ -321,7 +321,7 @@ fn unwrapped_packets_are_counted_once_under_their_last_verdict() {
     let given = taking_tunnels().ring(1, None);
     let arrives = segment(SYN).tunnelled(Kind::Gue, "172.16.3.4", "192.0.2.200", 64);
     let case = Case::left_alone("no backend inside", &given, arrives, Verdict::NoBackend);
-    check(&[case.event(Resteered).event(lb_common::layout::counter::PathEvent::MissSyn)]);
+    check(&[case.event(lb_common::layout::counter::PathEvent::MissSyn)]);
 }
 
 /// Elsewhere tunnels of a family without a configured source leave with source 0.

@@ -105,8 +105,7 @@ fn insides() -> Vec<Case> {
             ipip(&ping).build(),
             Verdict::EchoReplied,
             ping.answered().build(),
-        )
-        .event(Resteered),
+        ),
         Case::new(
             "a packet inside that is too big",
             &narrow,
@@ -139,17 +138,17 @@ fn congestion() -> Vec<Case> {
         resteered(name, &given(), &arrives, &frame.clone().class(0xb8 | merged), target).event(MissTcp).creates(target)
     };
     let (v4, v6) = (segment(ACK), segment_v6(ACK));
-    let lost = |name, frame: &Frame| {
+    let lost = |name, frame: &Frame, target| {
         let arrives = tunnelled(&frame.clone().class(0), Ipip, false).class(ce);
-        Case::left_alone(name, &given(), arrives, Verdict::CongestionLost).remembers(&[])
+        Case::left_alone(name, &given(), arrives, Verdict::CongestionLost).event(MissTcp).creates(target)
     };
     vec![
         case("congestion on the way is told inside", &v4, ect_0, ce, ce, 1),
         case("congestion on the way is told inside, IPv6", &v6, ect_1, ce, ce, 2),
         case("ECT(1) on the way is told inside", &v4, ect_0, ect_1, ect_1, 1),
         case("the outer class is not copied inside", &v6, ect_0, 0xfc, ect_0, 2),
-        lost("congestion on the way that cannot be told", &v4),
-        lost("congestion on the way that cannot be told, IPv6", &v6),
+        lost("congestion on the way that cannot be told", &v4, 1),
+        lost("congestion on the way that cannot be told, IPv6", &v6, 2),
     ]
 }
 
@@ -186,7 +185,7 @@ fn refused() -> Vec<Case> {
 
 /// What is not for us, or not a tunnel, passes as it came.
 fn bystanders() -> Vec<Case> {
-    use Verdict::{Fragment, NotBalanced, NotVip};
+    use Verdict::{Fragment, NotBalanced, NotVip, Unreadable};
     let left = |name, frame: Frame, verdict| Case::left_alone(name, &given(), frame, verdict).remembers(&[]);
     let to_host = Frame::tcp("198.51.100.7:51000", "192.0.2.1:22", SYN);
     let twice = tunnelled(&tunnelled(&segment(SYN), Ipip, false), Ipip, false);
@@ -205,7 +204,9 @@ fn bystanders() -> Vec<Case> {
         left("GUE with a header of its own", gue_header, NotVip),
         left("a fragment of a tunnel packet", late, NotBalanced),
         left("GRE to us", Frame::raw(PEER, HERE, 47, b"tunnelled"), NotBalanced),
-        left("a broken packet in a tunnel, to the host", broken(&to_host), Verdict::Unreadable),
+        Case::left_alone("a tunnel packet longer than its frame", &given(), longer(Ipip), Unreadable),
+        Case::left_alone("a GUE packet longer than its frame", &given(), longer(Gue), Unreadable),
+        left("a broken packet in a tunnel, to the host", broken(&to_host), Unreadable),
         left(
             "a later fragment in a tunnel, to the host",
             tunnelled(&to_host.fragment(5, false), Ipip, false),
@@ -223,4 +224,11 @@ fn bystanders() -> Vec<Case> {
 /// In a tunnel, cut within its TCP header.
 fn broken(frame: &Frame) -> Frame {
     Frame::raw(PEER, HERE, 4, &frame.packet()[..30])
+}
+
+/// A tunnel packet, by its outer header longer than it is.
+fn longer(kind: Kind) -> Vec<u8> {
+    let mut frame = tunnelled(&segment(SYN), kind, false).build();
+    frame[17] += 1;
+    frame
 }
