@@ -42,6 +42,12 @@ macro_rules! verdicts {
             /// All verdicts, by number.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
+            /// The verdict with this number; [`Verdict::Inconsistent`] if there is none.
+            #[inline(always)]
+            pub const fn from_number(number: u32) -> Self {
+                match number { $($number => Self::$name,)* _ => Self::Inconsistent }
+            }
+
             /// Label in metrics and tables.
             pub const fn label(self) -> &'static str {
                 match self { $(Self::$name => $label,)* }

@@ -37,6 +37,36 @@ pub const INNER_V6: u8 = 41;
 /// Source ports of GUE: the dynamic ones (RFC 6335 section 6), of which the flow decides the other bits.
 const FIRST_PORT: u16 = 0xc000;
 
+/// Whether a plain packet can go the plain way to its target: wrapped IP-in-IP into an untagged frame that fits.
+#[inline(always)]
+pub fn is_plain(packet: &Packet, target: &Target) -> bool {
+    u32::from(packet.len) <= target.mtu
+        && (target.encap == Encap::IpipV4 as u32 || target.encap == Encap::IpipV6 as u32)
+        && target.tags == [link::NO_TAG; 2]
+}
+
+/// Sends a packet for which [`is_plain`] holds.
+///
+/// # Errors
+/// [`Verdict::NoHeadroom`], [`Verdict::Inconsistent`].
+#[inline(always)]
+pub fn send_plain<F: Frame, T: Tables>(
+    frame: &mut F,
+    packet: &Packet,
+    target: &Target,
+    tables: &T,
+) -> Result<Exit, Verdict> {
+    let (source, ifindex) = leave(frame, target, tables)?;
+    let ether_type = if target.encap == Encap::IpipV4 as u32 {
+        wrap_v4(frame, packet, target, tables)?
+    } else {
+        wrap_v6(frame, packet, target, tables)?
+    };
+    let next_hop = Mac::from_bytes(&target.next_hop);
+    frame.at_mut::<Ethernet>(0).ok_or(Verdict::NoHeadroom)?.set(next_hop, source, ether_type);
+    Ok(Exit { verdict: Verdict::Forwarded, ifindex })
+}
+
 /// Puts the target's outer header in front of the packet and addresses the frame to the target's next hop.
 ///
 /// # Errors
@@ -47,19 +77,25 @@ pub fn send<F: Frame, T: Tables>(frame: &mut F, packet: &Packet, target: &Target
     if u32::from(packet.len) > target.mtu {
         return Err(too_big::answer(frame, packet, target.mtu, tables));
     }
-    let arrived_at = frame.at::<Ethernet>(0).ok_or(Verdict::Inconsistent)?.destination.load();
-    let (source, ifindex) = if leaves_where_it_came(frame, target, tables) {
-        (arrived_at, 0)
-    } else {
-        (Mac::from_bytes(&target.source_mac), target.ifindex)
-    };
-    let keeps_tags = target.flags & Target::KEEPS_TAGS != 0 && packet.l3 as usize != eth::LEN;
+    let (source, ifindex) = leave(frame, target, tables)?;
+    let keeps_tags = target.flags & Target::KEEPS_TAGS != 0 && packet.l3() != eth::LEN;
     let tags = if keeps_tags { link::tags(frame) } else { target.tags };
     let ether_type = wrap(frame, packet, target, tables)?;
     let next_hop = Mac::from_bytes(&target.next_hop);
     frame.at_mut::<Ethernet>(0).ok_or(Verdict::NoHeadroom)?.set(next_hop, source, ether_type);
     link::push(frame, tags).map_err(|_| Verdict::NoHeadroom)?;
     Ok(Exit { verdict: Verdict::Forwarded, ifindex })
+}
+
+/// Source MAC address of the frame to a target, and the interface to leave by; 0 is the one it came in by.
+#[inline(always)]
+fn leave<F: Frame, T: Tables>(frame: &F, target: &Target, tables: &T) -> Result<(Mac, u32), Verdict> {
+    let arrived_at = frame.at::<Ethernet>(0).ok_or(Verdict::Inconsistent)?.destination.load();
+    Ok(if leaves_where_it_came(frame, target, tables) {
+        (arrived_at, 0)
+    } else {
+        (Mac::from_bytes(&target.source_mac), target.ifindex)
+    })
 }
 
 #[inline(always)]
@@ -75,18 +111,12 @@ fn leaves_where_it_came<F: Frame, T: Tables>(frame: &F, target: &Target, tables:
 #[inline(always)]
 fn wrap<F: Frame, T: Tables>(frame: &mut F, packet: &Packet, target: &Target, tables: &T) -> Result<[u8; 2], Verdict> {
     let full = |_| Verdict::NoHeadroom;
-    let before = packet.l3 as usize;
+    let before = packet.l3();
     if target.encap == Encap::IpipV4 as u32 {
-        frame.replace_head(before, eth::LEN + ipv4::LEN).map_err(full)?;
-        let header = outer_v4(packet, packet.len, inner_protocol(packet), target, tables);
-        frame.at_mut::<Ipv4>(eth::LEN).ok_or(Verdict::NoHeadroom)?.set(header);
-        return Ok(eth::IPV4);
+        return wrap_v4(frame, packet, target, tables);
     }
     if target.encap == Encap::IpipV6 as u32 {
-        frame.replace_head(before, eth::LEN + ipv6::LEN).map_err(full)?;
-        let header = outer_v6(packet, packet.len, inner_protocol(packet), target, tables);
-        frame.at_mut::<Ipv6>(eth::LEN).ok_or(Verdict::NoHeadroom)?.set(header);
-        return Ok(eth::IPV6);
+        return wrap_v6(frame, packet, target, tables);
     }
     if target.encap == Encap::L2 as u32 && tables.has(feature::UNWRAPPED) {
         frame.replace_head(before, eth::LEN).map_err(full)?;
@@ -123,6 +153,32 @@ fn wrap<F: Frame, T: Tables>(frame: &mut F, packet: &Packet, target: &Target, ta
     } else {
         Err(Verdict::Inconsistent)
     }
+}
+
+#[inline(always)]
+fn wrap_v4<F: Frame, T: Tables>(
+    frame: &mut F,
+    packet: &Packet,
+    target: &Target,
+    tables: &T,
+) -> Result<[u8; 2], Verdict> {
+    frame.replace_head(packet.l3(), eth::LEN + ipv4::LEN).map_err(|_| Verdict::NoHeadroom)?;
+    let header = outer_v4(packet, packet.len, inner_protocol(packet), target, tables);
+    frame.at_mut::<Ipv4>(eth::LEN).ok_or(Verdict::NoHeadroom)?.set(header);
+    Ok(eth::IPV4)
+}
+
+#[inline(always)]
+fn wrap_v6<F: Frame, T: Tables>(
+    frame: &mut F,
+    packet: &Packet,
+    target: &Target,
+    tables: &T,
+) -> Result<[u8; 2], Verdict> {
+    frame.replace_head(packet.l3(), eth::LEN + ipv6::LEN).map_err(|_| Verdict::NoHeadroom)?;
+    let header = outer_v6(packet, packet.len, inner_protocol(packet), target, tables);
+    frame.at_mut::<Ipv6>(eth::LEN).ok_or(Verdict::NoHeadroom)?.set(header);
+    Ok(eth::IPV6)
 }
 
 /// IP protocol of the inner packet.

@@ -91,7 +91,7 @@ pub fn follow<T: Tables>(packet: &Packet, tables: &T) -> Result<u32, Verdict> {
 /// Hash of what the fragments of a datagram have in common, given the first.
 #[inline(always)]
 fn key<F: Frame>(frame: &F, packet: &Packet, seed: u64) -> Option<u64> {
-    let l3 = packet.l3 as usize;
+    let l3 = packet.l3();
     Some(match packet.family {
         Family::V4 => {
             let ip = frame.at::<Ipv4>(l3)?;
@@ -100,7 +100,7 @@ fn key<F: Frame>(frame: &F, packet: &Packet, seed: u64) -> Option<u64> {
         }
         Family::V6 => {
             let (source, destination) = frame.at::<Ipv6>(l3)?.address_words();
-            let offset = packet.first_fragment as usize;
+            let offset = packet.first_fragment()?;
             let protocol = frame.at::<FragmentHeader>(offset)?.next_header;
             hash::v6(source, destination, extensions::id(frame, offset), protocol, seed)
         }

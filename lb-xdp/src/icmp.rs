@@ -52,7 +52,7 @@ pub enum Matter {
 /// those of [`ring::pick`].
 #[inline(always)]
 pub fn read<F: Frame, T: Tables>(frame: &F, packet: &Packet, tables: &T) -> Result<Matter, Verdict> {
-    let kind = frame.at::<Icmp>(packet.l4 as usize).ok_or(Verdict::Icmp)?.kind;
+    let kind = frame.at::<Icmp>(packet.l4()).ok_or(Verdict::Icmp)?.kind;
     let (request, is_error) = match packet.family {
         Family::V4 => (ECHO_REQUEST_V4, matches!(kind, UNREACHABLE_V4 | TIME_EXCEEDED_V4 | PARAMETER_PROBLEM_V4)),
         Family::V6 => (ECHO_REQUEST_V6, ERRORS_V6.contains(&kind)),
@@ -70,7 +70,7 @@ pub fn read<F: Frame, T: Tables>(frame: &F, packet: &Packet, tables: &T) -> Resu
 /// The flow that an error is about, as the client sees it: from where the quoted packet went to where it came from.
 #[inline(always)]
 fn about<F: Frame, T: Tables>(frame: &F, packet: &Packet, tables: &T) -> Result<Matter, Verdict> {
-    let quote = match quote::read(frame, packet, packet.l4 as usize + LEN, tables.hash_seed()) {
+    let quote = match quote::read(frame, packet, packet.l4() + LEN, tables.hash_seed()) {
         Err(Verdict::BadQuote) if vip::is_own(packet.destination, packet.family, tables) => {
             return Err(Verdict::BadQuote);
         }
@@ -103,10 +103,10 @@ pub fn answer<F: Frame>(frame: &mut F, packet: &Packet) -> Result<Verdict, Verdi
         Family::V4 => ECHO_REPLY_V4,
         Family::V6 => ECHO_REPLY_V6,
     };
-    let icmp = frame.at_mut::<Icmp>(packet.l4 as usize).ok_or(Verdict::Inconsistent)?;
+    let icmp = frame.at_mut::<Icmp>(packet.l4()).ok_or(Verdict::Inconsistent)?;
     icmp.checksum = checksum::updated(icmp.checksum, [icmp.kind, icmp.code], [reply, icmp.code]);
     icmp.kind = reply;
-    let l3 = packet.l3 as usize;
+    let l3 = packet.l3();
     match packet.family {
         Family::V4 => {
             let ip = frame.at_mut::<Ipv4>(l3).ok_or(Verdict::Inconsistent)?;

@@ -10,7 +10,7 @@ use crate::{
     frame::Frame,
     hash,
     wire::{
-        eth,
+        eth::{self, Ethernet},
         icmp::Icmp,
         ipv4::{self, Ipv4},
         ipv6::{self, Ipv6},
@@ -23,9 +23,10 @@ pub mod extensions;
 use extensions::Upper;
 
 /// IP version of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Family {
     /// IPv4
+    #[default]
     V4,
     /// IPv6
     V6,
@@ -76,9 +77,10 @@ impl Start {
 }
 
 /// How a packet is steered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
     /// By its own addresses and ports.
+    #[default]
     Flow,
     /// By what it quotes, or answered.
     Icmp,
@@ -86,8 +88,12 @@ pub enum Kind {
     LaterFragment,
 }
 
+/// Offsets of what follows the IP header and its extensions are below this: two tags, a tunnel header of 60 bytes with UDP,
+/// an IPv6 header and [`extensions::MAX`] of 2048 bytes.
+const MAX_L4: usize = 0x3fff;
+
 /// What is read of a packet, once.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Packet {
     /// How it is steered.
     pub kind: Kind,
@@ -107,12 +113,9 @@ pub struct Packet {
     pub flags: u8,
     /// Length of the IP packet, header included; what follows it in the frame is padding.
     pub len: u16,
-    /// Offset of the IP header.
-    pub l3: u16,
-    /// Offset of the header after the IP header and its extensions.
-    pub l4: u16,
-    /// If this is the first of several fragments: offset of the header with the identification. Else 0.
-    pub first_fragment: u16,
+    l3: u8,
+    l4: u16,
+    first_fragment: u16,
     /// As [`Start::ttl`].
     pub ttl: u8,
     /// As [`Start::tunnel_ecn`].
@@ -130,6 +133,26 @@ impl Packet {
     #[inline(always)]
     pub const fn opens_flow(&self) -> bool {
         self.flags & (l4::SYN | l4::ACK) == l4::SYN
+    }
+
+    // Once a packet was in memory, the verifier knows of these offsets only what their width and these masks say.
+
+    /// Offset of the IP header: behind the link layer, and another lb's tunnel header.
+    #[inline(always)]
+    pub const fn l3(&self) -> usize {
+        self.l3 as usize
+    }
+
+    /// Offset of the header after the IP header and its extensions.
+    #[inline(always)]
+    pub const fn l4(&self) -> usize {
+        self.l4 as usize & MAX_L4
+    }
+
+    /// If this is the first of several fragments: offset of the header with the identification.
+    #[inline(always)]
+    pub const fn first_fragment(&self) -> Option<usize> {
+        if self.first_fragment == 0 { None } else { Some(self.first_fragment as usize & MAX_L4) }
     }
 
     /// Offset of the first byte behind the packet.
@@ -153,9 +176,23 @@ impl Packet {
 #[inline(always)]
 pub fn parse<F: Frame>(frame: &F, start: &Start, seed: u64) -> Result<Packet, Verdict> {
     match start.family {
-        Family::V4 => parse_v4(frame, start, seed),
-        Family::V6 => parse_v6(frame, start, seed),
+        Family::V4 => parse_v4::<F, false>(frame, start, seed),
+        Family::V6 => parse_v6::<F, false>(frame, start, seed),
     }
+}
+
+/// Reads a packet that is nothing but plain: in an untagged frame, whole, its TCP or UDP header right behind an IP header
+/// without options. `None` is any other, broken ones included.
+#[inline(always)]
+pub fn plain<F: Frame>(frame: &F, seed: u64) -> Option<Packet> {
+    const IPV4: u16 = u16::from_ne_bytes(eth::IPV4);
+    const IPV6: u16 = u16::from_ne_bytes(eth::IPV6);
+    let read = match u16::from_ne_bytes(frame.at::<Ethernet>(0)?.ether_type) {
+        IPV4 => parse_v4::<F, true>(frame, &Start::untunnelled(eth::LEN, Family::V4), seed),
+        IPV6 => parse_v6::<F, true>(frame, &Start::untunnelled(eth::LEN, Family::V6), seed),
+        _ => return None,
+    };
+    read.ok()
 }
 
 /// Destination address of a packet that may be broken further on: little-endian loads of its halves.
@@ -170,17 +207,22 @@ pub fn destination<F: Frame>(frame: &F, start: &Start) -> Option<[u64; 2]> {
 /// Source address of a packet, likewise.
 #[inline(always)]
 pub fn source<F: Frame>(frame: &F, packet: &Packet) -> Option<[u64; 2]> {
-    let l3 = packet.l3 as usize;
+    let l3 = packet.l3();
     Some(match packet.family {
         Family::V4 => vip::mapped_words(u32::from_le_bytes(frame.at::<Ipv4>(l3)?.source)),
         Family::V6 => frame.at::<Ipv6>(l3)?.address_words().0,
     })
 }
 
+// In the `PLAIN` form of these two the verdict of an error means nothing.
+
 #[inline(always)]
-fn parse_v4<F: Frame>(frame: &F, start: &Start, seed: u64) -> Result<Packet, Verdict> {
+fn parse_v4<F: Frame, const PLAIN: bool>(frame: &F, start: &Start, seed: u64) -> Result<Packet, Verdict> {
     let l3 = start.l3;
     let ip = frame.at::<Ipv4>(l3).ok_or(Verdict::Unreadable)?;
+    if PLAIN && (ip.version_ihl != ipv4::VERSION_IHL || ip.is_fragment() || !is_balanced(ip.protocol)) {
+        return Err(Verdict::Unreadable);
+    }
     if ip.version_ihl != ipv4::VERSION_IHL && (ip.version() != 4 || ip.header_len() < ipv4::LEN) {
         return Err(Verdict::BadHeader);
     }
@@ -188,11 +230,11 @@ fn parse_v4<F: Frame>(frame: &F, start: &Start, seed: u64) -> Result<Packet, Ver
     if !frame.holds(end) {
         return Err(Verdict::Truncated);
     }
-    let l4 = l3 + ip.header_len();
+    let l4 = l3 + if PLAIN { ipv4::LEN } else { ip.header_len() };
     let (source, destination) = (u32::from_le_bytes(ip.source), u32::from_le_bytes(ip.destination));
     let mut upper = Upper { protocol: ip.protocol, l4, fragment: 0, is_later: false };
     let mut id = 0;
-    if ip.is_fragment() {
+    if !PLAIN && ip.is_fragment() {
         upper.fragment = l3;
         upper.is_later = ip.is_later_fragment();
         id = u32::from(u16::from_le_bytes(ip.id));
@@ -209,7 +251,7 @@ fn parse_v4<F: Frame>(frame: &F, start: &Start, seed: u64) -> Result<Packet, Ver
         tos: ip.tos,
         flags,
         len: ip.packet_len() as u16,
-        l3: l3 as u16,
+        l3: l3 as u8,
         l4: l4 as u16,
         first_fragment: upper.fragment as u16,
         ttl: start.ttl,
@@ -218,9 +260,12 @@ fn parse_v4<F: Frame>(frame: &F, start: &Start, seed: u64) -> Result<Packet, Ver
 }
 
 #[inline(always)]
-fn parse_v6<F: Frame>(frame: &F, start: &Start, seed: u64) -> Result<Packet, Verdict> {
+fn parse_v6<F: Frame, const PLAIN: bool>(frame: &F, start: &Start, seed: u64) -> Result<Packet, Verdict> {
     let l3 = start.l3;
     let ip = frame.at::<Ipv6>(l3).ok_or(Verdict::Unreadable)?;
+    if PLAIN && !is_balanced(ip.next_header) {
+        return Err(Verdict::Unreadable);
+    }
     if ip.version() != 6 {
         return Err(Verdict::BadHeader);
     }
@@ -232,7 +277,11 @@ fn parse_v6<F: Frame>(frame: &F, start: &Start, seed: u64) -> Result<Packet, Ver
     if vip::is_mapped(destination) && ip.next_header != vip::ICMPV6 {
         return Err(Verdict::NotVip);
     }
-    let upper = extensions::walk(frame, ip.next_header, l3, end)?;
+    let upper = if PLAIN {
+        Upper { protocol: ip.next_header, l4: l3 + ipv6::LEN, fragment: 0, is_later: false }
+    } else {
+        extensions::walk(frame, ip.next_header, l3, end)?
+    };
     let (kind, ports, flags) = read_upper(frame, &upper, end, Family::V6)?;
     let (kind, hashed) =
         if upper.is_later { (Kind::LaterFragment, extensions::id(frame, upper.fragment)) } else { (kind, ports) };
@@ -246,12 +295,17 @@ fn parse_v6<F: Frame>(frame: &F, start: &Start, seed: u64) -> Result<Packet, Ver
         tos: ip.traffic_class(),
         flags,
         len: ip.packet_len() as u16,
-        l3: l3 as u16,
+        l3: l3 as u8,
         l4: upper.l4 as u16,
         first_fragment: upper.fragment as u16,
         ttl: start.ttl,
         tunnel_ecn: start.tunnel_ecn,
     })
+}
+
+#[inline(always)]
+const fn is_balanced(protocol: u8) -> bool {
+    protocol == vip::TCP || protocol == vip::UDP
 }
 
 /// Kind, ports and TCP flags of a packet that ends at `end`.
@@ -267,7 +321,7 @@ fn read_upper<F: Frame>(frame: &F, upper: &Upper, end: usize, family: Family) ->
     }
     if upper.is_later {
         let may_be_ours = match upper.protocol {
-            vip::TCP | vip::UDP => true,
+            protocol if is_balanced(protocol) => true,
             // What the datagram begins with, before its ports.
             ipv6::HOP_BY_HOP | ipv6::ROUTING | ipv6::DESTINATION_OPTIONS => family == Family::V6,
             _ => false,

@@ -19,13 +19,11 @@ use lb_common::{
 use lb_common::maps::Tuning;
 
 use crate::{
-    encap, flow, fragment,
+    encap, flow,
     frame::Frame,
-    icmp::{self, Matter},
-    link,
-    parse::{self, Kind, Packet},
-    select::{self, Request},
-    tunnel, vip,
+    parse::{self, Packet},
+    select::Request,
+    vip,
 };
 
 /// The look-ups that the way needs. A look-up of what is not there answers `None`.
@@ -119,67 +117,77 @@ impl From<Verdict> for Exit {
     }
 }
 
-/// Walks the way: the frame is changed in place, or untouched if the verdict passes it. A forwarded packet is counted at
-/// its target; every other verdict is the caller's to count.
-#[inline(always)]
-pub fn run<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Exit {
-    match walk(frame, tables) {
-        Ok(exit) => exit,
-        Err(verdict) => Exit::from(verdict),
+impl Exit {
+    /// Both in one word, as functions of the kernel's program return.
+    #[inline(always)]
+    pub const fn word(self) -> u64 {
+        (self.ifindex as u64) << 32 | self.verdict as u64
+    }
+
+    /// The exit of a word.
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Self {
+        Self { verdict: Verdict::from_number(word as u32), ifindex: (word >> 32) as u32 }
     }
 }
 
+/// Walks the way: the frame is changed in place, or untouched if the verdict passes it. A forwarded packet is counted at
+/// its target; every other verdict is the caller's to count.
+///
+/// Nearly all packets are [`plain`], and the shortest way is theirs. The others walk the [`whole`] way, step by step the
+/// same.
 #[inline(always)]
-fn walk<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Result<Exit, Verdict> {
-    let mut start = link::network(frame)?;
-    if tables.has(feature::TUNNELS) {
-        start = tunnel::enter(frame, &start, tables)?;
+pub fn run<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Exit {
+    match plain(frame, tables) {
+        Some(exit) => exit,
+        None => whole::walk(frame, tables),
     }
-    let mut packet = match parse::parse(frame, &start, tables.hash_seed()) {
-        Ok(packet) => packet,
-        Err(verdict) => return Err(vip::blame(verdict, frame, &start, tables)),
+}
+
+/// The way of a plain packet to a plain VIP, or to none; `None` if this is anything else, of which nothing is done yet.
+#[inline(always)]
+fn plain<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Option<Exit> {
+    let packet = parse::plain(frame, tables.hash_seed())?;
+    let Some(vip) = vip::exact(packet.service(), tables) else {
+        let elsewhere = tables.has(feature::PREFIX_VIPS | feature::UNKNOWN_PORT | feature::TUNNELS);
+        return if elsewhere { None } else { Some(Verdict::NotVip.into()) };
     };
-    let id = match packet.kind {
-        Kind::Flow => {
-            let vip = vip::find(packet.service(), packet.family, tables)?;
-            steer(frame, &packet, vip, tables)?
+    if vip.flags != 0 {
+        return None;
+    }
+    let exit = match flow::steer(&Request::plain(frame, &packet, vip, tables)) {
+        Ok(id) => forward(frame, &packet, id, tables),
+        Err(verdict) => verdict.into(),
+    };
+    Some(exit)
+}
+
+/// Sends a plain packet to its target.
+#[inline(always)]
+fn forward<F: Frame, T: Tables>(frame: &mut F, packet: &Packet, id: u32, tables: &T) -> Exit {
+    let Some(target) = tables.target(id) else { return Verdict::Inconsistent.into() };
+    if !encap::is_plain(packet, target) {
+        return whole::send(frame, id, tables);
+    }
+    match encap::send_plain(frame, packet, target, tables) {
+        Ok(exit) => {
+            count(id, packet, tables);
+            exit
         }
-        Kind::Icmp => match icmp::read(frame, &packet, tables)? {
-            Matter::Echo => return icmp::answer(frame, &packet).map(Exit::from),
-            Matter::About { flow, target } => {
-                packet.hash = flow;
-                target
-            }
-        },
-        Kind::LaterFragment => fragment::follow(&packet, tables)?,
-    };
-    if tables.has(feature::TUNNELS) && packet.is_tunnelled() {
-        tunnel::settle(frame, &mut packet)?;
-        tables.event(PathEvent::Resteered);
+        Err(verdict) => verdict.into(),
     }
-    let target = tables.target(id).ok_or(Verdict::Inconsistent)?;
-    let exit = match encap::send(frame, &packet, target, tables) {
-        Err(Verdict::Local) => Exit::from(Verdict::Local),
-        exit => exit?,
-    };
+}
+
+/// Counts a packet that was sent to a target.
+#[inline(always)]
+fn count<T: Tables>(id: u32, packet: &Packet, tables: &T) {
     tables.count(id, |counters| {
         counters.packets = counters.packets.wrapping_add(1);
         counters.bytes = counters.bytes.wrapping_add(packet.len.into());
     });
-    Ok(exit)
 }
 
-/// The target of a packet to a VIP.
-#[inline(always)]
-fn steer<F: Frame, T: Tables>(frame: &F, packet: &Packet, vip: &Vip, tables: &T) -> Result<u32, Verdict> {
-    let named = if vip.flags == 0 { 0 } else { select::consider(frame, packet, vip, tables)? };
-    let request = Request { frame, packet, vip, tables, named };
-    let id = if select::is_tracked(vip, tables) { flow::steer(&request)? } else { request.named_or_picked()? };
-    if packet.first_fragment != 0 {
-        fragment::remember(frame, packet, id, tables)?;
-    }
-    Ok(id)
-}
+pub mod whole;
 
 #[cfg(test)]
 mod tests;

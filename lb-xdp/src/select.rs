@@ -44,7 +44,13 @@ impl<F, T> Clone for Request<'_, F, T> {
 
 impl<F, T> Copy for Request<'_, F, T> {}
 
-impl<F: Frame, T: Tables> Request<'_, F, T> {
+impl<'a, F: Frame, T: Tables> Request<'a, F, T> {
+    /// Of a plain packet to a VIP without flags.
+    #[inline(always)]
+    pub fn plain(frame: &'a F, packet: &'a Packet, vip: &'a Vip, tables: &'a T) -> Self {
+        Self { frame, packet, vip, tables, named: 0 }
+    }
+
     /// The target that the VIP's ring has for it.
     ///
     /// # Errors

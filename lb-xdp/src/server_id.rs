@@ -69,7 +69,7 @@ pub fn read<F: Frame, T: Tables>(frame: &F, packet: &Packet, vip: &Vip, tables: 
 /// The ID in a TCP option: 32 bits, little-endian.
 #[inline(always)]
 fn tcp<F: Frame>(frame: &F, packet: &Packet) -> ServerId {
-    let start = packet.l4 as usize;
+    let start = packet.l4();
     let Some(tcp) = frame.at::<Tcp>(start) else { return ServerId::Absent };
     let len = (tcp.data_offset >> 4 << 2) as usize;
     let mut at = TCP_LEN;
@@ -100,7 +100,7 @@ fn tcp<F: Frame>(frame: &F, packet: &Packet) -> ServerId {
 /// The ID in a stable-routing header: 24 bits, big-endian.
 #[inline(always)]
 fn udp<F: Frame>(frame: &F, packet: &Packet) -> ServerId {
-    let start = packet.l4 as usize + UDP_LEN;
+    let start = packet.l4() + UDP_LEN;
     if start + STABLE_ROUTING_LEN > packet.end() {
         return ServerId::Absent;
     }

@@ -40,7 +40,7 @@ fn told<F: Frame, T: Tables>(frame: &mut F, packet: &Packet, mtu: u32, tables: &
     if packet.kind != Kind::Flow {
         return Err(Verdict::TooBig);
     }
-    let l3 = packet.l3 as usize;
+    let l3 = packet.l3();
     if packet.family == Family::V4 && !frame.at::<Ipv4>(l3).ok_or(Verdict::Inconsistent)?.dont_fragment() {
         return Err(Verdict::TooBig);
     }
@@ -56,7 +56,7 @@ fn told<F: Frame, T: Tables>(frame: &mut F, packet: &Packet, mtu: u32, tables: &
 
 #[inline(always)]
 fn tell_v4<F: Frame>(frame: &mut F, packet: &Packet, mtu: u32) -> Result<(), Verdict> {
-    let l3 = packet.l3 as usize;
+    let l3 = packet.l3();
     let (quoted, quote) = quote_v4(frame, l3, packet.len).ok_or(Verdict::TooBig)?;
     let ip = frame.at::<Ipv4>(l3).ok_or(Verdict::Inconsistent)?;
     let (from, to) = (ip.destination, ip.source);
@@ -88,7 +88,7 @@ fn tell_v4<F: Frame>(frame: &mut F, packet: &Packet, mtu: u32) -> Result<(), Ver
 
 #[inline(always)]
 fn tell_v6<F: Frame>(frame: &mut F, packet: &Packet, mtu: u32) -> Result<(), Verdict> {
-    let l3 = packet.l3 as usize;
+    let l3 = packet.l3();
     let (quoted, quote) = quote_v6(frame, l3, packet.len).ok_or(Verdict::TooBig)?;
     let [[f0, f1], [t0, t1]] = frame.at::<Ipv6>(l3).ok_or(Verdict::Inconsistent)?.addresses_swapped();
     let len = LEN + quoted;

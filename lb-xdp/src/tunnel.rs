@@ -124,7 +124,7 @@ pub fn settle<F: Frame>(frame: &mut F, packet: &mut Packet) -> Result<(), Verdic
         return Ok(());
     }
     let tos = packet.tos & !ecn::MASK | merged;
-    let l3 = packet.l3 as usize;
+    let l3 = packet.l3();
     match packet.family {
         Family::V4 => {
             let ip = frame.at_mut::<Ipv4>(l3).ok_or(Verdict::Inconsistent)?;

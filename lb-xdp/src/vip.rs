@@ -19,13 +19,10 @@ use crate::{
 /// [`Verdict::NotVip`]; [`Verdict::UnknownPort`].
 #[inline(always)]
 pub fn find<T: Tables>(service: VipKey, family: Family, tables: &T) -> Result<&Vip, Verdict> {
-    if let Some(vip) = tables.vip(&service) {
+    if let Some(vip) = exact(service, tables) {
         return Ok(vip);
     }
-    let any_port = VipKey { port: [0; 2], ..service };
-    if let Some(vip) = tables.vip(&any_port) {
-        return Ok(vip);
-    }
+    let any_port = service.any_port();
     if tables.has(feature::PREFIX_VIPS)
         && let Some(vip) = by_prefix(&service, &any_port, tables)
     {
@@ -38,6 +35,15 @@ pub fn find<T: Tables>(service: VipKey, family: Family, tables: &T) -> Result<&V
         return Err(Verdict::UnknownPort);
     }
     Err(Verdict::NotVip)
+}
+
+/// The VIP of just this address: its own port's, else any port's.
+#[inline(always)]
+pub fn exact<T: Tables>(service: VipKey, tables: &T) -> Option<&Vip> {
+    if let Some(vip) = tables.vip(&service) {
+        return Some(vip);
+    }
+    tables.vip(&service.any_port())
 }
 
 #[inline(always)]

@@ -63,6 +63,14 @@ impl VipKey {
         Self { wildcard_bits: bits, ..self }
     }
 
+    /// The same key with any port. By words, as [`VipKey::from_words`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn any_port(self) -> Self {
+        let [first, second, rest]: [u64; 3] = zerocopy::transmute!(self);
+        zerocopy::transmute!([first, second, (u64::from_le(rest) & !0xffff).to_le()])
+    }
+
     /// Whether this is the key of a prefix, which lies in `PREFIX_VIPS`.
     pub const fn is_prefix(&self) -> bool {
         self.wildcard_bits != 0

@@ -2,6 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
+    bindings::xdp_md,
     helpers::{bpf_csum_diff, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
     programs::XdpContext,
 };
@@ -56,34 +57,36 @@ impl XdpFrame {
     }
 
     /// [`Frame::sum`] within the first buffer: by the kernel's own routine, which takes at most 512 bytes.
+    ///
+    /// Offsets are counted from the end, by what is left: of that the verifier knows no more after one block than after
+    /// another, so it goes through what follows the loop once, and not once for every number of blocks.
     #[inline(always)]
     fn sum_here(&self, offset: usize, len: usize) -> Option<u32> {
         let end = offset + len;
-        let mut at = offset;
+        let mut rest = len & MAX_OFFSET;
         let mut sum = 0;
         for _ in 0..MAX_OFFSET / 512 {
-            if at + 512 > end || at > MAX_OFFSET - 512 {
+            if rest < 512 {
                 break;
             }
-            sum = add(sum, self.at::<[u8; 512]>(at)?);
-            at += 512;
+            sum = add(sum, self.at::<[u8; 512]>(end.wrapping_sub(rest) & MAX_OFFSET)?);
+            rest -= 512;
         }
         macro_rules! rest {
             ($($size:literal)*) => {$(
-                if at + $size <= end && at <= MAX_OFFSET - $size {
-                    sum = add(sum, self.at::<[u8; $size]>(at)?);
-                    at += $size;
+                if rest & $size != 0 {
+                    sum = add(sum, self.at::<[u8; $size]>(end.wrapping_sub(rest) & MAX_OFFSET)?);
+                    rest &= $size - 1;
                 }
             )*};
         }
         rest!(256 128 64 32 16 8 4);
         let mut sum = u32::from(checksum::fold(sum));
-        if at + 2 <= end && at <= MAX_OFFSET - 2 {
-            sum += checksum::word(*self.at::<[u8; 2]>(at)?);
-            at += 2;
+        if rest & 2 != 0 {
+            sum += checksum::word(*self.at::<[u8; 2]>(end.wrapping_sub(rest) & MAX_OFFSET)?);
         }
-        if at < end && at < MAX_OFFSET {
-            sum += checksum::word([self.byte(at)?, 0]);
+        if rest & 1 != 0 {
+            sum += checksum::word([self.byte(end.wrapping_sub(1) & MAX_OFFSET)?, 0]);
         }
         Some(sum)
     }
@@ -126,8 +129,29 @@ impl XdpFrame {
     }
 }
 
-/// Offsets that the verifier accepts are below this (its `MAX_PACKET_OFF`).
-const MAX_OFFSET: usize = 0xffff;
+/// [`Frame::sum`], or more than 32 bits if the frame doesn't hold the bytes.
+///
+/// A function of its own to the verifier ("global", for it is exported), which goes through it once, without regard to
+/// where it is called: in place it would go through its loop once for every way to get there and every number of rounds.
+///
+/// # Safety
+/// `context` is the one that the kernel gave to the program.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn sum_words(context: *mut xdp_md, offset: u32, len: u32) -> u64 {
+    let frame = XdpFrame::new(XdpContext::new(context));
+    let (offset, len) = (offset as usize & MAX_OFFSET, len as usize);
+    let sum = if offset + len <= frame.len().min(MAX_OFFSET) {
+        frame.sum_here(offset, len)
+    } else {
+        frame.sum_beyond(offset, len)
+    };
+    sum.map_or(u64::MAX, u64::from)
+}
+
+/// The verifier accepts no offset that might be beyond 65,535 with what is read there (its `MAX_PACKET_OFF`), and what lies
+/// in one buffer is never that long.
+const MAX_OFFSET: usize = 0x7fff;
 
 /// Adds the words of `bytes`, a multiple of 4 of them, to a sum.
 #[inline(always)]
@@ -180,7 +204,9 @@ impl Frame for XdpFrame {
 
     #[inline(always)]
     fn sum(&self, offset: usize, len: usize) -> Option<u32> {
-        if offset + len <= self.len() { self.sum_here(offset, len) } else { self.sum_beyond(offset, len) }
+        // SAFETY: the context is the kernel's own.
+        let sum = unsafe { sum_words(self.context.ctx, offset as u32, len as u32) };
+        u32::try_from(sum).ok()
     }
 
     #[inline(always)]

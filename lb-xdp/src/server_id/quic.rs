@@ -20,7 +20,7 @@ const MOST: usize = 1 + ServerKey::MAX_LEN;
 /// The server ID of a packet to a QUIC VIP.
 #[inline(always)]
 pub fn read<F: Frame>(frame: &F, packet: &Packet, vip: &Vip) -> ServerId {
-    let start = packet.l4 as usize + UDP_LEN;
+    let start = packet.l4() + UDP_LEN;
     let Some(first) = frame.byte(start) else { return ServerId::NotYet };
     let (at, len) = if first & LONG == 0 {
         // How long it is only its server knows: as long as is needed, if the packet is.
