@@ -1,97 +1,52 @@
 //! Runs cases on both sides and compares.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use lb_common::{
     layout::{
-        counter::{PathEvent, TargetCounters, VerdictCounters},
+        counter::VerdictCounters,
         flow::{FlowEntry, FlowState, WAYS},
     },
+    maps::Tuning,
     verdict::{Action, Verdict},
 };
-use lb_daemon::dataplane::Counters;
-use lb_xdp::{
-    host::{HostFrame, HostTables},
-    path::Exit,
-};
+use lb_xdp::{host::HostFrame, path::Exit};
 
+pub use super::counted::Counted;
 use super::{
-    case::{Case, INGRESS},
+    case::{Case, INGRESS, Remembered, Step},
+    counted,
     kernel::{self, Loaded, MAX_FRAME, MIN_FRAME},
-    report,
+    report, sums,
 };
 use crate::scenario::is_root;
 
 /// Older kernels take at most 32 bytes of metadata, which are what makes the room before a frame smaller.
 const ROOM_OF_ALL_KERNELS: usize = 256 - 32;
+/// How long a case may take in the kernel: limits forgive with time.
+const PATIENCE: Duration = Duration::from_millis(80);
 
 /// What can be compared of one side.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
+struct Outcome {
     /// What becomes of the frame.
-    pub action: Action,
+    action: Action,
+    /// The interface that it leaves by, which the kernel does not tell.
+    ifindex: Option<u32>,
     /// The frame afterwards.
-    pub frame: Vec<u8>,
+    frame: Vec<u8>,
     /// What was counted, where something was.
-    pub counted: Counted,
-    /// The flow table.
-    pub flows: Vec<[u64; WAYS]>,
-}
-
-/// What was counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counted {
-    /// By target.
-    pub targets: BTreeMap<u32, TargetCounters>,
-    /// By verdict.
-    pub verdicts: BTreeMap<Verdict, VerdictCounters>,
-    /// By event.
-    pub events: BTreeMap<PathEvent, u64>,
-}
-
-impl Counted {
-    /// What tables in memory counted since they were made.
-    pub fn by_host(tables: &HostTables) -> Self {
-        let zero = Counters::default();
-        let targets = (0..).zip(tables.target_counters.borrow().iter().copied()).collect();
-        let (verdicts, path) = (tables.verdict_counters.borrow().clone(), tables.path_counters.borrow().clone());
-        Self::between(&zero, &Counters { targets, verdicts, path })
-    }
-
-    /// What was counted from one reading to the next.
-    pub fn between(before: &Counters, after: &Counters) -> Self {
-        let earlier = |id: &u32| before.targets.get(id).copied().unwrap_or_default();
-        let targets = after.targets.iter().map(|(id, now)| (*id, target_difference(now, &earlier(id))));
-        let verdicts = Verdict::ALL.iter().zip(&after.verdicts).map(|(verdict, now)| {
-            let earlier = before.verdicts.get(*verdict as usize).copied().unwrap_or_default();
-            let (packets, bytes) = (now.packets - earlier.packets, now.bytes - earlier.bytes);
-            (*verdict, VerdictCounters { packets, bytes })
-        });
-        let events = PathEvent::ALL.iter().zip(&after.path).map(|(event, now)| {
-            let earlier = before.path.get(*event as usize).copied().unwrap_or_default();
-            (*event, now - earlier)
-        });
-        Self {
-            targets: targets.filter(|(_, counters)| *counters != TargetCounters::default()).collect(),
-            verdicts: verdicts.filter(|(_, counters)| *counters != VerdictCounters::default()).collect(),
-            events: events.filter(|(_, count)| *count > 0).collect(),
-        }
-    }
-}
-
-fn target_difference(now: &TargetCounters, before: &TargetCounters) -> TargetCounters {
-    TargetCounters {
-        packets: now.packets - before.packets,
-        bytes: now.bytes - before.bytes,
-        flows_created: now.flows_created - before.flows_created,
-        flows_moved: now.flows_moved - before.flows_moved,
-        syns: now.syns - before.syns,
-        syn_retransmits: now.syn_retransmits - before.syn_retransmits,
-        handshakes: now.handshakes - before.handshakes,
-        fins: now.fins - before.fins,
-        rsts: now.rsts - before.rsts,
-    }
+    counted: Counted,
+    /// The flows that are remembered, by bucket and tag.
+    flows: BTreeMap<(usize, u32), Remembered>,
+    /// The datagrams in fragments.
+    fragments: BTreeMap<(usize, u32), Remembered>,
+    /// How far each limit is ahead of the time at which the case began, and the tags of sources.
+    limits: [Vec<u64>; 3],
 }
 
 /// The action that an exit of the packet's way becomes in the program.
@@ -111,103 +66,178 @@ pub fn action_of(number: u32) -> Action {
 
 /// Runs each case on the host and, as root, in the kernel; panics after the last one if any failed.
 pub fn check(cases: &[Case]) {
-    let mut loaded = is_root().then(|| {
-        let tuning = cases.first().expect("cases").given.tuning();
-        Loaded::new(tuning).expect("the program")
-    });
-    let failed: Vec<&str> = cases.iter().filter(|case| !holds(case, loaded.as_mut())).map(|case| case.name).collect();
+    let mut programs: Vec<(Tuning, Loaded)> = vec![];
+    let failed: Vec<&str> = cases.iter().filter(|case| !holds(case, &mut programs)).map(|case| case.name).collect();
     assert!(failed.is_empty(), "{} of {} cases failed: {failed:#?}", failed.len(), cases.len());
     println!("{} cases hold", cases.len());
 }
 
+/// The program with the parameters of a case: one that was loaded before, or a new one.
+fn program<'p>(tuning: &Tuning, programs: &'p mut Vec<(Tuning, Loaded)>) -> &'p mut Loaded {
+    let known = programs.iter().position(|(of, _)| of == tuning);
+    let index = known.unwrap_or_else(|| {
+        programs.push((*tuning, Loaded::new(tuning).expect("the program")));
+        programs.len() - 1
+    });
+    &mut programs[index].1
+}
+
 /// Whether a case holds; what differs is printed.
-fn holds(case: &Case, loaded: Option<&mut Loaded>) -> bool {
-    let (now, host_exit, host) = on_host(case, kernel::settled_unit(Duration::from_millis(200)));
-    let mut faults = faults(case, now, &host, "host");
-    if (host_exit.verdict, host_exit.ifindex) != (case.verdict, case.ifindex) {
-        faults.push(format!("host: {host_exit:?}, not {:?} by interface {}", case.verdict, case.ifindex));
-    }
+fn holds(case: &Case, programs: &mut Vec<(Tuning, Loaded)>) -> bool {
+    let host = on_host(case);
     let mut sides = vec![("host", host)];
     // The kernel takes no frame without an Ethernet header for a test run.
-    let runs = (MIN_FRAME..=MAX_FRAME).contains(&case.frame.len());
-    if let Some(loaded) = loaded.filter(|_| runs) {
-        match in_kernel(case, loaded) {
-            Ok((now, kernel)) => {
-                faults.extend(self::faults(case, now, &kernel, "kernel"));
-                sides.push(("kernel", kernel));
-            }
-            Err(error) if case.headroom < ROOM_OF_ALL_KERNELS => {
+    if is_root() && case.steps.iter().all(|step| (MIN_FRAME..=MAX_FRAME).contains(&step.frame.len())) {
+        match in_kernel(case, program(case.given.tuning(), programs)) {
+            Ok(outcomes) => sides.push(("kernel", outcomes)),
+            Err(error) if case.steps.iter().any(|step| step.headroom < ROOM_OF_ALL_KERNELS) => {
                 eprintln!("{}: skipped, this kernel makes no test run with so little room: {error:#}", case.name);
             }
             Err(error) => panic!("{}: {error:#}", case.name),
         }
     }
-    if faults.is_empty() {
-        return true;
+    let mut fine = true;
+    for (number, step) in case.steps.iter().enumerate() {
+        let outcomes: Vec<(&str, &Outcome)> = sides.iter().map(|(side, all)| (*side, &all[number])).collect();
+        let mut faults: Vec<String> = outcomes.iter().flat_map(|(side, outcome)| faults(step, outcome, side)).collect();
+        if let [(_, host), (_, kernel)] = outcomes[..] {
+            faults.extend(differences(host, kernel));
+        }
+        if !faults.is_empty() {
+            let name = if number == 0 { case.name.to_owned() } else { format!("{}, frame {}", case.name, number + 1) };
+            let frames: Vec<_> = outcomes.iter().map(|(side, outcome)| (*side, &outcome.frame[..])).collect();
+            report::print(&name, &faults, &step.frame, &step.out, &frames);
+            fine = false;
+        }
     }
-    let frames: Vec<(&str, &[u8])> = sides.iter().map(|(side, outcome)| (*side, outcome.frame.as_slice())).collect();
-    report::print(case.name, &faults, &case.frame, &case.out, &frames);
-    false
+    fine
 }
 
-fn on_host(case: &Case, now: u32) -> (u32, Exit, Outcome) {
-    let tables = case.given.tables(now);
-    let mut frame = HostFrame::with_headroom(&case.frame, INGRESS, case.headroom);
-    let exit = tables.run(&mut frame);
-    let counted = Counted::by_host(&tables);
-    let flows = kernel::flows_of(&tables);
-    (now, exit, Outcome { action: action(exit), frame: frame.bytes().to_vec(), counted, flows })
+fn on_host(case: &Case) -> Vec<Outcome> {
+    let now = kernel::now_ns();
+    let tables = case.given.tables_at(now);
+    let run = |step: &Step| {
+        let before = counted::read(&tables);
+        let mut frame = HostFrame::with_headroom(&step.frame, INGRESS, step.headroom);
+        let exit = tables.run(&mut frame);
+        Outcome {
+            action: action(exit),
+            ifindex: Some(exit.ifindex),
+            frame: frame.bytes().to_vec(),
+            counted: Counted::between(&before, &counted::read(&tables)),
+            flows: remembered(&kernel::words_of(&tables.flows), now),
+            fragments: remembered(&kernel::words_of(&tables.fragments), now),
+            limits: ahead(kernel::limits_of(&tables), now),
+        }
+    };
+    case.steps.iter().map(run).collect()
 }
 
-/// Runs a case within one unit of the clock; tries again if the unit ended meanwhile.
-fn in_kernel(case: &Case, loaded: &mut Loaded) -> Result<(u32, Outcome)> {
+/// Runs a case within one unit of the clock and without much delay; tries again if it did not come off.
+fn in_kernel(case: &Case, loaded: &mut Loaded) -> Result<Vec<Outcome>> {
     loop {
-        let now = kernel::settled_unit(Duration::from_millis(200));
-        loaded.fill(&case.given.tables(now))?;
-        let before = loaded.counters()?;
-        let ran = loaded.run(&case.frame, case.headroom)?;
-        let counted = Counted::between(&before, &loaded.counters()?);
-        let flows = loaded.flows()?;
-        if kernel::unit() == now {
-            return Ok((now, Outcome { action: action_of(ran.action), frame: ran.frame, counted, flows }));
+        kernel::settle(PATIENCE * 4);
+        loaded.fill(&case.given.tables_at(kernel::now_ns()))?;
+        // Once more, for that took its time.
+        let (now, started) = (kernel::now_ns(), Instant::now());
+        loaded.fill_times(&case.given.tables_at(now));
+        let mut outcomes = vec![];
+        for step in &case.steps {
+            let before = loaded.counters()?;
+            let ran = loaded.run(&step.frame, step.headroom)?;
+            outcomes.push(Outcome {
+                action: action_of(ran.action),
+                ifindex: None,
+                frame: ran.frame,
+                counted: Counted::between(&before, &loaded.counters()?),
+                flows: remembered(&loaded.flows(), now),
+                fragments: remembered(&loaded.fragments(), now),
+                limits: ahead(loaded.limits(), now),
+            });
+        }
+        if started.elapsed() < PATIENCE {
+            return Ok(outcomes);
         }
     }
 }
 
 /// What differs between a side and the expectation.
-fn faults(case: &Case, now: u32, outcome: &Outcome, side: &str) -> Vec<String> {
+fn faults(step: &Step, outcome: &Outcome, side: &str) -> Vec<String> {
     let mut faults = Vec::new();
-    if outcome.action != case.action() {
-        faults.push(format!("{side}: {}, not {}", outcome.action.name(), case.action().name()));
+    if outcome.action != step.action() {
+        faults.push(format!("{side}: {}, not {}", outcome.action.name(), step.action().name()));
     }
-    if outcome.frame != case.out {
+    if outcome.ifindex.is_some_and(|ifindex| ifindex != step.ifindex) {
+        faults.push(format!("{side}: by interface {:?}, not {}", outcome.ifindex, step.ifindex));
+    }
+    if outcome.frame != step.out {
         faults.push(format!("{side}: another frame"));
     }
-    let expected = expected(case);
+    let (came, left) = (sums::wrong(&step.frame), sums::wrong(&outcome.frame));
+    if left.len() > came.len() {
+        faults.push(format!("{side}: wrong checksums: {left:?}; those that came in: {came:?}"));
+    }
+    let expected = expected(step);
     if outcome.counted != expected {
         faults.push(format!("{side} counted {:#?}\nand not {expected:#?}", outcome.counted));
     }
-    let flows = remembered(&outcome.flows, now);
-    if case.flows.as_ref().is_some_and(|expected| *expected != flows) {
-        faults.push(format!("{side} remembers {flows:?} and not {:?}", case.flows));
+    for (what, found, expected) in
+        [("flows", &outcome.flows, &step.flows), ("datagrams", &outcome.fragments, &step.fragments)]
+    {
+        let mut found: Vec<Remembered> = found.values().copied().collect();
+        found.sort_unstable();
+        if expected.as_ref().is_some_and(|expected| *expected != found) {
+            faults.push(format!("{side} remembers these {what}: {found:?} and not {expected:?}"));
+        }
     }
     faults
 }
 
-fn expected(case: &Case) -> Counted {
-    let verdict = VerdictCounters { packets: 1, bytes: case.frame.len() as u64 };
-    let verdicts = (case.verdict != Verdict::Forwarded).then_some((case.verdict, verdict));
-    Counted { targets: case.targets.clone(), verdicts: verdicts.into_iter().collect(), events: case.events.clone() }
+/// What differs between the two sides beyond what was expected.
+fn differences(host: &Outcome, kernel: &Outcome) -> Vec<String> {
+    let mut faults = vec![];
+    if host.frame != kernel.frame {
+        faults.push("kernel and host made different frames".to_owned());
+    }
+    if (&host.flows, &host.fragments) != (&kernel.flows, &kernel.fragments) {
+        faults.push(format!(
+            "host remembers {:?}, {:?}, kernel {:?}, {:?}",
+            host.flows, host.fragments, kernel.flows, kernel.fragments
+        ));
+    }
+    let late = u64::try_from(PATIENCE.as_nanos()).unwrap_or(0);
+    for (name, (host, kernel)) in ["VIPs", "sources", "too big"].into_iter().zip(host.limits.iter().zip(&kernel.limits))
+    {
+        let differs = |(host, kernel): &(&u64, &u64)| kernel.wrapping_sub(**host) > late;
+        if let Some((host, kernel)) = host.iter().zip(kernel).find(differs) {
+            faults.push(format!("limits of {name}: host {host}, kernel {kernel}"));
+        }
+    }
+    faults
 }
 
-/// Target, state and age of each flow.
-fn remembered(flows: &[[u64; WAYS]], now: u32) -> Vec<(u32, FlowState, u32)> {
-    let entries = flows.iter().flatten().map(|word| FlowEntry(*word)).filter(|entry| !entry.is_empty());
-    let read = |entry: FlowEntry| {
+fn expected(step: &Step) -> Counted {
+    let verdict = VerdictCounters { packets: 1, bytes: step.frame.len() as u64 };
+    let verdicts = (step.verdict != Verdict::Forwarded).then_some((step.verdict, verdict));
+    let (targets, events) = (step.targets.clone(), step.events.clone());
+    Counted { targets, verdicts: verdicts.into_iter().collect(), events }
+}
+
+/// Target, state and age of each entry.
+fn remembered(table: &[[u64; WAYS]], now: u64) -> BTreeMap<(usize, u32), Remembered> {
+    let now = (now >> lb_common::layout::flow::TIME_SHIFT) as u32;
+    let entries = table.iter().enumerate().flat_map(|(bucket, words)| words.map(|word| (bucket, FlowEntry(word))));
+    let read = |(bucket, entry): (usize, FlowEntry)| {
         let state = FlowState::try_from(entry.state()).expect("a known state");
-        (entry.target(), state, entry.age(now))
+        ((bucket, entry.tag()), (entry.target(), state, entry.age(now)))
     };
-    let mut flows: Vec<_> = entries.map(read).collect();
-    flows.sort_unstable();
-    flows
+    entries.filter(|(_, entry)| !entry.is_empty()).map(read).collect()
+}
+
+/// How far limits are ahead of this time; 0 stays. Tags of sources come first of their four words, and stay too.
+fn ahead([vips, sources, too_big]: [Vec<u64>; 3], now: u64) -> [Vec<u64>; 3] {
+    let ahead = |word: u64| if word == 0 { 0 } else { word.wrapping_sub(now) };
+    let of_source = |(place, word): (usize, u64)| if place % 4 == 0 { word } else { ahead(word) };
+    let all = |words: Vec<u64>| words.into_iter().map(ahead).collect();
+    [all(vips), sources.into_iter().enumerate().map(of_source).collect(), all(too_big)]
 }

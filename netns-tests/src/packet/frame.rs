@@ -2,17 +2,25 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{EtherType, Ethernet2Header, IpFragOffset, IpNumber, Ipv4Header, Ipv6FragmentHeader, Ipv6Header};
+use etherparse::{EtherType, IpNumber};
 
-pub use self::tunnel::Tunnel;
+pub use self::tunnel::{Kind, Tunnel};
 
 mod content;
+mod errors;
+mod fragments;
+mod ip;
+pub mod payload;
 mod tunnel;
+mod wrapped;
 
 /// MAC address of the router that frames come from.
 pub const ROUTER: [u8; 6] = [0x02, 0, 0, 0, 0xcc, 0x01];
 /// MAC address of the balancer.
 pub const BALANCER: [u8; 6] = [0x02, 0, 0, 0, 0xaa, 0x01];
+
+/// Destination port of GUE unless the configuration says otherwise.
+pub const GUE_PORT: u16 = 6080;
 
 /// TCP flags, to be combined.
 pub mod flags {
@@ -34,7 +42,30 @@ enum Content {
     Tcp(u8),
     Udp,
     Echo { reply: bool, id: u16 },
+    Icmp { kind: u8, code: u8, rest: [u8; 4] },
     Raw(IpNumber),
+}
+
+/// What stands in the place of a checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sum {
+    /// The right one.
+    Right,
+    /// 0: UDP's "none was made".
+    Zero,
+    /// One that is wrong.
+    Wrong,
+}
+
+/// Whose hash steers a packet.
+#[derive(Clone, Debug)]
+enum Hashed {
+    /// Its own 5-tuple's.
+    Itself,
+    /// Another packet's 5-tuple's: that of the flow which an ICMP error is about.
+    As(Box<Frame>),
+    /// Its datagram's, a fragment without ports.
+    Datagram,
 }
 
 /// An Ethernet frame with an IP packet, lengths and checksums right. See [`Frame::build`].
@@ -46,17 +77,43 @@ pub struct Frame {
     payload: Vec<u8>,
     class: u8,
     ttl: u8,
+    outer_ttl: u8,
     options: Vec<u8>,
+    tcp_options: Vec<u8>,
+    extensions: Vec<(u8, Vec<u8>)>,
     fragment: Option<(u16, bool)>,
+    identification: u32,
+    may_fragment: bool,
+    sum: Sum,
     padding: usize,
     macs: [[u8; 6]; 2],
+    tags: Vec<[u8; 4]>,
+    hashed: Hashed,
 }
 
 impl Frame {
     fn new(from: SocketAddr, to: SocketAddr, content: Content) -> Self {
         let payload = b"some payload".to_vec();
-        let macs = [ROUTER, BALANCER];
-        Self { from, to, content, payload, class: 0, ttl: 63, options: vec![], fragment: None, padding: 0, macs }
+        Self {
+            from,
+            to,
+            content,
+            payload,
+            class: 0,
+            ttl: 63,
+            outer_ttl: 64,
+            options: vec![],
+            tcp_options: vec![],
+            extensions: vec![],
+            fragment: None,
+            identification: 0,
+            may_fragment: false,
+            sum: Sum::Right,
+            padding: 0,
+            macs: [ROUTER, BALANCER],
+            tags: vec![],
+            hashed: Hashed::Itself,
+        }
     }
 
     /// A segment; addresses as `192.0.2.10:443` or `[2001:db8::10]:443`.
@@ -130,13 +187,6 @@ impl Frame {
         self
     }
 
-    /// A fragment at this offset, in units of 8 bytes.
-    #[must_use]
-    pub fn fragment(mut self, offset: u16, more: bool) -> Self {
-        self.fragment = Some((offset, more));
-        self
-    }
-
     /// Bytes behind the packet, which are not part of it.
     #[must_use]
     pub fn padded(mut self, padding: usize) -> Self {
@@ -151,6 +201,52 @@ impl Frame {
         self
     }
 
+    /// VLAN tags, the outer one first: `EtherType` and tag control information.
+    #[must_use]
+    pub fn tagged(mut self, tags: &[(u16, u16)]) -> Self {
+        let bytes = |(ether_type, control): &(u16, u16)| {
+            let ([a, b], [c, d]) = (ether_type.to_be_bytes(), control.to_be_bytes());
+            [a, b, c, d]
+        };
+        self.tags = tags.iter().map(bytes).collect();
+        self
+    }
+
+    /// TCP options, of whole words.
+    #[must_use]
+    pub fn tcp_options(mut self, options: &[u8]) -> Self {
+        self.tcp_options = options.to_vec();
+        self
+    }
+
+    /// One more IPv6 extension header: its number, and what follows its length.
+    #[must_use]
+    pub fn extension(mut self, number: u8, body: &[u8]) -> Self {
+        self.extensions.push((number, body.to_vec()));
+        self
+    }
+
+    /// Whether the checksum of what the IP packet carries is right.
+    #[must_use]
+    pub fn sum(mut self, sum: Sum) -> Self {
+        self.sum = sum;
+        self
+    }
+
+    /// IPv4: routers may cut it into fragments.
+    #[must_use]
+    pub fn may_fragment(mut self) -> Self {
+        self.may_fragment = true;
+        self
+    }
+
+    /// The packet that goes the other way: from the VIP to the client.
+    #[must_use]
+    pub fn reversed(&self) -> Self {
+        let [from, to] = self.macs;
+        Self { from: self.to, to: self.from, macs: [to, from], ..self.clone() }
+    }
+
     /// MAC address that it is sent to.
     pub fn destination_mac(&self) -> [u8; 6] {
         self.macs[1]
@@ -161,55 +257,12 @@ impl Frame {
         self.to.is_ipv4()
     }
 
-    /// The bytes of the IP packet, without what pads the frame.
-    pub fn packet(&self) -> Vec<u8> {
-        let content = self.content();
-        match (self.from.ip(), self.to.ip()) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => {
-                let length = u16::try_from(content.len()).expect("a short payload");
-                let protocol = self.protocol();
-                let mut header =
-                    Ipv4Header::new(length, self.ttl, protocol, from.octets(), to.octets()).expect("a length");
-                header.options = self.options[..].try_into().expect("IPv4 options");
-                header.total_len = length + u16::try_from(header.header_len()).expect("at most 60");
-                header.dscp = (self.class >> 2).try_into().expect("6 bits");
-                header.ecn = (self.class & 3).try_into().expect("2 bits");
-                if let Some((offset, more)) = self.fragment {
-                    header.fragment_offset = IpFragOffset::try_new(offset).expect("13 bits");
-                    (header.more_fragments, header.dont_fragment) = (more, false);
-                }
-                header.header_checksum = header.calc_header_checksum();
-                [&header.to_bytes()[..], &content].concat()
-            }
-            (IpAddr::V6(from), IpAddr::V6(to)) => {
-                let mut header = Ipv6Header {
-                    traffic_class: self.class,
-                    next_header: self.protocol(),
-                    hop_limit: self.ttl,
-                    source: from.octets(),
-                    destination: to.octets(),
-                    ..Ipv6Header::default()
-                };
-                let mut rest = content;
-                if let Some((offset, more)) = self.fragment {
-                    let offset = IpFragOffset::try_new(offset).expect("13 bits");
-                    let fragment = Ipv6FragmentHeader::new(header.next_header, offset, more, 7);
-                    header.next_header = IpNumber::IPV6_FRAGMENTATION_HEADER;
-                    rest = [&fragment.to_bytes()[..], &rest].concat();
-                }
-                header.payload_length = u16::try_from(rest.len()).expect("a short payload");
-                [&header.to_bytes()[..], &rest].concat()
-            }
-            _ => panic!("two families: {self:?}"),
-        }
-    }
-
     /// The bytes of the frame.
     pub fn build(&self) -> Vec<u8> {
         let [source, destination] = self.macs;
-        let ether_type = if self.is_v4() { EtherType::IPV4 } else { EtherType::IPV6 };
-        let mut frame = Ethernet2Header { source, destination, ether_type }.to_bytes().to_vec();
-        frame.extend(self.packet());
+        let EtherType(ether_type) = if self.is_v4() { EtherType::IPV4 } else { EtherType::IPV6 };
+        let tags = self.tags.concat();
+        let mut frame = [&destination[..], &source, &tags, &ether_type.to_be_bytes(), &self.packet()].concat();
         frame.resize(frame.len() + self.padding, 0xee);
         frame
     }
@@ -218,8 +271,8 @@ impl Frame {
         match self.content {
             Content::Tcp(_) => IpNumber::TCP,
             Content::Udp => IpNumber::UDP,
-            Content::Echo { .. } if self.is_v4() => IpNumber::ICMP,
-            Content::Echo { .. } => IpNumber::IPV6_ICMP,
+            Content::Echo { .. } | Content::Icmp { .. } if self.is_v4() => IpNumber::ICMP,
+            Content::Echo { .. } | Content::Icmp { .. } => IpNumber::IPV6_ICMP,
             Content::Raw(protocol) => protocol,
         }
     }

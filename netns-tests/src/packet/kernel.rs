@@ -1,37 +1,26 @@
-//! The program in the kernel, loaded as the daemon loads it, with pins of its own.
+//! The program in the kernel, with tables of its own and bound to no interface.
 
-use std::{
-    path::PathBuf,
-    sync::atomic::{AtomicU32, Ordering},
-    thread::sleep,
-    time::Duration,
-};
+use std::sync::atomic::Ordering::Relaxed;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{
-    maps::{Array, Map, MapData},
+    Ebpf, EbpfLoader,
     programs::{TestRun, TestRunOptions, Xdp},
 };
-use aya_obj::programs::XdpAttachType;
 use lb_common::{
-    layout::{
-        flow::{TIME_SHIFT, WAYS},
-        target::Target,
-    },
+    layout::flow::{Bucket, WAYS},
     maps::{self, Tuning},
 };
-use lb_daemon::{
-    dataplane::{
-        Counters, Dataplane as _,
-        kernel::{Kernel, Options},
-    },
-    plan::Op,
-};
+use lb_daemon::dataplane::{Counters, kernel};
 use lb_xdp::host::HostTables;
-use rustix::time::{ClockId, clock_gettime};
 
-use super::given::{BUCKETS, CAPACITY};
-use crate::leftovers::{BPFFS, PREFIXES};
+pub use self::clock::{now_ns, settle, settled_unit, unit};
+use self::tables::Tables;
+use super::given::{BUCKETS, ENTRIES};
+
+mod clock;
+mod tables;
+mod words;
 
 /// Room before a frame in a test run.
 const HEADROOM: usize = 256;
@@ -42,11 +31,8 @@ pub const MIN_FRAME: usize = 14;
 
 /// The balancer's program and tables.
 pub struct Loaded {
-    pin: PathBuf,
-    /// `None` while it is dropped: the pins go when nobody holds them any more.
-    kernel: Option<Kernel>,
-    program: Xdp,
-    flows: Array<MapData, [u64; WAYS]>,
+    object: Ebpf,
+    tables: Tables,
 }
 
 /// What a program made of a frame.
@@ -59,21 +45,26 @@ pub struct Ran {
 }
 
 impl Loaded {
-    /// Loads the program under a pin path that nobody else has.
+    /// Loads the program.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn new(tuning: &Tuning) -> Result<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let pin = PathBuf::from(BPFFS).join(format!("{}-{}-packet{number}", PREFIXES[0], std::process::id()));
-        let flow_entries = BUCKETS * u32::try_from(WAYS)?;
-        let options = Options { pin_path: pin.clone(), capacity: CAPACITY, flow_entries, tuning: *tuning };
-        let kernel = Kernel::open(&options).context("cannot load the program")?;
-        let program = Xdp::from_pin(pin.join("prog"), XdpAttachType::Interface)?;
-        let flows = MapData::from_pin(pin.join("maps").join(maps::FLOWS))?;
-        let flows = Map::Array(flows).try_into()?;
-        Ok(Self { pin, kernel: Some(kernel), program, flows })
+        // Masks follow from the tables' sizes.
+        let tuning = HostTables::new(*tuning, BUCKETS, ENTRIES, ENTRIES).tuning;
+        let mut loader = EbpfLoader::new();
+        loader.override_global(maps::TUNING, &tuning, true).map_max_entries(maps::FLOWS, BUCKETS);
+        let sized = [maps::VIPS, maps::PREFIX_VIPS, maps::RINGS, maps::TARGETS, maps::TARGET_COUNTERS, maps::ACL]
+            .into_iter()
+            .chain([maps::SOURCE_ROUTES, maps::GROUPS, maps::SERVER_IDS, maps::VIP_LIMITS, maps::SOURCES]);
+        for name in sized {
+            loader.map_max_entries(name, ENTRIES);
+        }
+        let mut object = loader.load(kernel::object()).context("cannot load the object")?;
+        let program: &mut Xdp = object.program_mut(maps::PROGRAM).context("the program")?.try_into()?;
+        program.load().context("cannot load the program")?;
+        let tables = Tables::of(&mut object)?;
+        Ok(Self { object, tables })
     }
 
     /// Makes the tables hold exactly what these hold.
@@ -81,49 +72,36 @@ impl Loaded {
     /// # Errors
     /// When a table cannot be written.
     pub fn fill(&mut self, tables: &HostTables) -> Result<()> {
-        let kernel = self.kernel();
-        let observed = kernel.observe()?;
-        for key in observed.vips.into_keys() {
-            kernel.apply(&Op::RemoveVip { key })?;
-        }
-        for (id, target) in (0..).zip(&tables.targets) {
-            if *target != Target::default() || observed.targets.contains_key(&id) {
-                kernel.apply(&Op::SetTarget { id, target: *target })?;
-            }
-        }
-        let slots: Vec<u16> = tables.rings.iter().flat_map(|block| block.slots).collect();
-        kernel.apply(&Op::WriteRing { base: 0, slots: slots.into() })?;
-        for (key, vip) in &tables.vips {
-            kernel.apply(&Op::SetVip { key: *key, vip: *vip })?;
-        }
-        self.fill_flows(&flows_of(tables))
+        self.tables.fill(tables)
     }
 
-    /// Writes the flow table.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn fill_flows(&mut self, flows: &[[u64; WAYS]]) -> Result<()> {
-        for (index, bucket) in (0..).zip(flows) {
-            self.flows.set(index, bucket, 0)?;
-        }
-        Ok(())
+    /// The same of those tables that hold times: flows, datagrams and limits.
+    pub fn fill_times(&mut self, tables: &HostTables) {
+        self.tables.fill_words(tables);
     }
 
-    /// Reads the flow table.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn flows(&self) -> Result<Vec<[u64; WAYS]>> {
-        Ok((0..BUCKETS).map(|index| self.flows.get(&index, 0)).collect::<Result<_, _>>()?)
+    /// The flow table.
+    pub fn flows(&self) -> Vec<[u64; WAYS]> {
+        buckets(&self.tables.flows)
+    }
+
+    /// The datagrams in fragments that are remembered.
+    pub fn fragments(&self) -> Vec<[u64; WAYS]> {
+        buckets(&self.tables.fragments)
+    }
+
+    /// The limits: of VIPs, of sources, of packet-too-big messages.
+    pub fn limits(&self) -> [Vec<u64>; 3] {
+        let read = |words: &words::Words| words.all().iter().map(|word| word.load(Relaxed)).collect();
+        [read(&self.tables.vip_limits), read(&self.tables.sources), read(&self.tables.too_big_limits)]
     }
 
     /// Reads the counters, summed over CPUs.
     ///
     /// # Errors
     /// When a table cannot be read.
-    pub fn counters(&mut self) -> Result<Counters> {
-        Ok(self.kernel().counters()?)
+    pub fn counters(&self) -> Result<Counters> {
+        self.tables.counters()
     }
 
     /// Runs the program once on a frame that came with this much room before it.
@@ -131,30 +109,8 @@ impl Loaded {
     /// # Errors
     /// When the kernel refuses; see [`run`].
     pub fn run(&self, frame: &[u8], headroom: usize) -> Result<Ran> {
-        run(&self.program, frame, headroom)
-    }
-
-    /// Instructions that the verifier processed.
-    pub fn verified_instructions(&self) -> Option<u32> {
-        self.kernel.as_ref().and_then(Kernel::verified_instructions)
-    }
-
-    /// The program.
-    pub fn program(&self) -> &Xdp {
-        &self.program
-    }
-
-    fn kernel(&mut self) -> &mut Kernel {
-        self.kernel.as_mut().expect("loaded until it is dropped")
-    }
-}
-
-impl Drop for Loaded {
-    fn drop(&mut self) {
-        drop(self.kernel.take());
-        if let Err(error) = Kernel::unload(&self.pin) {
-            eprintln!("{} stays: {error}", self.pin.display());
-        }
+        let program: &Xdp = self.object.program(maps::PROGRAM).context("the program")?.try_into()?;
+        run(program, frame, headroom)
     }
 }
 
@@ -187,34 +143,23 @@ pub fn run(program: &Xdp, frame: &[u8], headroom: usize) -> Result<Ran> {
     Ok(Ran { action: result.return_value, frame: output.split_off(metadata) })
 }
 
-/// The flow table of tables in memory, as words.
-pub fn flows_of(tables: &HostTables) -> Vec<[u64; WAYS]> {
-    let words = |bucket: &lb_common::layout::flow::Bucket| {
-        std::array::from_fn(|way| bucket.entries[way].load(Ordering::Relaxed))
-    };
-    tables.flows.iter().map(words).collect()
+fn buckets(words: &words::Words) -> Vec<[u64; WAYS]> {
+    let (buckets, _) = words.all().as_chunks();
+    buckets.iter().map(|bucket| bucket.each_ref().map(|word| word.load(Relaxed))).collect()
 }
 
-/// The program's clock: units of 2^32 ns.
-pub fn unit() -> u32 {
-    let (unit, _) = clock();
-    unit
+/// A table of flows or datagrams in memory, as words.
+pub fn words_of(table: &[Bucket]) -> Vec<[u64; WAYS]> {
+    table.iter().map(|bucket| bucket.entries.each_ref().map(|word| word.load(Relaxed))).collect()
 }
 
-/// The same, and waits before if the unit would end within `room`, so that what follows falls into one unit.
-pub fn settled_unit(room: Duration) -> u32 {
-    let (unit, left) = clock();
-    if left > room {
-        return unit;
-    }
-    sleep(left + Duration::from_millis(10));
-    clock().0
-}
-
-/// The unit, and how long it still lasts.
-fn clock() -> (u32, Duration) {
-    let now = clock_gettime(ClockId::MonotonicCoarse);
-    let nanos = now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned();
-    let left = (1 << TIME_SHIFT) - (nanos & ((1 << TIME_SHIFT) - 1));
-    ((nanos >> TIME_SHIFT) as u32, Duration::from_nanos(left))
+/// The limits of tables in memory, as [`Loaded::limits`] has them.
+pub fn limits_of(tables: &HostTables) -> [Vec<u64>; 3] {
+    let read =
+        |words: &mut dyn Iterator<Item = &std::sync::atomic::AtomicU64>| words.map(|word| word.load(Relaxed)).collect();
+    [
+        read(&mut tables.vip_limits.iter()),
+        read(&mut tables::source_words(&tables.sources)),
+        read(&mut tables.too_big_limits.iter()),
+    ]
 }

@@ -48,11 +48,14 @@ fn side_by_side(left: &str, expected: &[u8], right: &str, found: &[u8]) -> Strin
 /// A frame in words, one field or 16 bytes a line.
 pub fn decode(frame: &[u8]) -> Vec<String> {
     let Ok((ethernet, rest)) = Ethernet2Header::from_slice(frame) else { return dump(frame) };
-    let mut lines = vec![
-        format!("ethernet {} to {}", mac(ethernet.source), mac(ethernet.destination)),
-        format!("  type {:#06x}", ethernet.ether_type.0),
-    ];
-    if matches!(ethernet.ether_type, EtherType::IPV4 | EtherType::IPV6) {
+    let mut lines = vec![format!("ethernet {} to {}", mac(ethernet.source), mac(ethernet.destination))];
+    let (mut ether_type, mut rest) = (ethernet.ether_type, rest);
+    while let (EtherType(0x8100 | 0x88a8), [high, low, a, b, behind @ ..]) = (ether_type, rest) {
+        lines.push(format!("  tag {:#06x} {}", ether_type.0, u16::from_be_bytes([*high, *low])));
+        (ether_type, rest) = (EtherType(u16::from_be_bytes([*a, *b])), behind);
+    }
+    lines.push(format!("  type {:#06x}", ether_type.0));
+    if matches!(ether_type, EtherType::IPV4 | EtherType::IPV6) {
         lines.extend(decode_ip(rest));
     } else {
         lines.extend(dump(rest));

@@ -40,9 +40,6 @@ pub(crate) fn cases() -> Vec<Case> {
         host("ping of another address, IPv6", Frame::echo(CLIENT_V6, "2001:db8::99", 77)),
         host("an answer to a ping of the host's own", request.answered()),
         host("an echo reply to a VIP", message(VIP, 0)),
-        host("unreachable, to a VIP", message(VIP, 3)),
-        host("time exceeded, to a VIP", message(VIP, 11)),
-        host("too big, to an IPv6 VIP", message(VIP_V6, 2)),
         host("neighbour solicitation for an IPv6 VIP", message(VIP_V6, 135)),
         host("IPv4's echo type in ICMPv6", message(VIP_V6, 8)),
     ];

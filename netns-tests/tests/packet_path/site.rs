@@ -1,7 +1,8 @@
 //! The VIPs and flows that the cases share.
 
 use lb_common::layout::vip::{TCP, UDP};
-use netns_tests::packet::{Frame, Given};
+use lb_xdp::host::HostFrame;
+use netns_tests::packet::{Frame, Given, case::INGRESS};
 
 pub(crate) const CLIENT: &str = "198.51.100.7:51000";
 pub(crate) const CLIENT_V6: &str = "[2001:db8:c::7]:51000";
@@ -50,4 +51,19 @@ pub(crate) fn datagram() -> Frame {
 
 pub(crate) fn datagram_v6() -> Frame {
     Frame::udp(CLIENT_V6, DNS_V6)
+}
+
+/// Two backends of each family behind one VIP, tracked: targets 1 to 4.
+pub(crate) fn four(service: &str, protocol: u8) -> Given {
+    Given::nothing().vip(service, protocol, &[BACKEND, "10.0.0.12", BACKEND_V6, "fd00::12"])
+}
+
+/// The target that tables choose for a frame, of which they know nothing yet.
+pub(crate) fn chosen(given: &Given, frame: &Frame) -> u32 {
+    let tables = given.tables(1000);
+    let exit = tables.run(&mut HostFrame::new(&frame.build(), INGRESS));
+    let counters = tables.target_counters.borrow();
+    let ids = (0..).zip(counters.iter()).filter(|(_, counters)| counters.packets > 0).map(|(id, _)| id);
+    let [id] = ids.collect::<Vec<u32>>()[..] else { panic!("not sent to one target: {exit:?}") };
+    id
 }

@@ -1,221 +1,234 @@
-//! What comes to a backend by GUE, with VLAN tags, and from those who may not send.
+//! Tunnel packets of other lbs: unwrapped and steered once more.
 
-use etherparse::UdpHeader;
 use lb_common::{
-    layout::prefix::SourceKey,
-    maps::DecapVerdict::{
-        self, CongestionLost, ForeignSource, GueUnwrappedV4, GueUnwrappedV6, Malformed, Untouched, UnwrappedV4,
-        UnwrappedV6,
+    layout::{
+        counter::PathEvent::{FragmentFirst, IcmpSteered, MissTcp, MissUdp, Resteered},
+        target::Encap,
     },
+    maps::feature,
+    verdict::Verdict,
 };
-use lb_xdp::host::Backend;
 use netns_tests::packet::{
-    Frame,
-    decap::Arrival,
-    frame::{address, flags::ACK},
-    given::octets,
+    Case, Frame,
+    frame::{
+        Kind::{self, Gue, Ipip},
+        flags::{ACK, SYN},
+    },
+    given::{FEATURES, Given},
 };
 
-use super::arrivals::{self, TUNNEL, TUNNEL_V6, backend, inner, inner_v6, wrapped};
+use super::site::{datagram, segment, segment_v6, site};
 
-const CUSTOMER: [u8; 4] = [0x81, 0x00, 0x60, 0x64];
-const PROVIDER: [u8; 4] = [0x88, 0xa8, 0x00, 0x0a];
-const PORT: u16 = 6080;
+const HERE: &str = "192.0.2.200";
+const HERE_V6: &str = "2001:db8::200";
+const PEER: &str = "172.16.3.4";
+const PEER_V6: &str = "100::1:2";
 
-pub(crate) fn cases() -> Vec<Arrival> {
-    let mut cases = pairs();
-    cases.extend(tags());
-    cases.extend(broken());
+fn given() -> Given {
+    site().tunnel_address(HERE).tunnel_address(HERE_V6).tunnel_source("::/0")
+}
+
+/// A frame in another lb's tunnel to us.
+fn tunnelled(frame: &Frame, kind: Kind, over_v6: bool) -> Frame {
+    let (from, to) = if over_v6 { (PEER_V6, HERE_V6) } else { (PEER, HERE) };
+    frame.tunnelled(kind, from, to, 64)
+}
+
+/// A frame in a tunnel becomes what the packet inside becomes, with an outer header of one hop less.
+fn resteered(name: &'static str, given: &Given, outer: &Frame, inner: &Frame, target: u32) -> Case {
+    let inner = inner.unwrapped(64);
+    let bytes = inner.packet().len() as u64;
+    Case::new(name, given, outer.build(), Verdict::Forwarded, given.sent(&inner, target))
+        .counts(target, |counters| (counters.packets, counters.bytes) = (1, bytes))
+        .event(Resteered)
+}
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = unwrapped();
+    cases.extend(insides());
+    cases.extend(congestion());
+    cases.extend(refused());
     cases.extend(bystanders());
     cases
 }
 
-/// A datagram to a port in an IP header to this address, of this class.
-fn datagram(packet: &[u8], to: &str, port: u16, checksum: u16, class: u8) -> Vec<u8> {
-    let length = u16::try_from(packet.len() + 8).expect("a short packet");
-    let header = UdpHeader { source_port: 0x9abc, destination_port: port, length, checksum };
-    let content = [&header.to_bytes()[..], packet].concat();
-    let from = if address(to).is_ipv4() { "172.16.3.4" } else { "100::1:2:3:4" };
-    Frame::raw(from, to, 17, &content).class(class).build()
+fn unwrapped() -> Vec<Case> {
+    let (v4, v6) = (segment(SYN), segment_v6(SYN));
+    let case = |name, kind, over_v6, frame: &Frame, target| {
+        resteered(name, &given(), &tunnelled(frame, kind, over_v6), frame, target).opens(target)
+    };
+    let tag = [(0x8100, 7)];
+    let tagged = tunnelled(&v4, Ipip, false).tagged(&tag);
+    let kept = given().target(1, |target| target.flags = lb_common::layout::target::Target::KEEPS_TAGS);
+    let options = tunnelled(&v4, Ipip, false).options(&[1; 8]);
+    let some = site().tunnel_address(HERE).tunnel_source("172.16.0.0/16");
+    vec![
+        case("re-steered, IPv4 in IPv4", Ipip, false, &v4, 1),
+        case("re-steered, IPv6 in IPv4", Ipip, false, &v6, 2),
+        case("re-steered, IPv4 in IPv6", Ipip, true, &v4, 1),
+        case("re-steered, IPv6 in IPv6", Ipip, true, &v6, 2),
+        case("re-steered, IPv4 in GUE in IPv4", Gue, false, &v4, 1),
+        case("re-steered, IPv6 in GUE in IPv4", Gue, false, &v6, 2),
+        case("re-steered, IPv4 in GUE in IPv6", Gue, true, &v4, 1),
+        case("re-steered, IPv6 in GUE in IPv6", Gue, true, &v6, 2),
+        resteered("re-steered, with a tag", &given(), &tagged, &v4, 1).opens(1),
+        resteered("re-steered, a tag is kept", &kept, &tagged, &v4.clone().tagged(&tag), 1).opens(1),
+        resteered("re-steered, with outer options", &given(), &options, &v4, 1).opens(1),
+        resteered("re-steered, from a source that is allowed", &some, &tunnelled(&v4, Ipip, false), &v4, 1).opens(1),
+    ]
 }
 
-fn gue(frame: &Frame, to: &str) -> Vec<u8> {
-    datagram(&frame.packet(), to, PORT, 0, 0)
+/// Whatever is inside gets what it would get outside.
+fn insides() -> Vec<Case> {
+    let (v4, v6) = (segment(ACK), segment_v6(ACK));
+    let encap = |kind| given().encap(1, kind);
+    let [first, ..] = &datagram().payload(&[7; 64]).fragments(32)[..] else { panic!("fragments") };
+    let error = Frame::error("203.0.113.1", [3, 4], [0; 4], &v4.reversed(), 28);
+    let ipip = |frame: &Frame| tunnelled(frame, Ipip, false);
+    let new = |case: Case, target| case.event(MissTcp).creates(target);
+    let ping = Frame::echo("198.51.100.7", "192.0.2.10", 4);
+    let big = v4.clone().payload(&[1; 1500]);
+    let narrow = given().target(1, |target| target.mtu = 1480);
+    let (bytes, local) = (v4.packet().len() as u64, v4.build());
+    vec![
+        new(resteered("re-steered by GUE over IPv4", &encap(Encap::GueV4), &ipip(&v4), &v4, 1), 1),
+        new(resteered("re-steered without a tunnel", &encap(Encap::L2), &ipip(&v4), &v4, 1), 1),
+        new(resteered("re-steered with DSCP", &given(), &ipip(&v6.clone().class(0xb8)), &v6.clone().class(0xb8), 2), 2),
+        resteered("a first fragment inside", &given(), &ipip(first), first, 3)
+            .event(FragmentFirst)
+            .event(MissUdp)
+            .creates(3),
+        resteered("an error inside", &given(), &ipip(&error), &error, 1).event(IcmpSteered),
+        Case::new(
+            "a ping inside is answered",
+            &given(),
+            ipip(&ping).build(),
+            Verdict::EchoReplied,
+            ping.answered().build(),
+        ),
+        Case::new(
+            "a packet inside that is too big",
+            &narrow,
+            ipip(&big).build(),
+            Verdict::TooBigAnswered,
+            big.too_big(1480, 544).build(),
+        )
+        .event(Resteered)
+        .event(MissTcp)
+        .creates(1),
+        Case::new(
+            "a backend here gets the packet inside",
+            &encap(Encap::Local),
+            ipip(&v4).build(),
+            Verdict::Local,
+            local,
+        )
+        .counts(1, |counters| (counters.packets, counters.bytes) = (1, bytes))
+        .event(Resteered)
+        .event(MissTcp)
+        .creates(1),
+    ]
 }
 
-/// Where the packet inside such a frame starts.
-fn inner_start(to: &str) -> usize {
-    14 + if address(to).is_ipv4() { 20 } else { 40 } + 8
+/// RFC 6040 section 4.2.
+fn congestion() -> Vec<Case> {
+    let (ect_1, ect_0, ce) = (0b01, 0b10, 0b11);
+    let case = |name, frame: &Frame, inner, outer, merged, target| {
+        let arrives = tunnelled(&frame.clone().class(0xb8 | inner), Ipip, false).class(outer);
+        resteered(name, &given(), &arrives, &frame.clone().class(0xb8 | merged), target).event(MissTcp).creates(target)
+    };
+    let (v4, v6) = (segment(ACK), segment_v6(ACK));
+    let lost = |name, frame: &Frame, target| {
+        let arrives = tunnelled(&frame.clone().class(0), Ipip, false).class(ce);
+        Case::left_alone(name, &given(), arrives, Verdict::CongestionLost).event(MissTcp).creates(target)
+    };
+    vec![
+        case("congestion on the way is told inside", &v4, ect_0, ce, ce, 1),
+        case("congestion on the way is told inside, IPv6", &v6, ect_1, ce, ce, 2),
+        case("ECT(1) on the way is told inside", &v4, ect_0, ect_1, ect_1, 1),
+        case("the outer class is not copied inside", &v6, ect_0, 0xfc, ect_0, 2),
+        lost("congestion on the way that cannot be told", &v4, 1),
+        lost("congestion on the way that cannot be told, IPv6", &v6, 2),
+    ]
 }
 
-fn changed(mut frame: Vec<u8>, at: usize, byte: u8) -> Vec<u8> {
-    frame[at] = byte;
+fn refused() -> Vec<Case> {
+    use Verdict::{TunnelLoop, TunnelSource};
+    let left =
+        |name, given: &Given, frame: Frame, verdict| Case::left_alone(name, given, frame, verdict).remembers(&[]);
+    let some = site().tunnel_address(HERE).tunnel_address(HERE_V6).tunnel_source("203.0.113.0/24");
+    let none = site().tunnel_address(HERE);
+    let from_elsewhere = tunnelled(&segment(SYN), Ipip, false);
+    let ends = |ttl| segment(SYN).tunnelled(Ipip, PEER, HERE, ttl);
+    let ends_v6 = |ttl| segment(SYN).tunnelled(Gue, PEER_V6, HERE_V6, ttl);
+    let last = segment(SYN).unwrapped(2);
+    let bytes = last.packet().len() as u64;
+    vec![
+        left("a tunnel from elsewhere", &some, from_elsewhere.clone(), TunnelSource),
+        left("a tunnel from elsewhere, GUE in IPv6", &some, tunnelled(&segment(SYN), Gue, true), TunnelSource),
+        left("a tunnel where none may come from", &none, from_elsewhere, TunnelSource),
+        left("a tunnel packet at its last hop", &given(), ends(1), TunnelLoop),
+        left("a tunnel packet at its last hop, GUE in IPv6", &given(), ends_v6(1), TunnelLoop),
+        left("a tunnel packet of no hops", &given(), ends(0), TunnelLoop),
+        Case::new(
+            "a tunnel packet before its last hop",
+            &given(),
+            ends(2).build(),
+            Verdict::Forwarded,
+            given().sent(&last, 1),
+        )
+        .counts(1, |counters| (counters.packets, counters.bytes) = (1, bytes))
+        .event(Resteered)
+        .opens(1),
+    ]
+}
+
+/// What is not for us, or not a tunnel, passes as it came.
+fn bystanders() -> Vec<Case> {
+    use Verdict::{Fragment, NotBalanced, NotVip, Unreadable};
+    let left = |name, frame: Frame, verdict| Case::left_alone(name, &given(), frame, verdict).remembers(&[]);
+    let to_host = Frame::tcp("198.51.100.7:51000", "192.0.2.1:22", SYN);
+    let twice = tunnelled(&tunnelled(&segment(SYN), Ipip, false), Ipip, false);
+    let other_port = Frame::udp("172.16.3.4:6080", "192.0.2.200:6081").payload(&segment(SYN).packet());
+    let without = given().features(FEATURES & !feature::TUNNELS);
+    let late = tunnelled(&datagram(), Ipip, false).fragment(9, true);
+    let host = tunnelled(&to_host, Ipip, false);
+    let gue_header = Frame::udp("172.16.3.4:9", "192.0.2.200:6080").payload(&[0, 4, 0, 0, 0x45, 0, 0, 0]);
+    vec![
+        left("a tunnel to another address", segment(SYN).tunnelled(Ipip, PEER, "192.0.2.201", 64), NotBalanced),
+        left("GUE to another address", segment(SYN).tunnelled(Gue, PEER, "192.0.2.201", 64), NotVip),
+        left("a tunnel with the host's packet inside", host, NotVip),
+        left("a tunnel within a tunnel", twice, NotBalanced),
+        left("GUE within a tunnel", tunnelled(&tunnelled(&segment(SYN), Gue, false), Ipip, false), NotVip),
+        left("UDP to another port", other_port, NotVip),
+        left("GUE with a header of its own", gue_header, NotVip),
+        left("a fragment of a tunnel packet", late, NotBalanced),
+        left("GRE to us", Frame::raw(PEER, HERE, 47, b"tunnelled"), NotBalanced),
+        Case::left_alone("a tunnel packet longer than its frame", &given(), longer(Ipip), Unreadable),
+        Case::left_alone("a GUE packet longer than its frame", &given(), longer(Gue), Unreadable),
+        left("a broken packet in a tunnel, to the host", broken(&to_host), Unreadable),
+        left(
+            "a later fragment in a tunnel, to the host",
+            tunnelled(&to_host.fragment(5, false), Ipip, false),
+            Fragment,
+        ),
+        Case::left_alone(
+            "a tunnel in a program that takes none",
+            &without,
+            tunnelled(&segment(SYN), Ipip, false),
+            NotBalanced,
+        ),
+    ]
+}
+
+/// In a tunnel, cut within its TCP header.
+fn broken(frame: &Frame) -> Frame {
+    Frame::raw(PEER, HERE, 4, &frame.packet()[..30])
+}
+
+/// A tunnel packet, by its outer header longer than it is.
+fn longer(kind: Kind) -> Vec<u8> {
+    let mut frame = tunnelled(&segment(SYN), kind, false).build();
+    frame[17] += 1;
     frame
-}
-
-fn verdict(frame: &Frame) -> DecapVerdict {
-    if frame.is_v4() { GueUnwrappedV4 } else { GueUnwrappedV6 }
-}
-
-fn unwrapped(name: &'static str, frame: &Frame, to: &str) -> Arrival {
-    Arrival::unwrapped(name, gue(frame, to), verdict(frame), frame.build())
-}
-
-fn pairs() -> Vec<Arrival> {
-    let mut options = gue(&inner(), TUNNEL);
-    options.splice(34..34, [1; 40]);
-    options[14] = 0x4f;
-    let length = u16::try_from(options.len() - 14).expect("a short frame");
-    options[16..18].copy_from_slice(&length.to_be_bytes());
-    let summed = |name, sum, to| {
-        Arrival::unwrapped(name, datagram(&inner().packet(), to, PORT, sum, 0), GueUnwrappedV4, inner().build())
-    };
-    let marked = |name, inside: u8, outside: u8, merged: u8, to| {
-        let arriving = datagram(&inner_v6().class(inside).packet(), to, PORT, 0, outside);
-        Arrival::unwrapped(name, arriving, GueUnwrappedV6, inner_v6().class(merged).build())
-    };
-    let lost = datagram(&inner().class(0xb8).packet(), TUNNEL, PORT, 0, 0x03);
-    vec![
-        unwrapped("GUE, IPv4 in IPv4", &inner(), TUNNEL),
-        // Katran takes what is inside for IPv4.
-        unwrapped("GUE, IPv6 in IPv4", &inner_v6(), TUNNEL),
-        unwrapped("GUE, IPv4 in IPv6", &inner(), TUNNEL_V6),
-        unwrapped("GUE, IPv6 in IPv6", &inner_v6(), TUNNEL_V6),
-        unwrapped("GUE, a full frame", &inner().payload(&[0xa5; 1460]), TUNNEL_V6),
-        unwrapped("GUE, ICMP inside", &Frame::echo("198.51.100.7", "192.0.2.10", 1), TUNNEL),
-        unwrapped("GUE, an inner fragment", &inner().fragment(7, true), TUNNEL),
-        summed("GUE, a checksum that is not complete yet", 0x1234, TUNNEL),
-        summed("GUE, the same over IPv6", 0x1234, TUNNEL_V6),
-        Arrival::unwrapped("GUE, outer options", options, GueUnwrappedV4, inner().build()),
-        marked("GUE, ECT(0) in CE", 0xb8 | 0b10, 0b11, 0xb8 | 0b11, TUNNEL),
-        marked("GUE, ECT(1) in not-ECT", 0b01, 0, 0b01, TUNNEL_V6),
-        Arrival::left_alone("GUE, not-ECT in CE", lost, CongestionLost),
-    ]
-}
-
-fn tagged(frame: &[u8], tags: &[[u8; 4]]) -> Vec<u8> {
-    [&frame[..12], tags.as_flattened(), &frame[12..]].concat()
-}
-
-fn tags() -> Vec<Arrival> {
-    let case = |name, arriving: Vec<u8>, tags: &[[u8; 4]], verdict, inside: Frame| {
-        Arrival::unwrapped(name, tagged(&arriving, tags), verdict, tagged(&inside.build(), tags))
-    };
-    let double = [PROVIDER, CUSTOMER];
-    let (v4, v6) = (wrapped(&inner(), TUNNEL, 0), wrapped(&inner_v6(), TUNNEL_V6, 0));
-    let triple = tagged(&v4, &[PROVIDER, CUSTOMER, CUSTOMER]);
-    vec![
-        case("802.1Q, IPv4 in IPv4", v4.clone(), &[CUSTOMER], UnwrappedV4, inner()),
-        case("802.1Q, IPv6 in IPv4", wrapped(&inner_v6(), TUNNEL, 0), &[CUSTOMER], UnwrappedV6, inner_v6()),
-        case("802.1Q, IPv4 in IPv6", wrapped(&inner(), TUNNEL_V6, 0), &[CUSTOMER], UnwrappedV4, inner()),
-        case("802.1Q, GUE in IPv4", gue(&inner(), TUNNEL), &[CUSTOMER], GueUnwrappedV4, inner()),
-        case("802.1Q, GUE in IPv6", gue(&inner_v6(), TUNNEL_V6), &[CUSTOMER], GueUnwrappedV6, inner_v6()),
-        case("a provider's tag", v6.clone(), &[PROVIDER], UnwrappedV6, inner_v6()),
-        case("QinQ, IPv4 in IPv4", v4, &double, UnwrappedV4, inner()),
-        case("QinQ, IPv6 in IPv6", v6.clone(), &double, UnwrappedV6, inner_v6()),
-        case("QinQ, GUE in IPv4", gue(&inner_v6(), TUNNEL), &double, GueUnwrappedV6, inner_v6()),
-        case("QinQ, GUE in IPv6", gue(&inner(), TUNNEL_V6), &double, GueUnwrappedV4, inner()),
-        Arrival::left_alone("three tags", triple, Untouched),
-        Arrival::left_alone("half a header behind a tag", tagged(&v6, &[CUSTOMER])[..57].to_vec(), Untouched),
-        Arrival::left_alone("half a packet behind tags", tagged(&v6, &double)[..120].to_vec(), Malformed),
-    ]
-}
-
-fn broken() -> Vec<Arrival> {
-    let drops = |name, frame| Arrival::left_alone(name, frame, Malformed);
-    let mut cases = Vec::new();
-    for to in [TUNNEL, TUNNEL_V6] {
-        let start = inner_start(to);
-        let (v4, v6) = (gue(&inner(), to), gue(&inner_v6(), to));
-        let length = v4[start - 3];
-        cases.extend([
-            drops("GUE, a version of IP that does not exist", changed(v4.clone(), start, 0x55)),
-            drops("GUE, half an inner header", v4[..start + 19].to_vec()),
-            drops("GUE, half an inner header, IPv6", v6[..start + 39].to_vec()),
-            drops("GUE, half an inner packet", v4[..start + 30].to_vec()),
-            drops("GUE, a datagram longer than its packet", changed(v4.clone(), start - 3, length + 1)),
-            drops("GUE, a datagram shorter than what is inside", changed(v4.clone(), start - 3, length - 1)),
-            drops("GUE, an inner packet longer than the datagram", changed(v6.clone(), start + 4, 0x01)),
-        ]);
-    }
-    cases
-}
-
-fn bystanders() -> Vec<Arrival> {
-    let passes = |name, frame| Arrival::left_alone(name, frame, Untouched);
-    let mut cases = Vec::new();
-    for to in [TUNNEL, TUNNEL_V6] {
-        let start = inner_start(to);
-        let whole = gue(&inner(), to);
-        let mut from_port = whole.clone();
-        from_port.copy_within(start - 6..start - 4, start - 8);
-        from_port[start - 6..start - 4].copy_from_slice(&0x9abc_u16.to_be_bytes());
-        cases.extend([
-            passes("GUE of variant 0", changed(whole.clone(), start, 0x00)),
-            passes("a control message of GUE", changed(whole.clone(), start, 0x20)),
-            passes("GUE of variant 2", changed(whole.clone(), start, 0x85)),
-            passes("another port", datagram(&inner().packet(), to, 6081, 0, 0)),
-            passes("from the port of GUE", from_port),
-            passes("an empty datagram", datagram(b"", to, PORT, 0, 0)),
-            passes("half a UDP header", whole[..start - 1].to_vec()),
-        ]);
-    }
-    cases.push(passes("GUE to another address", gue(&inner(), "10.0.0.12")));
-    cases.push(passes("GUE in a first fragment", changed(gue(&inner(), TUNNEL), 20, 0x20)));
-    let mut mapped = wrapped(&inner(), TUNNEL_V6, 0);
-    mapped[38..54].copy_from_slice(&octets(address(TUNNEL)).0);
-    cases.push(passes("a mapped address in an IPv6 header", mapped));
-    cases
-}
-
-/// One that takes tunnel packets of 10.1.0.0/16, and of all of IPv6 but `2001:db8::/32`.
-pub(crate) fn choosy() -> Backend {
-    let mut backend = backend();
-    backend.tuning.only_sources = 1;
-    backend.tuning.gue_port = 7000_u16.to_be_bytes();
-    let allowed = [("::", 0, 1), ("0.0.0.0", 96, 0), ("10.1.0.0", 96 + 16, 1), ("2001:db8::", 32, 0)];
-    let entry = |(text, bits, value)| (SourceKey::new(0, octets(address(text)).0, bits), value);
-    backend.sources = allowed.map(entry).into();
-    backend
-}
-
-pub(crate) fn from_others() -> Vec<Arrival> {
-    let mut cases = Vec::new();
-    for (from, to, taken) in [
-        ("10.1.0.0", TUNNEL, true),
-        ("10.1.255.255", TUNNEL, true),
-        ("10.0.255.255", TUNNEL, false),
-        ("10.2.0.0", TUNNEL, false),
-        ("172.16.3.4", TUNNEL, false),
-        ("100::1", TUNNEL_V6, true),
-        ("2001:db7:ffff::1", TUNNEL_V6, true),
-        ("2001:db8::1", TUNNEL_V6, false),
-        ("2001:db9::", TUNNEL_V6, true),
-    ] {
-        let ipip = Frame::raw(from, to, 4, &inner().packet()).build();
-        let content = [&[0x12, 0x34, 0x1b, 0x58, 0, 60, 0, 0][..], &inner().packet()].concat();
-        assert_eq!(content.len(), 60);
-        let by_gue = Frame::raw(from, to, 17, &content).build();
-        cases.extend([(ipip, UnwrappedV4), (by_gue, GueUnwrappedV4)].map(|(frame, verdict)| {
-            if taken {
-                Arrival::unwrapped(from, frame, verdict, inner().build())
-            } else {
-                Arrival::left_alone(from, frame, ForeignSource)
-            }
-        }));
-    }
-    let plain = Frame::tcp("172.16.3.4:1", "10.0.0.11:22", ACK).build();
-    cases.push(Arrival::left_alone("a plain segment of a stranger", plain, Untouched));
-    cases.push(Arrival::left_alone("GUE at the usual port", gue(&inner(), TUNNEL), Untouched));
-    let broken = wrapped(&inner(), TUNNEL, 0)[..60].to_vec();
-    cases.push(Arrival::left_alone("half a packet of a stranger", broken, ForeignSource));
-    cases
-}
-
-#[test]
-fn every_verdict_of_a_backend_is_expected_by_a_case() {
-    let cases = [arrivals::cases(), cases(), from_others()].concat();
-    let missing: Vec<_> =
-        DecapVerdict::ALL.into_iter().filter(|verdict| cases.iter().all(|case| case.verdict() != *verdict)).collect();
-    assert_eq!(missing, [], "add a case");
 }
