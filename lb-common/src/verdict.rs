@@ -48,6 +48,7 @@ macro_rules! verdicts {
             }
 
             /// What becomes of the frame. A forwarded one is redirected instead if it leaves by another interface.
+            #[inline(always)]
             pub const fn action(self) -> Action {
                 match self { $(Self::$name => Action::$action,)* }
             }

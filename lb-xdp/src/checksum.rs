@@ -18,6 +18,13 @@ pub const fn words(bytes: [u8; 4]) -> u32 {
     (both & 0xffff) + (both >> 16)
 }
 
+/// The four words of 8 bytes, given as they lie in memory, summed.
+#[inline(always)]
+pub const fn double_words(bytes: u64) -> u32 {
+    let pairs = (bytes & 0x0000_ffff_0000_ffff) + (bytes >> 16 & 0x0000_ffff_0000_ffff);
+    (pairs >> 32) as u32 + pairs as u32
+}
+
 /// One word.
 #[inline(always)]
 pub const fn word(bytes: [u8; 2]) -> u32 {

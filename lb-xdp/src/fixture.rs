@@ -113,7 +113,9 @@ impl World {
 
     /// What the parser makes of a good frame.
     pub(crate) fn parse(&self, bytes: &[u8]) -> Packet {
-        parse::parse(&HostFrame::new(bytes, INGRESS), self.tables.tuning.hash_seed).expect("a frame that can be parsed")
+        let frame = HostFrame::new(bytes, INGRESS);
+        let start = crate::link::network(&frame).expect("an IP packet");
+        parse::parse(&frame, &start, self.tables.tuning.hash_seed).expect("a frame that can be parsed")
     }
 
     /// All flows that are remembered.

@@ -13,8 +13,13 @@ pub struct NoHeadroom;
 
 /// Bytes of one frame, from the Ethernet header on. Offsets and lengths are in bytes.
 pub trait Frame {
-    /// Length of the frame.
+    /// Length of the frame, or of its first buffer where it lies in several (multi-buffer XDP). Headers are read there.
     fn len(&self) -> usize;
+
+    /// Whether the frame has `len` bytes, in all its buffers.
+    fn holds(&self, len: usize) -> bool {
+        len <= self.len()
+    }
 
     /// Whether the frame is empty.
     fn is_empty(&self) -> bool {
@@ -27,18 +32,53 @@ pub trait Frame {
     /// The same, to write.
     fn at_mut<H: Header>(&mut self, offset: usize) -> Option<&mut H>;
 
-    /// Makes the frame longer by `bytes` in front; what they hold is undefined. It takes `&mut self`, so no header can be
-    /// held across it.
+    /// The byte at `offset`, which is not the first of the frame.
+    ///
+    /// It is read with the one before it: of a check that just one byte is there the compiler makes `pointer < end`, of
+    /// which the verifier learns nothing.
+    #[inline(always)]
+    fn byte(&self, offset: usize) -> Option<u8> {
+        let [_, byte] = *self.at::<[u8; 2]>(offset.wrapping_sub(1))?;
+        Some(byte)
+    }
+
+    /// Puts `new` bytes in the place of the first `old` ones; what they hold is undefined. It takes `&mut self`, so no
+    /// header can be held across it.
+    ///
+    /// # Errors
+    /// When there is no room, or the frame would be shorter than an Ethernet header.
+    fn replace_head(&mut self, old: usize, new: usize) -> Result<(), NoHeadroom>;
+
+    /// Makes the frame longer by `bytes` in front; what they hold is undefined.
     ///
     /// # Errors
     /// When there is no room.
-    fn grow_head(&mut self, bytes: usize) -> Result<(), NoHeadroom>;
+    #[inline(always)]
+    fn grow_head(&mut self, bytes: usize) -> Result<(), NoHeadroom> {
+        self.replace_head(0, bytes)
+    }
 
     /// Cuts `bytes` off the front.
     ///
     /// # Errors
     /// When the frame is not longer than that by an Ethernet header at least.
-    fn shrink_head(&mut self, bytes: usize) -> Result<(), NoHeadroom>;
+    #[inline(always)]
+    fn shrink_head(&mut self, bytes: usize) -> Result<(), NoHeadroom> {
+        self.replace_head(bytes, 0)
+    }
+
+    /// Cuts bytes off the end, so that `len` remain. As [`Frame::replace_head`] it ends every borrow.
+    ///
+    /// # Errors
+    /// When the frame is shorter, or that cannot be.
+    fn truncate(&mut self, len: usize) -> Result<(), NoHeadroom>;
+
+    /// One's-complement sum of the 16-bit words of `len` bytes from `offset` on, as they lie in memory; an odd last byte
+    /// is filled up with zero. Not folded; `None` if the frame doesn't hold them.
+    fn sum(&self, offset: usize, len: usize) -> Option<u32>;
+
+    /// The same of `N` bytes in the first buffer; a multiple of 4, at most 512. In 16 bits.
+    fn sum_of<const N: usize>(&self, offset: usize) -> Option<u32>;
 
     /// Number of the interface that the frame came in by.
     fn ingress(&self) -> u32;

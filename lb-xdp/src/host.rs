@@ -21,6 +21,7 @@ use lb_common::{
 };
 
 use crate::{
+    checksum,
     decap::Addresses,
     frame::{Frame, Header, NoHeadroom},
     path::{self, Exit, SourceLimit, Tables},
@@ -78,17 +79,34 @@ impl Frame for HostFrame {
         H::mut_from_prefix(bytes).ok().map(|(header, _)| header)
     }
 
-    fn grow_head(&mut self, bytes: usize) -> Result<(), NoHeadroom> {
-        self.start = self.start.checked_sub(bytes).filter(|start| *start >= KERNEL_PART).ok_or(NoHeadroom)?;
+    fn replace_head(&mut self, old: usize, new: usize) -> Result<(), NoHeadroom> {
+        if self.len() + new < old + eth::LEN {
+            return Err(NoHeadroom);
+        }
+        self.start = (self.start + old).checked_sub(new).filter(|start| *start >= KERNEL_PART).ok_or(NoHeadroom)?;
         Ok(())
     }
 
-    fn shrink_head(&mut self, bytes: usize) -> Result<(), NoHeadroom> {
-        if self.len() < bytes + eth::LEN {
+    fn truncate(&mut self, len: usize) -> Result<(), NoHeadroom> {
+        if len > self.len() || len < eth::LEN {
             return Err(NoHeadroom);
         }
-        self.start += bytes;
+        self.buffer.truncate(self.start + len);
         Ok(())
+    }
+
+    fn sum(&self, offset: usize, len: usize) -> Option<u32> {
+        let bytes = self.bytes().get(offset..)?.get(..len)?;
+        let word = |pair: &[u8]| match pair {
+            [first, second] => checksum::word([*first, *second]),
+            [last] => checksum::word([*last, 0]),
+            _ => 0,
+        };
+        Some(bytes.chunks(2).map(word).sum())
+    }
+
+    fn sum_of<const N: usize>(&self, offset: usize) -> Option<u32> {
+        self.sum(offset, N).map(|sum| checksum::fold(sum).into())
     }
 
     fn ingress(&self) -> u32 {

@@ -1,56 +1,127 @@
-//! Side road: echo requests to a VIP are answered here, as no backend could tell whether the lb is alive.
+//! Side road: ICMP to a VIP. Echo requests are answered here, as no backend could tell whether the lb is alive; errors go to
+//! the backend of the flow that they are about.
 
-use lb_common::{layout::vip::VipKey, verdict::Verdict};
+use lb_common::{
+    layout::{
+        counter::PathEvent,
+        vip::{Vip, VipKey},
+    },
+    verdict::Verdict,
+};
 
 use crate::{
     checksum,
     encap::TTL,
+    flow,
     frame::Frame,
+    link,
     parse::{Family, Packet},
     path::Tables,
+    ring::{self, Origin},
+    select, vip,
     wire::{
-        eth::{self, Ethernet},
-        icmp::{ECHO_REPLY_V4, ECHO_REPLY_V6, ECHO_REQUEST_V4, ECHO_REQUEST_V6, Icmp},
+        icmp::{
+            ECHO_REPLY_V4, ECHO_REPLY_V6, ECHO_REQUEST_V4, ECHO_REQUEST_V6, ERRORS_V6, Icmp, LEN, PARAMETER_PROBLEM_V4,
+            TIME_EXCEEDED_V4, UNREACHABLE_V4,
+        },
         ipv4::Ipv4,
         ipv6::Ipv6,
     },
 };
 
-/// Turns an echo request to a VIP into its reply, in place.
+mod quote;
+
+/// What an ICMP packet is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Matter {
+    /// An echo request to a VIP.
+    Echo,
+    /// About the flow with this hash, whose target this is.
+    About {
+        /// Hash of the flow.
+        flow: u64,
+        /// Its target.
+        target: u32,
+    },
+}
+
+/// Reads an ICMP packet.
 ///
 /// # Errors
-/// [`Verdict::Icmp`] for everything else, which is the host's.
+/// [`Verdict::Icmp`] for what is the host's; [`Verdict::BadQuote`], if an error to a VIP doesn't tell what it is about;
+/// those of [`ring::pick`].
 #[inline(always)]
-pub fn answer<F: Frame, T: Tables>(frame: &mut F, packet: &Packet, tables: &T) -> Result<Verdict, Verdict> {
-    let (request, reply) = match packet.family {
-        Family::V4 => (ECHO_REQUEST_V4, ECHO_REPLY_V4),
-        Family::V6 => (ECHO_REQUEST_V6, ECHO_REPLY_V6),
+pub fn read<F: Frame, T: Tables>(frame: &F, packet: &Packet, tables: &T) -> Result<Matter, Verdict> {
+    let kind = frame.at::<Icmp>(packet.l4 as usize).ok_or(Verdict::Icmp)?.kind;
+    let (request, is_error) = match packet.family {
+        Family::V4 => (ECHO_REQUEST_V4, matches!(kind, UNREACHABLE_V4 | TIME_EXCEEDED_V4 | PARAMETER_PROBLEM_V4)),
+        Family::V6 => (ECHO_REQUEST_V6, ERRORS_V6.contains(&kind)),
     };
-    let offset = packet.l4 as usize;
-    if frame.at::<Icmp>(offset).ok_or(Verdict::Icmp)?.kind != request {
+    if kind == request {
+        return if vip::is_own(packet.destination, packet.family, tables) {
+            Ok(Matter::Echo)
+        } else {
+            Err(Verdict::Icmp)
+        };
+    }
+    if is_error { about(frame, packet, tables) } else { Err(Verdict::Icmp) }
+}
+
+/// The flow that an error is about, as the client sees it: from where the quoted packet went to where it came from.
+#[inline(always)]
+fn about<F: Frame, T: Tables>(frame: &F, packet: &Packet, tables: &T) -> Result<Matter, Verdict> {
+    let quote = match quote::read(frame, packet, packet.l4 as usize + LEN, tables.hash_seed()) {
+        Err(Verdict::BadQuote) if vip::is_own(packet.destination, packet.family, tables) => {
+            return Err(Verdict::BadQuote);
+        }
+        quote => quote.map_err(|_| Verdict::Icmp)?,
+    };
+    if quote.source != packet.destination {
+        // An error goes to who sent the packet. This one is about something else.
         return Err(Verdict::Icmp);
     }
-    tables.vip(&VipKey::from_words(packet.destination, 0, packet.protocol)).ok_or(Verdict::Icmp)?;
+    let service = VipKey::from_words(quote.source, (quote.flow.ports >> 16) as u16, quote.protocol);
+    let vip: &Vip = vip::find(service, packet.family, tables).map_err(|_| Verdict::Icmp)?;
+    let Origin { hash, .. } = quote.flow;
+    let known = if select::is_tracked(vip, tables) { flow::peek(hash, vip, tables) } else { None };
+    let target = match known {
+        Some(target) => target,
+        None if ring::is_special(vip) => ring::pick_special(&quote.flow, vip, tables)?,
+        None => ring::pick(hash, vip, tables)?,
+    };
+    tables.event(PathEvent::IcmpSteered);
+    Ok(Matter::About { flow: hash, target })
+}
 
-    let icmp = frame.at_mut::<Icmp>(offset).ok_or(Verdict::Inconsistent)?;
+/// Turns an echo request into its reply, in place.
+///
+/// # Errors
+/// [`Verdict::Inconsistent`]
+#[inline(always)]
+pub fn answer<F: Frame>(frame: &mut F, packet: &Packet) -> Result<Verdict, Verdict> {
+    let reply = match packet.family {
+        Family::V4 => ECHO_REPLY_V4,
+        Family::V6 => ECHO_REPLY_V6,
+    };
+    let icmp = frame.at_mut::<Icmp>(packet.l4 as usize).ok_or(Verdict::Inconsistent)?;
     icmp.checksum = checksum::updated(icmp.checksum, [icmp.kind, icmp.code], [reply, icmp.code]);
     icmp.kind = reply;
+    let l3 = packet.l3 as usize;
     match packet.family {
         Family::V4 => {
-            let ip = frame.at_mut::<Ipv4>(eth::LEN).ok_or(Verdict::Inconsistent)?;
+            let ip = frame.at_mut::<Ipv4>(l3).ok_or(Verdict::Inconsistent)?;
             // Swapping the addresses leaves the sum as it is.
             (ip.source, ip.destination) = (ip.destination, ip.source);
             ip.checksum = checksum::updated(ip.checksum, [ip.ttl, ip.protocol], [TTL, ip.protocol]);
             ip.ttl = TTL;
         }
         Family::V6 => {
-            let ip = frame.at_mut::<Ipv6>(eth::LEN).ok_or(Verdict::Inconsistent)?;
+            let ip = frame.at_mut::<Ipv6>(l3).ok_or(Verdict::Inconsistent)?;
             ip.swap_addresses();
             ip.hop_limit = TTL;
         }
     }
-    let ethernet = frame.at_mut::<Ethernet>(0).ok_or(Verdict::Inconsistent)?;
-    let (source, destination) = (ethernet.source.load(), ethernet.destination.load());
-    ethernet.set(source, destination, ethernet.ether_type);
+    let tags = link::turn_round(frame, l3, 0, packet.family.ether_type()).map_err(|_| Verdict::NoHeadroom)?;
+    link::push(frame, tags).map_err(|_| Verdict::NoHeadroom)?;
     Ok(Verdict::EchoReplied)
 }

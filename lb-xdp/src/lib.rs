@@ -6,12 +6,12 @@
 //!
 //! | step | module |
 //! |---|---|
-//! | 1 what is it | [`parse`], with the layouts of [`wire`] and the [`hash`] of the 5-tuple |
-//! | 2 whose traffic | [`vip`] |
+//! | 1 what is it | [`link`], [`parse`], with the layouts of [`wire`] and the [`hash`] of the 5-tuple |
+//! | 2 whose traffic | [`vip`]; what a VIP asks for that is not plain: [`select`] ([`access`], [`limit`], [`server_id`]) |
 //! | 3 known flow | [`flow`] |
 //! | 4 new flow | [`ring`] |
-//! | 5 wrap it | [`encap`], with [`checksum`] |
-//! | side road | [`icmp`]: echo requests to a VIP |
+//! | 5 wrap it | [`encap`], with [`checksum`] and [`ecn`] |
+//! | side roads | [`icmp`]: echo and errors; [`fragment`]; [`too_big`]; [`tunnel`]: from another lb |
 //!
 //! [`decap`] is the other end of the tunnel: the program of a backend.
 #![cfg_attr(not(any(test, feature = "host")), no_std)]
@@ -34,19 +34,28 @@
     reason = "BPF: pointers to packet bytes do not survive a call boundary, and native casts cost nothing"
 )]
 
+pub mod access;
 pub mod checksum;
 pub mod decap;
+pub mod ecn;
 pub mod encap;
 #[cfg(test)]
 mod fixture;
 pub mod flow;
+pub mod fragment;
 pub mod frame;
 pub mod hash;
 #[cfg(any(test, feature = "host"))]
 pub mod host;
 pub mod icmp;
+pub mod limit;
+pub mod link;
 pub mod parse;
 pub mod path;
 pub mod ring;
+pub mod select;
+pub mod server_id;
+pub mod too_big;
+pub mod tunnel;
 pub mod vip;
 pub mod wire;

@@ -6,16 +6,21 @@ use lb_common::{
 };
 
 use crate::{
+    encap::TTL,
     frame::Frame,
     hash,
     wire::{
-        eth::{self, Ethernet},
+        eth,
         icmp::Icmp,
         ipv4::{self, Ipv4},
         ipv6::{self, Ipv6},
         l4::{self, Tcp, Udp},
     },
 };
+
+pub mod extensions;
+
+use extensions::Upper;
 
 /// IP version of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,16 +31,73 @@ pub enum Family {
     V6,
 }
 
+impl Family {
+    /// The `EtherType`.
+    #[inline(always)]
+    pub const fn ether_type(self) -> [u8; 2] {
+        match self {
+            Self::V4 => eth::IPV4,
+            Self::V6 => eth::IPV6,
+        }
+    }
+
+    /// The protocol number of its ICMP.
+    #[inline(always)]
+    pub const fn icmp(self) -> u8 {
+        match self {
+            Self::V4 => vip::ICMP,
+            Self::V6 => vip::ICMPV6,
+        }
+    }
+}
+
+/// Where the IP packet begins that is to be steered, and what it inherits from what lies before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Offset of its IP header.
+    pub l3: usize,
+    /// Its IP version.
+    pub family: Family,
+    /// Time to live of the outer header that it gets.
+    pub ttl: u8,
+    /// ECN field of the tunnel header that it came in, or [`Start::NO_TUNNEL`].
+    pub tunnel_ecn: u8,
+}
+
+impl Start {
+    /// [`Start::tunnel_ecn`] of a packet that came as it is.
+    pub const NO_TUNNEL: u8 = 0xff;
+
+    /// A packet right behind the link layer.
+    #[inline(always)]
+    pub const fn untunnelled(l3: usize, family: Family) -> Self {
+        Self { l3, family, ttl: TTL, tunnel_ecn: Self::NO_TUNNEL }
+    }
+}
+
+/// How a packet is steered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// By its own addresses and ports.
+    Flow,
+    /// By what it quotes, or answered.
+    Icmp,
+    /// Like the first fragment of its datagram.
+    LaterFragment,
+}
+
 /// What is read of a packet, once.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet {
+    /// How it is steered.
+    pub kind: Kind,
     /// Destination address, IPv6 or IPv4 mapped: little-endian loads of its halves.
     pub destination: [u64; 2],
-    /// Protocol: TCP, UDP, or ICMP of the packet's IP version.
+    /// Protocol: TCP, UDP, or ICMP of the packet's IP version. Of a later fragment whatever it says.
     pub protocol: u8,
-    /// Source and destination port, a little-endian load of where they lie in the header; 0 for ICMP.
+    /// Source and destination port, a little-endian load of where they lie in the header; 0 if there are none.
     pub ports: u32,
-    /// Hash of the 5-tuple.
+    /// Hash of the 5-tuple; of a later fragment the one of [`crate::fragment`].
     pub hash: u64,
     /// IP version.
     pub family: Family,
@@ -45,8 +107,16 @@ pub struct Packet {
     pub flags: u8,
     /// Length of the IP packet, header included; what follows it in the frame is padding.
     pub len: u16,
-    /// Offset of the header after the IP header.
+    /// Offset of the IP header.
+    pub l3: u16,
+    /// Offset of the header after the IP header and its extensions.
     pub l4: u16,
+    /// If this is the first of several fragments: offset of the header with the identification. Else 0.
+    pub first_fragment: u16,
+    /// As [`Start::ttl`].
+    pub ttl: u8,
+    /// As [`Start::tunnel_ecn`].
+    pub tunnel_ecn: u8,
 }
 
 impl Packet {
@@ -62,113 +132,158 @@ impl Packet {
         self.flags & (l4::SYN | l4::ACK) == l4::SYN
     }
 
-    /// Whether this is ICMP, of either version. The parser lets each through only within its own IP version.
+    /// Offset of the first byte behind the packet.
     #[inline(always)]
-    pub const fn is_icmp(&self) -> bool {
-        self.protocol == vip::ICMP || self.protocol == vip::ICMPV6
+    pub const fn end(&self) -> usize {
+        self.l3 as usize + self.len as usize
+    }
+
+    /// Whether it came in another lb's tunnel.
+    #[inline(always)]
+    pub const fn is_tunnelled(&self) -> bool {
+        self.tunnel_ecn != Start::NO_TUNNEL
     }
 }
 
-/// Reads a frame. A verdict that drops holds only if the destination is a VIP's address, which the caller asks; see
+/// Reads a packet. A verdict that drops holds only if the destination is a VIP's address, which the caller asks; see
 /// [`destination`].
 ///
 /// # Errors
-/// The verdict that ends the packet's way: not IP, not balanced, a fragment, or broken.
+/// The verdict that ends the packet's way: not balanced, or broken.
 #[inline(always)]
-pub fn parse<F: Frame>(frame: &F, seed: u64) -> Result<Packet, Verdict> {
-    let ethernet = frame.at::<Ethernet>(0).ok_or(Verdict::Unreadable)?;
-    match ethernet.ether_type {
-        eth::IPV4 => parse_v4(frame, seed),
-        eth::IPV6 => parse_v6(frame, seed),
-        _ => Err(Verdict::NotIp),
+pub fn parse<F: Frame>(frame: &F, start: &Start, seed: u64) -> Result<Packet, Verdict> {
+    match start.family {
+        Family::V4 => parse_v4(frame, start, seed),
+        Family::V6 => parse_v6(frame, start, seed),
     }
 }
 
-/// Destination address of a packet that may be broken further on, and the ICMP protocol number of its IP version.
+/// Destination address of a packet that may be broken further on: little-endian loads of its halves.
 #[inline(always)]
-pub fn destination<F: Frame>(frame: &F) -> Option<([u8; 16], u8)> {
-    match frame.at::<Ethernet>(0)?.ether_type {
-        eth::IPV4 => Some((vip::mapped(frame.at::<Ipv4>(eth::LEN)?.destination), vip::ICMP)),
-        eth::IPV6 => Some((frame.at::<Ipv6>(eth::LEN)?.destination, vip::ICMPV6)),
-        _ => None,
-    }
+pub fn destination<F: Frame>(frame: &F, start: &Start) -> Option<[u64; 2]> {
+    Some(match start.family {
+        Family::V4 => vip::mapped_words(u32::from_le_bytes(frame.at::<Ipv4>(start.l3)?.destination)),
+        Family::V6 => frame.at::<Ipv6>(start.l3)?.address_words().1,
+    })
+}
+
+/// Source address of a packet, likewise.
+#[inline(always)]
+pub fn source<F: Frame>(frame: &F, packet: &Packet) -> Option<[u64; 2]> {
+    let l3 = packet.l3 as usize;
+    Some(match packet.family {
+        Family::V4 => vip::mapped_words(u32::from_le_bytes(frame.at::<Ipv4>(l3)?.source)),
+        Family::V6 => frame.at::<Ipv6>(l3)?.address_words().0,
+    })
 }
 
 #[inline(always)]
-fn parse_v4<F: Frame>(frame: &F, seed: u64) -> Result<Packet, Verdict> {
-    let ip = frame.at::<Ipv4>(eth::LEN).ok_or(Verdict::Unreadable)?;
+fn parse_v4<F: Frame>(frame: &F, start: &Start, seed: u64) -> Result<Packet, Verdict> {
+    let l3 = start.l3;
+    let ip = frame.at::<Ipv4>(l3).ok_or(Verdict::Unreadable)?;
     if ip.version_ihl != ipv4::VERSION_IHL && (ip.version() != 4 || ip.header_len() < ipv4::LEN) {
         return Err(Verdict::BadHeader);
     }
-    if ip.is_fragment() {
-        return Err(Verdict::Fragment);
-    }
-    let end = eth::LEN + ip.packet_len();
-    if end > frame.len() {
+    let end = l3 + ip.packet_len();
+    if !frame.holds(end) {
         return Err(Verdict::Truncated);
     }
-    let l4 = eth::LEN + ip.header_len();
-    let (ports, flags) = match ip.protocol {
-        vip::TCP => parse_tcp(frame, l4, end)?,
-        vip::UDP => parse_udp(frame, l4, end)?,
-        vip::ICMP => parse_icmp(frame, l4, end)?,
-        _ => return Err(Verdict::NotBalanced),
-    };
+    let l4 = l3 + ip.header_len();
     let (source, destination) = (u32::from_le_bytes(ip.source), u32::from_le_bytes(ip.destination));
+    let mut upper = Upper { protocol: ip.protocol, l4, fragment: 0, is_later: false };
+    let mut id = 0;
+    if ip.is_fragment() {
+        upper.fragment = l3;
+        upper.is_later = ip.is_later_fragment();
+        id = u32::from(u16::from_le_bytes(ip.id));
+    }
+    let (kind, ports, flags) = read_upper(frame, &upper, end, Family::V4)?;
+    let (kind, hashed) = if upper.is_later { (Kind::LaterFragment, id) } else { (kind, ports) };
     Ok(Packet {
+        kind,
         destination: vip::mapped_words(destination),
         protocol: ip.protocol,
         ports,
-        hash: hash::v4(source, destination, ports, ip.protocol, seed),
+        hash: hash::v4(source, destination, hashed, ip.protocol, seed),
         family: Family::V4,
         tos: ip.tos,
         flags,
         len: ip.packet_len() as u16,
+        l3: l3 as u16,
         l4: l4 as u16,
+        first_fragment: upper.fragment as u16,
+        ttl: start.ttl,
+        tunnel_ecn: start.tunnel_ecn,
     })
 }
 
 #[inline(always)]
-fn parse_v6<F: Frame>(frame: &F, seed: u64) -> Result<Packet, Verdict> {
-    let ip = frame.at::<Ipv6>(eth::LEN).ok_or(Verdict::Unreadable)?;
+fn parse_v6<F: Frame>(frame: &F, start: &Start, seed: u64) -> Result<Packet, Verdict> {
+    let l3 = start.l3;
+    let ip = frame.at::<Ipv6>(l3).ok_or(Verdict::Unreadable)?;
     if ip.version() != 6 {
         return Err(Verdict::BadHeader);
     }
-    if ip.next_header == ipv6::FRAGMENT {
-        return Err(Verdict::Fragment);
-    }
-    let end = eth::LEN + ip.packet_len();
-    if end > frame.len() {
+    let end = l3 + ip.packet_len();
+    if !frame.holds(end) {
         return Err(Verdict::Truncated);
     }
-    let l4 = eth::LEN + ipv6::LEN;
-    let (ports, flags) = match ip.next_header {
-        vip::TCP => parse_tcp(frame, l4, end)?,
-        vip::UDP => parse_udp(frame, l4, end)?,
-        vip::ICMPV6 => parse_icmp(frame, l4, end)?,
-        _ => return Err(Verdict::NotBalanced),
-    };
     let (source, destination) = ip.address_words();
     if vip::is_mapped(destination) && ip.next_header != vip::ICMPV6 {
         return Err(Verdict::NotVip);
     }
+    let upper = extensions::walk(frame, ip.next_header, l3, end)?;
+    let (kind, ports, flags) = read_upper(frame, &upper, end, Family::V6)?;
+    let (kind, hashed) =
+        if upper.is_later { (Kind::LaterFragment, extensions::id(frame, upper.fragment)) } else { (kind, ports) };
     Ok(Packet {
+        kind,
         destination,
-        protocol: ip.next_header,
+        protocol: upper.protocol,
         ports,
-        hash: hash::v6(source, destination, ports, ip.next_header, seed),
+        hash: hash::v6(source, destination, hashed, upper.protocol, seed),
         family: Family::V6,
         tos: ip.traffic_class(),
         flags,
         len: ip.packet_len() as u16,
-        l4: l4 as u16,
+        l3: l3 as u16,
+        l4: upper.l4 as u16,
+        first_fragment: upper.fragment as u16,
+        ttl: start.ttl,
+        tunnel_ecn: start.tunnel_ecn,
     })
 }
 
-// Each of these reads the header at `offset` of a packet that ends at `end`, and returns ports and TCP flags.
+/// Kind, ports and TCP flags of a packet that ends at `end`.
+#[inline(always)]
+fn read_upper<F: Frame>(frame: &F, upper: &Upper, end: usize, family: Family) -> Result<(Kind, u32, u8), Verdict> {
+    if upper.l4 > end {
+        return Err(Verdict::BadHeader);
+    }
+    let icmp = upper.protocol == family.icmp();
+    if upper.fragment != 0 && icmp {
+        // Neither an echo nor a quote can be read in part.
+        return Err(Verdict::Icmp);
+    }
+    if upper.is_later {
+        let may_be_ours = match upper.protocol {
+            vip::TCP | vip::UDP => true,
+            // What the datagram begins with, before its ports.
+            ipv6::HOP_BY_HOP | ipv6::ROUTING | ipv6::DESTINATION_OPTIONS => family == Family::V6,
+            _ => false,
+        };
+        return if may_be_ours { Ok((Kind::LaterFragment, 0, 0)) } else { Err(Verdict::NotBalanced) };
+    }
+    match upper.protocol {
+        vip::TCP => parse_tcp(frame, upper.l4, end),
+        vip::UDP => parse_udp(frame, upper.l4, end, upper.fragment != 0),
+        _ if icmp => parse_icmp(frame, upper.l4, end),
+        _ => Err(Verdict::NotBalanced),
+    }
+}
 
 #[inline(always)]
-fn parse_tcp<F: Frame>(frame: &F, offset: usize, end: usize) -> Result<(u32, u8), Verdict> {
+fn parse_tcp<F: Frame>(frame: &F, offset: usize, end: usize) -> Result<(Kind, u32, u8), Verdict> {
     let tcp = frame.at::<Tcp>(offset).ok_or(Verdict::Truncated)?;
     let header_len = (tcp.data_offset >> 4 << 2) as usize;
     if header_len < l4::TCP_LEN {
@@ -177,22 +292,26 @@ fn parse_tcp<F: Frame>(frame: &F, offset: usize, end: usize) -> Result<(u32, u8)
     if offset + header_len > end {
         return Err(Verdict::Truncated);
     }
-    Ok((u32::from_le_bytes(tcp.ports), tcp.flags))
+    Ok((Kind::Flow, u32::from_le_bytes(tcp.ports), tcp.flags))
 }
 
 #[inline(always)]
-fn parse_udp<F: Frame>(frame: &F, offset: usize, end: usize) -> Result<(u32, u8), Verdict> {
+fn parse_udp<F: Frame>(frame: &F, offset: usize, end: usize, in_part: bool) -> Result<(Kind, u32, u8), Verdict> {
     let udp = frame.at::<Udp>(offset).ok_or(Verdict::Truncated)?;
     if offset + l4::UDP_LEN > end {
         return Err(Verdict::Truncated);
     }
-    Ok((u32::from_le_bytes(udp.ports), 0))
+    let len = u16::from_be_bytes(udp.len) as usize;
+    if len < l4::UDP_LEN || offset + len > end && !in_part {
+        return Err(Verdict::BadHeader);
+    }
+    Ok((Kind::Flow, u32::from_le_bytes(udp.ports), 0))
 }
 
 #[inline(always)]
-fn parse_icmp<F: Frame>(frame: &F, offset: usize, end: usize) -> Result<(u32, u8), Verdict> {
+fn parse_icmp<F: Frame>(frame: &F, offset: usize, end: usize) -> Result<(Kind, u32, u8), Verdict> {
     if offset + size_of::<Icmp>() > end || frame.at::<Icmp>(offset).is_none() {
         return Err(Verdict::Truncated);
     }
-    Ok((0, 0))
+    Ok((Kind::Icmp, 0, 0))
 }

@@ -11,13 +11,22 @@ use lb_common::{
         target::Target,
         vip::{PrefixKey, Vip, VipKey},
     },
+    maps::feature,
     verdict::Verdict,
 };
 
 #[cfg(doc)]
 use lb_common::maps::Tuning;
 
-use crate::{encap, flow, frame::Frame, icmp, parse, vip};
+use crate::{
+    encap, flow, fragment,
+    frame::Frame,
+    icmp::{self, Matter},
+    link,
+    parse::{self, Kind, Packet},
+    select::{self, Request},
+    tunnel, vip,
+};
 
 /// The look-ups that the way needs. A look-up of what is not there answers `None`.
 pub trait Tables {
@@ -122,22 +131,54 @@ pub fn run<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Exit {
 
 #[inline(always)]
 fn walk<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Result<Exit, Verdict> {
-    let packet = match parse::parse(frame, tables.hash_seed()) {
-        Ok(packet) => packet,
-        Err(verdict) => return Err(vip::blame(verdict, frame, tables)),
-    };
-    if packet.is_icmp() {
-        return icmp::answer(frame, &packet, tables).map(Exit::from);
+    let mut start = link::network(frame)?;
+    if tables.has(feature::TUNNELS) {
+        start = tunnel::enter(frame, &start, tables)?;
     }
-    let vip = vip::find(&packet, tables)?;
-    let id = flow::steer(&packet, vip, tables)?;
+    let mut packet = match parse::parse(frame, &start, tables.hash_seed()) {
+        Ok(packet) => packet,
+        Err(verdict) => return Err(vip::blame(verdict, frame, &start, tables)),
+    };
+    let id = match packet.kind {
+        Kind::Flow => {
+            let vip = vip::find(packet.service(), packet.family, tables)?;
+            steer(frame, &packet, vip, tables)?
+        }
+        Kind::Icmp => match icmp::read(frame, &packet, tables)? {
+            Matter::Echo => return icmp::answer(frame, &packet).map(Exit::from),
+            Matter::About { flow, target } => {
+                packet.hash = flow;
+                target
+            }
+        },
+        Kind::LaterFragment => fragment::follow(&packet, tables)?,
+    };
+    if tables.has(feature::TUNNELS) && packet.is_tunnelled() {
+        tunnel::settle(frame, &mut packet)?;
+        tables.event(PathEvent::Resteered);
+    }
     let target = tables.target(id).ok_or(Verdict::Inconsistent)?;
-    let exit = encap::wrap(frame, &packet, target, tables)?;
+    let exit = match encap::send(frame, &packet, target, tables) {
+        Err(Verdict::Local) => Exit::from(Verdict::Local),
+        exit => exit?,
+    };
     tables.count(id, |counters| {
         counters.packets = counters.packets.wrapping_add(1);
         counters.bytes = counters.bytes.wrapping_add(packet.len.into());
     });
     Ok(exit)
+}
+
+/// The target of a packet to a VIP.
+#[inline(always)]
+fn steer<F: Frame, T: Tables>(frame: &F, packet: &Packet, vip: &Vip, tables: &T) -> Result<u32, Verdict> {
+    let named = if vip.flags == 0 { 0 } else { select::consider(frame, packet, vip, tables)? };
+    let request = Request { frame, packet, vip, tables, named };
+    let id = if select::is_tracked(vip, tables) { flow::steer(&request)? } else { request.named_or_picked()? };
+    if packet.first_fragment != 0 {
+        fragment::remember(frame, packet, id, tables)?;
+    }
+    Ok(id)
 }
 
 #[cfg(test)]

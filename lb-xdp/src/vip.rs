@@ -1,38 +1,79 @@
 //! Step 2: whose traffic is this?
 
 use lb_common::{
-    layout::vip::{Vip, VipKey},
+    layout::vip::{PrefixKey, Vip, VipKey},
+    maps::feature,
     verdict::{Action, Verdict},
 };
 
 use crate::{
     frame::Frame,
-    parse::{self, Packet},
+    parse::{self, Family, Start},
     path::Tables,
 };
 
-/// The VIP that serves the packet: its own port's, else any port's.
+/// The VIP that serves `service`: its own port's, else any port's; else of the prefixes that match the longest, and again
+/// its own port's before any port's. `family` is that of the packet.
 ///
 /// # Errors
-/// [`Verdict::NotVip`].
+/// [`Verdict::NotVip`]; [`Verdict::UnknownPort`].
 #[inline(always)]
-pub fn find<'t, T: Tables>(packet: &Packet, tables: &'t T) -> Result<&'t Vip, Verdict> {
-    if let Some(vip) = tables.vip(&packet.service()) {
+pub fn find<T: Tables>(service: VipKey, family: Family, tables: &T) -> Result<&Vip, Verdict> {
+    if let Some(vip) = tables.vip(&service) {
         return Ok(vip);
     }
-    let any_port = VipKey::from_words(packet.destination, 0, packet.protocol);
-    tables.vip(&any_port).ok_or(Verdict::NotVip)
+    let any_port = VipKey { port: [0; 2], ..service };
+    if let Some(vip) = tables.vip(&any_port) {
+        return Ok(vip);
+    }
+    if tables.has(feature::PREFIX_VIPS)
+        && let Some(vip) = by_prefix(&service, &any_port, tables)
+    {
+        return Ok(vip);
+    }
+    if tables.has(feature::UNKNOWN_PORT)
+        && address(VipKey { protocol: family.icmp(), ..any_port }, tables)
+            .is_some_and(|entry| entry.flags & Vip::DROP_UNKNOWN_PORT != 0)
+    {
+        return Err(Verdict::UnknownPort);
+    }
+    Err(Verdict::NotVip)
 }
 
-/// The verdict on a frame that could not be parsed: a broken one is dropped only if its address is a VIP's.
 #[inline(always)]
-pub fn blame<F: Frame, T: Tables>(verdict: Verdict, frame: &F, tables: &T) -> Verdict {
+fn by_prefix<'t, T: Tables>(service: &VipKey, any_port: &VipKey, tables: &'t T) -> Option<&'t Vip> {
+    let own = tables.prefix_vip(&PrefixKey::of(service));
+    let any = tables.prefix_vip(&PrefixKey::of(any_port));
+    match (own, any) {
+        (Some(own), Some(any)) if any.wildcard_bits < own.wildcard_bits => Some(any),
+        (Some(own), _) => Some(own),
+        (None, any) => any,
+    }
+}
+
+/// The entry of an address, if it is a VIP's.
+#[inline(always)]
+pub fn address<T: Tables>(key: VipKey, tables: &T) -> Option<&Vip> {
+    if let Some(entry) = tables.vip(&key) {
+        return Some(entry);
+    }
+    if tables.has(feature::PREFIX_VIPS) { tables.prefix_vip(&PrefixKey::of(&key)) } else { None }
+}
+
+/// Whether an address, by little-endian loads of its halves, is a VIP's.
+#[inline(always)]
+pub fn is_own<T: Tables>(destination: [u64; 2], family: Family, tables: &T) -> bool {
+    address(VipKey::from_words(destination, 0, family.icmp()), tables).is_some()
+}
+
+/// The verdict on a packet that could not be parsed: a broken one is dropped only if its address is a VIP's.
+#[inline(always)]
+pub fn blame<F: Frame, T: Tables>(verdict: Verdict, frame: &F, start: &Start, tables: &T) -> Verdict {
     if verdict.action() != Action::Drop {
         return verdict;
     }
-    let key = parse::destination(frame).map(|(address, protocol)| VipKey::address(address, protocol));
-    match key.and_then(|key| tables.vip(&key)) {
-        Some(_) => verdict,
-        None => Verdict::Unreadable,
+    match parse::destination(frame, start) {
+        Some(destination) if is_own(destination, start.family, tables) => verdict,
+        _ => Verdict::Unreadable,
     }
 }

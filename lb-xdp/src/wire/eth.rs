@@ -8,6 +8,12 @@ pub const LEN: usize = size_of::<Ethernet>();
 pub const IPV4: [u8; 2] = [0x08, 0x00];
 /// `EtherType` of IPv6.
 pub const IPV6: [u8; 2] = [0x86, 0xdd];
+/// `EtherType` of a VLAN tag (IEEE 802.1Q).
+pub const VLAN: [u8; 2] = [0x81, 0x00];
+/// `EtherType` of an outer VLAN tag (IEEE 802.1ad).
+pub const QINQ: [u8; 2] = [0x88, 0xa8];
+/// Length of a VLAN tag.
+pub const TAG_LEN: usize = 4;
 
 /// A MAC address. In two parts, because LLVM moves 4 and 2 bytes as words, but 6 byte by byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -60,3 +66,28 @@ impl Ethernet {
         self.ether_type = ether_type;
     }
 }
+
+/// A VLAN tag: its `EtherType` and its control information.
+pub type Tag = [u8; TAG_LEN];
+
+/// Both addresses, without what follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Addresses {
+    /// Destination MAC address.
+    pub destination: Mac,
+    /// Source MAC address.
+    pub source: Mac,
+}
+
+impl Addresses {
+    /// Writes both.
+    #[inline(always)]
+    pub const fn set(&mut self, destination: Mac, source: Mac) {
+        self.destination.store(destination);
+        self.source.store(source);
+    }
+}
+
+/// Where the first tag's `EtherType`, or else the only one, lies.
+pub const TYPE_OFFSET: usize = size_of::<Addresses>();

@@ -8,8 +8,12 @@ pub const LEN: usize = size_of::<Ipv4>();
 pub const VERSION_IHL: u8 = 0x45;
 /// "Don't fragment", in [`Ipv4::fragment`].
 pub const DONT_FRAGMENT: [u8; 2] = [0x40, 0x00];
+/// "Don't fragment", as a bit of the same.
+const DONT_FRAGMENT_BIT: u16 = 0x4000;
 /// Bits of [`Ipv4::fragment`] that any fragment has set one of: "more fragments" and the offset.
 const FRAGMENT_MASK: u16 = 0x3fff;
+/// Those of the offset.
+const OFFSET_MASK: u16 = 0x1fff;
 
 /// The header, without options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -69,5 +73,17 @@ impl Ipv4 {
     #[inline(always)]
     pub const fn is_fragment(&self) -> bool {
         u16::from_be_bytes(self.fragment) & FRAGMENT_MASK != 0
+    }
+
+    /// Whether this is a fragment other than the first.
+    #[inline(always)]
+    pub const fn is_later_fragment(&self) -> bool {
+        u16::from_be_bytes(self.fragment) & OFFSET_MASK != 0
+    }
+
+    /// Whether routers may not fragment it.
+    #[inline(always)]
+    pub const fn dont_fragment(&self) -> bool {
+        u16::from_be_bytes(self.fragment) & DONT_FRAGMENT_BIT != 0
     }
 }

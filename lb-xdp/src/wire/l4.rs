@@ -49,3 +49,13 @@ pub struct Udp {
     /// Checksum; 0 is none (IPv4 only).
     pub checksum: [u8; 2],
 }
+
+impl Udp {
+    /// Writes the whole header; `ports` and `checksum` as they lie in it.
+    #[inline(always)]
+    pub const fn set(&mut self, ports: [u8; 4], len: u16, checksum: [u8; 2]) {
+        self.ports = ports;
+        self.len = len.to_be_bytes();
+        self.checksum = checksum;
+    }
+}

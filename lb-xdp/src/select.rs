@@ -1,0 +1,132 @@
+//! What a VIP may ask for beyond the plain way: to keep sources out, to limit them, to find the backend otherwise.
+//!
+//! A plain VIP has no flags, and its packets pass by all of this.
+
+use lb_common::{
+    layout::counter::PathEvent,
+    layout::{
+        server::ServerKey,
+        vip::{UDP, Vip},
+    },
+    maps::feature,
+    verdict::Verdict,
+};
+
+use crate::{
+    access,
+    frame::Frame,
+    limit,
+    parse::{self, Packet},
+    path::Tables,
+    ring::{self, Origin},
+    server_id::{self, ServerId},
+};
+
+/// A packet that asks for a target of a VIP.
+pub struct Request<'a, F, T> {
+    /// Where it lies.
+    pub frame: &'a F,
+    /// What was read of it.
+    pub packet: &'a Packet,
+    /// Whose traffic it is.
+    pub vip: &'a Vip,
+    /// The look-ups.
+    pub tables: &'a T,
+    /// The target that the packet names by a server ID; 0 if none.
+    pub named: u32,
+}
+
+impl<F, T> Clone for Request<'_, F, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F, T> Copy for Request<'_, F, T> {}
+
+impl<F: Frame, T: Tables> Request<'_, F, T> {
+    /// The target that the VIP's ring has for it.
+    ///
+    /// # Errors
+    /// As [`ring::pick`].
+    #[inline(always)]
+    pub fn pick(&self) -> Result<u32, Verdict> {
+        let Self { packet, vip, tables, .. } = *self;
+        if !ring::is_special(vip) {
+            return ring::pick(packet.hash, vip, tables);
+        }
+        let source = parse::source(self.frame, packet).ok_or(Verdict::Inconsistent)?;
+        ring::pick_special(&Origin { hash: packet.hash, source, ports: packet.ports }, vip, tables)
+    }
+
+    /// The target that the packet names, else the ring's.
+    ///
+    /// # Errors
+    /// As [`ring::pick`].
+    #[inline(always)]
+    pub fn named_or_picked(&self) -> Result<u32, Verdict> {
+        if self.named == 0 { self.pick() } else { Ok(self.named) }
+    }
+
+    /// Whether a new flow is within the limits and may be remembered. One that is not, but was taken up in its middle,
+    /// goes by the ring instead: it may have been there before the limit, or before this lb.
+    ///
+    /// # Errors
+    /// [`Verdict::NewFlowLimit`], [`Verdict::SourceLimit`].
+    #[inline(always)]
+    pub fn admit_flow(&self) -> Result<bool, Verdict> {
+        let Self { frame, packet, vip, tables, .. } = *self;
+        let limits = Vip::LIMIT_NEW | Vip::LIMIT_SOURCES;
+        if vip.flags & limits == 0 || !tables.has(feature::NEW_FLOW_LIMIT | feature::SOURCE_LIMIT) {
+            return Ok(true);
+        }
+        match limit::new_flow(frame, packet, vip, tables) {
+            Err(_) if packet.protocol != UDP && !packet.opens_flow() => Ok(false),
+            Err(verdict) => Err(verdict),
+            Ok(()) => Ok(true),
+        }
+    }
+}
+
+/// Whether flows of the VIP are remembered.
+#[inline(always)]
+pub fn is_tracked<T: Tables>(vip: &Vip, tables: &T) -> bool {
+    vip.flags & Vip::UNTRACKED == 0 || !tables.has(feature::HASHES)
+}
+
+/// Asks on behalf of a VIP that has flags: may the packet come in, and which target does it name? 0 is none.
+///
+/// # Errors
+/// [`Verdict::Denied`], [`Verdict::SourceLimit`].
+#[inline(always)]
+pub fn consider<F: Frame, T: Tables>(frame: &F, packet: &Packet, vip: &Vip, tables: &T) -> Result<u32, Verdict> {
+    if tables.has(feature::ACL | feature::SOURCE_LIMIT) {
+        let source = parse::source(frame, packet).ok_or(Verdict::Inconsistent)?;
+        if tables.has(feature::ACL) {
+            access::check(source, vip, tables)?;
+        }
+        if tables.has(feature::SOURCE_LIMIT) && vip.flags & Vip::LIMIT_SOURCES != 0 {
+            limit::packet(source, packet.family, tables)?;
+        }
+    }
+    if !tables.has(feature::QUIC | feature::SERVER_IDS) {
+        return Ok(0);
+    }
+    Ok(match server_id::read(frame, packet, vip, tables) {
+        ServerId::Absent => 0,
+        ServerId::NotYet => {
+            tables.event(PathEvent::ServerIdNone);
+            0
+        }
+        ServerId::Given(id) => named(id, vip, tables),
+    })
+}
+
+/// The target with this server ID, if it is up.
+#[inline(always)]
+fn named<T: Tables>(id: [u64; 2], vip: &Vip, tables: &T) -> u32 {
+    let key = ServerKey { vip: vip.id, pad: 0, id };
+    let target = tables.server(&key).filter(|id| tables.target(*id).is_some_and(|target| target.serves == vip.id));
+    tables.event(if target.is_some() { PathEvent::ServerIdRouted } else { PathEvent::ServerIdUnknown });
+    target.unwrap_or(0)
+}
