@@ -1,8 +1,8 @@
 //! Where a tunnelled packet leaves: interface and MAC addresses, from the kernel's routes and neighbours.
 //!
 //! A backend's address goes through three facts of the kernel: its **route** (out-interface, gateway), that **link** (own
-//! MAC, MTU, up or not) and the **neighbour** (MAC of the gateway or of the backend itself). [`table`] puts them together,
-//! without I/O; `netlink` asks the kernel for them; [`watcher`] follows their changes for as long as the daemon runs.
+//! MAC, MTU, up or not, and what lies below it if it is a VLAN device) and the **neighbour** (MAC of the gateway or of the
+//! backend itself). [`table`] puts them together, without I/O; `netlink` asks the kernel for them; [`watcher`] follows their changes for as long as the daemon runs.
 //! Neighbours that the kernel has not resolved are solicited by it on our request; no packet is made here.
 
 use std::{
@@ -23,7 +23,8 @@ use follower::Follower;
 pub struct NextHop {
     /// Interface to leave by, below any VLAN devices; 0 is the one a packet came in by.
     pub ifindex: u32,
-    /// That interface's own MAC address; zeros when `ifindex` is 0.
+    /// MAC address that frames come from: the interface's own, or that of the VLAN device above it; zeros when `ifindex`
+    /// is 0.
     pub source_mac: [u8; 6],
     /// MAC address of the router or backend.
     pub mac: [u8; 6],
@@ -45,6 +46,9 @@ pub struct Snapshot {
     pub hops: NextHops,
     /// Why an address has no way; has an entry for each `None` of [`hops`](Self::hops).
     pub reasons: BTreeMap<IpAddr, Unreachable>,
+    /// Interfaces that are members of bonds, and the bond of each, by number. A route names the bond, and a packet comes
+    /// in by a member.
+    pub bonds: BTreeMap<u32, u32>,
 }
 
 impl Snapshot {
@@ -74,6 +78,11 @@ pub enum Unreachable {
     },
     /// The interface has no Ethernet address: loopback, point-to-point or a tunnel.
     NoEthernet {
+        /// The interface's name.
+        interface: String,
+    },
+    /// The interface is a VLAN device over more of its kind than a frame can bear tags.
+    TooManyTags {
         /// The interface's name.
         interface: String,
     },
@@ -110,6 +119,7 @@ impl fmt::Display for Unreachable {
             Self::Encapsulated => f.write_str("its route adds an encapsulation of its own"),
             Self::LinkDown { interface } => write!(f, "interface {interface} is down"),
             Self::NoEthernet { interface } => write!(f, "interface {interface} has no Ethernet address"),
+            Self::TooManyTags { interface } => write!(f, "interface {interface} adds more than two VLAN tags"),
             Self::Unresolved { neighbour, interface } => write!(f, "{neighbour} on {interface} is not resolved yet"),
             Self::Silent { neighbour, interface } => write!(f, "{neighbour} on {interface} does not answer"),
         }

@@ -7,6 +7,8 @@ use tokio::time::timeout;
 
 #[path = "nexthop/lab.rs"]
 mod lab;
+#[path = "nexthop/layer2.rs"]
+mod layer2;
 
 use lab::{Watched, addresses, lab};
 
@@ -37,7 +39,7 @@ fn resolves_neighbours_of_both_families_that_were_never_spoken_to() {
                     mac: PEER_MAC,
                     mtu: 1500,
                     tags: [[0; 4]; 2],
-                    on_link: false
+                    on_link: true
                 }
             );
             assert_ne!(hop.ifindex, 0);
@@ -55,7 +57,7 @@ fn resolves_through_gateways_also_an_ipv6_one_for_ipv4() {
         let snapshot = nexthop::resolve_once(&addresses(&["10.8.0.1", "10.9.0.1", "fd08::1"])).await.unwrap();
         for (backend, mtu) in [("10.8.0.1", 1400), ("10.9.0.1", 1500), ("fd08::1", 1500)] {
             let hop = snapshot.hops[&address(backend)].unwrap_or_else(|| panic!("{backend}: {:?}", snapshot.reasons));
-            assert_eq!((hop.mac, hop.mtu), (PEER_MAC, mtu), "{backend}");
+            assert_eq!((hop.mac, hop.mtu, hop.on_link), (PEER_MAC, mtu, false), "{backend}");
         }
     });
 }

@@ -16,9 +16,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-pub use self::instructions::Instructions;
+pub use self::{instructions::Instructions, port::TaggingPort};
 
 mod instructions;
+mod port;
 
 // From the kernel's include/uapi/linux/bpf.h.
 const PROG_LOAD: libc::c_int = 5;

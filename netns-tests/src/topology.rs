@@ -25,6 +25,7 @@ use tempfile::TempDir;
 use crate::{balancer::log::Log, bpf::PassProgram, host::Backend, leftovers, netns::Namespace};
 
 mod links;
+pub mod vlans;
 
 pub use links::quiet_offloads;
 use links::{join_backend, join_balancer, join_client};
@@ -67,6 +68,8 @@ pub struct Layout {
     pub backends: u8,
     /// Whether packets to backends leave the balancer by an interface of their own.
     pub second_link: bool,
+    /// Whether the balancer's link carries VLANs, as [`vlans`] says. Not together with [`second_link`](Self::second_link).
+    pub vlans: bool,
     /// Ports of HTTP on every backend.
     pub http_ports: Vec<u16>,
     /// Ports of the UDP echo on every backend.
@@ -75,7 +78,14 @@ pub struct Layout {
 
 impl Default for Layout {
     fn default() -> Self {
-        Self { prefix: "lbtest", backends: 3, second_link: false, http_ports: vec![80], udp_ports: vec![53] }
+        Self {
+            prefix: "lbtest",
+            backends: 3,
+            second_link: false,
+            vlans: false,
+            http_ports: vec![80],
+            udp_ports: vec![53],
+        }
     }
 }
 
@@ -125,7 +135,11 @@ impl Lab {
         let client = Namespace::create(&format!("{name}-client"))?;
         join_client(&router, &client)?;
         let lb = Namespace::create(&format!("{name}-lb"))?;
-        join_balancer(&router, &lb, layout.second_link)?;
+        if layout.vlans {
+            vlans::join_balancer(&router, &lb)?;
+        } else {
+            join_balancer(&router, &lb, layout.second_link)?;
+        }
         let mut lab = Self {
             name,
             client,

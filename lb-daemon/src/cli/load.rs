@@ -1,6 +1,6 @@
 //! `lb load`: the dataplane filled and pinned once, without a daemon.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf};
 
 use anyhow::Context;
 use serde::Serialize;
@@ -139,7 +139,7 @@ fn next_hops(config: &Config) -> Result<Snapshot, anyhow::Error> {
     if let NextHopConfig::Gateway(mac) = config.dataplane.next_hop {
         let backends = config.pools.values().flat_map(|pool| &pool.backends).map(|backend| backend.address).collect();
         // Nobody knows how large the gateway's packets may be: no limit.
-        return Ok(Snapshot { hops: nexthop::gateway(&backends, mac, 0), reasons: BTreeMap::new() });
+        return Ok(Snapshot { hops: nexthop::gateway(&backends, mac, 0), ..Snapshot::default() });
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start a runtime to look up next hops")?;

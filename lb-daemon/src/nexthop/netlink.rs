@@ -7,7 +7,10 @@ use rtnetlink::{
     Handle,
     packet_route::{
         AddressFamily,
-        link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage},
+        link::{
+            InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, VlanProtocol,
+            VlanQosMapping,
+        },
         neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType, RouteVia},
     },
@@ -15,7 +18,7 @@ use rtnetlink::{
 
 use super::{
     Error, Unreachable,
-    table::{Link, Neighbour, Place, Route},
+    table::{Kind, Link, Neighbour, Place, Route},
 };
 
 /// The kernel answers in microseconds; beyond this the reply was lost.
@@ -122,12 +125,13 @@ pub(super) fn link_event(message: &LinkMessage) -> Option<Link> {
 
 /// A link's message as a fact.
 fn link(message: &LinkMessage) -> Link {
-    let mut link = Link { name: String::new(), mac: None, mtu: 0, up: false };
+    let mut link = Link { name: String::new(), mac: None, mtu: 0, up: false, kind: kind(message), master: None };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Address(address) => link.mac = mac(address),
+            LinkAttribute::Controller(master) => link.master = Some(*master),
             _ => {}
         }
     }
@@ -139,6 +143,51 @@ fn link(message: &LinkMessage) -> Link {
     // Running is the operational state (RFC 2863): not so without a carrier, or before 802.1X let the port in.
     link.up = flags.contains(LinkFlags::Up | LinkFlags::Running);
     link
+}
+
+/// What a link's message says of its kind.
+fn kind(message: &LinkMessage) -> Kind {
+    let (mut below, mut abroad, mut infos) = (None, false, [].as_slice());
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::Link(ifindex) => below = Some(*ifindex),
+            LinkAttribute::LinkNetNsId(_) => abroad = true,
+            LinkAttribute::LinkInfo(all) => infos = all,
+            _ => {}
+        }
+    }
+    // A VLAN device that was moved here from the namespace of the one below is all that we can reach of the two.
+    let below = below.filter(|_| !abroad);
+    infos
+        .iter()
+        .find_map(|info| match (info, below) {
+            (LinkInfo::Kind(InfoKind::Bond), _) => Some(Kind::Bond),
+            (LinkInfo::Data(InfoData::Vlan(facts)), Some(below)) => Some(Kind::Vlan { below, tag: tag(facts) }),
+            _ => None,
+        })
+        .unwrap_or_default()
+}
+
+/// The tag that a VLAN device adds to packets of priority 0: nothing in XDP sets another.
+fn tag(facts: &[InfoVlan]) -> [u8; 4] {
+    let (mut protocol, mut id, mut priority) = (VlanProtocol::Ieee8021Q, 0, 0);
+    for fact in facts {
+        match fact {
+            InfoVlan::Protocol(known) => protocol = *known,
+            InfoVlan::Id(number) => id = *number,
+            InfoVlan::EgressQos(mappings) => {
+                let of_zero = mappings.iter().find_map(|mapping| match mapping {
+                    VlanQosMapping::Mapping(0, to) => Some(*to),
+                    _ => None,
+                });
+                // Three bits, at the top of the tag control information.
+                priority = of_zero.map_or(0, |to| u16::try_from(to & 7).unwrap_or(0) << 13);
+            }
+            _ => {}
+        }
+    }
+    let ([a, b], [c, d]) = (u16::from(protocol).to_be_bytes(), (priority | id).to_be_bytes());
+    [a, b, c, d]
 }
 
 /// A neighbour's message as a fact, `None` inside when the kernel knows nothing; `None` outside for what is no neighbour
@@ -204,3 +253,6 @@ fn mtu_of(metric: &RouteMetric) -> Option<u32> {
 fn mac(bytes: &[u8]) -> Option<[u8; 6]> {
     bytes.try_into().ok().filter(|mac| *mac != [0; 6])
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,8 @@
 //! * an entry that **fails** (nobody answered the kernel's solicitations) keeps it for [`SILENCE`] from the first failure
 //!   on, then the address is unreachable. An ARP storm, a gateway's failover or a switch's reboot should not empty the
 //!   rings; a dead backend is the health check's business, and it is faster;
-//! * a **link that goes down** ends this trust at once: whatever answers when it returns may be something else.
+//! * a **link that goes down**, or one below it, ends this trust at once: whatever answers when it returns may be something
+//!   else.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,6 +18,10 @@ use std::{
 
 use super::{NextHop, Snapshot, Unreachable};
 
+mod links;
+
+pub use links::{Kind, Link};
+
 /// How long a neighbour that stopped answering keeps its last MAC address.
 pub const SILENCE: Duration = Duration::from_secs(30);
 
@@ -25,19 +30,6 @@ const SOLICIT_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::fr
 
 /// A neighbour: the interface it is on, and its address.
 pub type Place = (u32, IpAddr);
-
-/// An interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// Its name.
-    pub name: String,
-    /// Its Ethernet address, if it has one and resolves neighbours.
-    pub mac: Option<[u8; 6]>,
-    /// Largest packet, in bytes.
-    pub mtu: u32,
-    /// Whether it is up and has a carrier.
-    pub up: bool,
-}
 
 /// The kernel's answer to «how is this address reached».
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,11 +131,11 @@ impl Table {
 
     /// The way to each address, or why there is none.
     pub fn snapshot(&self, now: Instant) -> Snapshot {
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = Snapshot { bonds: links::bonds(&self.links), ..Snapshot::default() };
         for (&address, route) in &self.routes {
             let way = match route {
                 Route::Unreachable(reason) => Err(reason.clone()),
-                Route::Via { place, mtu } => self.resolve(*place, *mtu, now),
+                Route::Via { place, mtu } => self.resolve(*place, place.1 == address, *mtu, now),
             };
             snapshot.hops.insert(address, way.as_ref().ok().copied());
             if let Err(reason) = way {
@@ -196,7 +188,7 @@ impl Table {
     }
 
     fn settle_way(&mut self, place: Place, now: Instant) {
-        let usable = self.links.get(&place.0).is_some_and(|link| link.up && link.mac.is_some());
+        let usable = links::exit(&self.links, place.0).is_ok();
         let Some(way) = self.ways.get_mut(&place) else { return };
         if !usable {
             *way = Way::default();
@@ -214,29 +206,22 @@ impl Table {
         }
     }
 
-    fn resolve(&self, place: Place, mtu: Option<u32>, now: Instant) -> Result<NextHop, Unreachable> {
+    fn resolve(&self, place: Place, on_link: bool, mtu: Option<u32>, now: Instant) -> Result<NextHop, Unreachable> {
         let (ifindex, neighbour) = place;
-        let Some(link) = self.links.get(&ifindex) else {
-            return Err(Unreachable::LinkDown { interface: format!("number {ifindex}") });
-        };
-        let interface = link.name.clone();
-        if !link.up {
-            return Err(Unreachable::LinkDown { interface });
-        }
-        let Some(source_mac) = link.mac else { return Err(Unreachable::NoEthernet { interface }) };
+        let exit = links::exit(&self.links, ifindex)?;
         let way = self.ways.get(&place).copied().unwrap_or_default();
         let silent = way.silent_since.is_some_and(|since| now.duration_since(since) >= SILENCE);
         match way.last_mac {
             Some(mac) if !silent => Ok(NextHop {
-                ifindex,
-                source_mac,
+                ifindex: exit.ifindex,
+                source_mac: exit.source_mac,
                 mac,
-                mtu: mtu.unwrap_or(link.mtu).min(link.mtu),
-                tags: [[0; 4]; 2],
-                on_link: false,
+                mtu: mtu.unwrap_or(exit.mtu).min(exit.mtu),
+                tags: exit.tags,
+                on_link,
             }),
-            _ if way.silent_since.is_some() => Err(Unreachable::Silent { neighbour, interface }),
-            _ => Err(Unreachable::Unresolved { neighbour, interface }),
+            _ if way.silent_since.is_some() => Err(Unreachable::Silent { neighbour, interface: exit.interface }),
+            _ => Err(Unreachable::Unresolved { neighbour, interface: exit.interface }),
         }
     }
 }

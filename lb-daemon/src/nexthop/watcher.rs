@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinHandle};
-use tracing::{info, warn};
+use tracing::{field::display, info, warn};
 
 use super::{Error, Follower, Snapshot, Unreachable};
 
@@ -86,7 +86,8 @@ fn publish(sender: &watch::Sender<Arc<Snapshot>>, new: Snapshot, always: bool) {
     for (backend, hop) in &new.hops {
         match (old.hops.get(backend).copied().flatten(), hop) {
             (before, Some(hop)) if before != Some(*hop) => {
-                info!(%backend, ifindex = hop.ifindex, mac = %Mac(hop.mac), mtu = hop.mtu, "next hop found");
+                let vlan = (hop.tags[0] != [0; 4]).then(|| display(Vlan(hop.tags)));
+                info!(%backend, ifindex = hop.ifindex, vlan, mac = %Mac(hop.mac), mtu = hop.mtu, "next hop found");
             }
             (before, None) if before.is_some() || old.reasons.get(backend) != new.reasons.get(backend) => {
                 let why = new.reason(*backend);
@@ -117,6 +118,20 @@ impl std::fmt::Display for Mac {
     }
 }
 
+/// VLAN tags by their ids, the outer one first: `100`, `100.5`.
+struct Vlan([[u8; 4]; 2]);
+
+impl std::fmt::Display for Vlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut separator = "";
+        for [_, _, high, low] in self.0.into_iter().filter(|tag| *tag != [0; 4]) {
+            write!(f, "{separator}{}", u16::from_be_bytes([high, low]) & 0xfff)?;
+            separator = ".";
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
@@ -137,6 +152,13 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn tags_are_told_by_their_ids_without_priorities() {
+        let told = |tags| Vlan(tags).to_string();
+        assert_eq!(told([[0x81, 0, 0x60, 100], [0; 4]]), "100");
+        assert_eq!(told([[0x88, 0xa8, 0x01, 0x2c], [0x81, 0, 0, 5]]), "300.5");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     fs::File,
     net::IpAddr,
     os::fd::AsFd,
-    process::Command,
+    process::{Command, Output},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -81,9 +81,32 @@ impl Drop for Lab {
     }
 }
 
+fn run_ip(command: &str) -> Output {
+    Command::new("ip").args(command.split_whitespace()).output().expect("run ip")
+}
+
 fn ip(command: &str) {
-    let output = Command::new("ip").args(command.split_whitespace()).output().expect("run ip");
+    let output = run_ip(command);
     assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A lab, if the kernel has devices of this kind; it says so if not.
+pub(crate) fn lab_with(kind: &str) -> Option<Lab> {
+    let lab = lab()?;
+    let arguments = match kind {
+        "vlan" => "link add link eth0 name probe type vlan id 4000",
+        kind => &format!("link add probe type {kind}"),
+    };
+    let output = run_ip(&format!("-n {} {arguments}", lab.lb));
+    if output.status.success() {
+        lab.in_lb("link delete probe");
+        return Some(lab);
+    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    // Any other refusal is a fault of the test.
+    assert!(said.contains("Unknown device type"), "ip {arguments}: {said}");
+    println!("skipped: this kernel has no devices of type {kind}: {}", said.trim());
+    None
 }
 
 pub(crate) fn lab() -> Option<Lab> {

@@ -8,7 +8,7 @@ use super::{CLIENT_V4, CLIENT_V6, LB_INTERFACE, LB_SECOND_INTERFACE, LB_V4, LB_V
 use crate::netns::Namespace;
 
 const CLIENT_MTU: u32 = 1500;
-const INNER_MTU: u32 = 1600;
+pub(super) const INNER_MTU: u32 = 1600;
 /// On a veth these would leave checksums undone and packets unsplit.
 const OFFLOADS: [&str; 8] = ["tx", "off", "gso", "off", "tso", "off", "gro", "off"];
 
@@ -21,19 +21,20 @@ pub fn quiet_offloads(namespace: &Namespace, interface: &str) -> Result<()> {
     namespace.run("ethtool", &arguments).map(drop)
 }
 
-/// A veth pair between the router and another host, as `ip` lines for each end, and its offloads off.
-struct Link<'a> {
-    router: &'a Namespace,
-    router_end: &'a str,
-    host: &'a Namespace,
-    host_end: &'a str,
-    mtu: u32,
-    v4: [Ipv4Addr; 2],
-    v6: [Ipv6Addr; 2],
+/// A link between the router and another host: a veth pair, or VLAN devices at both ends of one.
+pub(super) struct Link<'a> {
+    pub(super) router: &'a Namespace,
+    pub(super) router_end: &'a str,
+    pub(super) host: &'a Namespace,
+    pub(super) host_end: &'a str,
+    pub(super) mtu: u32,
+    pub(super) v4: [Ipv4Addr; 2],
+    pub(super) v6: [Ipv6Addr; 2],
 }
 
 impl Link<'_> {
-    fn create(&self) -> Result<()> {
+    /// Makes the veth pair, and brings it up.
+    pub(super) fn create(&self) -> Result<()> {
         let Self { router_end, host_end, mtu, .. } = self;
         let host = self.host.name();
         // One queue each: XDP needs as many on the receiving end as the sender has.
@@ -41,7 +42,21 @@ impl Link<'_> {
             "link add {router_end} mtu {mtu} numtxqueues 1 numrxqueues 1 type veth \
              peer name {host_end} mtu {mtu} numtxqueues 1 numrxqueues 1 netns {host}"
         ))?;
-        for (namespace, end, side) in [(self.router, router_end, 0), (self.host, host_end, 1)] {
+        self.bring_up()
+    }
+
+    /// Makes VLAN devices of that kind over devices that both ends have, and brings them up.
+    pub(super) fn create_vlan(&self, below: [&str; 2], kind: &str) -> Result<()> {
+        let Self { router_end, host_end, mtu, .. } = self;
+        let ends = [(self.router, router_end), (self.host, host_end)];
+        for ((namespace, end), below) in ends.into_iter().zip(below) {
+            namespace.ip(&format!("link add link {below} name {end} mtu {mtu} type vlan {kind}"))?;
+        }
+        self.bring_up()
+    }
+
+    fn bring_up(&self) -> Result<()> {
+        for (namespace, end, side) in [(self.router, self.router_end, 0), (self.host, self.host_end, 1)] {
             quiet_offloads(namespace, end)?;
             namespace.ip(&format!(
                 "addr add {}/24 dev {end}\naddr add {}/64 dev {end} nodad\nlink set {end} up\n",
@@ -51,13 +66,13 @@ impl Link<'_> {
         Ok(())
     }
 
-    fn default_routes(&self) -> Result<()> {
+    pub(super) fn default_routes(&self) -> Result<()> {
         self.host.ip(&format!("route add default via {}\nroute add default via {}\n", self.v4[0], self.v6[0]))
     }
 
     /// Routes to the client with its link's MTU: what is longer would have to find that out first (RFC 8201), and a
     /// datagram is lost by it.
-    fn client_routes(&self) -> Result<()> {
+    pub(super) fn client_routes(&self) -> Result<()> {
         self.host.ip(&format!(
             "route add 198.51.100.0/24 via {} mtu {CLIENT_MTU}\nroute add 2001:db8:c::/64 via {} mtu {CLIENT_MTU}\n",
             self.v4[0], self.v6[0]
@@ -79,33 +94,32 @@ pub(super) fn join_client(router: &Namespace, client: &Namespace) -> Result<()> 
     link.default_routes()
 }
 
-pub(super) fn join_balancer(router: &Namespace, lb: &Namespace, second: bool) -> Result<()> {
-    let first = Link {
-        router,
-        router_end: ROUTER_TO_LB,
-        host: lb,
-        host_end: LB_INTERFACE,
-        mtu: INNER_MTU,
-        v4: [Ipv4Addr::new(10, 0, 0, 1), LB_V4],
-        v6: [Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1), LB_V6],
-    };
-    first.create()?;
+/// A link to the balancer: network 0 is the one by which clients' packets come.
+pub(super) fn balancer_link<'a>(
+    (router, router_end): (&'a Namespace, &'a str),
+    (host, host_end): (&'a Namespace, &'a str),
+    network: u8,
+) -> Link<'a> {
+    let v4 = |side| Ipv4Addr::new(10, 0, network, side);
+    let v6 = |side| Ipv6Addr::new(0xfd00, 0, 0, network.into(), 0, 0, 0, side);
+    Link { router, router_end, host, host_end, mtu: INNER_MTU, v4: [v4(1), v4(2)], v6: [v6(1), v6(2)] }
+}
+
+/// Routes over the link by which clients' packets come to lb.
+pub(super) fn route_vips(first: &Link<'_>) -> Result<()> {
     first.default_routes()?;
     first.client_routes()?;
-    router.ip(&format!("route add 192.0.2.0/24 via {LB_V4}\nroute add 2001:db8:10::/64 via {LB_V6}\n"))?;
+    first.router.ip(&format!("route add 192.0.2.0/24 via {LB_V4}\nroute add 2001:db8:10::/64 via {LB_V6}\n"))
+}
+
+pub(super) fn join_balancer(router: &Namespace, lb: &Namespace, second: bool) -> Result<()> {
+    let first = balancer_link((router, ROUTER_TO_LB), (lb, LB_INTERFACE), 0);
+    first.create()?;
+    route_vips(&first)?;
     if !second {
         return Ok(());
     }
-    let link = Link {
-        router,
-        router_end: ROUTER_TO_LB_SECOND,
-        host: lb,
-        host_end: LB_SECOND_INTERFACE,
-        mtu: INNER_MTU,
-        v4: [Ipv4Addr::new(10, 0, 9, 1), Ipv4Addr::new(10, 0, 9, 2)],
-        v6: [Ipv6Addr::new(0xfd00, 0, 0, 9, 0, 0, 0, 1), Ipv6Addr::new(0xfd00, 0, 0, 9, 0, 0, 0, 2)],
-    };
-    link.create()?;
+    balancer_link((router, ROUTER_TO_LB_SECOND), (lb, LB_SECOND_INTERFACE), 9).create()?;
     lb.ip("route add 10.1.0.0/16 via 10.0.9.1\nroute add fd00:1::/32 via fd00:0:0:9::1\n")
 }
 

@@ -9,7 +9,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn link(up: bool) -> Link {
-    Link { name: "eth0".into(), mac: Some(OWN), mtu: 1500, up }
+    Link { name: "eth0".into(), mac: Some(OWN), mtu: 1500, up, kind: Kind::Plain, master: None }
 }
 
 fn resolved(mac: [u8; 6]) -> Neighbour {
@@ -47,7 +47,7 @@ fn a_direct_neighbour_is_the_next_hop() {
     assert!(table.set_neighbour(place(), Some(resolved(MAC)), now));
     assert_eq!(
         hop(&table, now),
-        Some(NextHop { ifindex: 2, source_mac: OWN, mac: MAC, mtu: 1500, tags: [[0; 4]; 2], on_link: false })
+        Some(NextHop { ifindex: 2, source_mac: OWN, mac: MAC, mtu: 1500, tags: [[0; 4]; 2], on_link: true })
     );
     assert!(table.snapshot(now).reasons.is_empty());
 }
@@ -62,7 +62,7 @@ fn a_gateway_is_the_next_hop_of_all_that_lie_behind_it() {
     assert!(table.set_neighbour((2, ip("fe80::1")), Some(resolved(MAC)), now));
     let snapshot = table.snapshot(now);
     assert_eq!(snapshot.hops.len(), 2);
-    assert!(snapshot.hops.values().all(|hop| hop.unwrap().mac == MAC));
+    assert!(snapshot.hops.values().all(|hop| hop.unwrap().mac == MAC && !hop.unwrap().on_link));
 }
 
 #[test]
@@ -191,4 +191,79 @@ fn only_needed_and_stale_neighbours_are_refreshed() {
     assert_eq!(hop(&table, now).unwrap().mac, MAC);
     table.set_neighbour(place(), Some(resolved(MAC)), now);
     assert_eq!(table.stale(), []);
+}
+
+/// A VLAN device of that id over link 2.
+fn vlan(id: u8) -> Link {
+    let kind = Kind::Vlan { below: 2, tag: [0x81, 0, 0, id] };
+    Link { name: format!("eth0.{id}"), mac: Some(OTHER), kind, ..link(true) }
+}
+
+/// The route of [`table`] leads through link 3, a VLAN device; its neighbour is known.
+fn tagged(now: Instant) -> Table {
+    let mut table = table(now);
+    table.set_link(3, Some(vlan(100)), now);
+    let place = (3, ip("10.0.0.11"));
+    table.set_routes(BTreeMap::from([(ip("10.0.0.11"), Route::Via { place, mtu: None })]), now);
+    assert!(table.set_neighbour(place, Some(resolved(MAC)), now));
+    table
+}
+
+#[test]
+fn a_vlan_device_gives_way_to_the_device_below_and_leaves_its_tag_and_its_own_mac() {
+    let now = Instant::now();
+    let expected = NextHop {
+        ifindex: 2,
+        source_mac: OTHER,
+        mac: MAC,
+        mtu: 1500,
+        tags: [[0x81, 0, 0, 100], [0; 4]],
+        on_link: true,
+    };
+    assert_eq!(hop(&tagged(now), now), Some(expected));
+}
+
+#[test]
+fn changes_of_the_device_below_count() {
+    let now = Instant::now();
+    let mut table = tagged(now);
+    assert!(table.set_link(2, Some(Link { mtu: 1400, ..link(true) }), now));
+    assert_eq!(hop(&table, now).unwrap().mtu, 1400);
+    assert!(table.set_link(2, Some(Link { name: "lan0".into(), ..link(false) }), now));
+    assert_eq!(reason(&table, now), "interface lan0 is down");
+    assert_eq!(table.solicit(now), [], "nobody to ask");
+    assert!(table.set_link(2, None, now));
+    assert_eq!(reason(&table, now), "interface number 2 is down");
+    assert!(table.set_link(2, Some(link(true)), now));
+    assert_eq!(hop(&table, now).unwrap().mac, MAC, "the kernel still says so");
+    table.set_neighbour((3, ip("10.0.0.11")), None, now);
+    assert!(table.set_link(2, Some(link(false)), now));
+    assert!(table.set_link(2, Some(link(true)), now));
+    assert_eq!(hop(&table, now), None, "the old MAC is not taken up again");
+    assert_eq!(table.solicit(now), [(3, ip("10.0.0.11"))]);
+}
+
+#[test]
+fn a_vlan_device_that_is_made_anew_counts_with_its_new_tag() {
+    let now = Instant::now();
+    let mut table = tagged(now);
+    assert!(table.set_link(3, None, now));
+    assert_eq!(hop(&table, now), None);
+    assert!(table.set_link(3, Some(vlan(200)), now));
+    table.set_neighbour((3, ip("10.0.0.11")), Some(resolved(MAC)), now);
+    assert_eq!(hop(&table, now).unwrap().tags, [[0x81, 0, 0, 200], [0; 4]]);
+}
+
+#[test]
+fn members_of_bonds_are_told_with_the_ways() {
+    let now = Instant::now();
+    let mut table = table(now);
+    assert_eq!(table.snapshot(now).bonds, BTreeMap::new());
+    let member = |master| Some(Link { master, ..link(true) });
+    assert!(table.set_link(4, member(Some(9)), now));
+    assert_eq!(table.snapshot(now).bonds, BTreeMap::new(), "whatever 9 is");
+    assert!(table.set_link(9, Some(Link { kind: Kind::Bond, ..link(true) }), now));
+    assert_eq!(table.snapshot(now).bonds, BTreeMap::from([(4, 9)]));
+    assert!(table.set_link(4, member(None), now));
+    assert_eq!(table.snapshot(now).bonds, BTreeMap::new());
 }
