@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, env, fs, path::PathBuf};
 
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{TestRun as _, TestRunOptions, Xdp},
+    programs::{ProgramError, TestRun as _, TestRunOptions, Xdp},
 };
 use lb_common::{
     maps,
@@ -27,19 +27,19 @@ const OBJECT: &str = "LB_BPF_OBJECT";
 /// What the outer headers add at most, and more.
 const ROOM: usize = 256;
 
-/// Whether the program can be loaded.
-pub fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-/// The instances of the program that inputs have asked for so far.
-#[derive(Default)]
-pub struct Kernels([Option<Kernel>; VARIANTS]);
+/// All instances of the program.
+pub struct Kernels([Kernel; VARIANTS]);
 
 impl Kernels {
-    /// The instance of this number, loaded when it is first asked for.
+    /// Loads them.
+    pub fn load() -> Self {
+        assert!(rustix::process::geteuid().is_root(), "only root can load the program");
+        Self(std::array::from_fn(Kernel::load))
+    }
+
+    /// The instance of this number.
     pub fn of(&mut self, variant: usize) -> &mut Kernel {
-        self.0[variant % VARIANTS].get_or_insert_with(|| Kernel::load(variant))
+        &mut self.0[variant % VARIANTS]
     }
 }
 
@@ -71,7 +71,9 @@ impl Kernel {
         let mut object = loader.load(&bytes).expect("the BPF object");
         let program: &mut Xdp =
             object.program_mut(maps::PROGRAM).expect("the program").try_into().expect("an XDP program");
-        program.load().expect("the verifier's consent");
+        if let Err(error) = program.load() {
+            panic!("the kernel does not take instance {variant} of the program: {}", refusal(&error));
+        }
         let tables = Tables::of(&mut object);
         Self { object, tables }
     }
@@ -129,6 +131,14 @@ impl Kernel {
         output.truncate(result.data_size_out as usize);
         (result.return_value, output)
     }
+}
+
+/// Why the kernel refused a program: the end of what the verifier says.
+fn refusal(error: &ProgramError) -> String {
+    let ProgramError::LoadError { io_error, verifier_log } = error else { return error.to_string() };
+    let log = verifier_log.to_string();
+    let lines: Vec<&str> = log.trim_end().lines().collect();
+    format!("{io_error}\n{}", lines[lines.len().saturating_sub(20)..].join("\n"))
 }
 
 /// Where a debug build of the workspace leaves the object.

@@ -36,7 +36,7 @@ pub const NEXT_HOP: [u8; 6] = [0x02, 0, 0, 0, 0xbb, 0x01];
 /// MAC address of the interfaces that targets name.
 pub const SOURCE_MAC: [u8; 6] = [0x02, 0, 0, 0, 0xaa, 0x02];
 
-/// Which features the instances of the program have. Each is loaded once, when an input first asks for it.
+/// Which features the instances of the program have.
 const INSTANCES: [u32; 4] = [
     0,
     feature::ALL & !feature::MULTI_BUFFER,
