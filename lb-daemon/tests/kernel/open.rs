@@ -80,7 +80,9 @@ fn keeps_the_sizes_of_tables_that_are_there() {
     let Some(place) = Place::new() else { return };
     drop(place.open());
     let mut options = place.options();
-    for capacity in [Capacity { vips: 1, targets: 1, ring_blocks: 1, ..CAPACITY }, Capacity { targets: 1000, ..CAPACITY }] {
+    for capacity in
+        [Capacity { vips: 1, targets: 1, ring_blocks: 1, ..CAPACITY }, Capacity { targets: 1000, ..CAPACITY }]
+    {
         options.capacity = capacity;
         let mut kernel = Kernel::open(&options).unwrap_or_else(|error| panic!("{error}"));
         assert!(kernel.adopted());
