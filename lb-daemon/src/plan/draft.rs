@@ -131,7 +131,9 @@ impl Draft {
     pub(super) fn remove_vip(&mut self, key: VipKey) {
         if let Some(vip) = self.state.vips.remove(&key) {
             self.blocks.release(ring_blocks(&vip));
-            self.leaving_vips.insert(vip.id);
+            if !key.is_address() {
+                self.leaving_vips.insert(vip.id);
+            }
             self.ops.push(Op::RemoveVip { key });
         }
     }
@@ -333,6 +335,9 @@ impl Draft {
     pub(super) fn finish(mut self) -> Vec<Op> {
         self.reclaim();
         self.settle_blocks();
+        if !self.leaving_vips.is_empty() {
+            self.grace();
+        }
         self.ops
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Lab {
     flows: Vec<(VipKey, u32, [u8; 16])>,
     /// Values of VIPs that a packet on its way may still hold: all since the last grace.
     held: Vec<(VipKey, Vip)>,
+    /// The step of `selected` at which each of them came.
+    since: Vec<u32>,
     /// The same of what packets go by before the ring.
     selected: selected::Held,
     /// By number: whom a target served last, while flows may remember that.
@@ -44,6 +46,7 @@ impl Lab {
             rings: RingCache::default(),
             flows: Vec::new(),
             held: Vec::new(),
+            since: Vec::new(),
             selected: selected::Held::default(),
             served: BTreeMap::new(),
             swept: BTreeSet::new(),
@@ -110,16 +113,19 @@ impl Lab {
         let services = state.vips.iter().filter(|(key, _)| !key.is_address());
         let new: Vec<(VipKey, Vip)> =
             services.map(|(key, vip)| (*key, *vip)).filter(|vip| !self.held.contains(vip)).collect();
+        let step = self.selected.note(&state);
+        self.since.extend(new.iter().map(|_| step));
         self.held.extend(new);
         let serving = state.targets.iter().filter(|(_, target)| target.serves != 0);
         for (id, target) in serving {
             self.serving.insert(*id);
             self.served.insert(*id, (target.vip, target.outer_destination));
         }
-        self.selected.note(&state);
         check_tables(&self.memory, &state);
         selected::check_flags(&state);
-        self.selected.check_servers(&state, &self.held.iter().map(|(_, vip)| vip.id).collect());
+        for ((_, vip), since) in self.held.iter().zip(&self.since) {
+            self.selected.check_servers(&state, vip.id, *since);
+        }
         self.check_packets(&state);
         self.check_flows(&state);
     }
@@ -156,7 +162,8 @@ impl Lab {
         let state = self.memory.observe().unwrap();
         self.held = state.vips.iter().filter(|(key, _)| !key.is_address()).map(|(key, vip)| (*key, *vip)).collect();
         self.selected = selected::Held::default();
-        self.selected.note(&state);
+        let step = self.selected.note(&state);
+        self.since = self.held.iter().map(|_| step).collect();
         self.serving = state.targets.iter().filter(|(_, target)| target.serves != 0).map(|(id, _)| *id).collect();
     }
 
@@ -164,8 +171,8 @@ impl Lab {
     fn check_packets(&mut self, state: &State) {
         let flow = |entry: FlowEntry| (self.flows[entry.tag() as usize], entry.target());
         let mut known: BTreeSet<_> = self.memory.remembered().map(flow).collect();
-        for (key, vip) in self.held.clone() {
-            let rings = [(vip.ring_base, vip.ring_slots)].into_iter().chain(self.selected.rings_of(vip.id));
+        for ((key, vip), since) in self.held.clone().into_iter().zip(self.since.clone()) {
+            let rings = [(vip.ring_base, vip.ring_slots)].into_iter().chain(self.selected.rings_of(vip.id, since));
             let slots = rings.flat_map(|(base, slots)| self.memory.slots_at(base, slots));
             for place in slots.collect::<BTreeSet<_>>() {
                 let id = vip.target_base + u32::from(place);

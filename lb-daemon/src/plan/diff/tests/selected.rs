@@ -5,52 +5,56 @@ use lb_common::layout::{prefix::Group, server::ServerKey};
 use super::{lab::Lab, *};
 use crate::plan::{ListId, ListTable};
 
-/// What packets on their way may still hold: all since the last grace.
+/// What packets on their way may still read or hold: all since the last grace, each with the step at which it was last in
+/// force. A packet reads its VIP first, so what was gone when the VIP's value came it doesn't meet.
 #[derive(Clone, Default)]
 pub(super) struct Held {
+    /// Steps so far.
+    step: u32,
     /// Groups that a VIP's routes named: number of the VIP, of the group.
-    routes: BTreeSet<(u32, u32)>,
-    /// Values of groups, by number.
-    groups: BTreeMap<u32, Vec<Group>>,
+    routes: BTreeMap<(u32, u32), u32>,
+    /// Values of groups: their numbers, and their words, which packets may read one by one.
+    groups: BTreeMap<(u32, (u32, u32), u32), u32>,
     /// Targets that server IDs led to.
-    servers: BTreeSet<(ServerKey, u32)>,
+    servers: BTreeMap<(ServerKey, u32), u32>,
 }
 
 impl Held {
-    pub(super) fn note(&mut self, state: &State) {
+    /// Notes what is in force, and returns the step.
+    pub(super) fn note(&mut self, state: &State) -> u32 {
+        self.step += 1;
+        let step = self.step;
         let routes = state.lists.iter().filter(|(id, _)| id.table == ListTable::Routes);
-        self.routes.extend(routes.flat_map(|(id, list)| list.iter().map(|(_, group)| (id.vip, group))));
-        for (id, group) in &state.groups {
-            let known = self.groups.entry(*id).or_default();
-            if !known.contains(group) {
-                known.push(*group);
-            }
-        }
-        self.servers.extend(state.servers.iter().map(|(key, target)| (*key, *target)));
+        self.routes.extend(routes.flat_map(|(id, list)| list.iter().map(move |(_, group)| ((id.vip, group), step))));
+        let value = |group: &Group| ((group.vip, group.ring_base), group.ring_slots);
+        let groups = state.groups.iter().map(|(id, group)| (*id, value(group)));
+        self.groups.extend(groups.map(|(id, (first, second))| ((id, first, second), step)));
+        self.servers.extend(state.servers.iter().map(|(key, target)| ((*key, *target), step)));
+        step
     }
 
-    /// First block and slots that a packet may read of a group: the two lie in different words, so each may be of any of
-    /// its values.
-    fn rings(&self, vip: u32, group: u32) -> BTreeSet<(u32, u32)> {
-        let values = self.groups.get(&group).map(Vec::as_slice).unwrap_or_default();
-        let own = || values.iter().filter(|value| value.vip == vip);
-        own().flat_map(|one| own().map(|other| (one.ring_base, other.ring_slots))).collect()
-    }
-
-    /// Rings that packets of a VIP may be led to by its routes.
-    pub(super) fn rings_of(&self, vip: u32) -> BTreeSet<(u32, u32)> {
-        let named = self.routes.iter().filter(|(of, _)| *of == vip);
-        named.flat_map(|(_, group)| self.rings(vip, *group)).filter(|(_, slots)| *slots > 0).collect()
+    /// First block and slots that packets of a VIP may read by its routes from a step on. The two lie in different words,
+    /// so each may be of any of the group's values.
+    pub(super) fn rings_of(&self, vip: u32, since: u32) -> BTreeSet<(u32, u32)> {
+        let named = self.routes.iter().filter(|((of, _), last)| *of == vip && **last >= since);
+        let values = |number: u32| {
+            let own = self.groups.iter().filter(move |((id, (of, _), _), _)| *id == number && *of == vip);
+            own.filter(|(_, last)| **last >= since).map(|((_, (_, base), slots), _)| (*base, *slots))
+        };
+        let rings = named.flat_map(|((_, number), _)| {
+            values(*number).flat_map(move |(base, _)| values(*number).map(move |(_, slots)| (base, slots)))
+        });
+        rings.filter(|(_, slots)| *slots > 0).collect()
     }
 
     /// All rings that groups have or may seem to have.
     pub(super) fn all_rings(&self) -> BTreeSet<(u32, u32)> {
-        self.routes.iter().flat_map(|(vip, _)| self.rings_of(*vip)).collect()
+        self.routes.keys().flat_map(|(vip, _)| self.rings_of(*vip, 0)).collect()
     }
 
-    /// A packet of any of these VIPs finds a target of its VIP, whichever server ID it bears.
-    pub(super) fn check_servers(&self, state: &State, vips: &BTreeSet<u32>) {
-        for (key, id) in self.servers.iter().filter(|(key, _)| vips.contains(&key.vip)) {
+    /// A packet of a VIP finds a target of its VIP, whichever server ID it bears.
+    pub(super) fn check_servers(&self, state: &State, vip: u32, since: u32) {
+        for ((key, id), _) in self.servers.iter().filter(|((key, _), last)| key.vip == vip && **last >= since) {
             let target = state.targets.get(id).copied().unwrap_or_default();
             assert_eq!(target.vip, key.vip, "server {} of VIP {} is target {id}: {target:?}", key.id(), key.vip);
         }
