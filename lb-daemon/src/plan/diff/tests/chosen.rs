@@ -32,7 +32,7 @@ fn any_choice(vip: WantedVip) -> impl Strategy<Value = WantedVip> {
         let routes = if groups.is_empty() { std::sync::Arc::default() } else { routes };
         let flag = |list: &Prefixes, flag| if list.is_empty() { 0 } else { flag };
         let flags = flag(&routes, Vip::SOURCE_ROUTES) | flag(&access, Vip::ACL);
-        WantedVip { groups, routes, access, servers, flags, ..vip.clone() }
+        WantedVip { flags, access, routes, groups, servers, ..vip.clone() }
     })
 }
 
