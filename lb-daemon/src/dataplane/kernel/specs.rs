@@ -27,6 +27,7 @@ use super::{error::OpenError, explain::system, pins::Pins};
 use crate::plan::Capacity;
 
 /// Form of a table.
+#[derive(Clone, Copy)]
 struct Spec {
     name: &'static str,
     kind: MapType,
