@@ -153,7 +153,6 @@ impl Draft {
             self.write_group(id, Group { ring_base: before.ring_base, ..group });
         } else {
             self.write_group(id, Group { ring_slots: 0, ..before });
-            self.write_group(id, Group { ring_slots: 0, ..group });
             self.late_groups.insert(id, group);
         }
     }
@@ -161,9 +160,15 @@ impl Draft {
     /// Brings into force what [`Draft::set_group`] left for later.
     pub(super) fn end_groups(&mut self) {
         let late = std::mem::take(&mut self.late_groups);
-        if !late.is_empty() {
-            self.grace();
+        if late.is_empty() {
+            return;
         }
+        // No packet may read the old length with the new place, nor the new length with the old place.
+        self.grace();
+        for (id, group) in &late {
+            self.write_group(*id, Group { ring_slots: 0, ..*group });
+        }
+        self.grace();
         for (id, group) in late {
             self.write_group(id, group);
         }
