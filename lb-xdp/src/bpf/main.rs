@@ -14,6 +14,9 @@ use crate::{
     maps::{KernelAddresses, KernelTables},
 };
 
+/// Bytes that the first of several buffers has at least.
+const FULL_BUFFER: usize = 1024;
+
 /// The balancer.
 #[xdp]
 fn lb(context: XdpContext) -> u32 {
@@ -32,10 +35,13 @@ fn balance(context: XdpContext) -> u32 {
     // A forwarded packet is counted at its target.
     let received = frame.len();
     let exit = path::run(&mut frame, &KernelTables);
+    let action = exit.verdict.action();
     if exit.verdict != Verdict::Forwarded {
-        maps::count_verdict(exit.verdict, received);
+        // Of a frame in several buffers that was only the first, which is never small.
+        let several = received >= FULL_BUFFER && !matches!(action, Action::Transmit | Action::Redirect);
+        maps::count_verdict(exit.verdict, if several { frame.total_len() } else { received });
     }
-    match exit.verdict.action() {
+    match action {
         Action::Transmit | Action::Redirect if exit.ifindex != 0 => {
             // SAFETY: the helper takes numbers only.
             unsafe { bpf_redirect(exit.ifindex, 0) as u32 }
