@@ -32,8 +32,8 @@ mod packet_path {
 }
 
 use packet_path::{
-    access, arrivals, backends, bystanders, errors, extensions, faults, flows, fragments, hashing, icmp, limits, prefixes, quic,
-    room, routes, server_ids, steering, too_big, tunnels, vlan, wrappings,
+    access, arrivals, backends, bystanders, errors, extensions, faults, flows, fragments, hashing, icmp, limits,
+    prefixes, quic, room, routes, server_ids, steering, too_big, tunnels, vlan, wrappings,
 };
 
 /// Both the program with every feature and the plain one must do this.
