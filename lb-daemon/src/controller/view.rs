@@ -184,7 +184,9 @@ impl Seen<'_> {
             (Disposition::Serving, _) => None,
             (_, AdminState::Disabled) => Some("disabled by the configuration".into()),
             _ if let Some(lost) = lost => Some(lost.to_string()),
-            _ if self.is_behind_router() => Some("behind a router, where frames to its own MAC address don't reach".into()),
+            _ if self.is_behind_router() => {
+                Some("behind a router, where frames to its own MAC address don't reach".into())
+            }
             _ if up == Some(false) => Some(last_check.to_owned()),
             (_, AdminState::Drain) => Some("drained by the configuration".into()),
             _ if self.backend.weight == 0 => Some("weight 0".into()),

@@ -8,10 +8,7 @@
 //! Whoever plans again after an op failed should wait for a moment first: ring blocks that were given up by the ops that
 //! did succeed look free, while packets may still be reading them.
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use lb_common::layout::{
     flow::MAX_TARGETS,

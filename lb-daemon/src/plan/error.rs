@@ -57,7 +57,9 @@ pub enum PlanError {
         places: u32,
     },
     /// `GROUPS` is too small.
-    #[error("{service} needs places for {needed} groups of source routes, of the table's {places}, {free} are free; {FIX}")]
+    #[error(
+        "{service} needs places for {needed} groups of source routes, of the table's {places}, {free} are free; {FIX}"
+    )]
     TooManyGroups {
         /// The VIP.
         service: String,

@@ -154,16 +154,22 @@ mod tests {
     #[test]
     fn routes_name_groups_that_keep_their_identity() {
         let vip = |routes: &[(&str, RouteTo)]| {
-            let route = |(source, to): &(&str, RouteTo)| SourceRoute { source: source.parse().unwrap(), to: to.clone() };
+            let route =
+                |(source, to): &(&str, RouteTo)| SourceRoute { source: source.parse().unwrap(), to: to.clone() };
             let service = Service::of([192, 0, 2, 1].into(), 80, Protocol::Tcp);
             Vip { source_routes: routes.iter().map(route).collect(), ..Vip::plain("web", service, "web", 31) }
         };
         let (pool, backend) = (RouteTo::Pool("a".into()), RouteTo::Backend("a".into()));
-        let two = VipLists::of(&vip(&[("10.0.0.0/8", backend.clone()), ("::/0", pool.clone()), ("10.1.0.0/16", pool.clone())]));
+        let two = VipLists::of(&vip(&[
+            ("10.0.0.0/8", backend.clone()),
+            ("::/0", pool.clone()),
+            ("10.1.0.0/16", pool.clone()),
+        ]));
         let names: Vec<&RouteTo> = two.groups.iter().map(|(_, to)| to).collect();
         assert_eq!(names, [&pool, &backend]);
         let routes: Vec<(Prefix, u32)> = two.routes.iter().collect();
-        let expected = [(Prefix::ALL, 0), (Prefix::V4, u32::MAX), (prefix("10.0.0.0/8"), 1), (prefix("10.1.0.0/16"), 0)];
+        let expected =
+            [(Prefix::ALL, 0), (Prefix::V4, u32::MAX), (prefix("10.0.0.0/8"), 1), (prefix("10.1.0.0/16"), 0)];
         assert_eq!(routes, expected);
         let one = VipLists::of(&vip(&[("10.0.0.0/8", backend)]));
         assert_eq!(one.groups[0], two.groups[1]);

@@ -157,7 +157,9 @@ mod tests {
         assert_eq!(prefix("0.0.0.0/0"), Prefix::V4);
         assert_eq!(prefix("::/0"), Prefix::ALL);
         assert_eq!(prefix("192.0.2.7/24"), prefix("192.0.2.0/24"));
-        assert!(prefix("10.0.0.0/8").covers(&prefix("10.1.0.0/16")) && !prefix("10.1.0.0/16").covers(&prefix("10.0.0.0/8")));
+        assert!(
+            prefix("10.0.0.0/8").covers(&prefix("10.1.0.0/16")) && !prefix("10.1.0.0/16").covers(&prefix("10.0.0.0/8"))
+        );
         assert!(Prefix::ALL.covers(&Prefix::V4) && prefix("::/8").covers(&Prefix::V4));
         assert!(!prefix("2000::/3").covers(&Prefix::V4));
     }

@@ -27,7 +27,8 @@ pub(super) fn clear_orphans(draft: &mut Draft) {
     let services = draft.state().vips.iter().filter(|(key, _)| !key.is_address());
     let live: BTreeSet<u32> = services.map(|(_, vip)| vip.id).collect();
     let is_orphan = |vip: u32| !live.contains(&vip);
-    let lists: Vec<ListId> = draft.state().lists.keys().filter(|id| id.vip != 0 && is_orphan(id.vip)).copied().collect();
+    let lists: Vec<ListId> =
+        draft.state().lists.keys().filter(|id| id.vip != 0 && is_orphan(id.vip)).copied().collect();
     let servers: Vec<ServerKey> = draft.state().servers.keys().filter(|key| is_orphan(key.vip)).copied().collect();
     let orphaned = |(id, group): (&u32, &Group)| is_orphan(group.vip).then_some(*id);
     let groups: Vec<u32> = draft.state().groups.iter().filter_map(orphaned).collect();

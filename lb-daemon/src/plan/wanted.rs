@@ -275,7 +275,8 @@ fn flags(dataplane: &DataplaneConfig, vip: &Vip, lists: &VipLists) -> u32 {
 /// Flags that all VIPs have.
 fn common_flags(dataplane: &DataplaneConfig) -> u32 {
     let access = if dataplane.access.is_empty() { 0 } else { VipValue::ACL_GLOBAL };
-    let limits = dataplane.source_limit.filter(|limit| (limit.packets_per_second, limit.new_flows_per_second) != (None, None));
+    let limits =
+        dataplane.source_limit.filter(|limit| (limit.packets_per_second, limit.new_flows_per_second) != (None, None));
     access | limits.map_or(0, |_| VipValue::LIMIT_SOURCES)
 }
 

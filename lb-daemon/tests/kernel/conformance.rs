@@ -49,7 +49,10 @@ impl Numbers {
             let service = Service::of(address, 443, protocol);
             let backends =
                 (0..self.below(6)).map(|_| (IpAddr::from([10, 0, 0, self.byte(8)]), self.target())).collect();
-            vips.insert(key(&service), WantedVip { ring_size: [31, 61, 127][usize::from(self.byte(3))], backends, ..WantedVip::default() });
+            vips.insert(
+                key(&service),
+                WantedVip { ring_size: [31, 61, 127][usize::from(self.byte(3))], backends, ..WantedVip::default() },
+            );
         }
         Wanted { vips, ..Wanted::default() }
     }

@@ -3,16 +3,8 @@ use lb_common::layout::{flow::FlowState, vip::TCP};
 use super::*;
 use crate::plan::RingDigest;
 
-const SIZES: Capacity = Capacity {
-    vips: 1,
-    targets: 4,
-    ring_blocks: 2,
-    groups: 2,
-    servers: 1,
-    prefixes: 3,
-    tunnel_sources: 1,
-    own: 1,
-};
+const SIZES: Capacity =
+    Capacity { vips: 1, targets: 4, ring_blocks: 2, groups: 2, servers: 1, prefixes: 3, tunnel_sources: 1, own: 1 };
 const KEY: VipKey = VipKey::service([1; 16], [0, 80], TCP);
 
 fn ring(slots: &[u16]) -> Op {

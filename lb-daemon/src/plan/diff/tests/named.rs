@@ -210,7 +210,8 @@ fn a_backend_that_returns_before_it_was_freed_keeps_number_and_flows() {
 #[test]
 fn rings_wait_for_each_other_where_room_is_short() {
     let pool = |weight| vip(&[(1, serving(1)), (2, serving(weight))]);
-    let vips = |weight| Wanted { vips: (0..3).map(|number| (key(number), pool(weight))).collect(), ..Wanted::default() };
+    let vips =
+        |weight| Wanted { vips: (0..3).map(|number| (key(number), pool(weight))).collect(), ..Wanted::default() };
     let mut lab = Lab::new(Capacity { ring_blocks: 4, ..ROOMY });
     lab.reach(&vips(1), &[]).unwrap();
     let ops = plan(&lab.memory.observe().unwrap(), &vips(2), &mut RingCache::default()).unwrap();
@@ -262,7 +263,10 @@ fn refusal(capacity: Capacity, wanted: &Wanted) -> String {
 fn what_does_not_fit_is_refused_with_the_figures_and_the_fix() {
     let two = |ring_size| {
         let more = WantedVip { ring_size, ..vip(&[(1, serving(1))]) };
-        Wanted { vips: [(key(0), vip(&[(1, serving(1)), (2, serving(1))])), (key(2), more)].into(), ..Wanted::default() }
+        Wanted {
+            vips: [(key(0), vip(&[(1, serving(1)), (2, serving(1))])), (key(2), more)].into(),
+            ..Wanted::default()
+        }
     };
     let fix = "`lb unload` and a new start make tables of the size that this configuration needs";
     assert_eq!(
@@ -283,7 +287,10 @@ fn what_does_not_fit_is_refused_with_the_figures_and_the_fix() {
         )
     );
     let crowd = (0..65_537).map(|number| (Ipv4Addr::from_bits(number).into(), serving(1))).collect();
-    let crowded = Wanted { vips: [(key(0), WantedVip { ring_size: 31, backends: crowd, ..WantedVip::default() })].into(), ..Wanted::default() };
+    let crowded = Wanted {
+        vips: [(key(0), WantedVip { ring_size: 31, backends: crowd, ..WantedVip::default() })].into(),
+        ..Wanted::default()
+    };
     assert_eq!(
         refusal(ROOMY, &crowded),
         "192.0.2.0 tcp has 65537 backends, the limit is 65536; spread them over several VIPs"
@@ -304,7 +311,10 @@ fn needs_leave_room_to_grow() {
     let vips = |count: u16, ring_size| {
         let vip = |number: u16| {
             let backends = (0..100).map(|number| (backend(number), serving(1))).collect();
-            (VipKey::service([1; 16], number.to_be_bytes(), TCP), WantedVip { ring_size, backends, ..WantedVip::default() })
+            (
+                VipKey::service([1; 16], number.to_be_bytes(), TCP),
+                WantedVip { ring_size, backends, ..WantedVip::default() },
+            )
         };
         Wanted { vips: (0..count).map(vip).collect(), ..Wanted::default() }
     };
