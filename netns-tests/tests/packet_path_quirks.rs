@@ -63,7 +63,7 @@ fn the_hosts_own_options_and_fragments_pass() {
 /// Elsewhere the sum is patched without carrying round, and every address is answered for.
 #[test]
 fn pings_of_vips_alone_are_answered_and_every_sum_is_right() {
-    let cases = (0..=u8::MAX).flat_map(|number| {
+    let cases = (0..=u8::MAX).step_by(5).flat_map(|number| {
         // Sums from all over the range, and with both bytes of the type's word in play.
         let id = u16::from(number) * 257;
         let v4 = Frame::echo("198.51.100.7", "192.0.2.10", id);

@@ -11,7 +11,7 @@ use lb_common::{
         counter::VerdictCounters,
         flow::{FlowEntry, FlowState, TIME_SHIFT, WAYS},
     },
-    maps::Tuning,
+    maps::{Tuning, feature},
     verdict::{Action, Verdict},
 };
 use lb_xdp::{host::HostFrame, path::Exit};
@@ -20,7 +20,7 @@ pub use super::counted::Counted;
 use super::{
     case::{Case, INGRESS, Remembered, Step},
     counted,
-    kernel::{self, Loaded, MAX_FRAME, MIN_FRAME},
+    kernel::{self, Loaded, MAX_FRAME, MAX_JUMBO_FRAME, MIN_FRAME},
     report, sums,
 };
 use crate::scenario::is_root;
@@ -89,7 +89,8 @@ fn holds(case: &Case, programs: &mut Vec<(Tuning, Loaded)>) -> bool {
     let host = on_host(case);
     let mut sides = vec![("host", host)];
     // The kernel takes no frame without an Ethernet header for a test run.
-    if is_root() && case.steps.iter().all(|step| (MIN_FRAME..=MAX_FRAME).contains(&step.frame.len())) {
+    let longest = if case.given.tuning().features & feature::MULTI_BUFFER == 0 { MAX_FRAME } else { MAX_JUMBO_FRAME };
+    if is_root() && case.steps.iter().all(|step| (MIN_FRAME..=longest).contains(&step.frame.len())) {
         match in_kernel(case, program(case.given.tuning(), programs)) {
             Ok(outcomes) => sides.push(("kernel", outcomes)),
             Err(error) if case.steps.iter().any(|step| step.headroom < ROOM_OF_ALL_KERNELS) => {
