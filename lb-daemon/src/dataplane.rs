@@ -16,8 +16,9 @@ pub mod needs;
 /// Every way in is a system call or a walk through mapped memory: call it from a thread that may block. There is one
 /// writer; observing what he wrote gives back just that, whoever wrote it and when.
 pub trait Dataplane: Send {
-    /// Reads back what the tables hold: every entry of `VIPS`, every target that is not free, and for each ring that a VIP
-    /// names, its [`crate::plan::digest`] under the ring's first block. A VIP whose `ring_slots` is 0 has no ring.
+    /// Reads back what the tables hold: every VIP, target and group that is not free, every server ID, and for each ring
+    /// that a VIP or group names, its [`crate::plan::digest`] under the ring's first block. One whose `ring_slots` is 0 has
+    /// no ring. Lists of prefixes may be told from memory, as they were written last.
     ///
     /// # Errors
     /// When a table cannot be read.
@@ -29,14 +30,18 @@ pub trait Dataplane: Send {
     /// * `SetTarget`: each field is written whole. Nothing leads to a free place, so filling one may be torn; when a target
     ///   in force gets another way, a packet may at worst leave by half of each. `serves` must not be 0 in between: flows
     ///   would move.
-    /// * `WriteRing`: may be torn, no VIP names these blocks.
+    /// * `WriteRing`: may be torn, no VIP and no group names these blocks.
+    /// * `SetGroup`: each 64-bit word is written whole. A plan changes one of them at a time where packets go by the group.
+    /// * `SetList`: written prefix by prefix, in the order of [`crate::plan::prefixes::Changes`], so that at every moment
+    ///   each source finds what it found in the old list or what it is to find in the new one.
     /// * `Grace`: returns when every packet has left that was in the program when the op began.
     /// * `SweepFlows`: an entry that a packet rewrites meanwhile keeps what the packet wrote (compare and swap), so that a
     ///   flow that just moved is not forgotten. `forget` wins over `renumber`; each entry is renumbered at most once.
     ///
     /// # Errors
-    /// When the write fails; the tables are then as after the ops before, but for the blocks of a `WriteRing` and the
-    /// entries that a `SweepFlows` had already met, neither of which a repetition minds.
+    /// When the write fails; the tables are then as after the ops before, but for the blocks of a `WriteRing`, the entries
+    /// that a `SweepFlows` had already met and prefixes that a `SetList` had already written, none of which a repetition
+    /// minds.
     fn apply(&mut self, op: &Op) -> Result<(), Error>;
 
     /// Slots of the ring that a VIP of this value leads to; none when it has no ring, or one outside of the table.

@@ -71,7 +71,8 @@ fn outer<F: Frame>(frame: &F, start: &Start) -> Option<Outer> {
     Some(match start.family {
         Family::V4 => {
             let ip = frame.at::<Ipv4>(l3)?;
-            if ip.is_fragment() || ip.version() != 4 || ip.header_len() < ipv4::LEN {
+            let whole = ip.version() == 4 && ip.header_len() >= ipv4::LEN && frame.holds(l3 + ip.packet_len());
+            if ip.is_fragment() || !whole {
                 return None;
             }
             Outer {
@@ -85,6 +86,9 @@ fn outer<F: Frame>(frame: &F, start: &Start) -> Option<Outer> {
         }
         Family::V6 => {
             let ip = frame.at::<Ipv6>(l3)?;
+            if ip.version() != 6 || !frame.holds(l3 + ip.packet_len()) {
+                return None;
+            }
             let (source, destination) = ip.address_words();
             Outer {
                 source,

@@ -131,7 +131,9 @@ impl Draft {
     pub(super) fn remove_vip(&mut self, key: VipKey) {
         if let Some(vip) = self.state.vips.remove(&key) {
             self.blocks.release(ring_blocks(&vip));
-            self.leaving_vips.insert(vip.id);
+            if !key.is_address() {
+                self.leaving_vips.insert(vip.id);
+            }
             self.ops.push(Op::RemoveVip { key });
         }
     }
@@ -151,7 +153,6 @@ impl Draft {
             self.write_group(id, Group { ring_base: before.ring_base, ..group });
         } else {
             self.write_group(id, Group { ring_slots: 0, ..before });
-            self.write_group(id, Group { ring_slots: 0, ..group });
             self.late_groups.insert(id, group);
         }
     }
@@ -159,9 +160,15 @@ impl Draft {
     /// Brings into force what [`Draft::set_group`] left for later.
     pub(super) fn end_groups(&mut self) {
         let late = std::mem::take(&mut self.late_groups);
-        if !late.is_empty() {
-            self.grace();
+        if late.is_empty() {
+            return;
         }
+        // No packet may read the old length with the new place, nor the new length with the old place.
+        self.grace();
+        for (id, group) in &late {
+            self.write_group(*id, Group { ring_slots: 0, ..*group });
+        }
+        self.grace();
         for (id, group) in late {
             self.write_group(id, group);
         }
@@ -333,6 +340,9 @@ impl Draft {
     pub(super) fn finish(mut self) -> Vec<Op> {
         self.reclaim();
         self.settle_blocks();
+        if !self.leaving_vips.is_empty() {
+            self.grace();
+        }
         self.ops
     }
 

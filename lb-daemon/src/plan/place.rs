@@ -165,8 +165,10 @@ impl Numbers {
         for &id in state.groups.keys() {
             groups.reserve(id..id + 1);
         }
+        // What is left of VIPs that are gone keeps their numbers in use.
         let of_targets = state.targets.values().map(|target| target.vip);
-        let vips_in_use = state.vips.values().map(|vip| vip.id).chain(of_targets).chain(leaving.iter().copied());
+        let left = of_targets.chain(state.groups.values().map(|group| group.vip)).chain(leaving.iter().copied());
+        let vips_in_use = state.vips.values().map(|vip| vip.id).chain(left);
         Self { targets, groups, vips_in_use: vips_in_use.collect(), next_id: 1 }
     }
 

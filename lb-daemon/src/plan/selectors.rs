@@ -177,12 +177,12 @@ fn servers(placed: &[Placed]) -> BTreeMap<ServerKey, u32> {
 
 fn fill_servers(draft: &mut Draft, placed: &[Placed]) -> Result<(), PlanError> {
     let servers = servers(placed);
-    let places = draft.state().capacity.servers;
-    if count(servers.len()) > places {
-        return Err(PlanError::TooManyServers { needed: count(servers.len()), places });
+    let limit = draft.state().capacity.servers;
+    if count(servers.len()) > limit {
+        return Err(PlanError::TooManyServers { needed: count(servers.len()), places: limit });
     }
     let new = servers.keys().filter(|key| !draft.state().servers.contains_key(key)).count();
-    if count(draft.state().servers.len() + new) > places {
+    if count(draft.state().servers.len() + new) > limit {
         // Packets with an ID that is on its way out then go by the ring a moment earlier.
         remove_servers(draft, &servers);
     }

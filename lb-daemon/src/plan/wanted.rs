@@ -132,8 +132,9 @@ pub fn wanted(
     let vips = config.vips.iter().map(|vip| {
         let key = key(&vip.service);
         let own_lists = lists.vips.get(&key).unwrap_or(&none);
-        let pools = lists.pools(config, vip).into_iter().map(|pool| Shares::of(vip, pool, health, hops)).collect();
-        (key, wanted_vip(&config.dataplane, vip, own_lists, pools))
+        let pools = lists.pools(config, vip).into_iter().map(|pool| Shares::of(vip, pool, health, hops));
+        let pools: Vec<Shares> = pools.collect();
+        (key, wanted_vip(&config.dataplane, vip, own_lists, &pools))
     });
     Wanted {
         vips: vips.collect(),
@@ -146,9 +147,9 @@ pub fn wanted(
 }
 
 /// `pools` are those of the VIP, its own first.
-fn wanted_vip(dataplane: &DataplaneConfig, vip: &Vip, lists: &VipLists, pools: Vec<Shares>) -> WantedVip {
+fn wanted_vip(dataplane: &DataplaneConfig, vip: &Vip, lists: &VipLists, pools: &[Shares]) -> WantedVip {
     let mut backends: BTreeMap<IpAddr, WantedTarget> = BTreeMap::new();
-    for shares in &pools {
+    for shares in pools {
         for (&address, one) in &shares.targets {
             // A backend of several pools takes what any of them lets it take.
             let merged = backends.entry(address).or_insert(WantedTarget { weight: 0, ..*one });

@@ -187,9 +187,9 @@ fn a_link_takes_programs_for_one_buffer_and_for_several() {
     let Some(place) = Place::new() else { return };
     let Some(other) = Place::new() else { return };
     let _net = Net::new();
-    let address = ["10.9.0.1".parse().unwrap()];
+    let settings = || decap::Settings::new(["10.9.0.1".parse().unwrap()]);
     let unwrap = || {
-        let done = decap::install(&other.path, "lbx0", AttachMode::Native, &address);
+        let done = decap::install(&other.path, "lbx0", AttachMode::Native, settings());
         done.unwrap_or_else(|error| panic!("{}", chain(&error))).attached
     };
     let made = unwrap();
@@ -217,9 +217,9 @@ fn names_the_mtu_that_keeps_a_program_off() {
     let _net = Net::new();
     run("ip", &["link", "set", "lbx0", "mtu", "9000"]);
     run("ip", &["link", "set", "lbx1", "mtu", "9000"]);
-    let address = ["10.9.0.1".parse().unwrap()];
+    let settings = || decap::Settings::new(["10.9.0.1".parse().unwrap()]);
     let mode = AttachMode::Native;
-    let Err(error) = decap::install(&other.path, "lbx0", mode, &address) else { panic!("veth takes it") };
+    let Err(error) = decap::install(&other.path, "lbx0", mode, settings()) else { panic!("veth takes it") };
     let text = error.to_string();
     assert!(matches!(&error, AttachError::FramesTooLarge { mtu: 9000, multi_buffer: false, .. }), "{text}");
     // The driver's own words, and the remedy.

@@ -1,8 +1,11 @@
 //! The kernel and its model in memory do the same with the same ops.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use lb_common::layout::flow::{FlowEntry, FlowState};
+use lb_common::layout::{
+    flow::{FlowEntry, FlowState},
+    vip::mapped,
+};
 use lb_daemon::{
     dataplane::{Dataplane, memory::Memory},
     model::{Encap, Protocol, Service},
@@ -10,7 +13,8 @@ use lb_daemon::{
     plan::{
         Op, RingCache,
         diff::plan,
-        wanted::{Disposition, Wanted, WantedTarget, WantedVip, key},
+        prefixes::{Prefix, Prefixes},
+        wanted::{Disposition, Wanted, WantedGroup, WantedTarget, WantedVip, key},
     },
 };
 
@@ -42,19 +46,47 @@ impl Numbers {
         let mut vips = BTreeMap::new();
         for _ in 0..self.below(5) {
             let address: IpAddr = match self.below(2) {
-                0 => [192, 0, 2, self.byte(3)].into(),
-                _ => [0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(self.byte(3))].into(),
+                0 => [192, 0, self.byte(3), 0].into(),
+                _ => [0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(self.byte(3)) << 8].into(),
             };
             let protocol = if self.below(2) == 0 { Protocol::Tcp } else { Protocol::Udp };
             let service = Service::of(address, 443, protocol);
             let backends =
                 (0..self.below(6)).map(|_| (IpAddr::from([10, 0, 0, self.byte(8)]), self.target())).collect();
-            vips.insert(
-                key(&service),
-                WantedVip { ring_size: [31, 61, 127][usize::from(self.byte(3))], backends, ..WantedVip::default() },
-            );
+            let service = Service { wildcard_bits: [0, 0, 8][usize::from(self.byte(3))], ..service };
+            let ring_size = [31, 61, 127][usize::from(self.byte(3))];
+            let vip = WantedVip { ring_size, backends, ..WantedVip::default() };
+            vips.insert(key(&service), self.selected(vip));
         }
-        Wanted { vips, ..Wanted::default() }
+        Wanted {
+            vips,
+            access: self.list(3),
+            tunnels: (0..self.byte(3)).map(|byte| [byte; 16]).collect(),
+            tunnel_sources: self.list(2),
+            bonds: (0..u32::from(self.byte(3))).map(|member| (member, 9)).collect(),
+            ..Wanted::default()
+        }
+    }
+
+    /// The VIP with groups, routes, access rules and server IDs.
+    fn selected(&mut self, vip: WantedVip) -> WantedVip {
+        let backends: Vec<IpAddr> = vip.backends.keys().copied().collect();
+        let group = |identity| {
+            let members = backends.iter().filter(|_| self.below(2) == 0).map(|address| (*address, 1));
+            WantedGroup { identity, ring_size: 31, members: members.collect() }
+        };
+        let groups: Vec<WantedGroup> = (0..2).map(group).collect();
+        let servers = (0..).zip(backends).filter(|_| self.below(2) == 0).collect();
+        WantedVip { groups, servers, routes: self.list(3), access: self.list(3), ..vip }
+    }
+
+    fn list(&mut self, numbers: u64) -> Arc<Prefixes> {
+        let count = self.below(4);
+        let entry = |_| {
+            let prefix = Prefix { address: mapped([10, 0, 0, 0]), bits: 104 + self.byte(4) };
+            (prefix, u32::try_from(self.below(numbers)).unwrap())
+        };
+        Arc::new(Prefixes::new((0..count).map(entry).collect()))
     }
 
     fn target(&mut self) -> WantedTarget {
@@ -83,7 +115,7 @@ fn the_kernel_does_what_its_model_does() {
     let mut memory = Memory::new(CAPACITY, usize::try_from(FLOW_ENTRIES / 8).unwrap());
     let mut numbers = Numbers(1);
     let mut cache = RingCache::default();
-    let (mut swept, mut kept) = (0, 0);
+    let (mut swept, mut kept, mut grouped, mut listed) = (0, 0, 0, 0);
     for step in 0..STEPS {
         let observed = memory.observe().unwrap();
         assert_eq!(kernel.observe().unwrap(), observed, "before step {step}");
@@ -95,12 +127,18 @@ fn the_kernel_does_what_its_model_does() {
             swept += usize::from(matches!(op, Op::SweepFlows { .. }));
             assert_eq!(kernel.observe().unwrap(), memory.observe().unwrap(), "step {step}, after {op:?}");
         }
+        let state = memory.observe().unwrap();
+        (grouped, listed) = (grouped + state.groups.len(), listed + state.lists.len());
         let flows = kernel.flows().unwrap();
         assert_eq!(flows, memory.flows().unwrap(), "step {step}");
         kept += flows.by_target.values().sum::<u64>();
         assert_eq!(kernel.counters().unwrap(), memory.counters().unwrap(), "step {step}");
     }
     assert!(swept > 0, "no flow was ever swept");
+    assert!(grouped > 0 && listed > 0, "no group or no list was ever written");
+    // What a new process reads is what this one knew.
+    drop(kernel);
+    assert_eq!(place.open().observe().unwrap(), memory.observe().unwrap());
     assert!(kept > 0, "all flows were forgotten");
 }
 

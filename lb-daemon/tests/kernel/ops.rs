@@ -8,6 +8,8 @@ use std::{
 
 use lb_common::{
     layout::{
+        prefix::Group,
+        server::ServerKey,
         target::Target,
         vip::{TCP, Vip, VipKey, mapped},
     },
@@ -15,7 +17,10 @@ use lb_common::{
 };
 use lb_daemon::{
     dataplane::Dataplane,
-    plan::{self, Op},
+    plan::{
+        self, ListId, ListTable, Op,
+        prefixes::{Prefix, Prefixes},
+    },
 };
 
 use super::place::{CAPACITY, FLOW_ENTRIES, Place};
@@ -83,6 +88,66 @@ fn reads_back_what_it_wrote() {
 }
 
 #[test]
+fn reads_back_what_selects_backends() {
+    let Some(place) = Place::new() else { return };
+    let mut kernel = place.open();
+    let prefix = |last, bits| Prefix { address: mapped([10, 0, 0, last]), bits: 96_u8 + bits };
+    let list = |table, vip| ListId { table, vip };
+    let routes = Arc::new(Prefixes::new(vec![(prefix(0, 24), 3), (prefix(0, 25), 0), (prefix(128, 25), 3)]));
+    let access = Arc::new(Prefixes::new(vec![(Prefix::ALL, 2), (prefix(7, 32), 1)]));
+    let group = Group { vip: 1, ring_base: 4, ring_slots: 33, reserved: 0, identity: 77 };
+    let slots: Arc<[u16]> = (0..33).collect();
+    let server = ServerKey::new(1, 0x1234 << 64 | 5);
+    let prefixed = VipKey::service(mapped([192, 0, 2, 0]), [1, 187], TCP).prefix(8);
+    let vip = Vip { id: 1, target_base: 1, target_count: 3, wildcard_bits: 8, ..Vip::default() };
+    for op in [
+        Op::WriteRing { base: 4, slots: Arc::clone(&slots) },
+        Op::SetGroup { id: 3, group },
+        Op::SetServer { key: server, target: 2 },
+        Op::SetList { list: list(ListTable::Routes, 1), to: Arc::clone(&routes) },
+        Op::SetList { list: list(ListTable::Access, 0), to: Arc::clone(&access) },
+        Op::SetList { list: list(ListTable::Access, 1), to: Arc::clone(&access) },
+        Op::SetList { list: list(ListTable::TunnelSources, 0), to: Arc::clone(&access) },
+        Op::SetTunnel { address: mapped([10, 9, 9, 9]) },
+        Op::SetBond { member: 4, bond: 9 },
+        Op::SetVip { key: prefixed, vip },
+    ] {
+        kernel.apply(&op).unwrap();
+    }
+    // What was written is known; a second process has to read it.
+    for mut kernel in [kernel].into_iter().chain(std::iter::once_with(|| place.open())) {
+        let state = kernel.observe().unwrap();
+        assert_eq!(state.vips, BTreeMap::from([(prefixed, vip)]));
+        assert_eq!((state.groups, state.rings), ([(3, group)].into(), [(4, plan::digest(&slots))].into()));
+        assert_eq!(state.servers, BTreeMap::from([(server, 2)]));
+        assert_eq!(state.tunnels, BTreeSet::from([mapped([10, 9, 9, 9])]));
+        assert_eq!(state.bonds, BTreeMap::from([(4, 9)]));
+        let tables =
+            [(ListTable::Access, 0), (ListTable::Access, 1), (ListTable::Routes, 1), (ListTable::TunnelSources, 0)];
+        assert!(state.lists.keys().copied().eq(tables.map(|(table, vip)| list(table, vip))));
+        assert_eq!(state.lists[&list(ListTable::Routes, 1)], routes);
+        assert_eq!(state.lists[&list(ListTable::Access, 1)], access);
+    }
+}
+
+#[test]
+fn a_list_that_could_not_be_written_whole_is_read_again() {
+    let Some(place) = Place::new() else { return };
+    let mut kernel = place.open();
+    let list = ListId { table: ListTable::Access, vip: 0 };
+    let long = |count: u8| {
+        let entry = |last| (Prefix { address: mapped([10, 0, 0, last]), bits: 128 }, 1);
+        Arc::new(Prefixes::new((0..count).map(entry).collect()))
+    };
+    assert!(kernel.apply(&Op::SetList { list, to: long(65) }).is_err(), "the table holds 64");
+    assert_eq!(kernel.observe().unwrap().lists[&list].len(), 64, "what was written before it was full");
+    kernel.apply(&Op::SetList { list, to: long(2) }).unwrap();
+    assert_eq!(kernel.observe().unwrap().lists[&list], long(2));
+    kernel.apply(&Op::SetList { list, to: Arc::default() }).unwrap();
+    assert_eq!(kernel.observe().unwrap().lists, BTreeMap::new());
+}
+
+#[test]
 fn refuses_what_lies_outside_of_the_tables() {
     let Some(place) = Place::new() else { return };
     let mut kernel = place.open();
@@ -91,6 +156,10 @@ fn refuses_what_lies_outside_of_the_tables() {
         Op::SetTarget { id: CAPACITY.targets, target: target(1, 1) },
         Op::SetTarget { id: u32::MAX, target: target(1, 1) },
         Op::ClearCounters { id: CAPACITY.targets },
+        Op::SetGroup { id: CAPACITY.groups, group: Group { vip: 1, ..Group::default() } },
+        Op::RemoveServer { key: ServerKey::new(1, 1) },
+        Op::RemoveTunnel { address: [1; 16] },
+        Op::RemoveBond { member: 1 },
         Op::WriteRing { base: CAPACITY.ring_blocks - 1, slots: vec![0; 33].into() },
         Op::WriteRing { base: u32::MAX, slots: vec![0; 1].into() },
     ];

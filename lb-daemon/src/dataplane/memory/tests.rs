@@ -115,3 +115,43 @@ fn counters_are_those_of_targets_in_use() {
     memory.apply(&Op::ClearCounters { id: 2 }).unwrap();
     assert_eq!(memory.counters().unwrap().targets[&2], TargetCounters::default());
 }
+
+#[test]
+fn what_selects_backends_is_observed_and_refused_where_full() {
+    use crate::plan::prefixes::Prefix;
+    let mut memory = Memory::new(SIZES, 1);
+    let group = Group { vip: 1, ring_base: 1, ring_slots: 3, reserved: 0, identity: 9 };
+    let list = ListId { table: ListTable::Routes, vip: 1 };
+    let prefixes = |from: u8, to: u8| {
+        let entries = (from..to).map(|bits| (Prefix { address: [0; 16], bits }, 1));
+        Arc::new(Prefixes::new(entries.collect()))
+    };
+    let set = |to: &Arc<Prefixes>| Op::SetList { list, to: Arc::clone(to) };
+    let server = |id| Op::SetServer { key: ServerKey::new(1, id), target: 2 };
+    let three = prefixes(0, 3);
+    let tunnel = |byte| Op::SetTunnel { address: [byte; 16] };
+    let bond = |member| Op::SetBond { member, bond: 9 };
+    for op in [ring(&[0, 1, 1]), Op::SetGroup { id: 1, group }, server(1), set(&three), tunnel(1), bond(1)] {
+        memory.apply(&op).unwrap();
+    }
+    let state = memory.observe().unwrap();
+    assert_eq!((&state.groups, &state.rings), (&[(1, group)].into(), &[(1, digest(&[0, 1, 1]))].into()));
+    assert_eq!(state.servers, [(ServerKey::new(1, 1), 2)].into());
+    assert_eq!((&state.tunnels, &state.bonds), (&[[1; 16]].into(), &[(1, 9)].into()));
+    assert!(Arc::ptr_eq(&state.lists[&list], &three));
+    for op in [Op::SetGroup { id: 2, group }, server(2), tunnel(2), bond(2)] {
+        assert_eq!(code(memory.apply(&op)), Some(libc::E2BIG), "{op:?}");
+    }
+    // The old list and the new one must both find room.
+    assert_eq!(code(memory.apply(&set(&prefixes(2, 4)))), Some(libc::ENOSPC));
+    memory.apply(&set(&prefixes(1, 2))).unwrap();
+    memory.apply(&set(&prefixes(2, 4))).unwrap();
+    let key = ServerKey::new(1, 1);
+    for op in [Op::RemoveServer { key }, Op::RemoveTunnel { address: [1; 16] }, Op::RemoveBond { member: 1 }] {
+        memory.apply(&op).unwrap();
+        assert_eq!(code(memory.apply(&op)), Some(libc::ENOENT), "{op:?}");
+    }
+    memory.apply(&Op::SetGroup { id: 1, group: Group::default() }).unwrap();
+    memory.apply(&set(&Arc::default())).unwrap();
+    assert_eq!(memory.observe().unwrap(), Memory::new(SIZES, 1).observe().unwrap());
+}

@@ -3,7 +3,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use super::*;
 use crate::{
     health::Status,
-    model::{Access, DaemonConfig, DataplaneConfig, Health, NextHopConfig, Tunnels},
+    model::{Access, DaemonConfig, Health, NextHopConfig, ServerId, SourceRoute, Tunnels},
 };
 
 const HOP: NextHop =
@@ -140,4 +140,89 @@ fn keys_are_in_network_order_and_read_back() {
     let v6 = Service::of("2001:db8::1".parse().unwrap(), 0, Protocol::Udp);
     assert_eq!(service(&key(&v6)), Some(v6));
     assert_eq!(service(&VipKey::address(key_80.address, lb_common::layout::vip::ICMP)), None);
+}
+
+/// A configuration whose VIP leads some sources to another pool or to one backend.
+fn routed() -> Config {
+    let mut config = config(vec![backend(1, 2, AdminState::Active), backend(2, 0, AdminState::Active)], Check::Tcp, 0);
+    let mut other = config.pools["web"].clone();
+    other.name = "other".into();
+    // 10.0.0.2 is in both pools.
+    other.backends = vec![backend(2, 5, AdminState::Active), backend(3, 7, AdminState::Drain)];
+    config.pools.insert("other".into(), other);
+    let route = |source: &str, to| SourceRoute { source: source.parse().unwrap(), to };
+    config.vips[0].source_routes = vec![
+        route("203.0.113.0/24", RouteTo::Pool("other".into())),
+        route("203.0.113.7/32", RouteTo::Backend("web-1".into())),
+    ];
+    config
+}
+
+#[test]
+fn each_pool_decides_who_takes_its_flows() {
+    let wanted = plain(&routed(), &health(&[1, 2, 3], &[]), &hops(&[1, 2, 3]));
+    let vip = &wanted.vips[&key(&service_80())];
+    let targets: Vec<_> = vip.backends.values().map(|target| (target.weight, target.disposition)).collect();
+    assert_eq!(targets, [(2, Serving), (0, Serving), (0, Draining)], "weights are those of the VIP's own pool");
+    let members: Vec<_> = vip.groups.iter().map(|group| (group.ring_size, group.members.clone())).collect();
+    assert_eq!(members, [(65_537, [(address(2), 5)].into()), (1, [(address(1), 2)].into())]);
+    assert_eq!((vip.flags, vip.routes.len()), (VipValue::SOURCE_ROUTES, 2));
+    // What is down in both is down, and in no ring.
+    let wanted = plain(&routed(), &health(&[3], &[]), &hops(&[1, 2, 3]));
+    assert!(wanted.vips[&key(&service_80())].groups.iter().all(|group| group.members.is_empty()));
+}
+
+#[test]
+fn server_ids_are_known_to_vips_that_go_by_them() {
+    let mut config = routed();
+    let ids = [("web", 0, 1), ("other", 0, 1), ("other", 1, 2)];
+    for (pool, place, value) in ids {
+        config.pools.get_mut(pool).unwrap().backends[place].server_id = Some(ServerId { value, len: None });
+    }
+    let servers =
+        |config: &Config| plain(config, &HealthView::new(), &hops(&[])).vips[&key(&service_80())].servers.clone();
+    assert_eq!(servers(&config), BTreeMap::new());
+    config.vips[0].tcp_server_id = true;
+    assert_eq!(servers(&config), [(1, address(1)), (2, address(3))].into(), "the own pool comes first");
+}
+
+#[test]
+fn settings_become_flags_and_figures() {
+    let mut config = config(vec![], Check::None, 0);
+    let vip =
+        |config: &Config| plain(config, &HealthView::new(), &hops(&[])).vips[&key(&config.vips[0].service)].clone();
+    assert_eq!(vip(&config).flags, 0);
+    config.vips[0].quic = Quic::QuicLb([4, 0, 0, 0, 0, 0, 15]);
+    config.vips[0].hash = HashMode::DestinationPort;
+    config.vips[0].tracked = false;
+    config.vips[0].max_new_flows_per_second = Some(3);
+    config.dataplane.access.deny = vec!["198.51.100.0/24".parse().unwrap()];
+    config.vips[0].access.allow = vec!["::/0".parse().unwrap()];
+    let all = vip(&config);
+    let flags = VipValue::QUIC_LB | VipValue::HASH_PORT | VipValue::UNTRACKED | VipValue::LIMIT_NEW;
+    assert_eq!(all.flags, flags | VipValue::ACL_GLOBAL | VipValue::ACL);
+    assert_eq!((all.quic_lengths, all.new_flow_ns), (0x0f00_0004, 333_333_333));
+    assert_eq!((new_flow_ns(2_000_000_000), new_flow_ns(u32::MAX), new_flow_ns(1)), (1, 1, 1_000_000_000));
+}
+
+#[test]
+fn local_backends_need_no_way_and_others_of_their_mac_address_one_without_router() {
+    let mut config = config(vec![backend(1, 1, AdminState::Active), backend(2, 1, AdminState::Active)], Check::None, 0);
+    config.vips[0].encap = Encap::L2;
+    config.pools.get_mut("web").unwrap().backends[0].local = true;
+    let mut hops = hops(&[2]);
+    assert_eq!(dispositions(&plain(&config, &HealthView::new(), &hops)), [Serving, Down]);
+    hops.insert(address(2), Some(NextHop { on_link: true, ..HOP }));
+    assert_eq!(dispositions(&plain(&config, &HealthView::new(), &hops)), [Serving, Serving]);
+}
+
+#[test]
+fn prefixes_read_back() {
+    for text in ["192.0.2.0/24", "2001:db8::/48"] {
+        let net: ipnet::IpNet = text.parse().unwrap();
+        let wildcard_bits = net.max_prefix_len() - net.prefix_len();
+        let prefix = Service { wildcard_bits, ..Service::of(net.network(), 443, Protocol::Udp) };
+        assert_eq!(key(&prefix).wildcard_bits, wildcard_bits);
+        assert_eq!(service(&key(&prefix)), Some(prefix));
+    }
 }

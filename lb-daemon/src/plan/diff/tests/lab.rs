@@ -27,6 +27,10 @@ pub(super) struct Lab {
     flows: Vec<(VipKey, u32, [u8; 16])>,
     /// Values of VIPs that a packet on its way may still hold: all since the last grace.
     held: Vec<(VipKey, Vip)>,
+    /// The step of `selected` at which each of them came.
+    since: Vec<u32>,
+    /// The same of what packets go by before the ring.
+    selected: selected::Held,
     /// By number: whom a target served last, while flows may remember that.
     served: BTreeMap<u32, (u32, [u8; 16])>,
     /// Targets that no flow names any more since the last grace.
@@ -42,6 +46,8 @@ impl Lab {
             rings: RingCache::default(),
             flows: Vec::new(),
             held: Vec::new(),
+            since: Vec::new(),
+            selected: selected::Held::default(),
             served: BTreeMap::new(),
             swept: BTreeSet::new(),
             serving: BTreeSet::new(),
@@ -61,7 +67,9 @@ impl Lab {
 
     /// Plans and applies, up to the op that is to fail.
     pub(super) fn attempt(&mut self, wanted: &Wanted, fault: Option<usize>) -> Result<(), PlanError> {
-        let ops = plan(&self.memory.observe().unwrap(), wanted, &mut self.rings)?;
+        let observed = self.memory.observe().unwrap();
+        let before: BTreeSet<VipKey> = observed.vips.keys().copied().collect();
+        let ops = plan(&observed, wanted, &mut self.rings)?;
         for (number, op) in ops.iter().enumerate() {
             if fault == Some(number) {
                 self.memory.fail_after(0);
@@ -69,6 +77,13 @@ impl Lab {
                 // Whoever plans again after a failure waits for a moment.
                 self.settle();
                 break;
+            }
+            let is_new = |key: &VipKey| !key.is_address() && !before.contains(key);
+            if let Op::SetVip { key, vip } = op
+                && is_new(key)
+                && let Some(wanted) = wanted.vips.get(key)
+            {
+                selected::check_newcomer(&self.memory.observe().unwrap(), vip, wanted);
             }
             self.step(op);
         }
@@ -98,6 +113,8 @@ impl Lab {
         let services = state.vips.iter().filter(|(key, _)| !key.is_address());
         let new: Vec<(VipKey, Vip)> =
             services.map(|(key, vip)| (*key, *vip)).filter(|vip| !self.held.contains(vip)).collect();
+        let step = self.selected.note(&state);
+        self.since.extend(new.iter().map(|_| step));
         self.held.extend(new);
         let serving = state.targets.iter().filter(|(_, target)| target.serves != 0);
         for (id, target) in serving {
@@ -105,6 +122,10 @@ impl Lab {
             self.served.insert(*id, (target.vip, target.outer_destination));
         }
         check_tables(&self.memory, &state);
+        selected::check_flags(&state);
+        for ((_, vip), since) in self.held.iter().zip(&self.since) {
+            self.selected.check_servers(&state, vip.id, *since);
+        }
         self.check_packets(&state);
         self.check_flows(&state);
     }
@@ -114,8 +135,10 @@ impl Lab {
         match op {
             Op::WriteRing { base, slots } => {
                 let written = *base..*base + blocks(u32::try_from(slots.len()).unwrap());
-                for (_, vip) in self.held.iter().filter(|(_, vip)| vip.ring_slots > 0) {
-                    let read = vip.ring_base..vip.ring_base + blocks(vip.ring_slots);
+                let of_vips = self.held.iter().map(|(_, vip)| (vip.ring_base, vip.ring_slots));
+                let rings = of_vips.chain(self.selected.all_rings());
+                for (base, slots) in rings.filter(|(_, slots)| *slots > 0) {
+                    let read = base..base + blocks(slots);
                     assert!(read.end <= written.start || written.end <= read.start, "{op:?} over a ring in use");
                 }
             }
@@ -138,6 +161,9 @@ impl Lab {
         }
         let state = self.memory.observe().unwrap();
         self.held = state.vips.iter().filter(|(key, _)| !key.is_address()).map(|(key, vip)| (*key, *vip)).collect();
+        self.selected = selected::Held::default();
+        let step = self.selected.note(&state);
+        self.since = self.held.iter().map(|_| step).collect();
         self.serving = state.targets.iter().filter(|(_, target)| target.serves != 0).map(|(id, _)| *id).collect();
     }
 
@@ -145,8 +171,10 @@ impl Lab {
     fn check_packets(&mut self, state: &State) {
         let flow = |entry: FlowEntry| (self.flows[entry.tag() as usize], entry.target());
         let mut known: BTreeSet<_> = self.memory.remembered().map(flow).collect();
-        for (key, vip) in self.held.clone() {
-            for place in self.memory.slots(&vip).collect::<BTreeSet<_>>() {
+        for ((key, vip), since) in self.held.clone().into_iter().zip(self.since.clone()) {
+            let rings = [(vip.ring_base, vip.ring_slots)].into_iter().chain(self.selected.rings_of(vip.id, since));
+            let slots = rings.flat_map(|(base, slots)| self.memory.slots_at(base, slots));
+            for place in slots.collect::<BTreeSet<_>>() {
                 let id = vip.target_base + u32::from(place);
                 let target = state.targets.get(&id).copied().unwrap_or_default();
                 assert_eq!(target.vip, vip.id, "a slot of VIP {} names target {id}: {target:?}", vip.id);
@@ -199,7 +227,9 @@ pub(super) fn check_reached(lab: &mut Lab, wanted: &Wanted) {
     assert_eq!(plan(&state, wanted, &mut RingCache::default()), Ok(vec![]));
     let keys: BTreeSet<VipKey> = wanted.vips.keys().copied().chain(addresses(wanted).into_keys()).collect();
     assert_eq!(state.vips.keys().copied().collect::<BTreeSet<_>>(), keys);
-    assert!(state.vips.iter().all(|(key, vip)| !key.is_address() || *vip == Vip::default()));
+    let addresses = addresses(wanted);
+    assert!(state.vips.iter().all(|(key, vip)| !key.is_address() || addresses[key] == *vip));
+    selected::check_reached(lab, &state, wanted);
     let targets: usize = wanted.vips.values().map(|vip| vip.backends.len()).sum();
     assert_eq!(state.targets.len(), targets, "targets are left over");
     for (key, wanted) in &wanted.vips {
