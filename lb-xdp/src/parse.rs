@@ -306,7 +306,7 @@ const fn is_balanced(protocol: u8) -> bool {
 #[inline(always)]
 fn read_upper<F: Frame>(frame: &F, upper: &Upper, end: usize, family: Family) -> Result<(Kind, u32, u8), Verdict> {
     if upper.l4 > end {
-        return Err(Verdict::BadHeader);
+        return Err(Verdict::Truncated);
     }
     let icmp = upper.protocol == family.icmp();
     if upper.fragment != 0 && icmp {

@@ -115,7 +115,9 @@ fn an_echo_request_to_another_address_is_the_hosts() {
 fn other_icmp_to_a_vip_is_the_hosts() {
     let scene = Scene::new(&super::BACKENDS_V4);
     for (pair, request_kind) in PAIRS.into_iter().zip([8, 128]) {
-        for kind in (0..=255).filter(|kind| *kind != request_kind) {
+        // Errors are not: they are about a flow.
+        let errors: &[u8] = if request_kind == 8 { &[3, 11, 12] } else { &[1, 2, 3, 4] };
+        for kind in (0..=255).filter(|kind| *kind != request_kind && !errors.contains(kind)) {
             let mut frame = request(pair, 1, b"ping");
             let icmp = frame.len() - 12;
             frame[icmp] = kind;
