@@ -65,6 +65,9 @@ fn broken() -> Vec<Case> {
         case("cut within the TCP header, to the host", cut(&host, 53), Unreadable),
         case("cut within the UDP header", cut(&datagram(), 41), Truncated),
         case("cut within the UDP header, IPv6", cut(&datagram_v6(), 61), Truncated),
+        case("a UDP length within its header", changed(&datagram(), &[(38, 0), (39, 7)]), BadHeader),
+        case("a UDP length beyond the packet", changed(&datagram(), &[(38, 1)]), BadHeader),
+        case("a UDP length beyond the packet, IPv6", changed(&datagram_v6(), &[(58, 1)]), BadHeader),
         case("a datagram cut within its payload", cut(&datagram(), 50), Truncated),
         case(
             "an echo request cut within its header",
