@@ -7,15 +7,12 @@ mod maps;
 
 use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
 use lb_common::verdict::{Action, Verdict};
-use lb_xdp::{decap, frame::Frame, path};
+use lb_xdp::{decap, path};
 
 use crate::{
     context::XdpFrame,
     maps::{KernelAddresses, KernelTables},
 };
-
-/// Bytes that the first of several buffers has at least.
-const FULL_BUFFER: usize = 1024;
 
 /// The balancer.
 #[xdp]
@@ -32,16 +29,12 @@ fn lb_frags(context: XdpContext) -> u32 {
 #[inline(always)]
 fn balance(context: XdpContext) -> u32 {
     let mut frame = XdpFrame::new(context);
-    // A forwarded packet is counted at its target.
-    let received = frame.len();
     let exit = path::run(&mut frame, &KernelTables);
-    let action = exit.verdict.action();
     if exit.verdict != Verdict::Forwarded {
-        // Of a frame in several buffers that was only the first, which is never small.
-        let several = received >= FULL_BUFFER && !matches!(action, Action::Transmit | Action::Redirect);
-        maps::count_verdict(exit.verdict, if several { frame.total_len() } else { received });
+        // A forwarded packet is counted at its target.
+        maps::count_verdict(exit.verdict, frame.received_len());
     }
-    match action {
+    match exit.verdict.action() {
         Action::Transmit | Action::Redirect if exit.ifindex != 0 => {
             // SAFETY: the helper takes numbers only.
             unsafe { bpf_redirect(exit.ifindex, 0) as u32 }
