@@ -54,7 +54,7 @@ pub(super) fn read<F: Frame>(frame: &F, packet: &Packet, at: usize, seed: u64) -
             }
             let (own, client) = ip.address_words();
             if vip::is_mapped(own) {
-                // No IPv4 VIP sends IPv6.
+                // In the tables it would mean an IPv4 address.
                 return Err(Verdict::Icmp);
             }
             let upper = extensions::walk(frame, ip.next_header, at, end).map_err(|_| Verdict::BadQuote)?;
