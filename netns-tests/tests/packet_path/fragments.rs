@@ -167,7 +167,7 @@ fn oddities() -> Vec<Case> {
     let other = |port: &str| Frame::udp(CLIENT, &format!("192.0.2.1:{port}"));
     let [first, second, _] = three(&other("53"));
     let [first_v6, second_v6, _] = three(&Frame::udp(CLIENT_V6, "[2001:db8::1]:53"));
-    let [to_other_port, ..] = three(&Frame::udp(CLIENT, "192.0.2.10:5353"));
+    let [to_other_port, its_second, its_third] = three(&Frame::udp(CLIENT, "192.0.2.10:5353"));
     let [tiny, ..] = &segment_v6(SYN).fragments(8)[..] else { panic!("a first fragment") };
     let [tiny_v4, ..] = &segment(SYN).fragments(8)[..] else { panic!("a first fragment") };
     let tagged = |frame: Frame| frame.tagged(&[(0x8100, 5)]);
@@ -183,7 +183,13 @@ fn oddities() -> Vec<Case> {
         host("a later fragment to the host", second, Fragment),
         host("a first fragment to the host, IPv6", first_v6, NotVip),
         host("a later fragment to the host, IPv6", second_v6, Fragment),
-        host("a first fragment to another port of a VIP's address", to_other_port, NotVip),
+        // The host gets all of a datagram that is its own, or could put none together.
+        Case::left_alone("fragments to another port of a VIP's address", &site(), to_other_port, NotVip)
+            .event(FragmentFirst)
+            .remembers(&[])
+            .remembers_datagrams(&[(0, Datagram, 0)])
+            .then(Case::left_alone("", &site(), its_second, Fragment))
+            .then(Case::left_alone("", &site(), its_third, Fragment)),
         host("a first fragment shorter than its TCP header", tiny_v4.clone(), Truncated),
         host("a first fragment shorter than its TCP header, IPv6", tiny.clone(), Truncated),
         steered("a first fragment with a tag", &tagged_first, 3)
