@@ -103,10 +103,15 @@ pub fn answer<F: Frame>(frame: &mut F, packet: &Packet) -> Result<Verdict, Verdi
         Family::V4 => ECHO_REPLY_V4,
         Family::V6 => ECHO_REPLY_V6,
     };
-    let icmp = frame.at_mut::<Icmp>(packet.l4()).ok_or(Verdict::Inconsistent)?;
-    icmp.checksum = checksum::updated(icmp.checksum, [icmp.kind, icmp.code], [reply, icmp.code]);
+    let (l3, l4) = (packet.l3(), packet.l4());
+    let icmp = frame.at_mut::<Icmp>(l4).ok_or(Verdict::Inconsistent)?;
+    let sum = checksum::updated(icmp.checksum, [icmp.kind, icmp.code], [reply, icmp.code]);
+    icmp.checksum = sum;
     icmp.kind = reply;
-    let l3 = packet.l3();
+    // Of zeros alone, as a reply over IPv4 may be, the sum is the other zero, which the update cannot know.
+    if sum == [0; 2] && frame.sum(l4, packet.end().wrapping_sub(l4)) == Some(0) {
+        frame.at_mut::<Icmp>(l4).ok_or(Verdict::Inconsistent)?.checksum = [0xff; 2];
+    }
     match packet.family {
         Family::V4 => {
             let ip = frame.at_mut::<Ipv4>(l3).ok_or(Verdict::Inconsistent)?;

@@ -24,8 +24,49 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases = firsts();
     cases.extend(rests());
     cases.extend(out_of_order());
+    cases.extend(remembering());
     cases.extend(oddities());
+    cases.extend(headers());
     cases
+}
+
+/// For how long a datagram is remembered, and what gives way to it.
+fn remembering() -> Vec<Case> {
+    let [first, second, _] = three(&datagram());
+    let aged = |age| site().datagram(&second, 3, age, Datagram);
+    let unknown = |name, given: &_| Case::left_alone(name, given, second.clone(), Verdict::FragmentUnknown);
+    let full = |state| site().datagrams(&second, std::array::from_fn(|way| (1, u32::from(way == 5), state)));
+    let others = |state, aged: usize, fresh: usize| [vec![(1, state, 1); aged], vec![(1, state, 0); fresh]].concat();
+    let arrives = |name, given: &_| {
+        Case::forwarded(name, given, &first, 3).event(FragmentFirst).event(PathEvent::MissUdp).creates(3)
+    };
+    let mut takes_oldest = others(Datagram, 0, 7);
+    takes_oldest.push((3, Datagram, 0));
+    vec![
+        Case::forwarded("a later fragment within the time of reassembly", &aged(7), &second, 3).event(FragmentFollowed),
+        unknown("a later fragment after the time of reassembly", &aged(8)).remembers_datagrams(&[(0, Empty, 0)]),
+        unknown("an unknown datagram takes no known one's place", &full(Datagram))
+            .remembers_datagrams(&others(Datagram, 1, 7)),
+        arrives("a first fragment takes the oldest one's place", &full(Datagram)).remembers_datagrams(&takes_oldest),
+        arrives("a first fragment long after a later one", &site().datagram(&second, 0, 8, Empty))
+            .remembers_datagrams(&[(3, Datagram, 0)]),
+    ]
+}
+
+/// Headers between the fragment header and the ports are part of what is cut.
+fn headers() -> Vec<Case> {
+    let query = datagram_v6().payload(&[0x42; 48]);
+    let content = [&[17, 0, 1, 4, 0, 0, 0, 0][..], &query.packet()[40..]].concat();
+    let cut = Frame::raw("2001:db8:c::7", "2001:db8::10", 60, &content).identification(77).fragments(32);
+    let [first, second] = &cut[..] else { panic!("two fragments") };
+    let first = first.clone().about(&datagram_v6());
+    vec![
+        Case::forwarded("destination options behind the fragment header", &site(), &first, 4)
+            .event(FragmentFirst)
+            .event(PathEvent::MissUdp)
+            .creates(4)
+            .then(Case::forwarded("", &site(), second, 4).event(FragmentFollowed)),
+    ]
 }
 
 fn firsts() -> Vec<Case> {
