@@ -78,7 +78,7 @@ const STEPS: &[(&str, &[&str])] = &[
     ("tunnel", &["checksum", "ecn", "encap", "frame", "parse", "path", "wire"]),
     ("path", &["encap", "flow", "fragment", "frame", "icmp", "link", "parse", "select", "tunnel", "vip"]),
     // The other end of the tunnel.
-    ("decap", &["checksum", "encap", "frame", "wire"]),
+    ("decap", &["checksum", "ecn", "encap", "frame", "link", "parse", "wire"]),
     ("host", &["checksum", "decap", "frame", "path", "wire"]),
     // A program of its own, over the library.
     ("bpf", &[]),
