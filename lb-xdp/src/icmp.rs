@@ -15,7 +15,7 @@ use crate::{
     flow,
     frame::Frame,
     link,
-    parse::{Family, Packet},
+    parse::{self, Family, Packet},
     path::Tables,
     ring::{self, Origin},
     select, vip,
@@ -48,7 +48,7 @@ pub enum Matter {
 /// Reads an ICMP packet.
 ///
 /// # Errors
-/// [`Verdict::Icmp`] for what is the host's; [`Verdict::BadQuote`], if an error to a VIP doesn't tell what it is about;
+/// [`Verdict::Icmp`] for what is the host's; those of [`select::admit`] for an echo request; [`Verdict::BadQuote`], if an error to a VIP doesn't tell what it is about;
 /// those of [`ring::pick`].
 #[inline(always)]
 pub fn read<F: Frame, T: Tables>(frame: &F, packet: &Packet, tables: &T) -> Result<Matter, Verdict> {
@@ -58,13 +58,23 @@ pub fn read<F: Frame, T: Tables>(frame: &F, packet: &Packet, tables: &T) -> Resu
         Family::V6 => (ECHO_REQUEST_V6, ERRORS_V6.contains(&kind)),
     };
     if kind == request {
-        return if vip::is_own(packet.destination, packet.family, tables) {
-            Ok(Matter::Echo)
-        } else {
-            Err(Verdict::Icmp)
-        };
+        return echo(frame, packet, tables);
     }
     if is_error { about(frame, packet, tables) } else { Err(Verdict::Icmp) }
+}
+
+#[inline(always)]
+fn echo<F: Frame, T: Tables>(frame: &F, packet: &Packet, tables: &T) -> Result<Matter, Verdict> {
+    let key = VipKey::from_words(packet.destination, 0, packet.protocol);
+    let entry = vip::address(key, tables).ok_or(Verdict::Icmp)?;
+    let source = parse::source(frame, packet).ok_or(Verdict::Inconsistent)?;
+    if !parse::is_one_host(source) {
+        return Err(Verdict::Icmp);
+    }
+    if entry.flags != 0 {
+        select::admit(source, packet.family, entry, tables)?;
+    }
+    Ok(Matter::Echo)
 }
 
 /// The flow that an error is about, as the client sees it: from where the quoted packet went to where it came from.

@@ -193,6 +193,18 @@ pub fn destination<F: Frame>(frame: &F, start: &Start) -> Option<[u64; 2]> {
     })
 }
 
+/// Whether a source address is that of one host: nobody else may be answered (RFC 1122 section 3.2.2, RFC 4443 section
+/// 2.4). Given little-endian loads of the halves.
+#[inline(always)]
+pub const fn is_one_host(source: [u64; 2]) -> bool {
+    let [first, second] = source;
+    if vip::is_mapped(source) {
+        let octet = (second >> 32) as u8;
+        return octet != 0 && octet < 224;
+    }
+    (first != 0 || second != 0) && first as u8 != 0xff
+}
+
 /// Source address of a packet, likewise.
 #[inline(always)]
 pub fn source<F: Frame>(frame: &F, packet: &Packet) -> Option<[u64; 2]> {
