@@ -30,7 +30,7 @@ const ROOM_OF_ALL_KERNELS: usize = 256 - 32;
 /// How long a case may take in the kernel if it has limits, which forgive with time.
 const PATIENCE: Duration = Duration::from_millis(80);
 /// How often a case is tried that takes too long, on a machine that is busy.
-const TRIES: usize = 50;
+const TRIES: usize = 500;
 
 /// What can be compared of one side.
 #[derive(Clone, Debug, PartialEq, Eq)]
