@@ -213,7 +213,7 @@ impl fmt::Display for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "[pool.{}]\nbackends = [", self.name)?;
         for PoolBackend { name, address, weight, keys } in &self.backends {
-            let more: String = keys.iter().map(|key| format!(", {key}")).collect();
+            let more = keys.iter().map(|key| format!(", {key}")).collect::<Vec<_>>().concat();
             writeln!(f, "  {{ name = {name:?}, address = \"{address}\", weight = {weight}{more} }},")?;
         }
         writeln!(f, "]\n\n[pool.{}.health]", self.name)?;

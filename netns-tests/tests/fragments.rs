@@ -25,7 +25,7 @@ fn ask(lab: &Lab, flows: usize) -> Result<()> {
             let mut flow = Flow::open(&lab.client, to)?;
             let names = [4000, 32, 8000, 1600].map(|length| flow.ask_with(length));
             let [first, ..] = &names;
-            let first = first.as_ref().map(Clone::clone).unwrap_or_default();
+            let first = first.clone().unwrap_or_default();
             let others = names.into_iter().find(|name| name.as_ref().ok() != Some(&first));
             answers.add(others.map_or(Ok(first.clone()), |other| other.map(|other| format!("{first}, then {other}"))));
         }
