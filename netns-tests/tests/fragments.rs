@@ -10,10 +10,11 @@ use netns_tests::{
 };
 
 fn settings(lab: &Lab, family: Family) -> Settings {
-    Settings::empty(lab)
-        .pool("dns", lab, family, Health::None)
-        .vip("dns-v4", (VIP_V4, 53, "udp"), "dns")
-        .vip("dns-v6", (VIP_V6, 53, "udp"), "dns")
+    Settings::empty(lab).pool("dns", lab, family, Health::None).vip("dns-v4", (VIP_V4, 53, "udp"), "dns").vip(
+        "dns-v6",
+        (VIP_V6, 53, "udp"),
+        "dns",
+    )
 }
 
 /// Flows in which datagrams with and without fragments take turns, each of which one backend must answer.

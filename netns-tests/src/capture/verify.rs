@@ -127,8 +127,12 @@ mod tests {
         let (from, to) = ([172, 16, 0, 1], [10, 1, 1, 2]);
         match outer {
             Outer::None => bytes.extend(inner),
-            Outer::Ipip => PacketBuilder::ipv4(from, to, 64).write(&mut bytes, IpNumber::IPV4, &inner).expect("a vector"),
-            Outer::Gue => PacketBuilder::ipv4(from, to, 64).udp(50_000, GUE_PORT).write(&mut bytes, &inner).expect("a vector"),
+            Outer::Ipip => {
+                PacketBuilder::ipv4(from, to, 64).write(&mut bytes, IpNumber::IPV4, &inner).expect("a vector")
+            }
+            Outer::Gue => {
+                PacketBuilder::ipv4(from, to, 64).udp(50_000, GUE_PORT).write(&mut bytes, &inner).expect("a vector")
+            }
         }
         bytes
     }
