@@ -311,8 +311,9 @@ pub fn parse_v6<F: Frame, const PLAIN: bool>(frame: &F, start: &Start, seed: u64
     })
 }
 
+/// Whether packets of a protocol are steered by their own ports.
 #[inline(always)]
-const fn is_balanced(protocol: u8) -> bool {
+pub(crate) const fn is_balanced(protocol: u8) -> bool {
     protocol == vip::TCP || protocol == vip::UDP
 }
 

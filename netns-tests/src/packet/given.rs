@@ -76,7 +76,7 @@ pub struct Given {
     too_big_limits: u64,
     bonds: Vec<(u32, u32)>,
     tunnel_addresses: Vec<[u8; 16]>,
-    tunnel_sources: Vec<SourceKey>,
+    tunnel_sources: Vec<(SourceKey, u32)>,
 }
 
 impl Given {

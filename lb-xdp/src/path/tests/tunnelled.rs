@@ -17,7 +17,7 @@ fn scene() -> Scene {
     let tables = &mut scene.world.tables;
     tables.tuning.features = feature::ALL;
     tables.tunnel_addresses = HERE.map(|text| octets(text.parse().expect("an address")).0).into();
-    tables.tunnel_sources = [SourceKey::new(0, [0; 16], 0)].into();
+    tables.tunnel_sources = [(SourceKey::new(0, [0; 16], 0), 1)].into();
     scene
 }
 
@@ -38,6 +38,17 @@ fn a_packet_must_end_within_its_tunnel_packet() {
         let sent = scene().world.send(&whole);
         assert_eq!((sent.exit.verdict, sent.frame), (Verdict::Truncated, whole));
     }
+}
+
+#[test]
+fn of_two_prefixes_the_longer_says_where_tunnel_packets_may_come_from() {
+    let mut scene = scene();
+    let all_v4 = octets("0.0.0.0".parse().expect("an address")).0;
+    scene.world.tables.tunnel_sources.insert(SourceKey::new(0, all_v4, 96), 0);
+    let inner = Scene::web()[0].tcp(ACK);
+    let verdicts = [over("172.16.3.4", HERE[0]), over("100::1", HERE[1])]
+        .map(|outer| scene.world.send(&outer.ip_of(ip(outer, 64)).raw(IPIP, &inner[14..])).exit.verdict);
+    assert_eq!(verdicts, [Verdict::TunnelSource, Verdict::Forwarded]);
 }
 
 #[test]

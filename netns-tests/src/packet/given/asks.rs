@@ -132,7 +132,14 @@ impl Given {
     /// Where such packets may come from.
     #[must_use]
     pub fn tunnel_source(mut self, source: &str) -> Self {
-        self.tunnel_sources.push(source_key(0, source));
+        self.tunnel_sources.push((source_key(0, source), 1));
+        self
+    }
+
+    /// Where they may not come from, though a shorter prefix says so.
+    #[must_use]
+    pub fn no_tunnel_source(mut self, source: &str) -> Self {
+        self.tunnel_sources.push((source_key(0, source), 0));
         self
     }
 
