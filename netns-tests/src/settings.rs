@@ -113,6 +113,11 @@ impl Settings {
         }
     }
 
+    /// A file for a second balancer beside the lab's own, without pools and VIPs.
+    pub fn empty_for_other(lab: &Lab) -> Self {
+        Self { socket: lab.folder().join("other.sock"), state_dir: lab.folder().join("other"), ..Self::empty(lab) }
+    }
+
     /// The usual file: one pool `web` of all backends, and VIPs for HTTP on port 80 over both families.
     pub fn web(lab: &Lab, health: Health) -> Self {
         Self::empty(lab).pool("web", lab, Family::V4, health).vip("web-v4", (VIP_V4, 80, "tcp"), "web").vip(
