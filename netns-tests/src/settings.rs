@@ -218,8 +218,9 @@ impl fmt::Display for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "[pool.{}]\nbackends = [", self.name)?;
         for PoolBackend { name, address, weight, keys } in &self.backends {
-            let more: String = keys.iter().map(|key| format!(", {key}")).collect();
-            writeln!(f, "  {{ name = {name:?}, address = \"{address}\", weight = {weight}{more} }},")?;
+            write!(f, "  {{ name = {name:?}, address = \"{address}\", weight = {weight}")?;
+            keys.iter().try_for_each(|key| write!(f, ", {key}"))?;
+            writeln!(f, " }},")?;
         }
         writeln!(f, "]\n\n[pool.{}.health]", self.name)?;
         let mut check = |kind, port| {

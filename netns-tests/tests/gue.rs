@@ -35,9 +35,11 @@ fn settings(lab: &Lab) -> Settings {
         .pool("v4", lab, Family::V4, Health::None)
         .pool("v6", lab, Family::V6, Health::None);
     let all = PAIRS.into_iter().fold(pools, |settings, (vip, http, udp, pool)| {
-        settings
-            .vip(&format!("http-{vip}-{pool}").replace(':', "."), (vip, http, "tcp"), pool)
-            .vip(&format!("udp-{vip}-{pool}").replace(':', "."), (vip, udp, "udp"), pool)
+        settings.vip(&format!("http-{vip}-{pool}").replace(':', "."), (vip, http, "tcp"), pool).vip(
+            &format!("udp-{vip}-{pool}").replace(':', "."),
+            (vip, udp, "udp"),
+            pool,
+        )
     });
     all.each_vip("encap = \"gue\"")
 }

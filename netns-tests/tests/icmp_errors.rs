@@ -16,10 +16,11 @@ const BYTES: u64 = 2_000_000;
 const NARROW: u32 = 1400;
 
 fn settings(lab: &Lab, family: Family) -> Settings {
-    Settings::empty(lab)
-        .pool("web", lab, family, Health::None)
-        .vip("web-v4", (VIP_V4, 80, "tcp"), "web")
-        .vip("web-v6", (VIP_V6, 80, "tcp"), "web")
+    Settings::empty(lab).pool("web", lab, family, Health::None).vip("web-v4", (VIP_V4, 80, "tcp"), "web").vip(
+        "web-v6",
+        (VIP_V6, 80, "tcp"),
+        "web",
+    )
 }
 
 /// Backends that learnt how little the client's link carries.

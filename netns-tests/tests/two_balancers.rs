@@ -14,7 +14,7 @@ use netns_tests::{
         extras::{OtherHost, ROUTER_TO_OTHER_LB},
         vips,
     },
-    traffic::{http, is_silent, ping::ping, sessions::Sessions, udp, upload::upload},
+    traffic::{any, are_silent, http, ping::ping, sessions::Sessions, udp, upload::upload},
     wait,
 };
 
@@ -50,6 +50,12 @@ fn all_serve(lab: &Lab) -> Result<()> {
         let answers = udp::ask_many(&lab.client, to, 60, 2);
         ensure!((answers.failed(), answers.by_backend.len()) == wanted, "{to}: {answers}");
     }
+    Ok(())
+}
+
+fn silent(lab: &Lab) -> Result<()> {
+    let pairs = vips(80).map(|to| (any(to), to));
+    ensure!(are_silent(&lab.client, &pairs), "somebody answers");
     Ok(())
 }
 
@@ -118,9 +124,7 @@ fn tunnel_packets_from_elsewhere_are_dropped() {
         let other = lab.add_other_balancer()?;
         let far = Balancer::start_other(lab, &other, &second(lab, &other, "\"172.17.0.0/16\""))?;
         let _near = Balancer::start(lab, &first(lab, &other.tunnels[..1]))?;
-        for to in vips(80) {
-            ensure!(is_silent(&lab.client, to), "{to} is answered");
-        }
+        silent(lab)?;
         let dropped = far.stats()?.verdict("tunnel_source")?;
         ensure!(dropped >= 2, "{dropped} were dropped");
         // Without sources they may come from anywhere.
@@ -133,16 +137,16 @@ fn tunnel_packets_from_elsewhere_are_dropped() {
 fn packets_that_two_balancers_send_to_each_other_die_out() {
     scenario(&Layout::with_backends(1), |lab| {
         let other = lab.add_other_balancer()?;
-        let tunnels = |addresses: [IpAddr; 2]| format!("tunnels = {{ addresses = [\"{}\", \"{}\"] }}", addresses[0], addresses[1]);
+        let tunnels = |addresses: [IpAddr; 2]| {
+            format!("tunnels = {{ addresses = [\"{}\", \"{}\"] }}", addresses[0], addresses[1])
+        };
         // Addresses for tunnels alone; the router's way to lb leads there.
         let ours: [IpAddr; 2] = ["10.0.0.9".parse()?, "fd00::9".parse()?];
         lab.lb.ip("addr add 10.0.0.9/24 dev eth0\naddr add fd00::9/64 dev eth0 nodad\n")?;
         let back = web(Settings::empty_for_other(lab).pool_of("web", vec![PoolBackend::new("first", ours[0])]));
         let far = Balancer::start_other(lab, &other, &back.dataplane(&tunnels(other.tunnels)))?;
         let near = Balancer::start(lab, &first(lab, &other.tunnels[..1]).dataplane(&tunnels(ours)))?;
-        for to in vips(80) {
-            ensure!(is_silent(&lab.client, to), "{to} is answered");
-        }
+        silent(lab)?;
         // Each lb on the way takes a hop, and the router between them another.
         let (near, far) = (near.stats()?, far.stats()?);
         let steered = near.event("resteered")? + far.event("resteered")?;

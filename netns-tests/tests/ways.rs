@@ -8,11 +8,7 @@ use netns_tests::{
     host::server::Server,
     scenario::scenario,
     settings::{PoolBackend, Settings},
-    topology::{
-        LB_V4, Lab, Layout, VIP_V4, VIP_V6,
-        extras::DIRECT_INTERFACE,
-        vips,
-    },
+    topology::{LB_V4, Lab, Layout, VIP_V4, VIP_V6, extras::DIRECT_INTERFACE, vips},
     traffic::{http, ping::ping, sessions::Sessions, udp, upload::upload},
     wait,
 };
@@ -120,7 +116,10 @@ fn the_balancers_host_can_be_a_backend_itself() {
         sessions.all_stay()?;
         for to in vips(80) {
             let answers = http::ask_many(&lab.client, to, 40);
-            ensure!((answers.failed(), answers.of("lb-host"), answers.by_backend.len()) == (0, 0, 2), "{to}: {answers}");
+            ensure!(
+                (answers.failed(), answers.of("lb-host"), answers.by_backend.len()) == (0, 0, 2),
+                "{to}: {answers}"
+            );
         }
         sessions.all_stay()
     });

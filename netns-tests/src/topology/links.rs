@@ -127,12 +127,7 @@ pub(super) fn join_balancer(router: &Namespace, lb: &Namespace, layout: &Layout)
     lb.ip("route add 10.1.0.0/16 via 10.0.9.1\nroute add fd00:1::/32 via fd00:0:0:9::1\n")
 }
 
-pub(super) fn join_backend(
-    router: &Namespace,
-    backend: &Namespace,
-    number: u8,
-    mtu: u32,
-) -> Result<(IpAddr, IpAddr)> {
+pub(super) fn join_backend(router: &Namespace, backend: &Namespace, number: u8, mtu: u32) -> Result<(IpAddr, IpAddr)> {
     let v4 = |host| Ipv4Addr::new(10, 1, number, host);
     let v6 = |host| Ipv6Addr::new(0xfd00, 1, number.into(), 0, 0, 0, 0, host);
     let link = Link {

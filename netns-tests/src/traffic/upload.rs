@@ -40,9 +40,7 @@ fn path_mtu(stream: &TcpStream) -> Result<u32> {
     let mut mtu: libc::c_int = 0;
     let mut length = libc::socklen_t::try_from(size_of::<libc::c_int>())?;
     // SAFETY: the option's value is one `int`, which the kernel writes, and no more than `length` bytes.
-    let result = unsafe {
-        libc::getsockopt(stream.as_raw_fd(), level, name, (&raw mut mtu).cast(), &raw mut length)
-    };
+    let result = unsafe { libc::getsockopt(stream.as_raw_fd(), level, name, (&raw mut mtu).cast(), &raw mut length) };
     if result != 0 {
         return Err(io::Error::last_os_error()).context("cannot ask for the path MTU");
     }
