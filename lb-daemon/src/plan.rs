@@ -95,7 +95,7 @@ pub enum ListTable {
     Access,
     /// `SOURCE_ROUTES`: each prefix stands for the number of a group, or for 0, which is none.
     Routes,
-    /// `TUNNEL_SOURCES`: each prefix stands for 1. One list, of VIP 0.
+    /// `TUNNEL_SOURCES`: each prefix stands for 1, or for 0, from which none may come. One list, of VIP 0.
     TunnelSources,
 }
 

@@ -43,16 +43,15 @@ pub fn steer<F: Frame, T: Tables>(request: &Request<F, T>) -> Result<u32, Verdic
     // The clock is read after the entry, or one that another CPU has just written would seem to be a whole turn of the
     // clock old.
     let place = Place { bucket, tag, now: tables.now() };
-    let step = match found {
-        Some((way, entry)) => known(request, place, way, entry)?,
-        None => {
-            tables.event(match (packet.protocol, packet.opens_flow()) {
-                (TCP, true) => PathEvent::MissSyn,
-                (TCP, false) => PathEvent::MissTcp,
-                _ => PathEvent::MissUdp,
-            });
-            Step::Create(None)
-        }
+    let step = if let Some((way, entry)) = found {
+        known(request, place, way, entry)?
+    } else {
+        tables.event(match (packet.protocol, packet.opens_flow()) {
+            (TCP, true) => PathEvent::MissSyn,
+            (TCP, false) => PathEvent::MissTcp,
+            _ => PathEvent::MissUdp,
+        });
+        Step::Create(None)
     };
     match step {
         Step::Stay(id) => Ok(id),

@@ -12,14 +12,19 @@ use super::{
     prefixes::{Prefix, Prefixes},
     wanted::key,
 };
-use crate::model::{Access, Config, Pool, RouteTo, Vip};
+use crate::model::{Access, Config, Pool, RouteTo, Tunnels, Vip};
+
+/// What a prefix stands for in [`Lists::tunnel_sources`]: tunnel packets may come from it.
+const MAY_TUNNEL: u32 = 1;
+/// They may not, although they may from a shorter prefix.
+const MAY_NOT_TUNNEL: u32 = 0;
 
 /// The lists of one configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lists {
     /// Who may send to any VIP: [`AclRule`]s by number.
     pub access: Arc<Prefixes>,
-    /// Where tunnel packets of other lbs may come from; 1 for each.
+    /// Where tunnel packets of other lbs may come from: [`MAY_TUNNEL`], or [`MAY_NOT_TUNNEL`].
     pub tunnel_sources: Arc<Prefixes>,
     /// By VIP.
     pub vips: BTreeMap<VipKey, VipLists>,
@@ -39,14 +44,9 @@ pub struct VipLists {
 impl Lists {
     /// Those of `config`.
     pub fn of(config: &Config) -> Self {
-        let tunnels = &config.dataplane.tunnels;
-        let mut sources: Vec<(Prefix, u32)> = tunnels.sources.iter().map(|net| (Prefix::of(net), 1)).collect();
-        if sources.is_empty() && !tunnels.addresses.is_empty() {
-            sources.push((Prefix::ALL, 1));
-        }
         Self {
             access: Arc::new(access(&config.dataplane.access)),
-            tunnel_sources: Arc::new(Prefixes::new(sources)),
+            tunnel_sources: Arc::new(tunnel_sources(&config.dataplane.tunnels)),
             vips: config.vips.iter().map(|vip| (key(&vip.service), VipLists::of(vip))).collect(),
         }
     }
@@ -95,6 +95,15 @@ fn access(access: &Access) -> Prefixes {
         entries.push((Prefix::ALL, rest as u32));
     }
     Prefixes::new(entries)
+}
+
+/// Where tunnel packets may come from: anywhere, if there are addresses for them and no list.
+fn tunnel_sources(tunnels: &Tunnels) -> Prefixes {
+    if tunnels.sources.is_empty() && !tunnels.addresses.is_empty() {
+        return Prefixes::new(vec![(Prefix::ALL, MAY_TUNNEL)]);
+    }
+    let sources = tunnels.sources.iter().map(|net| (Prefix::of(net), MAY_TUNNEL));
+    Prefixes::new(apart(sources.collect(), MAY_NOT_TUNNEL))
 }
 
 /// Keeps families apart: an IPv6 prefix so short that it holds the mapped IPv4 addresses says nothing of these, for which
@@ -149,6 +158,22 @@ mod tests {
         assert_eq!(rules(&[], &["::/0"]), [(Prefix::ALL, DENY), (Prefix::V4, ALLOW)]);
         let both = [(Prefix::ALL, DENY), (Prefix::V4, DENY)];
         assert_eq!(rules(&[], &["::/0", "0.0.0.0/0"]), both);
+    }
+
+    #[test]
+    fn tunnel_packets_of_ipv4_need_a_prefix_of_ipv4() {
+        let sources = |texts: &[&str], addresses: &[&str]| -> Vec<(Prefix, u32)> {
+            let sources = texts.iter().map(|text| text.parse().unwrap()).collect();
+            let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+            tunnel_sources(&Tunnels { addresses, sources }).iter().collect()
+        };
+        assert_eq!(sources(&[], &[]), [], "no tunnels");
+        assert_eq!(sources(&[], &["198.51.100.1"]), [(Prefix::ALL, MAY_TUNNEL)], "from anywhere");
+        let only_v6 = [(Prefix::ALL, MAY_TUNNEL), (Prefix::V4, MAY_NOT_TUNNEL)];
+        assert_eq!(sources(&["::/0"], &["198.51.100.1"]), only_v6);
+        let both = [(Prefix::ALL, MAY_TUNNEL), (Prefix::V4, MAY_TUNNEL)];
+        assert_eq!(sources(&["::/0", "0.0.0.0/0"], &["198.51.100.1"]), both);
+        assert_eq!(sources(&["10.0.0.0/8"], &["198.51.100.1"]), [(prefix("10.0.0.0/8"), MAY_TUNNEL)]);
     }
 
     #[test]

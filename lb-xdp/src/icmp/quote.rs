@@ -53,6 +53,10 @@ pub(super) fn read<F: Frame>(frame: &F, packet: &Packet, at: usize, seed: u64) -
                 return Err(Verdict::BadQuote);
             }
             let (own, client) = ip.address_words();
+            if vip::is_mapped(own) {
+                // In the tables it would mean an IPv4 address.
+                return Err(Verdict::Icmp);
+            }
             let upper = extensions::walk(frame, ip.next_header, at, end).map_err(|_| Verdict::BadQuote)?;
             if upper.is_later || !is_balanced(upper.protocol) {
                 return Err(Verdict::Icmp);

@@ -75,6 +75,24 @@ fn refuses_what_is_not_built_yet_in_a_vip() {
 }
 
 #[test]
+fn refuses_to_send_to_mac_addresses_by_one_gateway() {
+    let by_gateway = |text: &str| text.replace("[dataplane]", "[dataplane]\nnext_hop = \"02:00:00:00:00:01\"");
+    let own = by_gateway(&vip("encap = \"l2\""));
+    refuses(&own, "conflict", "\"l2\"", "next_hop = \"auto\"");
+    let of_pool = by_gateway(&with("[pool.web]", "[pool.web]\nencap = \"l2\""));
+    refuses(&of_pool, "conflict", "[[vip]]", "next_hop = \"auto\"");
+    valid(&of_pool.replace("#vip", "encap = \"gue\""));
+    valid(&vip("encap = \"l2\""));
+}
+
+#[test]
+fn warns_of_a_limit_of_new_flows_where_none_is_known() {
+    let limit = vip("flow_tracking = \"off\"\nmax_new_flows_per_second = 10");
+    warns(&limit, "no-effect", "max_new_flows_per_second", "remove one of them");
+    valid(&limit.replace("\"off\"", "\"always\""));
+}
+
+#[test]
 fn reads_how_flows_are_steered() {
     let only = |line: &str| valid(&vip(line)).vips[0].clone();
     for (word, hash) in [

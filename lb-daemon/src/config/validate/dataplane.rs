@@ -18,7 +18,7 @@ use crate::{
         diagnostic::{Code, Complaint},
         lists::Lists,
         quantity::{self, Wrong, wrong},
-        raw::Section,
+        raw::{Section, Span},
         schema,
     },
     model::{AttachMode, DataplaneConfig, Interface, NextHopConfig},
@@ -52,6 +52,8 @@ pub(super) struct Dataplane {
     pub(super) ring_size: u32,
     /// Whether packets to unknown ports of a VIP that does not say are dropped.
     pub(super) drops_unknown_port: bool,
+    /// Place of `next_hop`, if that is one gateway for all.
+    pub(super) gateway: Option<Span>,
     /// Addresses for tunnel packets, with their places.
     pub(super) tunnel_addresses: Vec<Spanned<IpAddr>>,
 }
@@ -59,6 +61,7 @@ pub(super) struct Dataplane {
 pub(super) fn dataplane(section: &Section<'_>, lists: &Lists<'_>) -> Dataplane {
     let (tunnels, tunnel_addresses) = tunnels(&section.child("tunnels", &schema::TUNNELS));
     let next_hop = section.parsed("next_hop", next_hop);
+    let gateway = next_hop.as_ref().filter(|hop| *hop.get_ref() != NextHopConfig::Auto).map(Spanned::span);
     let udp_idle_timeout = duration(section, "udp_idle_timeout", &UDP_IDLE);
     Dataplane {
         config: DataplaneConfig {
@@ -81,6 +84,7 @@ pub(super) fn dataplane(section: &Section<'_>, lists: &Lists<'_>) -> Dataplane {
         },
         ring_size: ring_size(section).unwrap_or(DEFAULT_RING_SIZE),
         drops_unknown_port: drops_unknown_port(section).unwrap_or(false),
+        gateway,
         tunnel_addresses,
     }
 }

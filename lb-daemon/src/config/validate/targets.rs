@@ -12,7 +12,7 @@ use super::pool::{MAX_BACKENDS, ReadPool};
 use crate::{
     config::{
         diagnostic::{Code, Complaint},
-        raw::Section,
+        raw::{Section, Span},
     },
     model::{Check, Protocol, Service, Vip},
 };
@@ -56,6 +56,20 @@ fn own_backend(section: &Section<'_>, service: &Spanned<Service>, pool: &ReadPoo
         let complaint = Complaint::new(Code::Conflict, service.span(), message).label("the VIP");
         let hint = "give the backend's own address: packets to the VIP's would come back here";
         section.complain(complaint.also(place.clone(), "the backend").hint(hint));
+    }
+}
+
+/// Complains about frames that are for their backends' MAC addresses and would all go to the gateway's. The backend that is
+/// this host gets its packets anyway.
+pub(super) fn l2_by_gateway(section: &Section<'_>, pools: &[&ReadPool], gateway: Option<&Span>) {
+    let sent = pools.iter().any(|pool| pool.pool.backends.iter().any(|backend| !backend.local));
+    if let Some(gateway) = gateway.filter(|_| sent) {
+        let message = "`encap = \"l2\"` sends to each backend's MAC address, `next_hop` to one gateway's";
+        let own = section.entry("encap").map(|(_, value)| value.span());
+        let label = if own.is_some() { "here" } else { "this VIP has it from its pool" };
+        let complaint = Complaint::new(Code::Conflict, own.unwrap_or_else(|| section.span()), message).label(label);
+        let hint = "write `next_hop = \"auto\"`, or give the VIP `encap = \"ipip\"` or `encap = \"gue\"`";
+        section.complain(complaint.also(gateway.clone(), "the gateway").hint(hint));
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     ring_size,
     routes::source_routes,
     server_id::{Routing, routing},
-    targets::{small_ring, too_many_backends, too_many_targets, with_pool},
+    targets::{l2_by_gateway, small_ring, too_many_backends, too_many_targets, with_pool},
     tunnels::apart_from_vips,
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
         raw::Section,
         schema,
     },
-    model::{HashMode, Protocol, Service, Vip},
+    model::{Encap, HashMode, Protocol, Service, Vip},
 };
 
 const PROTOCOLS: [(&str, Protocol); 2] = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
@@ -108,6 +108,9 @@ impl<'p> Reading<'p, '_> {
         let options = options(section, self.lists);
         let drops_unknown_port = drops_unknown_port(section).unwrap_or(self.dataplane.drops_unknown_port);
         let encap = encap(section).or(pool.and_then(|pool| pool.encap)).unwrap_or_default();
+        if encap == Encap::L2 {
+            l2_by_gateway(section, &pools, self.dataplane.gateway.as_ref());
+        }
         let (name, service, pool) = (name?.into_inner(), service?.into_inner(), pool?.pool.name.as_str());
         let plain = Vip::plain(&name, service, pool, ring_size);
         let routed = Vip { encap, quic, tcp_server_id, udp_stable, source_routes, drops_unknown_port, ..plain };
@@ -131,6 +134,12 @@ fn options(section: &Section<'_>, lists: &Lists<'_>) -> impl FnOnce(Vip) -> Vip 
     let tracked = section.choice("flow_tracking", &[("always", true), ("off", false)], &["adaptive"]).unwrap_or(true);
     let access = access(section, lists);
     let max_new_flows_per_second = number(section, "max_new_flows_per_second", &RATE);
+    if !tracked && let Some((key, _)) = section.entry("max_new_flows_per_second") {
+        let message = "`max_new_flows_per_second` has no effect with `flow_tracking = \"off\"`";
+        let complaint =
+            Complaint::new(Code::NoEffect, key.span(), message).label("no flow is remembered, so none is new");
+        section.complain(complaint.hint("remove one of them"));
+    }
     move |vip| Vip { panic_threshold, hash, tracked, access, max_new_flows_per_second, ..vip }
 }
 

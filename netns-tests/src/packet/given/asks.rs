@@ -5,6 +5,7 @@ use lb_common::{
         flow::{FRAGMENT_BUCKETS, FlowState},
         prefix::{AclRule, SourceKey},
         server::ServerKey,
+        target::Target,
         vip::Vip,
     },
     maps::Tuning,
@@ -105,6 +106,13 @@ impl Given {
     pub fn told_too_big(mut self, ahead_ns: u64) -> Self {
         self.too_big_limits = ahead_ns;
         self
+    }
+
+    /// Whether anything in the tables forgives with time.
+    pub(in crate::packet) fn has_limits(&self) -> bool {
+        let too_big = self.targets.iter().any(|target| target.mtu != Target::NO_LIMIT);
+        let sources = self.tuning.source_packet_ns | self.tuning.source_flow_ns;
+        too_big || sources != 0 || !self.vip_limits.is_empty()
     }
 
     /// An interface is a member of a bond.
