@@ -98,14 +98,11 @@ impl Balancer {
         Ok(balancer)
     }
 
-    /// Starts a second balancer on that host beside the lab's own. The paths in its settings are changed, so that both
-    /// may be written alike.
+    /// Starts a second balancer on that host beside the lab's own.
     ///
     /// # Errors
     /// When it ends or does not answer in time.
-    pub fn start_other(lab: &Lab, host: &OtherHost, mut settings: Settings) -> Result<Self> {
-        settings.socket = lab.folder().join("other.sock");
-        settings.state_dir = lab.folder().join("other");
+    pub fn start_other(lab: &Lab, host: &OtherHost, settings: &Settings) -> Result<Self> {
         let mut balancer = Self {
             namespace: Arc::clone(&host.namespace),
             binary: binary()?,

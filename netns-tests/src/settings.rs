@@ -113,6 +113,11 @@ impl Settings {
         }
     }
 
+    /// A file for a second balancer beside the lab's own, without pools and VIPs.
+    pub fn empty_for_other(lab: &Lab) -> Self {
+        Self { socket: lab.folder().join("other.sock"), state_dir: lab.folder().join("other"), ..Self::empty(lab) }
+    }
+
     /// The usual file: one pool `web` of all backends, and VIPs for HTTP on port 80 over both families.
     pub fn web(lab: &Lab, health: Health) -> Self {
         Self::empty(lab).pool("web", lab, Family::V4, health).vip("web-v4", (VIP_V4, 80, "tcp"), "web").vip(
@@ -213,8 +218,9 @@ impl fmt::Display for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "[pool.{}]\nbackends = [", self.name)?;
         for PoolBackend { name, address, weight, keys } in &self.backends {
-            let more = keys.iter().map(|key| format!(", {key}")).collect::<Vec<_>>().concat();
-            writeln!(f, "  {{ name = {name:?}, address = \"{address}\", weight = {weight}{more} }},")?;
+            write!(f, "  {{ name = {name:?}, address = \"{address}\", weight = {weight}")?;
+            keys.iter().try_for_each(|key| write!(f, ", {key}"))?;
+            writeln!(f, " }},")?;
         }
         writeln!(f, "]\n\n[pool.{}.health]", self.name)?;
         let mut check = |kind, port| {

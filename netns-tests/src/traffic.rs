@@ -5,6 +5,7 @@ use std::{
     fmt,
     io::{self, ErrorKind},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    thread,
     time::Duration,
 };
 
@@ -85,13 +86,21 @@ impl fmt::Display for Answers {
 /// Whether nobody answers there: a connection is neither accepted nor refused within a second, the time after which a SYN is
 /// sent again.
 pub fn is_silent(namespace: &Namespace, to: SocketAddr) -> bool {
-    is_silent_from(namespace, any(to), to)
+    are_silent(namespace, &[(any(to), to)])
 }
 
-/// The same, asked from an address of the client's.
-pub fn is_silent_from(namespace: &Namespace, source: IpAddr, to: SocketAddr) -> bool {
-    let outcome = namespace.enter(|| connect_within(source, to, Duration::from_millis(1200)));
-    outcome.is_err_and(|error| error.kind() == ErrorKind::TimedOut)
+/// Whether nobody answers at any of these addresses, each asked from an address of the client's, all at once.
+pub fn are_silent(namespace: &Namespace, pairs: &[(IpAddr, SocketAddr)]) -> bool {
+    let is_silent = |source, to| {
+        let outcome = connect_within(source, to, Duration::from_millis(1200));
+        outcome.is_err_and(|error| error.kind() == ErrorKind::TimedOut)
+    };
+    namespace.enter(|| {
+        thread::scope(|scope| {
+            let asked: Vec<_> = pairs.iter().map(|(source, to)| scope.spawn(move || is_silent(*source, *to))).collect();
+            asked.into_iter().all(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
+    })
 }
 
 /// Opens a TCP connection from inside `namespace`.

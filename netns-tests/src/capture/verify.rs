@@ -124,16 +124,16 @@ mod tests {
             .write(&mut inner, b"hello")
             .expect("a vector takes all");
         let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
-        let (from, to) = ([172, 16, 0, 1], [10, 1, 1, 2]);
-        match outer {
-            Outer::None => bytes.extend(inner),
-            Outer::Ipip => {
-                PacketBuilder::ipv4(from, to, 64).write(&mut bytes, IpNumber::IPV4, &inner).expect("a vector")
+        let tunnel = PacketBuilder::ipv4([172, 16, 0, 1], [10, 1, 1, 2], 64);
+        let done = match outer {
+            Outer::None => {
+                bytes.extend(inner);
+                return bytes;
             }
-            Outer::Gue => {
-                PacketBuilder::ipv4(from, to, 64).udp(50_000, GUE_PORT).write(&mut bytes, &inner).expect("a vector")
-            }
-        }
+            Outer::Ipip => tunnel.write(&mut bytes, IpNumber::IPV4, &inner),
+            Outer::Gue => tunnel.udp(50_000, GUE_PORT).write(&mut bytes, &inner),
+        };
+        done.expect("a vector takes all");
         bytes
     }
 

@@ -4,6 +4,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpStream},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -88,6 +89,14 @@ impl Connection {
         self.send(head.as_bytes())?;
         self.send(body)?;
         self.answer()
+    }
+
+    /// How long it waits for answers from now on.
+    ///
+    /// # Errors
+    /// When it is no time at all.
+    pub fn wait_at_most(&self, limit: Duration) -> Result<()> {
+        Ok(self.stream().set_read_timeout(Some(limit))?)
     }
 
     /// The connection itself.
