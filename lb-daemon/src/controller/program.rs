@@ -11,6 +11,7 @@ use super::{
     change::Change,
     commands::Refusal,
     engine::{Engine, InstallError},
+    features::names,
     tuning::{either, needed},
     work::chain,
 };
@@ -61,8 +62,8 @@ impl<E: Engine> Controller<E> {
             return Ok(());
         }
         self.engine.retune(tuning)?;
-        let features = format!("{:#x}", tuning.features);
-        info!(features, before = format!("{:#x}", before.features), "program replaced");
+        let [features, before] = [tuning.features, before.features].map(|bits| names(bits).join(" "));
+        info!(features, before, "program replaced");
         Ok(())
     }
 

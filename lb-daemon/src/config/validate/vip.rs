@@ -136,7 +136,8 @@ fn options(section: &Section<'_>, lists: &Lists<'_>) -> impl FnOnce(Vip) -> Vip 
     let max_new_flows_per_second = number(section, "max_new_flows_per_second", &RATE);
     if !tracked && let Some((key, _)) = section.entry("max_new_flows_per_second") {
         let message = "`max_new_flows_per_second` has no effect with `flow_tracking = \"off\"`";
-        let complaint = Complaint::new(Code::NoEffect, key.span(), message).label("no flow is remembered, so none is new");
+        let complaint =
+            Complaint::new(Code::NoEffect, key.span(), message).label("no flow is remembered, so none is new");
         section.complain(complaint.hint("remove one of them"));
     }
     move |vip| Vip { panic_threshold, hash, tracked, access, max_new_flows_per_second, ..vip }
