@@ -8,7 +8,7 @@ use super::engine::Engine;
 const NAMES: [(u32, &str); 14] = [
     (feature::PREFIX_VIPS, "prefix_vips"),
     (feature::UNKNOWN_PORT, "unknown_port"),
-    (feature::HASHES, "hashes"),
+    (feature::HASHES, "hash_modes"),
     (feature::QUIC, "quic"),
     (feature::SERVER_IDS, "server_ids"),
     (feature::SOURCE_ROUTES, "source_routes"),
@@ -16,7 +16,7 @@ const NAMES: [(u32, &str); 14] = [
     (feature::NEW_FLOW_LIMIT, "new_flow_limit"),
     (feature::SOURCE_LIMIT, "source_limit"),
     (feature::GUE, "gue"),
-    (feature::UNWRAPPED, "unwrapped"),
+    (feature::UNWRAPPED, "l2_or_local"),
     (feature::TUNNELS, "tunnels"),
     (feature::BONDS, "bonds"),
     (feature::MULTI_BUFFER, "multi_buffer"),

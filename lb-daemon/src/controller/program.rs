@@ -62,8 +62,12 @@ impl<E: Engine> Controller<E> {
             return Ok(());
         }
         self.engine.retune(tuning)?;
-        let [features, before] = [tuning.features, before.features].map(|bits| names(bits).join(" "));
-        info!(features, before, "program replaced");
+        let features = names(tuning.features).join(" ");
+        if tuning.features == before.features {
+            info!(features, "program replaced by one with other parameters");
+        } else {
+            info!(features, before = names(before.features).join(" "), "program replaced");
+        }
         Ok(())
     }
 
