@@ -88,7 +88,8 @@ async fn status(State(app): State<App>) -> Json<Status> {
 
 async fn vips(State(app): State<App>) -> Result<Json<Vec<Vip>>, Refused> {
     let figures = app.controller.figures().await?;
-    Ok(Json(view::vips(&app.controller.snapshot().vips, &figures)))
+    let snapshot = app.controller.snapshot();
+    Ok(Json(view::configured_vips(&snapshot, &figures)))
 }
 
 async fn backends(State(app): State<App>) -> Result<Json<Vec<Backend>>, Refused> {

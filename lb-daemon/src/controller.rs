@@ -9,6 +9,7 @@ pub mod change;
 mod clock;
 mod commands;
 pub mod engine;
+pub(crate) mod features;
 mod program;
 pub mod reloader;
 pub mod snapshot;
@@ -135,7 +136,7 @@ impl<E: Engine> Controller<E> {
         let (state, rings) = fits(&mut engine, &config, &lists)?;
         let now = Instant::now();
         let last_reload = snapshot::LastReload::succeeded();
-        let first = Snapshot::starting(&config, &lists, &attached, &state, &last_reload);
+        let first = Snapshot::starting(&config, &lists, &attached, features::of(&engine), &state, &last_reload);
         let (snapshots, newest) = watch::channel(Arc::new(first));
         let (sender, inbox) = mpsc::channel(INBOX);
         let settling = Some(now + beliefs::patience(&config));

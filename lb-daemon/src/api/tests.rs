@@ -80,9 +80,15 @@ async fn tells_status_vips_backends_flows_and_counters() {
     let status: Status = api.client().get("/v1/status").await.unwrap();
     assert_eq!((status.state, status.generation, status.vips, status.backends), (Condition::Serving, Some(1), 3, 7));
     assert_eq!(status.tables["targets"].capacity, 256);
+    assert_eq!(status.features, Some(vec!["multi_buffer".to_owned()]));
     let vips: Vec<Vip> = api.client().get("/v1/vips").await.unwrap();
     assert_eq!(vips.iter().map(|vip| vip.name.as_str()).collect::<Vec<_>>(), ["web", "web-v6", "dns"]);
     assert_eq!((vips[0].traffic.packets, vips[0].backends_serving), (5, 3));
+    let settings = vips[0].settings.as_ref().unwrap();
+    assert_eq!(
+        (settings.encap.as_str(), settings.flow_tracking.as_str(), vips[0].prefix_length),
+        ("ipip", "always", 32)
+    );
     let backends: Vec<Backend> = api.client().get("/v1/backends").await.unwrap();
     let first = &backends[0];
     assert_eq!(
@@ -90,6 +96,7 @@ async fn tells_status_vips_backends_flows_and_counters() {
         (Effect::Serving, Some(100), 5, Some(true))
     );
     assert!(first.share.is_some_and(|share| (share - 1.0 / 3.0).abs() < 1e-9), "{:?}", first.share);
+    assert_eq!((first.pool.as_str(), backends[6].pool.as_str()), ("web", "dns"));
     let flows: Flows = api.client().get("/v1/flows/count").await.unwrap();
     assert_eq!((flows.capacity, flows.entries), (64, 0));
     let counted: Stats = api.client().get("/v1/stats").await.unwrap();

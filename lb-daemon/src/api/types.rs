@@ -25,6 +25,9 @@ pub struct Status {
     pub pin_path: String,
     /// Where the program is attached.
     pub interfaces: Vec<Interface>,
+    /// What the program in force can do beyond the plain way; absent without a daemon.
+    #[serde(default)]
+    pub features: Option<Vec<String>>,
     /// Configured VIPs.
     pub vips: usize,
     /// VIPs without a backend that takes new flows.
@@ -101,15 +104,21 @@ pub struct Places {
 pub struct Vip {
     /// Its name.
     pub name: String,
-    /// Its address.
+    /// Its address, or the first of its prefix.
     pub address: IpAddr,
+    /// Bits of its address that count: all of them, unless it serves a prefix.
+    #[serde(default)]
+    pub prefix_length: u8,
     /// Its port; 0 is any.
     pub port: u16,
     /// `tcp` or `udp`.
     pub protocol: String,
     /// Its pool.
     pub pool: String,
-    /// Backends of its pool.
+    /// How it is configured; absent without a daemon.
+    #[serde(default)]
+    pub settings: Option<VipSettings>,
+    /// Its backends, with those that its source routes lead to.
     pub backends: usize,
     /// Those of them that take new flows.
     pub backends_serving: usize,
@@ -122,10 +131,41 @@ pub struct Vip {
     pub traffic: Traffic,
 }
 
+/// How a VIP is configured, defaults included.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VipSettings {
+    /// How packets to its backends are wrapped: `ipip`, `gue` or `l2`.
+    pub encap: String,
+    /// What decides the backend of a new flow: `5-tuple`, ...
+    pub hash: String,
+    /// `always` or `off`.
+    pub flow_tracking: String,
+    /// What becomes of packets to ports that no VIP serves: `pass` or `drop`.
+    pub unknown_port: String,
+    /// Share of healthy backends, in percent, below which all are used; 0 is never.
+    pub panic_threshold: u8,
+    /// Routing by QUIC connection IDs: `off`, `quic-lb` or `katran`.
+    pub quic: String,
+    /// Of `quic-lb`: bytes of the server ID by number of the configuration; 0 where there is none.
+    pub quic_lb: Vec<u8>,
+    /// Routing by the server ID in a TCP option.
+    pub tcp_server_id: bool,
+    /// Routing by the server ID in a UDP stable-routing header.
+    pub udp_stable: bool,
+    /// Limit of new flows.
+    pub max_new_flows_per_second: Option<u32>,
+    /// Number of prefixes that it lets in; 0 is all others too.
+    pub allow: usize,
+    /// Number of prefixes that it keeps out.
+    pub deny: usize,
+    /// Number of its source routes.
+    pub source_routes: usize,
+}
+
 /// An element of `GET /v1/backends`: a backend of a VIP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Backend {
-    /// Its pool.
+    /// Its pool; not the VIP's if a source route leads to it.
     pub pool: String,
     /// The VIP.
     pub vip: String,
@@ -227,6 +267,9 @@ pub struct Flows {
 pub struct BackendFlows {
     /// The VIP.
     pub vip: String,
+    /// The backend's pool.
+    #[serde(default)]
+    pub pool: String,
     /// The backend.
     pub backend: String,
     /// Entries of the flow table.

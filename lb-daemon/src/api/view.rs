@@ -17,11 +17,12 @@ use super::{
     Facts,
     types::{
         Backend, BackendFlows, Condition, Effect, Flows, Interface, LastReload, Places, Stats, Status, Traffic,
-        VerdictCount, Vip,
+        VerdictCount, Vip, VipSettings,
     },
 };
 use crate::{
     controller::{
+        features::names,
         snapshot::{self, BackendView, Snapshot, VipView},
         totals,
     },
@@ -50,22 +51,32 @@ pub(crate) fn status(facts: &Facts, snapshot: &Snapshot) -> Status {
             .iter()
             .map(|attached| Interface { name: attached.interface.clone(), mode: attached.mode.to_owned() })
             .collect(),
+        features: Some(names(snapshot.features).into_iter().map(str::to_owned).collect()),
         vips: snapshot.vips.len(),
         vips_without_backend: snapshot.without_backend().map(|vip| vip.name.clone()).collect(),
         backends: snapshot.vips.iter().map(|vip| vip.backends.len()).sum(),
         backends_serving: snapshot.vips.iter().map(VipView::serving).sum(),
         last_reload: Some(last_reload(&snapshot.last_reload)),
-        tables: tables(snapshot.used, snapshot.capacity),
+        tables: all_tables(snapshot.used, snapshot.capacity),
     }
 }
 
-/// How full the tables are.
+/// How full the tables are, those of prefixes included.
+fn all_tables(used: Capacity, all: Capacity) -> BTreeMap<String, Places> {
+    let mut tables = tables(used, all);
+    tables.insert("prefixes".into(), Places { used: used.prefixes, capacity: all.prefixes });
+    tables
+}
+
+/// How full the tables are that can be read at once.
 pub(crate) fn tables(used: Capacity, all: Capacity) -> BTreeMap<String, Places> {
     let places = |used, capacity| Places { used, capacity };
     BTreeMap::from([
         ("vips".into(), places(used.vips, all.vips)),
         ("targets".into(), places(used.targets, all.targets)),
         ("ring_blocks".into(), places(used.ring_blocks, all.ring_blocks)),
+        ("groups".into(), places(used.groups, all.groups)),
+        ("server_ids".into(), places(used.servers, all.servers)),
     ])
 }
 
@@ -83,14 +94,16 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// `GET /v1/vips`
+/// What is told of VIPs by the tables alone.
 pub(crate) fn vips(vips: &[VipView], figures: &totals::Figures) -> Vec<Vip> {
     let vip = |vip: &VipView| Vip {
         name: vip.name.clone(),
         address: vip.service.address,
+        prefix_length: vip.service.prefix().prefix_len(),
         port: vip.service.port,
         protocol: vip.service.protocol.to_string(),
         pool: vip.pool.clone(),
+        settings: None,
         backends: vip.backends.len(),
         backends_serving: vip.serving(),
         ring_slots: vip.ring_slots,
@@ -100,12 +113,37 @@ pub(crate) fn vips(vips: &[VipView], figures: &totals::Figures) -> Vec<Vip> {
     vips.iter().map(vip).collect()
 }
 
+/// `GET /v1/vips`: the same, with how they are configured.
+pub(crate) fn configured_vips(snapshot: &Snapshot, figures: &totals::Figures) -> Vec<Vip> {
+    let word = |on: bool, [yes, no]: [&str; 2]| if on { yes } else { no }.to_owned();
+    let mut vips = vips(&snapshot.vips, figures);
+    // Both are in the order of the file.
+    for (vip, configured) in vips.iter_mut().zip(&snapshot.config.vips) {
+        vip.settings = Some(VipSettings {
+            encap: configured.encap.to_string(),
+            hash: configured.hash.to_string(),
+            flow_tracking: word(configured.tracked, ["always", "off"]),
+            unknown_port: word(configured.drops_unknown_port, ["drop", "pass"]),
+            panic_threshold: configured.panic_threshold,
+            quic: configured.quic.to_string(),
+            quic_lb: configured.quic.lengths().to_vec(),
+            tcp_server_id: configured.tcp_server_id,
+            udp_stable: configured.udp_stable,
+            max_new_flows_per_second: configured.max_new_flows_per_second,
+            allow: configured.access.allow.len(),
+            deny: configured.access.deny.len(),
+            source_routes: configured.source_routes.len(),
+        });
+    }
+    vips
+}
+
 /// `GET /v1/backends`
 pub(crate) fn backends(vips: &[VipView], figures: &totals::Figures, flows: &totals::Flows) -> Vec<Backend> {
     let one = |vip: &VipView, backend: &BackendView| {
         let pair = (vip.service, backend.address);
         Backend {
-            pool: vip.pool.clone(),
+            pool: backend.pool.clone(),
             vip: vip.name.clone(),
             name: backend.name.clone(),
             address: backend.address,
@@ -132,7 +170,8 @@ pub(crate) fn flows(vips: &[VipView], flows: &totals::Flows) -> Flows {
     for vip in vips {
         for backend in &vip.backends {
             if let Some(flows) = flows.backends.get(&(vip.service, backend.address)) {
-                backends.push(BackendFlows { vip: vip.name.clone(), backend: backend.name.clone(), flows: *flows });
+                let (vip, pool, backend) = (vip.name.clone(), backend.pool.clone(), backend.name.clone());
+                backends.push(BackendFlows { vip, pool, backend, flows: *flows });
             }
         }
     }

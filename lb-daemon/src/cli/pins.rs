@@ -103,6 +103,7 @@ impl Tables {
             config: None,
             pin_path: global.pin_path.display().to_string(),
             interfaces: attached.iter().map(|one| interface(&one.interface, one.hook.name())).collect(),
+            features: None,
             vips: vips.len(),
             vips_without_backend: vips.iter().filter(|vip| vip.serving() == 0).map(|vip| vip.name.clone()).collect(),
             backends: vips.iter().map(|vip| vip.backends.len()).sum(),

@@ -53,10 +53,13 @@ fn text(status: &Status) -> String {
     let interfaces: Vec<String> = status.interfaces.iter().map(|one| format!("{} ({})", one.name, one.mode)).collect();
     row("interfaces", if interfaces.is_empty() { "none".into() } else { interfaces.join(", ") });
     row("pins", status.pin_path.clone());
+    if let Some(features) = &status.features {
+        row("features", if features.is_empty() { "none".into() } else { features.join(", ") });
+    }
     row("vips", format!("{}, {} without a serving backend", status.vips, status.vips_without_backend.len()));
     row("backends", format!("{}, {} serving", status.backends, status.backends_serving));
     for (name, places) in &status.tables {
-        row(name, format!("{} of {}", places.used, places.capacity));
+        row(&format!("table {name}"), format!("{} of {}", places.used, places.capacity));
     }
     let mut out = table(["", ""], rows).trim_start().to_owned();
     for problem in &status.problems {

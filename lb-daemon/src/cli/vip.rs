@@ -1,10 +1,12 @@
 //! `lb vip`: what is served.
 
+use std::net::SocketAddr;
+
 use anyhow::anyhow;
 use serde::Serialize;
 
 use super::{Exit, Global, ask, backend, output, output::table, pins};
-use crate::api::types::{Backend, Vip};
+use crate::api::types::{Backend, Vip, VipSettings};
 
 /// Look at VIPs
 #[derive(Debug, clap::Args)]
@@ -87,25 +89,166 @@ fn list(vips: &[Vip]) -> String {
 
 fn show(shown: &Shown) -> String {
     let Shown { vip, members } = shown;
-    let pool = if vip.pool.is_empty() { "pool unknown".into() } else { format!("pool {}", vip.pool) };
+    let mut rows: Vec<[String; 2]> = Vec::new();
+    let mut row = |name: &str, value: String| rows.push([name.into(), value]);
+    row("service", service(vip));
+    row("pool", if vip.pool.is_empty() { "unknown".into() } else { vip.pool.clone() });
     let digest = vip.ring_digest.as_deref().unwrap_or("none");
-    format!(
-        "{}: {}, {pool}, ring of {} slots, digest {digest}\n{} packets, {} bytes, {} flows created, {} moved\n\n{}",
-        vip.name,
-        service(vip),
-        vip.ring_slots,
-        vip.traffic.packets,
-        vip.traffic.bytes,
-        vip.traffic.flows_created,
-        vip.traffic.flows_moved,
-        backend::list(members),
-    )
+    row("ring", format!("{} slots, digest {digest}", vip.ring_slots));
+    if let Some(settings) = &vip.settings {
+        for (name, value) in described(settings) {
+            row(name, value);
+        }
+    }
+    row("forwarded", format!("{} packets, {} bytes", vip.traffic.packets, vip.traffic.bytes));
+    row("flows", format!("{} created, {} moved", vip.traffic.flows_created, vip.traffic.flows_moved));
+    format!("{}\n{}\n{}", vip.name, table(["", ""], rows).trim_start_matches('\n'), backend::list(members))
+}
+
+/// What is set of a VIP, in words; what is off is left out.
+fn described(settings: &VipSettings) -> Vec<(&'static str, String)> {
+    let mut lines = vec![
+        ("encap", settings.encap.clone()),
+        ("hash", settings.hash.clone()),
+        ("flow tracking", settings.flow_tracking.clone()),
+        ("unknown ports", settings.unknown_port.clone()),
+    ];
+    let ids = server_ids(settings);
+    if !ids.is_empty() {
+        lines.push(("server ids", ids.join(", ")));
+    }
+    if let Some(limit) = settings.max_new_flows_per_second {
+        lines.push(("limit", format!("{limit} new flows per second")));
+    }
+    if (settings.allow, settings.deny) != (0, 0) {
+        lines.push(("access", format!("{} prefixes allowed, {} denied", settings.allow, settings.deny)));
+    }
+    if settings.source_routes > 0 {
+        lines.push(("source routes", settings.source_routes.to_string()));
+    }
+    if settings.panic_threshold > 0 {
+        lines.push(("panic threshold", format!("{}%", settings.panic_threshold)));
+    }
+    lines
+}
+
+/// Where server IDs are looked for.
+fn server_ids(settings: &VipSettings) -> Vec<String> {
+    let lengths = settings.quic_lb.iter().enumerate().filter(|(_, length)| **length > 0);
+    let lengths: Vec<String> = lengths.map(|(config, length)| format!("{config}: {length}")).collect();
+    let mut places = Vec::new();
+    match settings.quic.as_str() {
+        "off" => {}
+        quic if lengths.is_empty() => places.push(format!("quic ({quic})")),
+        quic => places.push(format!("quic ({quic}, bytes by configuration: {})", lengths.join(", "))),
+    }
+    if settings.tcp_server_id {
+        places.push("tcp option".into());
+    }
+    if settings.udp_stable {
+        places.push("udp stable-routing header".into());
+    }
+    places
 }
 
 fn service(vip: &Vip) -> String {
-    let address = match vip.port {
-        0 => vip.address.to_string(),
-        port => std::net::SocketAddr::new(vip.address, port).to_string(),
+    let Vip { address, prefix_length, port, protocol, .. } = vip;
+    let whole = if address.is_ipv4() { 32 } else { 128 };
+    // Length 0, which no VIP has, is what a daemon says that knows no prefixes.
+    let is_one = *prefix_length == whole || *prefix_length == 0;
+    match (is_one, *port, address.is_ipv4()) {
+        (true, 0, _) => format!("{address} {protocol}"),
+        (true, port, _) => format!("{} {protocol}", SocketAddr::new(*address, port)),
+        (false, 0, _) => format!("{address}/{prefix_length} {protocol}"),
+        (false, port, true) => format!("{address}/{prefix_length}:{port} {protocol}"),
+        (false, port, false) => format!("[{address}/{prefix_length}]:{port} {protocol}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::types::Traffic,
+        model::{Protocol, Service},
     };
-    format!("{address} {}", vip.protocol)
+
+    fn vip(service: &Service, settings: Option<VipSettings>) -> Vip {
+        Vip {
+            name: "web".into(),
+            address: service.address,
+            prefix_length: service.prefix().prefix_len(),
+            port: service.port,
+            protocol: service.protocol.to_string(),
+            pool: "web".into(),
+            settings,
+            backends: 0,
+            backends_serving: 0,
+            ring_slots: 251,
+            ring_digest: None,
+            traffic: Traffic::default(),
+        }
+    }
+
+    fn plain() -> VipSettings {
+        VipSettings {
+            encap: "ipip".into(),
+            hash: "5-tuple".into(),
+            flow_tracking: "always".into(),
+            unknown_port: "pass".into(),
+            panic_threshold: 0,
+            quic: "off".into(),
+            quic_lb: Vec::new(),
+            tcp_server_id: false,
+            udp_stable: false,
+            max_new_flows_per_second: None,
+            allow: 0,
+            deny: 0,
+            source_routes: 0,
+        }
+    }
+
+    #[test]
+    fn services_are_told_as_the_log_tells_them() {
+        for net in ["192.0.2.10/32", "192.0.2.0/24", "2001:db8::1/128", "2001:db8::/64"] {
+            for port in [0, 443] {
+                let service = Service::of_prefix(net.parse().unwrap(), port, Protocol::Udp);
+                assert_eq!(super::service(&vip(&service, None)), service.to_string());
+            }
+        }
+    }
+
+    #[test]
+    fn a_vip_shows_what_is_set_and_nothing_that_is_off() {
+        let service = Service::of([192, 0, 2, 1].into(), 443, Protocol::Udp);
+        let text = |settings| show(&Shown { vip: vip(&service, Some(settings)), members: Vec::new() });
+        let short = text(plain());
+        for line in ["encap          ipip", "hash           5-tuple", "flow tracking  always", "unknown ports  pass"] {
+            assert!(short.lines().any(|found| found == line), "{line} is not in:\n{short}");
+        }
+        for word in ["server ids", "limit", "access", "source routes"] {
+            assert!(!short.contains(word), "{word} is in:\n{short}");
+        }
+        let long = text(VipSettings {
+            quic: "quic-lb".into(),
+            quic_lb: vec![4, 0, 8, 0, 0, 0, 0],
+            max_new_flows_per_second: Some(70),
+            deny: 100_000,
+            source_routes: 12,
+            panic_threshold: 50,
+            ..plain()
+        });
+        for line in [
+            "server ids       quic (quic-lb, bytes by configuration: 0: 4, 2: 8)",
+            "limit            70 new flows per second",
+            "access           0 prefixes allowed, 100000 denied",
+            "source routes    12",
+            "panic threshold  50%",
+        ] {
+            assert!(long.lines().any(|found| found == line), "{line} is not in:\n{long}");
+        }
+        let others =
+            server_ids(&VipSettings { quic: "katran".into(), tcp_server_id: true, udp_stable: true, ..plain() });
+        assert_eq!(others, ["quic (katran)", "tcp option", "udp stable-routing header"]);
+    }
 }

@@ -17,6 +17,9 @@ pub trait Engine: Dataplane {
     /// Parameters of the program in force.
     fn tuning(&self) -> Tuning;
 
+    /// Whether the program in force takes frames in several buffers.
+    fn takes_multi_buffer(&self) -> bool;
+
     /// Puts a program with these parameters in force, over the same tables and in place: packets meet the old program or
     /// the new one. Nothing is loaded if they are in force already.
     ///
@@ -55,6 +58,10 @@ pub struct InstallError(#[source] pub Box<dyn Error + Send + Sync>);
 impl Engine for Kernel {
     fn tuning(&self) -> Tuning {
         *Kernel::tuning(self)
+    }
+
+    fn takes_multi_buffer(&self) -> bool {
+        Kernel::takes_multi_buffer(self)
     }
 
     fn retune(&mut self, tuning: &Tuning) -> Result<(), InstallError> {

@@ -11,6 +11,7 @@ use super::{
     change::Change,
     commands::Refusal,
     engine::{Engine, InstallError},
+    features::names,
     tuning::{either, needed},
     work::chain,
 };
@@ -61,8 +62,12 @@ impl<E: Engine> Controller<E> {
             return Ok(());
         }
         self.engine.retune(tuning)?;
-        let features = format!("{:#x}", tuning.features);
-        info!(features, before = format!("{:#x}", before.features), "program replaced");
+        let features = names(tuning.features).join(" ");
+        if tuning.features == before.features {
+            info!(features, "program replaced by one with other parameters");
+        } else {
+            info!(features, before = names(before.features).join(" "), "program replaced");
+        }
         Ok(())
     }
 

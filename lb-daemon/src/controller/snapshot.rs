@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub config: Arc<Config>,
     /// VIPs in the order of the file.
     pub vips: Vec<VipView>,
+    /// What the program in force can do: bits of [`lb_common::maps::feature`].
+    pub features: u32,
     /// Where the program is attached.
     pub attached: Vec<Attached>,
     /// Places of the tables in use.
@@ -53,6 +55,8 @@ pub struct VipView {
 /// A backend of a VIP as it is in the tables.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BackendView {
+    /// Its pool; not the VIP's if a source route leads to it.
+    pub pool: String,
     /// Its name, unique in its pool.
     pub name: String,
     /// Its address.
@@ -120,6 +124,7 @@ impl Snapshot {
         config: &Config,
         lists: &Lists,
         attached: &[Attached],
+        features: u32,
         state: &State,
         last_reload: &LastReload,
     ) -> Self {
@@ -128,6 +133,7 @@ impl Snapshot {
             settling: true,
             config: Arc::new(config.clone()),
             vips: view::views(config, lists, state, &HealthView::new(), &nexthop::Snapshot::default()),
+            features,
             attached: attached.to_vec(),
             used: view::used(state),
             capacity: state.capacity,

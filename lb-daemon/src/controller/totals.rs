@@ -11,7 +11,8 @@ use std::{
 use lb_common::{
     layout::{
         counter::{PathEvent, TargetCounters, VerdictCounters},
-        vip::VipKey,
+        target::Encap,
+        vip::{Vip, VipKey},
     },
     verdict::Verdict,
 };
@@ -32,7 +33,7 @@ pub type Pair = (Service, IpAddr);
 /// Counters of one moment, those of freed targets included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
-    /// All that was forwarded.
+    /// All that was forwarded, without what was for this host.
     pub forwarded: TargetCounters,
     /// By VIP, with the backends that it has no longer.
     pub vips: BTreeMap<Service, TargetCounters>,
@@ -59,17 +60,34 @@ pub struct Flows {
     pub backends: BTreeMap<Pair, u64>,
 }
 
+/// What the packets of a target have to do with beyond what is counted at it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Kind {
+    /// It is this host: its packets leave under a verdict of their own.
+    local: bool,
+    /// Its VIP's flows are not remembered: its packets were not looked up.
+    untracked: bool,
+}
+
 /// What freed targets counted, and whose the targets in use are.
 #[derive(Debug, Default)]
 pub struct Totals {
-    /// Of all freed targets.
+    /// Of all freed targets, as [`Figures::forwarded`].
     all: TargetCounters,
+    /// Packets of freed targets that were this host.
+    local: u64,
+    /// Packets of freed targets whose flows were not remembered.
+    untracked: u64,
     /// Of a VIP's freed targets.
     vips: BTreeMap<Service, TargetCounters>,
     /// Of a backend's freed targets.
     backends: BTreeMap<Pair, TargetCounters>,
     /// Whose each target is.
     owners: BTreeMap<u32, Pair>,
+    /// Of what kind each target was when it was last counted.
+    kinds: BTreeMap<u32, Kind>,
+    /// Of what kind each target is.
+    kinds_now: BTreeMap<u32, Kind>,
     /// What of a target's counters is in the sums already.
     taken: BTreeMap<u32, TargetCounters>,
     /// Slots that changed, by VIP.
@@ -83,12 +101,15 @@ pub struct Totals {
 impl Totals {
     /// Learns whose the targets are. One whose VIP is gone keeps the owner that was known.
     pub fn learn(&mut self, observed: &State) {
-        let services: BTreeMap<u32, Service> =
-            observed.vips.iter().filter_map(|(key, vip)| Some((vip.id, service(key)?))).collect();
+        let vips = observed.vips.iter().filter_map(|(key, vip)| Some((vip.id, (service(key)?, vip))));
+        let vips: BTreeMap<u32, (Service, &Vip)> = vips.collect();
         self.owners.retain(|id, _| observed.targets.contains_key(id));
+        self.kinds_now.retain(|id, _| observed.targets.contains_key(id));
         for (id, target) in &observed.targets {
-            if let Some(service) = services.get(&target.vip) {
+            if let Some((service, vip)) = vips.get(&target.vip) {
                 self.owners.insert(*id, (*service, address_of(target.outer_destination)));
+                let untracked = vip.flags & Vip::UNTRACKED != 0;
+                self.kinds_now.insert(*id, Kind { local: target.encap == Encap::Local as u32, untracked });
             }
         }
     }
@@ -97,7 +118,15 @@ impl Totals {
     pub fn take(&mut self, id: u32, counted: &TargetCounters) {
         let fresh = less(counted, self.taken.get(&id));
         self.taken.insert(id, *counted);
-        add(&mut self.all, &fresh);
+        let kind = self.kind(id);
+        if kind.local {
+            self.local += fresh.packets;
+        } else {
+            add(&mut self.all, &fresh);
+        }
+        if kind.untracked {
+            self.untracked += fresh.packets;
+        }
         let Some(pair) = self.owners.get(&id).copied() else { return };
         add(self.vips.entry(pair.0).or_default(), &fresh);
         add(self.backends.entry(pair).or_default(), &fresh);
@@ -122,6 +151,8 @@ impl Totals {
     /// Sums of what was taken and what the targets count now.
     pub fn figures(&mut self, counters: Counters) -> Figures {
         let Counters { targets, verdicts, path } = counters;
+        self.settle_kinds(&targets);
+        let (mut local, mut untracked) = (self.local, self.untracked);
         let mut figures = Figures {
             forwarded: self.all,
             vips: self.vips.clone(),
@@ -133,18 +164,42 @@ impl Totals {
         };
         for (id, counted) in targets {
             let fresh = less(&counted, self.taken.get(&id));
-            add(&mut figures.forwarded, &fresh);
+            let kind = self.kind(id);
+            if kind.local {
+                local += fresh.packets;
+            } else {
+                add(&mut figures.forwarded, &fresh);
+            }
+            if kind.untracked {
+                untracked += fresh.packets;
+            }
             if let Some(pair) = self.owners.get(&id) {
                 add(figures.vips.entry(pair.0).or_default(), &fresh);
                 add(figures.backends.entry(*pair).or_default(), &fresh);
             }
         }
-        let now = hits(&figures);
+        let steered = figures.forwarded.packets.wrapping_add(local).wrapping_sub(untracked);
+        let now = hits(steered, &figures);
         let fresh = now.wrapping_sub(*self.first_hits.get_or_insert(now)).cast_signed();
         // Counters are read one after the other while packets go on, so a difference of them may fall by a little.
         self.hits = self.hits.max(u64::try_from(fresh).unwrap_or(0));
         figures.hits = self.hits;
         figures
+    }
+
+    /// Of what kind a target was when it was last counted; one that was not yet counted is what it is now.
+    fn kind(&self, id: u32) -> Kind {
+        self.kinds.get(&id).or_else(|| self.kinds_now.get(&id)).copied().unwrap_or_default()
+    }
+
+    /// Takes what targets counted before they became of another kind.
+    fn settle_kinds(&mut self, targets: &BTreeMap<u32, TargetCounters>) {
+        for (id, counted) in targets {
+            if self.kinds_now.get(id).is_some_and(|now| *now != self.kind(*id)) {
+                self.take(*id, counted);
+            }
+        }
+        self.kinds.clone_from(&self.kinds_now);
     }
 
     /// Names the flows' targets.
@@ -159,15 +214,37 @@ impl Totals {
     }
 }
 
-/// Look-ups that found a flow, by subtraction, so that the fast path need not count them: every look-up ends in a packet
-/// that is forwarded, or dropped for want of a backend. Only differences between two readings mean something.
-fn hits(figures: &Figures) -> u64 {
-    let dropped = figures.verdicts.get(Verdict::NoBackend as usize).map_or(0, |counters| counters.packets);
-    let others =
-        [PathEvent::MissSyn, PathEvent::MissTcp, PathEvent::MissUdp, PathEvent::Expired, PathEvent::Moved].into_iter();
-    let others =
-        others.filter_map(|event| figures.path.get(event as usize)).fold(0, |sum: u64, n| sum.wrapping_add(*n));
-    figures.forwarded.packets.wrapping_add(dropped).wrapping_sub(others)
+/// What becomes of packets between their look-up and the count at a target.
+const LOOKED_UP: [Verdict; 7] = [
+    Verdict::NoBackend,
+    Verdict::NewFlowLimit,
+    Verdict::NoHeadroom,
+    Verdict::TooBigAnswered,
+    Verdict::TooBig,
+    Verdict::TooBigLimited,
+    Verdict::CongestionLost,
+];
+/// Packets that found no flow that they could go on by, and packets that are steered by another's.
+const NO_HITS: [PathEvent; 7] = [
+    PathEvent::MissSyn,
+    PathEvent::MissTcp,
+    PathEvent::MissUdp,
+    PathEvent::Expired,
+    PathEvent::Moved,
+    PathEvent::IcmpSteered,
+    PathEvent::FragmentFollowed,
+];
+
+/// Look-ups that found a flow, by subtraction, so that the fast path need not count them: of the packets that were
+/// `steered` to a target, or dropped on their way there, those that are no hits are counted. Only differences between two
+/// readings mean something. [`Verdict::SourceLimit`] is left out, under which most packets are dropped before a look-up:
+/// new flows that it drops are missing in the hits.
+fn hits(steered: u64, figures: &Figures) -> u64 {
+    let dropped = LOOKED_UP.into_iter().filter_map(|verdict| figures.verdicts.get(verdict as usize));
+    let dropped = dropped.fold(0, |sum: u64, counters| sum.wrapping_add(counters.packets));
+    let others = NO_HITS.into_iter().filter_map(|event| figures.path.get(event as usize));
+    let others = others.fold(0, |sum: u64, n| sum.wrapping_add(*n));
+    steered.wrapping_add(dropped).wrapping_sub(others)
 }
 
 /// Adds `more` to `sum`, field by field.
@@ -195,87 +272,4 @@ fn combine(a: &TargetCounters, b: &TargetCounters, with: impl Fn(u64, u64) -> u6
 }
 
 #[cfg(test)]
-mod tests {
-    use lb_common::layout::{target::Target, vip::Vip};
-
-    use super::*;
-    use crate::{
-        model::Protocol,
-        plan::{target::address_bytes, wanted::key},
-    };
-
-    fn web() -> Service {
-        Service::of("192.0.2.1".parse().unwrap(), 80, Protocol::Tcp)
-    }
-
-    fn state(target_ids: &[u32]) -> State {
-        let vip = Vip { id: 1, ..Vip::default() };
-        let outer_destination = address_bytes("10.0.0.1".parse().unwrap());
-        let target = Target { vip: 1, serves: 1, outer_destination, ..Target::default() };
-        State {
-            vips: [(key(&web()), vip)].into(),
-            targets: target_ids.iter().map(|id| (*id, target)).collect(),
-            ..State::default()
-        }
-    }
-
-    fn counted(id: u32, packets: u64) -> Counters {
-        let counters = TargetCounters { packets, ..TargetCounters::default() };
-        Counters { targets: [(id, counters)].into(), ..Counters::default() }
-    }
-
-    fn packets(totals: &mut Totals, counters: Counters) -> [u64; 3] {
-        let figures = totals.figures(counters);
-        let pair = (web(), "10.0.0.1".parse().unwrap());
-        [figures.forwarded.packets, figures.vips[&web()].packets, figures.backends[&pair].packets]
-    }
-
-    #[test]
-    fn a_freed_target_stays_in_the_sums_in_whichever_order_it_is_freed_and_cleared() {
-        let mut totals = Totals::default();
-        totals.learn(&state(&[7]));
-        assert_eq!(packets(&mut totals, counted(7, 10)), [10; 3]);
-        totals.take(7, &counted(7, 12).targets[&7]);
-        assert_eq!(packets(&mut totals, counted(7, 12)), [12; 3], "taken, not cleared yet");
-        totals.take(7, &counted(7, 13).targets[&7]);
-        assert_eq!(packets(&mut totals, counted(7, 13)), [13; 3], "taken twice");
-        totals.cleared(7);
-        assert_eq!(packets(&mut totals, Counters::default()), [13; 3], "cleared");
-        totals.learn(&state(&[7]));
-        assert_eq!(packets(&mut totals, counted(7, 4)), [17; 3], "counting again");
-    }
-
-    #[test]
-    fn flows_and_packets_of_a_backend_that_moves_to_another_number_are_added_up() {
-        let mut totals = Totals::default();
-        totals.learn(&state(&[7, 9]));
-        let by_target = [(7, 3), (9, 4), (100, 5)].into();
-        let flows = totals.flows(&FlowCount { capacity: 64, by_state: [0; 7], by_target });
-        assert_eq!(flows.backends.into_values().collect::<Vec<_>>(), [7]);
-    }
-
-    #[test]
-    fn what_nobody_owns_still_counts_as_forwarded() {
-        let mut totals = Totals::default();
-        assert_eq!(totals.figures(counted(3, 5)).forwarded.packets, 5);
-    }
-
-    #[test]
-    fn hits_are_what_is_left_of_all_look_ups_and_never_fall() {
-        let mut totals = Totals::default();
-        let mut hits = |forwarded, no_backend, misses| {
-            let mut counters = counted(3, forwarded);
-            counters.verdicts = vec![VerdictCounters::default(); Verdict::ALL.len()];
-            counters.verdicts[Verdict::NoBackend as usize].packets = no_backend;
-            counters.path = vec![0; PathEvent::ALL.len()];
-            counters.path[PathEvent::MissUdp as usize] = misses;
-            counters.path[PathEvent::Evicted as usize] = 1000;
-            totals.figures(counters).hits
-        };
-        assert_eq!(hits(50, 0, 80), 0, "targets that were freed before this daemon began are missing");
-        assert_eq!(hits(60, 0, 83), 7);
-        assert_eq!(hits(60, 10, 93), 7, "all of them misses, and no backend");
-        assert_eq!(hits(60, 10, 95), 7, "read a little later than the targets");
-        assert_eq!(hits(70, 10, 95), 15);
-    }
-}
+mod tests;

@@ -84,6 +84,7 @@ pub(super) fn views(
 pub(crate) fn found(state: &State) -> Vec<VipView> {
     let view = |(service, value): (Service, &VipValue)| {
         let backend = |(address, (id, target)): (IpAddr, (u32, &Target))| BackendView {
+            pool: String::new(),
             name: address.to_string(),
             address,
             target: Some(id),
@@ -152,6 +153,7 @@ impl Seen<'_> {
             None => (None, "not checked yet".into()),
         };
         BackendView {
+            pool: self.pool.name.clone(),
             name: name.clone(),
             address: *address,
             target: self.found.map(|(id, _)| id),

@@ -14,6 +14,7 @@ use super::{
     change::Change,
     commands::{Refusal, Reloaded},
     engine::{Engine, InstallError},
+    features,
     snapshot::{Failing, LastReload, Snapshot},
     view,
 };
@@ -258,6 +259,7 @@ impl<E: Engine> Controller<E> {
             settling: self.settling.is_some(),
             config: self.config.clone(),
             vips: view::views(&self.config, &self.lists, &self.state, &self.reports.health, &self.reports.hops),
+            features: features::of(&self.engine),
             attached: self.attached.clone(),
             used: view::used(&self.state),
             capacity: self.state.capacity,

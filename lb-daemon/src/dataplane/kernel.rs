@@ -180,6 +180,11 @@ impl Kernel {
         self.program.info().ok().and_then(|info| info.verified_instruction_count())
     }
 
+    /// Whether the program in force takes frames in several buffers.
+    pub fn takes_multi_buffer(&self) -> bool {
+        load::is_multi_buffer(&self.program)
+    }
+
     /// Detaches and removes all that is pinned there, of whatever layout version, complete or not. Nothing there is no
     /// error.
     ///

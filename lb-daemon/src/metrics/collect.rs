@@ -18,6 +18,7 @@ use crate::{
         view::{effect, path_events, used_states, verdicts},
     },
     controller::{
+        features,
         snapshot::{BackendView, Snapshot, VipView},
         totals::{Figures, Flows},
     },
@@ -121,6 +122,9 @@ impl Sheet {
         for attached in &snapshot.attached {
             self.add(f::ATTACHED, &[&attached.interface, attached.mode], 1);
         }
+        for (feature, on) in features::all(snapshot.features) {
+            self.add(f::FEATURE, &[feature], on.into());
+        }
     }
 
     fn verdicts(&mut self, figures: &Figures) {
@@ -175,7 +179,15 @@ impl Sheet {
     fn backend(&mut self, vip: &VipView, backend: &BackendView, figures: &Figures, flows: &Flows) {
         let pair = (vip.service, backend.address);
         let counted: TargetCounters = figures.backends.get(&pair).copied().unwrap_or_default();
-        let labels = [vip.name.as_str(), backend.name.as_str()];
+        // Names are unique in a pool, and a source route may lead to another.
+        let apart;
+        let name = if backend.pool == vip.pool {
+            &backend.name
+        } else {
+            apart = format!("{}/{}", backend.pool, backend.name);
+            &apart
+        };
+        let labels = [vip.name.as_str(), name.as_str()];
         self.add(f::BACKEND_PACKETS, &labels, counted.packets);
         self.add(f::BACKEND_BYTES, &labels, counted.bytes);
         self.add(f::BACKEND_FLOWS, &labels, counted.flows_created);

@@ -37,6 +37,8 @@ families! {
         "Whether the last attempt to write the wanted state to the tables failed.";
     ATTACHED = GAUGE "lb_xdp_attached" ["interface", "mode"]
         "Always 1 for an interface that the program is attached to; the mode is native or generic.";
+    FEATURE = GAUGE "lb_xdp_feature" ["feature"]
+        "1 for what the program in force can do beyond plain VIPs, 0 for what the configuration does not ask for.";
     PACKETS = COUNTER "lb_packets_total" ["verdict"]
         "Frames that the program handled, by why they left it.";
     VERDICT_BYTES = COUNTER "lb_bytes_total" ["verdict"]

@@ -84,6 +84,27 @@ async fn every_family_has_its_samples() {
 }
 
 #[tokio::test]
+async fn backends_of_one_name_in_two_pools_of_a_vip_are_told_apart() {
+    let text = TEXT.replace("dns-1", "web-1");
+    let routes = "pool = \"web\"\nsource_routes = [{ source = \"203.0.113.0/24\", pool = \"dns\" }]";
+    let rig = Rig::serving(&text.replacen("pool = \"web\"", routes, 1)).await;
+    let (_, text) = ask(endpoint(&rig).await, "/metrics").await;
+    for line in [
+        "lb_backend_weight{vip=\"web\",backend=\"web-1\"} 100",
+        "lb_backend_weight{vip=\"web\",backend=\"dns/web-1\"} 100",
+        "lb_backend_weight{vip=\"dns\",backend=\"web-1\"} 100",
+        "lb_xdp_feature{feature=\"source_routes\"} 1",
+        "lb_xdp_feature{feature=\"multi_buffer\"} 1",
+        "lb_xdp_feature{feature=\"gue\"} 0",
+    ] {
+        has(&text, line);
+    }
+    let series = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
+    let series: Vec<&str> = series.map(|(name, _)| name).collect();
+    assert_eq!(series.iter().collect::<BTreeSet<_>>().len(), series.len(), "a series appears twice");
+}
+
+#[tokio::test]
 async fn every_verdict_and_every_event_is_told_and_every_way_to_drop_is_a_reason() {
     let rig = Rig::serving(TEXT).await;
     // Each count is told by its number, so that none can stand in another's place.

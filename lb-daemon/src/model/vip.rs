@@ -94,6 +94,16 @@ pub enum Encap {
     L2,
 }
 
+impl fmt::Display for Encap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ipip => "ipip",
+            Self::Gue => "gue",
+            Self::L2 => "l2",
+        })
+    }
+}
+
 /// `hash`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HashMode {
@@ -108,6 +118,17 @@ pub enum HashMode {
     DestinationPort,
 }
 
+impl fmt::Display for HashMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FiveTuple => "5-tuple",
+            Self::SourceIp => "source-ip",
+            Self::SourceIpDestinationPort => "source-ip-destination-port",
+            Self::DestinationPort => "destination-port",
+        })
+    }
+}
+
 /// `quic`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Quic {
@@ -118,6 +139,26 @@ pub enum Quic {
     QuicLb([u8; 7]),
     /// Katran's layouts, versions 1 to 3.
     Katran,
+}
+
+impl Quic {
+    /// Bytes of the server ID by number of the configuration; none, where there are no configurations.
+    pub const fn lengths(&self) -> &[u8] {
+        match self {
+            Self::QuicLb(lengths) => lengths,
+            Self::Off | Self::Katran => &[],
+        }
+    }
+}
+
+impl fmt::Display for Quic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::QuicLb(_) => "quic-lb",
+            Self::Katran => "katran",
+        })
+    }
 }
 
 /// One of `source_routes`.

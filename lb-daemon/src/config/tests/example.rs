@@ -109,7 +109,8 @@ fn shown() -> String {
 #[test]
 fn example_file_is_valid_with_all_that_it_shows() {
     let names = ["allow.txt", "deny.txt", "web-allow.txt", "web-deny.txt", "web-routes.txt"];
-    let Checked { config, diagnostics } = check_beside(&shown(), &names.map(|name| (name, [].as_slice())));
+    let list = |name: &'static str| (name, if name.contains("allow") { b"203.0.113.0/24".as_slice() } else { b"" });
+    let Checked { config, diagnostics } = check_beside(&shown(), &names.map(list));
     assert!(diagnostics.is_empty(), "{diagnostics}");
     let config = config.expect("a valid configuration");
     let limit = SourceLimit {

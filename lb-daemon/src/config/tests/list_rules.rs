@@ -66,6 +66,17 @@ fn reads_lists_from_files_beside_the_configuration() {
 }
 
 #[test]
+fn refuses_an_empty_file_of_those_let_in() {
+    let text = with("#vip", "allow_file = \"a.txt\"");
+    let empty: [(&str, &[u8]); 1] = [("a.txt", b"# nobody\n\n")];
+    refuses_found(&text, check_beside(&text, &empty), "invalid-value", "\"a.txt\"", "0.0.0.0/0");
+    let others = text.replace("allow_file", "allow = [\"10.0.0.0/8\"]\nallow_file");
+    assert!(check_beside(&others, &empty).config.is_some(), "the rest is kept out by the other list");
+    let deny = text.replace("allow_file", "deny_file");
+    assert!(check_beside(&deny, &empty).config.is_some());
+}
+
+#[test]
 fn paths_are_relative_to_the_configurations_folder() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("lb.toml");
@@ -153,7 +164,7 @@ fn reads_long_lists_in_little_time() {
 
 #[test]
 fn says_nothing_of_a_file_without_lines() {
-    let found = check_beside(&with("#vip", "allow_file = \"a\""), &[("a", b"# none yet\n")]);
+    let found = check_beside(&with("#vip", "deny_file = \"a\""), &[("a", b"# none yet\n")]);
     assert!(found.diagnostics.is_empty());
     assert_eq!(complaints(VALID), Vec::<String>::new());
 }

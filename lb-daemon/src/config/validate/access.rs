@@ -23,6 +23,9 @@ pub(super) fn access(section: &Section<'_>, lists: &Lists<'_>) -> Access {
         found.extend(listed(section, lists, file));
         found
     });
+    if allow.is_empty() && lists.list(section, "allow_file").is_some() {
+        lets_all_in(section);
+    }
     let both = [("allow", &allow), ("deny", &deny)];
     let all = both.iter().flat_map(|(key, list)| list.iter().map(|(net, at)| (*net, *key, at)));
     for (net, [first, again], [first_at, again_at]) in twice(all) {
@@ -38,6 +41,14 @@ pub(super) fn access(section: &Section<'_>, lists: &Lists<'_>) -> Access {
     }
     let nets = |list: Vec<Placed>| list.into_iter().map(|(net, _)| net).collect();
     Access { allow: nets(allow), deny: nets(deny) }
+}
+
+/// Complains about a list of those let in that is empty: a file cut short must not let everybody in.
+fn lets_all_in(section: &Section<'_>) {
+    let Some((_, value)) = section.entry("allow_file") else { return };
+    let complaint = Complaint::new(Code::InvalidValue, value.span(), "`allow_file` has no prefix");
+    let hint = "list who may send, `0.0.0.0/0` and `::/0` for everybody; or remove `allow_file`";
+    section.complain(complaint.label("would let everybody in").hint(hint));
 }
 
 /// The prefixes of an array under `key`.

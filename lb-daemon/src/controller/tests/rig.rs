@@ -176,6 +176,10 @@ impl Engine for Fake {
         self.tables().tuning
     }
 
+    fn takes_multi_buffer(&self) -> bool {
+        true
+    }
+
     fn retune(&mut self, tuning: &Tuning) -> Result<(), InstallError> {
         let mut tables = self.tables();
         if tables.refused_seed == Some(tuning.hash_seed) || tables.refused_features & tuning.features != 0 {

@@ -104,6 +104,11 @@ pub(super) fn in_force(pins: &Pins) -> Option<Xdp> {
     Xdp::from_pin(pins.program(), XdpAttachType::Interface).ok()
 }
 
+/// Whether a program is the form for frames in several buffers.
+pub(super) fn is_multi_buffer(program: &Xdp) -> bool {
+    program.info().is_ok_and(|info| info.name_as_str() == Some(maps::PROGRAM_FRAGS))
+}
+
 /// Loads the program of `lb decap` with tables of its own, of these `sizes`; those in `kept` are taken from their pins.
 pub(super) fn decap(
     tuning: DecapTuning,

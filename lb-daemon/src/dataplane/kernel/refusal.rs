@@ -6,14 +6,13 @@
 use std::{error::Error, io, os::fd::AsFd};
 
 use aya::programs::{ProgramError, Xdp, XdpError, XdpMode};
-use lb_common::maps;
 
 use super::{
     attach,
     error::AttachError,
     explain::system,
     interfaces::{self, Hook},
-    load::program_error,
+    load::{self, program_error},
     occupant::Occupant,
 };
 
@@ -55,7 +54,7 @@ pub(super) fn explain(program: &Xdp, attempt: &Attempt<'_>, error: ProgramError)
     let too_large = !generic && concerns_size(told.as_deref(), code, mtu);
     let reason = told.unwrap_or_else(|| chain(&error));
     if too_large {
-        let multi_buffer = program.info().is_ok_and(|info| info.name_as_str() == Some(maps::PROGRAM_FRAGS));
+        let multi_buffer = load::is_multi_buffer(program);
         return AttachError::FramesTooLarge { name, mode, mtu, multi_buffer, reason };
     }
     AttachError::Refused { name, mode, reason }
