@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use etherparse::PacketBuilder;
+use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep};
 
 use super::{
     Action, Case, LARGE, OUTER4, OUTER6, SMALL, VIP4, VIP4_TO_6, VIP6, Verdict, Workload, four,
@@ -83,7 +83,6 @@ pub(super) fn packets() -> Vec<Workload> {
 pub(super) fn vips() -> Vec<Workload> {
     let udp4 = udp(VIP4);
     let large = Frame::build(four(VIP4_TO_6), Transport::Udp, LARGE).bytes().to_vec();
-    let ack4 = Frame::build(four(VIP4), Transport::TcpAck, SMALL).bytes().to_vec();
     let gue = Wish { pool: "encap = \"gue\"", ..Wish::default() };
     let vip = |lines| Wish { vip: ("4-to-4-udp", lines), ..Wish::default() };
     let more = |more| Wish { more, ..Wish::default() };
@@ -101,7 +100,7 @@ pub(super) fn vips() -> Vec<Workload> {
         row(Case::Vips, "hash-source", udp4.clone(), vip("hash = \"source-ip\""), OUTER4),
         row(Case::Vips, "untracked", udp4.clone(), vip("flow_tracking = \"off\""), OUTER4),
         row(Case::Vips, "quic-lb", quic, ids("4-to-4-udp", "quic = \"quic-lb\""), OUTER4),
-        row(Case::Vips, "tcp-id", with_tcp_option(&ack4), ids("4-to-4-tcp", "tcp_server_id = true"), OUTER4),
+        row(Case::Vips, "tcp-id", tcp_with_id(), ids("4-to-4-tcp", "tcp_server_id = true"), OUTER4),
         row(Case::Vips, "acl-100k", udp4.clone(), vip("deny_file = \"deny.txt\""), OUTER4),
         row(Case::Vips, "routes-1M", udp4.clone(), vip("source_routes_file = \"routes.txt\""), OUTER4),
         row(Case::Vips, "source-limit", udp4, more(SOURCE_LIMIT), OUTER4),
@@ -117,11 +116,25 @@ fn udp(destination: Ipv4Addr) -> Vec<u8> {
     Frame::build(four(destination), Transport::Udp, SMALL).bytes().to_vec()
 }
 
-/// A datagram to [`VIP4`].
+/// A packet from the first client to [`VIP4`].
+fn from_client() -> PacketBuilderStep<IpHeaders> {
+    PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]).ipv4([10, 1, 0, 1], VIP4.octets(), 64)
+}
+
+/// A datagram.
 fn udp_with(payload: &[u8]) -> Vec<u8> {
-    let ip = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]).ipv4([10, 1, 0, 1], VIP4.octets(), 64);
     let mut bytes = Vec::new();
-    let result = ip.udp(SOURCE_PORT, SERVICE_PORT).write(&mut bytes, payload);
+    let result = from_client().udp(SOURCE_PORT, SERVICE_PORT).write(&mut bytes, payload);
+    result.expect("memory takes any number of bytes");
+    bytes
+}
+
+/// A TCP segment with a server ID among its options.
+fn tcp_with_id() -> Vec<u8> {
+    let options = [&[1; 2][..], &TCP_ID].concat();
+    let tcp = from_client().tcp(SOURCE_PORT, SERVICE_PORT, 1, 0xffff).ack(1);
+    let mut bytes = Vec::new();
+    let result = tcp.options_raw(&options).expect("8 bytes of options").write(&mut bytes, &[0; 2]);
     result.expect("memory takes any number of bytes");
     bytes
 }
@@ -157,16 +170,6 @@ fn with_extension(frame: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A TCP segment over IPv4 with a server ID among its options.
-fn with_tcp_option(frame: &[u8]) -> Vec<u8> {
-    let tcp = ETHERNET + 20;
-    let (headers, rest) = frame.split_at(tcp + 20);
-    let mut frame = [headers, &[1; 2], &TCP_ID, rest].concat();
-    frame[tcp + 12] += 2 << 4;
-    grow(&mut frame, ETHERNET + 2, 8);
-    with_ip_sum(frame, 20)
-}
-
 /// A client's word, by ICMP, that the answer to this packet did not get through to it.
 fn icmp_error(frame: &[u8]) -> Vec<u8> {
     let mut quoted = frame.to_vec();
@@ -174,9 +177,8 @@ fn icmp_error(frame: &[u8]) -> Vec<u8> {
     quoted[ETHERNET + 12..ETHERNET + 20].rotate_left(4);
     quoted[ETHERNET + 20..ETHERNET + 24].rotate_left(2);
     let quoted = with_ip_sum(quoted, 20);
-    let ip = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]).ipv4([10, 1, 0, 1], VIP4.octets(), 64);
     let mut bytes = Vec::new();
-    let result = ip.icmpv4_raw(3, 3, [0; 4]).write(&mut bytes, &quoted[ETHERNET..ETHERNET + 28]);
+    let result = from_client().icmpv4_raw(3, 3, [0; 4]).write(&mut bytes, &quoted[ETHERNET..ETHERNET + 28]);
     result.expect("memory takes any number of bytes");
     bytes
 }
