@@ -18,8 +18,31 @@ use crate::{
 
 /// Backends of each VIP.
 pub const BACKENDS: u8 = 100;
+/// The network that clients are in: 10.0.0.0/8, whose first client is 10.1.0.1.
+const CLIENTS: u32 = 10 << 24;
 /// Room for flows, four times as many as are measured at most by default.
 pub const FLOW_TABLE_ENTRIES: u32 = 1 << 22;
+
+/// What a config has beside the plain VIPs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// A line for each pool.
+    pub pool: &'static str,
+    /// The name of a VIP, and a line for it. It may name `deny.txt`, with [`DENIED`] prefixes, and `routes.txt`, with
+    /// [`ROUTES`].
+    pub vip: (&'static str, &'static str),
+    /// Sections.
+    pub more: &'static str,
+    /// Whether backends have server IDs.
+    pub server_ids: bool,
+    /// Whether backends are on a network of this host, instead of behind a gateway.
+    pub on_link: bool,
+}
+
+/// Prefixes in `deny.txt`.
+pub const DENIED: u32 = 100_000;
+/// Prefixes in `routes.txt`.
+pub const ROUTES: u32 = 1_000_000;
 
 /// The `lb` to measure.
 #[derive(Clone, Debug)]
@@ -50,22 +73,38 @@ impl Balancer {
     ///
     /// # Errors
     /// If `lb` fails.
-    pub fn load(&self) -> Result<Subject, anyhow::Error> {
+    pub fn load(&self, wish: &Wish) -> Result<Subject, anyhow::Error> {
         let folder = tempfile::tempdir().context("no place for a config file")?;
         let config = folder.path().join("lb.toml");
-        fs::write(&config, config_text()).with_context(|| format!("cannot write {}", config.display()))?;
+        let write = |name: &str, text: String| {
+            fs::write(folder.path().join(name), text).with_context(|| format!("cannot write {name}"))
+        };
+        write("lb.toml", config_text(wish))?;
+        if wish.vip.1.contains("deny.txt") {
+            write("deny.txt", denied())?;
+        }
+        if wish.vip.1.contains("routes.txt") {
+            write("routes.txt", routes())?;
+        }
         let pins = PathBuf::from(format!("/sys/fs/bpf/lb-bench-{}", process::id()));
         let loaded = self
-            .lb(&pins, &["load".as_ref(), "--no-attach".as_ref(), "--config".as_ref(), config.as_path()])
+            .lb(&pins, &["load".as_ref(), "--no-attach".as_ref(), "--config".as_ref(), config.as_path()], wish.on_link)
             .and_then(|()| Subject::pinned("lb", &pins.join("prog")));
-        let unloaded = self.lb(&pins, &["unload".as_ref()]);
+        let unloaded = self.lb(&pins, &["unload".as_ref()], false);
         let subject = loaded?;
         unloaded?;
         Ok(subject)
     }
 
-    fn lb(&self, pins: &Path, arguments: &[&Path]) -> Result<(), anyhow::Error> {
-        let mut command = Command::new(&self.binary);
+    /// Runs it; `alone` is in a network namespace without any route, in which it takes every backend for a neighbour.
+    fn lb(&self, pins: &Path, arguments: &[&Path], alone: bool) -> Result<(), anyhow::Error> {
+        let mut command = if alone {
+            let mut command = Command::new("unshare");
+            command.arg("--net").arg("--").arg(&self.binary);
+            command
+        } else {
+            Command::new(&self.binary)
+        };
         command.args(arguments).arg("--pin-path").arg(pins);
         let output = command.output().with_context(|| format!("cannot run {}", self.binary.display()))?;
         ensure!(
@@ -80,15 +119,17 @@ impl Balancer {
     }
 }
 
-/// The config: three VIP addresses, UDP and TCP port 80 of each, 100 backends.
-fn config_text() -> String {
-    let mut text =
-        format!("[dataplane]\nnext_hop = \"02:00:00:00:00:01\"\nflow_table_entries = {FLOW_TABLE_ENTRIES}\n");
+/// The config: three VIP addresses, UDP and TCP port 80 of each, 100 backends; and what is wished for.
+fn config_text(wish: &Wish) -> String {
+    let next_hop = if wish.on_link { "auto" } else { "02:00:00:00:00:01" };
+    let mut text = format!("[dataplane]\nnext_hop = \"{next_hop}\"\nflow_table_entries = {FLOW_TABLE_ENTRIES}\n");
     let pools = [("v4", Ipv4Addr::new(10, 100, 0, 0).to_string()), ("v6", "fd00:100::".to_owned())];
     for (pool, network) in pools {
         let network = network.trim_end_matches('0');
-        let backends = (1..=BACKENDS).map(|n| format!("  {{ name = \"{pool}-{n}\", address = \"{network}{n}\" }},\n"));
-        let _ = write!(text, "\n[pool.{pool}]\nbackends = [\n{}]\n", backends.collect::<String>());
+        let id = |n: u8| if wish.server_ids { format!(", server_id = \"{n:08x}\"") } else { String::new() };
+        let backend = |n| format!("  {{ name = \"{pool}-{n}\", address = \"{network}{n}\"{} }},\n", id(n));
+        let backends: String = (1..=BACKENDS).map(backend).collect();
+        let _ = write!(text, "\n[pool.{pool}]\n{}\nbackends = [\n{backends}]\n", wish.pool);
     }
     let vips = [
         ("4-to-4", VIP4.to_string(), "v4"),
@@ -97,12 +138,25 @@ fn config_text() -> String {
     ];
     for (name, address, pool) in vips {
         for protocol in ["tcp", "udp"] {
+            let name = format!("{name}-{protocol}");
+            let line = if wish.vip.0 == name { wish.vip.1 } else { "" };
             let _ = write!(
                 text,
-                "\n[[vip]]\nname = \"{name}-{protocol}\"\naddress = \"{address}\"\nport = 80\nprotocol = \"{protocol}\"\n\
-                 pool = \"{pool}\"\n"
+                "\n[[vip]]\nname = \"{name}\"\naddress = \"{address}\"\nport = 80\nprotocol = \"{protocol}\"\n\
+                 pool = \"{pool}\"\n{line}\n"
             );
         }
     }
-    text
+    text + "\n" + wish.more + "\n"
+}
+
+/// Addresses all over the network of the clients, but not theirs: each packet goes deep into the table, and on.
+fn denied() -> String {
+    (0..DENIED).map(|n| format!("{}\n", Ipv4Addr::from_bits(CLIENTS + n * 167))).collect()
+}
+
+/// Addresses all over the network of the clients, the first client's among them.
+fn routes() -> String {
+    let route = |n| format!("{} backend v4-7\n", Ipv4Addr::from_bits(CLIENTS + 1 + n * 16));
+    (0..ROUTES).map(route).collect()
 }

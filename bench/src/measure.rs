@@ -119,6 +119,7 @@ pub fn measure(
 fn verify(replay: &mut Replay, task: &Task, contender: &Contender) -> Result<(), anyhow::Error> {
     let Task { workload, flows, .. } = *task;
     let packets = flows.clamp(4, VERIFIED_PACKETS);
+    announce(replay, task, contender.subject)?;
     for packet in 0..packets {
         let mut setup = workload.frame.setup(1, Order::Ascending);
         // A run of one packet has only packet 0: give that one the flow.
@@ -133,6 +134,14 @@ fn verify(replay: &mut Replay, task: &Task, contender: &Contender) -> Result<(),
             run.verdict,
             contender.expected
         );
+    }
+    Ok(())
+}
+
+/// What comes before the packets.
+fn announce(replay: &mut Replay, task: &Task, subject: &Subject) -> Result<(), anyhow::Error> {
+    if let Some(before) = &task.workload.before {
+        replay.run(subject, before.bytes(), before.setup(1, Order::Ascending), 1)?;
     }
     Ok(())
 }
@@ -165,6 +174,7 @@ impl Course<'_> {
             self.seen = self.seen.wrapping_add(packets);
         }
         let Contender { subject, expected } = self.contender;
+        announce(replay, task, subject)?;
         let run = replay.run(subject, task.workload.frame.bytes(), setup, packets)?;
         // The growth of all but the last packet is known as a sum.
         let grown = u64::from(packets - 1) * u64::from(expected.grown);

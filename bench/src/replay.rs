@@ -111,7 +111,7 @@ impl Replay {
         self.called.set(0, &subject.program, 0).with_context(|| {
             format!(
                 "{} cannot be called by the replaying program: it must be an XDP program for interfaces, loaded with that \
-                 attach type and without support for fragments",
+                 attach type and for frames in several buffers",
                 subject.name
             )
         })?;

@@ -5,9 +5,13 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::workload::frame::{Addresses, Frame, Transport};
+use crate::{
+    balancer::Wish,
+    workload::frame::{Addresses, Frame, Transport},
+};
 
 pub mod frame;
+mod uncommon;
 
 /// The VIP over IPv4 whose backends are reached over IPv4.
 pub const VIP4: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
@@ -43,11 +47,16 @@ pub enum Case {
     NotAVip,
     /// Echo requests to a VIP
     Echo,
+    /// One known flow, of packets that are not plain
+    Packets,
+    /// One known flow, to VIPs that ask for more than plain ones
+    Vips,
 }
 
 impl Case {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Hit, Self::Rotate, Self::Syn, Self::SynNew, Self::NotAVip, Self::Echo];
+    pub const ALL: [Self; 8] =
+        [Self::Hit, Self::Rotate, Self::Syn, Self::SynNew, Self::NotAVip, Self::Echo, Self::Packets, Self::Vips];
 
     /// Name on the command line.
     pub fn name(self) -> &'static str {
@@ -58,13 +67,15 @@ impl Case {
             Self::SynNew => "syn-new",
             Self::NotAVip => "not-a-vip",
             Self::Echo => "echo",
+            Self::Packets => "packets",
+            Self::Vips => "vips",
         }
     }
 
     /// The numbers of flows to run it with, if `many` are asked for.
     pub fn flows(self, many: &[u32]) -> Vec<u32> {
         match self {
-            Self::Hit | Self::NotAVip | Self::Echo => vec![1],
+            Self::Hit | Self::NotAVip | Self::Echo | Self::Packets | Self::Vips => vec![1],
             Self::Rotate => many.to_vec(),
             Self::Syn => [&[1], many].concat(),
             Self::SynNew => vec![NEW_FLOWS],
@@ -85,12 +96,16 @@ impl Case {
             case: self,
             packet,
             frame: Frame::build(addresses, transport, length),
+            before: None,
+            wish: Wish::default(),
             expected: Verdict { action: Action::Tx, grown: outer },
         };
         let kept = |(packet, transport, addresses), action| Workload {
             case: self,
             packet,
             frame: Frame::build(addresses, transport, SMALL),
+            before: None,
+            wish: Wish::default(),
             expected: Verdict { action, grown: 0 },
         };
         match self {
@@ -115,6 +130,8 @@ impl Case {
             Self::Echo => [("icmp4-echo", Transport::Echo, four(VIP4)), ("icmp6-echo", Transport::Echo, six(VIP6))]
                 .map(|packet| kept(packet, Action::Tx))
                 .into(),
+            Self::Packets => uncommon::packets(),
+            Self::Vips => uncommon::vips(),
         }
     }
 }
@@ -140,6 +157,10 @@ pub struct Workload {
     pub packet: &'static str,
     /// The packet of flow 0.
     pub frame: Frame,
+    /// What comes before each run of them.
+    pub before: Option<Frame>,
+    /// What the balancer's config has beside the plain VIPs.
+    pub wish: Wish,
     /// What a balancer does with it.
     pub expected: Verdict,
 }
@@ -149,7 +170,7 @@ impl Workload {
     pub fn floor_is_v6(&self) -> bool {
         match self.expected.grown {
             0 => self.frame.is_v6(),
-            grown => grown == OUTER6,
+            grown => grown >= OUTER6,
         }
     }
 }

@@ -86,7 +86,7 @@ impl Bench {
         let (floor, grown) = if workload.floor_is_v6() { (CONSTANT_IPV6, OUTER6) } else { (CONSTANT_IPV4, OUTER4) };
         let bare = self.replay.baseline(BARE_TX)?;
         let floor = self.replay.baseline(floor)?;
-        let lb = self.balancer.load()?;
+        let lb = self.balancer.load(&workload.wish)?;
         let baseline = |subject, grown| Contender { subject, expected: Verdict { action: Action::Tx, grown } };
         let mut contenders = vec![baseline(&bare, 0), baseline(&floor, grown)];
         let baselines = contenders.len();

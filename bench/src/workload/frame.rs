@@ -6,12 +6,12 @@ use bench_xdp::{FRAME_WORDS, Setup};
 use etherparse::PacketBuilder;
 use zerocopy::IntoBytes;
 
-const ETHERNET: usize = 14;
+pub(super) const ETHERNET: usize = 14;
 const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_UDP: u8 = 17;
 const PROTOCOL_ICMP6: u8 = 58;
-const SOURCE_PORT: u16 = 1024;
-const SERVICE_PORT: u16 = 80;
+pub(super) const SOURCE_PORT: u16 = 1024;
+pub(super) const SERVICE_PORT: u16 = 80;
 
 /// Source and destination.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +41,7 @@ pub struct Frame {
     bytes: Vec<u8>,
     /// All but the fields that choose flows.
     setup: Setup,
+    is_v6: bool,
 }
 
 impl Frame {
@@ -57,7 +58,13 @@ impl Frame {
         let payload = vec![0; length.saturating_sub(ETHERNET + ip + transport_length)];
         let bytes = write(addresses, transport, &payload);
         let setup = describe(&bytes, addresses, transport);
-        Self { bytes, setup }
+        Self { bytes, setup, is_v6: matches!(addresses, Addresses::V6(..)) }
+    }
+
+    /// A frame of one flow only, which is written anew as it is.
+    pub fn fixed(bytes: Vec<u8>, is_v6: bool) -> Self {
+        let setup = Setup { frame: start(&bytes), ..STILL };
+        Self { bytes, setup, is_v6 }
     }
 
     /// The packet of flow 0.
@@ -67,7 +74,7 @@ impl Frame {
 
     /// Whether the packet is IPv6.
     pub fn is_v6(&self) -> bool {
-        self.setup.ip_sum_at == 0
+        self.is_v6
     }
 
     /// What replays it over `flows` flows, a power of two: each once per pass, scattered or in order.
@@ -80,6 +87,23 @@ impl Frame {
         Setup { flow_mask: flows - 1, multiplier, shift, ..self.setup }
     }
 }
+
+/// No field of the frame is a flow's.
+const STILL: Setup = Setup {
+    frame: [0; FRAME_WORDS],
+    flow_mask: 0,
+    multiplier: 1,
+    shift: 31,
+    source: 0,
+    port: 0,
+    ip_sum: 0,
+    transport_sum: 0,
+    source_at: 0,
+    port_at: 0,
+    ip_sum_at: 0,
+    transport_sum_at: 0,
+    first: 0,
+};
 
 /// In which order flows come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,10 +146,6 @@ fn describe(bytes: &[u8], addresses: Addresses, transport: Transport) -> Setup {
         // Covers no addresses, so it is the same for all flows.
         (Transport::Echo, Addresses::V4(..)) => (0, None, None),
     };
-    let mut frame = [0_u64; FRAME_WORDS];
-    for (to, from) in frame.as_mut_bytes().iter_mut().zip(bytes) {
-        *to = *from;
-    }
     let mut blank = bytes.to_vec();
     blank[source_at..source_at + 4].fill(0);
     for field in [ip_sum_at, port_at, transport_sum_at].into_iter().flatten() {
@@ -139,10 +159,7 @@ fn describe(bytes: &[u8], addresses: Addresses, transport: Transport) -> Setup {
     let pseudo = sum(&blank[addresses_at..transport_at]) + sum(&length.to_be_bytes()) + sum(&[0, protocol]);
     let offset = |field: Option<usize>| u32::try_from(field.unwrap_or(0)).expect("frames are short");
     Setup {
-        frame,
-        flow_mask: 0,
-        multiplier: 1,
-        shift: 31,
+        frame: start(bytes),
         source,
         port: SOURCE_PORT.into(),
         ip_sum: fold(sum(&blank[ETHERNET..ETHERNET + 20])),
@@ -151,17 +168,26 @@ fn describe(bytes: &[u8], addresses: Addresses, transport: Transport) -> Setup {
         port_at: offset(port_at),
         ip_sum_at: offset(ip_sum_at),
         transport_sum_at: offset(transport_sum_at),
-        first: 0,
+        ..STILL
     }
 }
 
+/// The start of a frame, in words.
+fn start(bytes: &[u8]) -> [u64; FRAME_WORDS] {
+    let mut words = [0_u64; FRAME_WORDS];
+    for (to, from) in words.as_mut_bytes().iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    words
+}
+
 /// Of 16-bit words as they lie in memory; an odd last byte is followed by a zero.
-fn sum(bytes: &[u8]) -> u32 {
+pub(super) fn sum(bytes: &[u8]) -> u32 {
     bytes.chunks(2).map(|pair| u32::from(u16::from_ne_bytes([pair[0], *pair.get(1).unwrap_or(&0)]))).sum()
 }
 
 /// The sum in 17 bits, so that the program can add a few more words.
-fn fold(sum: u32) -> u32 {
+pub(super) fn fold(sum: u32) -> u32 {
     (sum & 0xffff) + (sum >> 16)
 }
 

@@ -19,13 +19,13 @@ struct Outer<const WORDS: usize> {
 const MACS: (u64, u32) = (0x0200_0000_0001_0200_u64.to_be(), 2_u32.to_be());
 
 /// The least that a program can do.
-#[xdp]
+#[xdp(frags)]
 fn bare_tx(_: XdpContext) -> u32 {
     xdp_action::XDP_TX
 }
 
 /// An encapsulator without a decision, IPv4 outside: no other can be cheaper.
-#[xdp]
+#[xdp(frags)]
 fn constant_ipv4(context: XdpContext) -> u32 {
     const TTL_IPIP: u32 = 0x4004_0000;
     const SOURCE: u32 = 0xac10_0001;
@@ -45,7 +45,7 @@ fn constant_ipv4(context: XdpContext) -> u32 {
 }
 
 /// The same with IPv6 outside. What it says is inside is IPv6, always: even that is no decision.
-#[xdp]
+#[xdp(frags)]
 fn constant_ipv6(context: XdpContext) -> u32 {
     const IPV6_64_HOPS: u32 = 41 << 8 | 64;
     let length = (context.data_end() - context.data() - ETHERNET) as u32;

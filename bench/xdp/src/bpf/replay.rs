@@ -25,7 +25,7 @@ static STAMPS: Array<u64, MAX_STAMPS> = Array::new();
 #[btf_map]
 static CALLED: ProgramArray<1> = ProgramArray::new();
 
-#[xdp]
+#[xdp(frags)]
 fn replay(context: XdpContext) -> u32 {
     let (Some(setup), Some(progress)) = (SETUP.get(0), PROGRESS.get_ptr_mut(0)) else {
         return xdp_action::XDP_ABORTED;
