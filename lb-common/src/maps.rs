@@ -42,7 +42,8 @@ pub const TOO_BIG_LIMITS: &str = "TOO_BIG_LIMITS";
 pub const BONDS: &str = "BONDS";
 /// Addresses at which this lb takes tunnel packets of others, `[u8; 16]` (IPv4 mapped) to `u32` 1.
 pub const TUNNEL_ADDRESSES: &str = "TUNNEL_ADDRESSES";
-/// [`crate::layout::prefix::SourceKey`], its VIP 0, to `u32` 1: where such packets may come from.
+/// [`crate::layout::prefix::SourceKey`], its VIP 0, to `u32` 1: such packets may come from there; or 0: they may not, though
+/// a shorter prefix says so.
 pub const TUNNEL_SOURCES: &str = "TUNNEL_SOURCES";
 
 /// All tables of the balancer; each is pinned under its name.

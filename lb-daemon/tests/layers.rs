@@ -46,31 +46,50 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// lb-xdp: the same. `path` puts the stages together; among themselves they share constants (`encap`'s of the outer
-/// header), and the side roads `icmp` and `decap` stand beside them.
+/// lb-xdp: the same, from the bottom up. `path` puts the steps together, and they stand over `frame` and `wire`. Three
+/// lines point upwards: steps that look something up know `path`, which declares `Tables`; `parse` and the side roads
+/// take constants of the outer header from `encap`; and `frame` names `path::whole` as the default of two methods, which
+/// the kernel's frame replaces: it goes there by functions of its own, see `bpf/context.rs`.
 const STEPS: &[(&str, &[&str])] = &[
-    ("frame", &[]),
-    ("hash", &[]),
-    ("checksum", &[]),
+    // Bytes and arithmetic.
     ("wire", &[]),
-    ("parse", &["frame", "hash", "wire"]),
-    // `Tables` is declared beside the way that needs it.
+    ("checksum", &[]),
+    ("ecn", &[]),
+    ("hash", &[]),
+    ("frame", &["path"]),
+    // What is it?
+    ("parse", &["encap", "frame", "hash", "wire"]),
+    ("link", &["frame", "parse", "wire"]),
+    // Whose traffic, and what does that VIP ask for?
     ("vip", &["frame", "parse", "path"]),
-    ("ring", &["path"]),
-    // The ring answers where the flow table does not: a step of the flow's, not a stage of its own.
-    ("flow", &["parse", "path", "ring", "wire"]),
-    ("encap", &["checksum", "frame", "parse", "path", "wire"]),
-    ("icmp", &["checksum", "encap", "frame", "parse", "path", "wire"]),
-    ("path", &["encap", "flow", "frame", "icmp", "parse", "vip"]),
-    ("decap", &["checksum", "encap", "frame", "wire"]),
-    ("host", &["decap", "frame", "path", "wire"]),
+    ("access", &["path"]),
+    ("limit", &["frame", "hash", "parse", "path"]),
+    ("server_id", &["frame", "parse", "path", "wire"]),
+    ("ring", &["hash", "path"]),
+    ("select", &["access", "frame", "limit", "parse", "path", "ring", "server_id"]),
+    // A known flow's target. A new flow asks for its target by a request of `select`, which has the ring.
+    ("flow", &["frame", "parse", "path", "select", "wire"]),
+    ("fragment", &["flow", "frame", "hash", "parse", "path", "vip", "wire"]),
+    // Off to the target, or back to the sender of what does not fit.
+    ("too_big", &["checksum", "encap", "frame", "limit", "link", "parse", "path", "wire"]),
+    ("encap", &["checksum", "frame", "link", "parse", "path", "too_big", "wire"]),
+    // Side roads.
+    ("icmp", &["checksum", "encap", "flow", "frame", "hash", "link", "parse", "path", "ring", "select", "vip", "wire"]),
+    ("tunnel", &["checksum", "ecn", "encap", "frame", "parse", "path", "wire"]),
+    ("path", &["encap", "flow", "fragment", "frame", "icmp", "link", "parse", "select", "tunnel", "vip"]),
+    // The other end of the tunnel.
+    ("decap", &["checksum", "ecn", "encap", "frame", "link", "parse", "wire"]),
+    ("host", &["checksum", "decap", "frame", "path", "wire"]),
     // A program of its own, over the library.
     ("bpf", &[]),
 ];
 
 /// Outside crates that only some files may see, by the beginnings of their paths.
 const CRATES: &[(&str, &[&str])] = &[
-    ("aya", &["lb-common/src/pod.rs", "lb-daemon/src/dataplane/kernel", "bench/", "netns-tests/"]),
+    (
+        "aya",
+        &["lb-common/src/pod.rs", "lb-daemon/src/dataplane/kernel", "lb-xdp/fuzz/src/kernel", "bench/", "netns-tests/"],
+    ),
     ("aya_obj", &["lb-daemon/src/dataplane/kernel", "bench/", "netns-tests/"]),
     ("aya_ebpf", &["lb-xdp/src/bpf/", "bench/xdp/src/bpf/"]),
     (
@@ -109,6 +128,7 @@ const UNSAFE: &[&str] = &[
     "lb-common/src/pod.rs",
     "lb-common/src/layout/flow.rs",
     "lb-daemon/src/dataplane/kernel/",
+    "lb-xdp/fuzz/src/kernel/",
     "lb-xdp/src/bpf/",
     "bench/src/machine.rs",
     "bench/xdp/src/bpf/",

@@ -32,7 +32,7 @@ pub const fn word(bytes: [u8; 2]) -> u32 {
 }
 
 /// A checksum after one of its words changed from `old` to `new` (RFC 1624, equation 3, whose order of operations never
-/// turns a right sum into the other zero).
+/// turns a right sum into the other zero, unless nothing but zeros remain).
 #[inline(always)]
 pub const fn updated(checksum: [u8; 2], old: [u8; 2], new: [u8; 2]) -> [u8; 2] {
     let sum = (!u16::from_ne_bytes(checksum)) as u32 + (!u16::from_ne_bytes(old)) as u32 + word(new);

@@ -1,8 +1,8 @@
 //! Step 5: the outer header, and off to the backend.
 //!
-//! DF set, TTL 64, identification 0 (an atomic datagram, RFC 6864). DSCP is copied, and so is ECN: RFC 6040 section 4.1,
-//! normal mode. The source is the tunnel prefix with bits of the flow's hash, so that the backend's receive queues share
-//! the flows; with GUE so is the source port.
+//! DF set, TTL 64 (less for what came in a tunnel), identification 0 (an atomic datagram, RFC 6864). DSCP is copied, and so
+//! is ECN: RFC 6040 section 4.1, normal mode. The source is the tunnel prefix with bits of the flow's hash, so that the
+//! backend's receive queues share the flows; with GUE so is the source port.
 
 use lb_common::{
     layout::{

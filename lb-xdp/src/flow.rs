@@ -1,7 +1,7 @@
 //! Step 3: is the flow known? And what is remembered of it.
 //!
-//! A new entry takes the place of, in this order: an empty way, a closing flow, an expired UDP flow, the oldest flow of
-//! which only one packet (or only SYNs) was seen, a flow idle for [`STALE`]. Never of another one that is in use: a flood
+//! A new entry takes the place of, in this order: an empty way, a closing flow that fell silent, an expired UDP flow, the
+//! oldest flow of which only one packet (or only SYNs) was seen or that is just closing, a flow idle for [`STALE`]. Never of another one that is in use: a flood
 //! of single packets, SYNs or not, cannot displace flows that are. If nothing gives way, the ring answers for the new flow
 //! packet by packet.
 
@@ -43,16 +43,15 @@ pub fn steer<F: Frame, T: Tables>(request: &Request<F, T>) -> Result<u32, Verdic
     // The clock is read after the entry, or one that another CPU has just written would seem to be a whole turn of the
     // clock old.
     let place = Place { bucket, tag, now: tables.now() };
-    let step = match found {
-        Some((way, entry)) => known(request, place, way, entry)?,
-        None => {
-            tables.event(match (packet.protocol, packet.opens_flow()) {
-                (TCP, true) => PathEvent::MissSyn,
-                (TCP, false) => PathEvent::MissTcp,
-                _ => PathEvent::MissUdp,
-            });
-            Step::Create(None)
-        }
+    let step = if let Some((way, entry)) = found {
+        known(request, place, way, entry)?
+    } else {
+        tables.event(match (packet.protocol, packet.opens_flow()) {
+            (TCP, true) => PathEvent::MissSyn,
+            (TCP, false) => PathEvent::MissTcp,
+            _ => PathEvent::MissUdp,
+        });
+        Step::Create(None)
     };
     match step {
         Step::Stay(id) => Ok(id),

@@ -27,10 +27,13 @@ use crate::{
     },
 };
 
+/// Stands for a target when the datagram is the host's, though it is to a VIP's address: no VIP serves its port.
+pub const HOST: u32 = 0;
+
 /// Units (30 s) after which a datagram that is still incomplete is given up, as receivers do (RFC 8200 section 4.5).
 const TOO_OLD: u32 = 7;
 
-/// Remembers where the first of several fragments went.
+/// Remembers where the first of several fragments went: to a target, or to the [`HOST`].
 ///
 /// # Errors
 /// [`Verdict::Inconsistent`]
@@ -57,7 +60,7 @@ pub fn remember<F: Frame, T: Tables>(frame: &F, packet: &Packet, target: u32, ta
 /// The target of the datagram that a later fragment belongs to.
 ///
 /// # Errors
-/// [`Verdict::Fragment`] if it is not to a VIP; [`Verdict::FragmentUnknown`] if its first fragment is not known;
+/// [`Verdict::Fragment`] if it is the host's; [`Verdict::FragmentUnknown`] if its first fragment is not known;
 /// [`Verdict::Inconsistent`].
 #[inline(always)]
 pub fn follow<T: Tables>(packet: &Packet, tables: &T) -> Result<u32, Verdict> {
@@ -70,8 +73,12 @@ pub fn follow<T: Tables>(packet: &Packet, tables: &T) -> Result<u32, Verdict> {
     if let Some((_, entry)) = found
         && entry.age(now) <= TOO_OLD
     {
+        let is_late = entry.state() == FlowState::Empty as u32;
+        if entry.target() == HOST && !is_late {
+            return Err(Verdict::Fragment);
+        }
         let is_up = tables.target(entry.target()).is_some_and(|target| target.serves != 0);
-        if entry.state() == FlowState::Empty as u32 || !is_up {
+        if is_late || !is_up {
             return Err(Verdict::FragmentUnknown);
         }
         tables.event(PathEvent::FragmentFollowed);
@@ -83,7 +90,7 @@ pub fn follow<T: Tables>(packet: &Packet, tables: &T) -> Result<u32, Verdict> {
         None => spare(bucket, now),
     };
     if let Some(way) = way {
-        store(bucket, way, FlowEntry::new(tag(packet.hash), 0, now, FlowState::Empty));
+        store(bucket, way, FlowEntry::new(tag(packet.hash), HOST, now, FlowState::Empty));
     }
     Err(Verdict::FragmentUnknown)
 }

@@ -59,15 +59,6 @@ pub trait Frame {
         self.replace_head(0, bytes)
     }
 
-    /// Cuts `bytes` off the front.
-    ///
-    /// # Errors
-    /// When the frame is not longer than that by an Ethernet header at least.
-    #[inline(always)]
-    fn shrink_head(&mut self, bytes: usize) -> Result<(), NoHeadroom> {
-        self.replace_head(bytes, 0)
-    }
-
     /// Cuts bytes off the end, so that `len` remain. As [`Frame::replace_head`] it ends every borrow.
     ///
     /// # Errors

@@ -158,7 +158,7 @@ pub struct HostTables {
     /// `TUNNEL_ADDRESSES`
     pub tunnel_addresses: BTreeSet<[u8; 16]>,
     /// `TUNNEL_SOURCES`
-    pub tunnel_sources: BTreeSet<SourceKey>,
+    pub tunnel_sources: BTreeMap<SourceKey, u32>,
     /// Nanoseconds since some start.
     pub now_ns: Cell<u64>,
 }
@@ -195,7 +195,7 @@ impl HostTables {
             too_big_limits: many(TOO_BIG_WORDS as usize),
             bonds: BTreeMap::new(),
             tunnel_addresses: BTreeSet::new(),
-            tunnel_sources: BTreeSet::new(),
+            tunnel_sources: BTreeMap::new(),
             now_ns: Cell::new(0),
         }
     }
@@ -352,8 +352,7 @@ impl Tables for HostTables {
     }
 
     fn is_tunnel_source(&self, key: &SourceKey) -> bool {
-        let sources: BTreeMap<SourceKey, ()> = self.tunnel_sources.iter().map(|source| (*source, ())).collect();
-        longest(&sources, key).is_some()
+        longest(&self.tunnel_sources, key) == Some(&1)
     }
 
     fn ring(&self, block: u32) -> Option<&RingBlock> {

@@ -15,7 +15,7 @@ use crate::{
     flow,
     frame::Frame,
     link,
-    parse::{Family, Packet},
+    parse::{self, Family, Packet},
     path::Tables,
     ring::{self, Origin},
     select, vip,
@@ -48,8 +48,8 @@ pub enum Matter {
 /// Reads an ICMP packet.
 ///
 /// # Errors
-/// [`Verdict::Icmp`] for what is the host's; [`Verdict::BadQuote`], if an error to a VIP doesn't tell what it is about;
-/// those of [`ring::pick`].
+/// [`Verdict::Icmp`] for what is the host's; those of [`select::admit`] for an echo request; [`Verdict::BadQuote`], if an
+/// error to a VIP doesn't tell what it is about; those of [`ring::pick`].
 #[inline(always)]
 pub fn read<F: Frame, T: Tables>(frame: &F, packet: &Packet, tables: &T) -> Result<Matter, Verdict> {
     let kind = frame.at::<Icmp>(packet.l4()).ok_or(Verdict::Icmp)?.kind;
@@ -58,13 +58,23 @@ pub fn read<F: Frame, T: Tables>(frame: &F, packet: &Packet, tables: &T) -> Resu
         Family::V6 => (ECHO_REQUEST_V6, ERRORS_V6.contains(&kind)),
     };
     if kind == request {
-        return if vip::is_own(packet.destination, packet.family, tables) {
-            Ok(Matter::Echo)
-        } else {
-            Err(Verdict::Icmp)
-        };
+        return echo(frame, packet, tables);
     }
     if is_error { about(frame, packet, tables) } else { Err(Verdict::Icmp) }
+}
+
+#[inline(always)]
+fn echo<F: Frame, T: Tables>(frame: &F, packet: &Packet, tables: &T) -> Result<Matter, Verdict> {
+    let key = VipKey::from_words(packet.destination, 0, packet.protocol);
+    let entry = vip::address(key, tables).ok_or(Verdict::Icmp)?;
+    let source = parse::source(frame, packet).ok_or(Verdict::Inconsistent)?;
+    if !parse::is_one_host(source) {
+        return Err(Verdict::Icmp);
+    }
+    if entry.flags != 0 {
+        select::admit(source, packet.family, entry, tables)?;
+    }
+    Ok(Matter::Echo)
 }
 
 /// The flow that an error is about, as the client sees it: from where the quoted packet went to where it came from.
@@ -103,10 +113,15 @@ pub fn answer<F: Frame>(frame: &mut F, packet: &Packet) -> Result<Verdict, Verdi
         Family::V4 => ECHO_REPLY_V4,
         Family::V6 => ECHO_REPLY_V6,
     };
-    let icmp = frame.at_mut::<Icmp>(packet.l4()).ok_or(Verdict::Inconsistent)?;
-    icmp.checksum = checksum::updated(icmp.checksum, [icmp.kind, icmp.code], [reply, icmp.code]);
+    let (l3, l4) = (packet.l3(), packet.l4());
+    let icmp = frame.at_mut::<Icmp>(l4).ok_or(Verdict::Inconsistent)?;
+    let sum = checksum::updated(icmp.checksum, [icmp.kind, icmp.code], [reply, icmp.code]);
+    icmp.checksum = sum;
     icmp.kind = reply;
-    let l3 = packet.l3();
+    // Of zeros alone, as a reply over IPv4 may be, the sum is the other zero, which the update cannot know.
+    if sum == [0; 2] && frame.sum(l4, packet.end().wrapping_sub(l4)) == Some(0) {
+        frame.at_mut::<Icmp>(l4).ok_or(Verdict::Inconsistent)?.checksum = [0xff; 2];
+    }
     match packet.family {
         Family::V4 => {
             let ip = frame.at_mut::<Ipv4>(l3).ok_or(Verdict::Inconsistent)?;

@@ -57,6 +57,8 @@ impl Family {
 pub struct Start {
     /// Offset of its IP header.
     pub l3: usize,
+    /// Offset that it does not reach beyond: the end of what it came in, but for a frame's own.
+    pub limit: usize,
     /// Its IP version.
     pub family: Family,
     /// Time to live of the outer header that it gets.
@@ -72,7 +74,7 @@ impl Start {
     /// A packet right behind the link layer.
     #[inline(always)]
     pub const fn untunnelled(l3: usize, family: Family) -> Self {
-        Self { l3, family, ttl: TTL, tunnel_ecn: Self::NO_TUNNEL }
+        Self { l3, limit: usize::MAX, family, ttl: TTL, tunnel_ecn: Self::NO_TUNNEL }
     }
 }
 
@@ -191,6 +193,18 @@ pub fn destination<F: Frame>(frame: &F, start: &Start) -> Option<[u64; 2]> {
     })
 }
 
+/// Whether a source address is that of one host: nobody else may be answered (RFC 1122 section 3.2.2, RFC 4443 section
+/// 2.4). Given little-endian loads of the halves.
+#[inline(always)]
+pub const fn is_one_host(source: [u64; 2]) -> bool {
+    let [first, second] = source;
+    if vip::is_mapped(source) {
+        let octet = (second >> 32) as u8;
+        return octet != 0 && octet < 224;
+    }
+    (first != 0 || second != 0) && first as u8 != 0xff
+}
+
 /// Source address of a packet, likewise.
 #[inline(always)]
 pub fn source<F: Frame>(frame: &F, packet: &Packet) -> Option<[u64; 2]> {
@@ -217,7 +231,7 @@ pub fn parse_v4<F: Frame, const PLAIN: bool>(frame: &F, start: &Start, seed: u64
         return Err(Verdict::BadHeader);
     }
     let end = l3 + ip.packet_len();
-    if !frame.holds(end) {
+    if end > start.limit || !frame.holds(end) {
         return Err(Verdict::Truncated);
     }
     let l4 = l3 + if PLAIN { ipv4::LEN } else { ip.header_len() };
@@ -264,7 +278,7 @@ pub fn parse_v6<F: Frame, const PLAIN: bool>(frame: &F, start: &Start, seed: u64
         return Err(Verdict::BadHeader);
     }
     let end = l3 + ip.packet_len();
-    if !frame.holds(end) {
+    if end > start.limit || !frame.holds(end) {
         return Err(Verdict::Truncated);
     }
     let (source, destination) = ip.address_words();
@@ -297,8 +311,9 @@ pub fn parse_v6<F: Frame, const PLAIN: bool>(frame: &F, start: &Start, seed: u64
     })
 }
 
+/// Whether packets of a protocol are steered by their own ports.
 #[inline(always)]
-const fn is_balanced(protocol: u8) -> bool {
+pub(crate) const fn is_balanced(protocol: u8) -> bool {
     protocol == vip::TCP || protocol == vip::UDP
 }
 
@@ -306,7 +321,7 @@ const fn is_balanced(protocol: u8) -> bool {
 #[inline(always)]
 fn read_upper<F: Frame>(frame: &F, upper: &Upper, end: usize, family: Family) -> Result<(Kind, u32, u8), Verdict> {
     if upper.l4 > end {
-        return Err(Verdict::BadHeader);
+        return Err(Verdict::Truncated);
     }
     let icmp = upper.protocol == family.icmp();
     if upper.fragment != 0 && icmp {

@@ -16,7 +16,7 @@ use crate::{
     access,
     frame::Frame,
     limit,
-    parse::{self, Packet},
+    parse::{self, Family, Packet},
     path::Tables,
     ring::{self, Origin},
     server_id::{self, ServerId},
@@ -100,20 +100,30 @@ pub fn is_tracked<T: Tables>(vip: &Vip, tables: &T) -> bool {
     vip.flags & Vip::UNTRACKED == 0 || !tables.has(feature::HASHES)
 }
 
-/// Asks on behalf of a VIP that has flags: may the packet come in, and which target does it name? 0 is none.
+/// Whether a source may send a packet to a VIP or an address that has flags.
 ///
 /// # Errors
 /// [`Verdict::Denied`], [`Verdict::SourceLimit`].
 #[inline(always)]
+pub fn admit<T: Tables>(source: [u64; 2], family: Family, vip: &Vip, tables: &T) -> Result<(), Verdict> {
+    if tables.has(feature::ACL) {
+        access::check(source, vip, tables)?;
+    }
+    if tables.has(feature::SOURCE_LIMIT) && vip.flags & Vip::LIMIT_SOURCES != 0 {
+        limit::packet(source, family, tables)?;
+    }
+    Ok(())
+}
+
+/// Asks on behalf of a VIP that has flags: may the packet come in, and which target does it name? 0 is none.
+///
+/// # Errors
+/// Those of [`admit`].
+#[inline(always)]
 pub fn consider<F: Frame, T: Tables>(frame: &F, packet: &Packet, vip: &Vip, tables: &T) -> Result<u32, Verdict> {
     if tables.has(feature::ACL | feature::SOURCE_LIMIT) {
         let source = parse::source(frame, packet).ok_or(Verdict::Inconsistent)?;
-        if tables.has(feature::ACL) {
-            access::check(source, vip, tables)?;
-        }
-        if tables.has(feature::SOURCE_LIMIT) && vip.flags & Vip::LIMIT_SOURCES != 0 {
-            limit::packet(source, packet.family, tables)?;
-        }
+        admit(source, packet.family, vip, tables)?;
     }
     if !tables.has(feature::QUIC | feature::SERVER_IDS) {
         return Ok(0);

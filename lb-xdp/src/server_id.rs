@@ -90,7 +90,7 @@ fn tcp<F: Frame>(frame: &F, packet: &Packet) -> ServerId {
                 let id = frame.at::<[u8; 4]>(start + at + 2);
                 return id.map_or(ServerId::Absent, |id| ServerId::small(u32::from_le_bytes(*id).into()));
             }
-            _ if kind == 0xb7 || option_len < 2 || option_len > 40 => return ServerId::Absent,
+            _ if kind == 0xb7 || option_len < 2 || at + option_len as usize > len => return ServerId::Absent,
             _ => at += option_len as usize,
         }
     }
@@ -109,3 +109,6 @@ fn udp<F: Frame>(frame: &F, packet: &Packet) -> ServerId {
         _ => ServerId::Absent,
     }
 }
+
+#[cfg(test)]
+mod tests;

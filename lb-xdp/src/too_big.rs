@@ -45,6 +45,9 @@ fn told<F: Frame, T: Tables>(frame: &mut F, packet: &Packet, mtu: u32, tables: &
         return Err(Verdict::TooBig);
     }
     let source = parse::source(frame, packet).ok_or(Verdict::Inconsistent)?;
+    if !parse::is_one_host(source) {
+        return Err(Verdict::TooBig);
+    }
     if !limit::too_big(limit::hash_of(source, tables.hash_seed()), tables) {
         return Err(Verdict::TooBigLimited);
     }

@@ -32,11 +32,12 @@ use crate::{
 #[inline(always)]
 pub fn enter<F: Frame, T: Tables>(frame: &F, start: &Start, tables: &T) -> Result<Start, Verdict> {
     let Some(outer) = outer(frame, start) else { return Ok(*start) };
-    let (family, l3) = match outer.protocol {
-        INNER_V4 => (Family::V4, outer.behind),
-        INNER_V6 => (Family::V6, outer.behind),
-        UDP => match gue(frame, outer.behind, tables) {
-            Some(family) => (family, outer.behind + UDP_LEN),
+    let Outer { behind, end, .. } = outer;
+    let (family, l3, limit) = match outer.protocol {
+        INNER_V4 => (Family::V4, behind, end),
+        INNER_V6 => (Family::V6, behind, end),
+        UDP => match gue(frame, behind, tables) {
+            Some((family, len)) => (family, behind + UDP_LEN, end.min(behind + len)),
             None => return Ok(*start),
         },
         _ => return Ok(*start),
@@ -51,7 +52,7 @@ pub fn enter<F: Frame, T: Tables>(frame: &F, start: &Start, tables: &T) -> Resul
     if outer.ttl <= 1 {
         return Err(Verdict::TunnelLoop);
     }
-    Ok(Start { l3, family, ttl: outer.ttl.wrapping_sub(1).min(start.ttl), tunnel_ecn: outer.ecn })
+    Ok(Start { l3, limit, family, ttl: outer.ttl.wrapping_sub(1).min(start.ttl), tunnel_ecn: outer.ecn })
 }
 
 /// What an outer header says.
@@ -63,6 +64,8 @@ struct Outer {
     ecn: u8,
     /// Offset of what follows.
     behind: usize,
+    /// Offset of the first byte behind that.
+    end: usize,
 }
 
 #[inline(always)]
@@ -71,7 +74,8 @@ fn outer<F: Frame>(frame: &F, start: &Start) -> Option<Outer> {
     Some(match start.family {
         Family::V4 => {
             let ip = frame.at::<Ipv4>(l3)?;
-            let whole = ip.version() == 4 && ip.header_len() >= ipv4::LEN && frame.holds(l3 + ip.packet_len());
+            let end = l3 + ip.packet_len();
+            let whole = ip.version() == 4 && ip.header_len() >= ipv4::LEN && frame.holds(end);
             if ip.is_fragment() || !whole {
                 return None;
             }
@@ -82,14 +86,18 @@ fn outer<F: Frame>(frame: &F, start: &Start) -> Option<Outer> {
                 ttl: ip.ttl,
                 ecn: ip.tos & ecn::MASK,
                 behind: l3 + ip.header_len(),
+                end,
             }
         }
         Family::V6 => {
             let ip = frame.at::<Ipv6>(l3)?;
-            if ip.version() != 6 || !frame.holds(l3 + ip.packet_len()) {
+            let end = l3 + ip.packet_len();
+            let (source, destination) = ip.address_words();
+            // In the tables a mapped address means an IPv4 one.
+            let is_mapped = vip::is_mapped(source) || vip::is_mapped(destination);
+            if ip.version() != 6 || is_mapped || !frame.holds(end) {
                 return None;
             }
-            let (source, destination) = ip.address_words();
             Outer {
                 source,
                 destination,
@@ -97,21 +105,25 @@ fn outer<F: Frame>(frame: &F, start: &Start) -> Option<Outer> {
                 ttl: ip.hop_limit,
                 ecn: ip.traffic_class() & ecn::MASK,
                 behind: l3 + ipv6::LEN,
+                end,
             }
         }
     })
 }
 
-/// IP version of the packet behind a UDP header to the port of GUE, variant 1: its own first bits tell.
+/// IP version of the packet behind a UDP header to the port of GUE, variant 1: its own first bits tell. And the datagram's
+/// length by its own count.
 #[inline(always)]
-fn gue<F: Frame, T: Tables>(frame: &F, offset: usize, tables: &T) -> Option<Family> {
-    let &[_, _, high, low] = &frame.at::<Udp>(offset)?.ports;
+fn gue<F: Frame, T: Tables>(frame: &F, offset: usize, tables: &T) -> Option<(Family, usize)> {
+    let udp = frame.at::<Udp>(offset)?;
+    let &[_, _, high, low] = &udp.ports;
     if [high, low] != tables.gue_port() {
         return None;
     }
+    let len = u16::from_be_bytes(udp.len) as usize;
     match frame.byte(offset + UDP_LEN)? >> 4 {
-        4 => Some(Family::V4),
-        6 => Some(Family::V6),
+        4 => Some((Family::V4, len)),
+        6 => Some((Family::V6, len)),
         _ => None,
     }
 }

@@ -17,13 +17,14 @@ use crate::{
     bpf::{self, LinkInfo},
     netns::{Namespace, output},
     settings::Settings,
-    topology::{LB_INTERFACE, Lab},
+    topology::{LB_INTERFACE, Lab, extras::OtherHost, quiet_offloads},
     traffic::http,
     wait,
 };
 
 pub mod log;
 pub mod metrics;
+pub mod stats;
 
 use log::Log;
 use metrics::Metrics;
@@ -94,6 +95,27 @@ impl Balancer {
             child: None,
         };
         balancer.write(&settings.to_string())?;
+        Ok(balancer)
+    }
+
+    /// Starts a second balancer on that host beside the lab's own.
+    ///
+    /// # Errors
+    /// When it ends or does not answer in time.
+    pub fn start_other(lab: &Lab, host: &OtherHost, settings: &Settings) -> Result<Self> {
+        let mut balancer = Self {
+            namespace: Arc::clone(&host.namespace),
+            binary: binary()?,
+            config: lab.folder().join("other.toml"),
+            pin_path: lab.other_pin_path("other"),
+            socket: settings.socket.clone(),
+            metrics: settings.metrics,
+            log: lab.log().clone(),
+            child: None,
+        };
+        balancer.write(&settings.to_string())?;
+        balancer.start_again()?;
+        quiet_offloads(&host.namespace, LB_INTERFACE)?;
         Ok(balancer)
     }
 

@@ -1,11 +1,14 @@
 //! A backend: a host that owns the VIPs, unwraps tunnelled packets and answers with its own name.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::Result;
+use serde_json::Value;
 
 use crate::{
     leftovers,
@@ -88,11 +91,33 @@ impl Backend {
     /// # Errors
     /// When the command fails.
     pub fn attach_decap(&self, lb: &Path) -> Result<()> {
-        let mut command = self.namespace.command(lb);
-        command.arg("--pin-path").arg(self.pin_path()).args(["decap", "--interface", INTERFACE]);
-        netns::output(&mut command)?;
+        self.attach_decap_with(lb, &[])
+    }
+
+    /// Attaches `lb decap` with these further arguments; if it is there, its settings are replaced.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub fn attach_decap_with(&self, lb: &Path, arguments: &[&str]) -> Result<()> {
+        netns::output(self.decap(lb).args(arguments))?;
         // Attaching XDP to a veth switches the merging of packets on.
         quiet_offloads(&self.namespace, INTERFACE)
+    }
+
+    /// What `lb decap` did so far: frames by verdict.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub fn decap_counters(&self, lb: &Path) -> Result<BTreeMap<String, u64>> {
+        let shown = netns::output(self.decap(lb).args(["--show", "-o", "json"]))?;
+        let mut shown: Value = serde_json::from_str(&shown)?;
+        Ok(serde_json::from_value(shown["counters"].take())?)
+    }
+
+    fn decap(&self, lb: &Path) -> Command {
+        let mut command = self.namespace.command(lb);
+        command.arg("--pin-path").arg(self.pin_path()).args(["decap", "--interface", INTERFACE]);
+        command
     }
 
     /// Starts its servers on these ports of every address it has.

@@ -17,6 +17,8 @@ const METRICS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST
 pub struct Settings {
     /// `[dataplane] interfaces`
     pub interfaces: Vec<String>,
+    /// Further keys of `[dataplane]`, a line each.
+    pub dataplane: Vec<String>,
     /// `[api] socket`
     pub socket: PathBuf,
     /// `[daemon] state_dir`
@@ -49,6 +51,15 @@ pub struct PoolBackend {
     pub address: IpAddr,
     /// Its weight.
     pub weight: u32,
+    /// Further keys, such as `server_id = 1`.
+    pub keys: Vec<String>,
+}
+
+impl PoolBackend {
+    /// A backend of weight 100.
+    pub fn new(name: &str, address: impl Into<IpAddr>) -> Self {
+        Self { name: name.into(), address: address.into(), weight: 100, keys: Vec::new() }
+    }
 }
 
 /// A pool's health check: quick, but never so quick that a busy machine looks like a dead backend.
@@ -67,14 +78,16 @@ pub enum Health {
 pub struct Vip {
     /// Its name.
     pub name: String,
-    /// Its address.
-    pub address: IpAddr,
+    /// Its address, or a prefix.
+    pub address: String,
     /// Its port; 0 is any.
     pub port: u16,
     /// `tcp` or `udp`.
     pub protocol: &'static str,
     /// Its pool.
     pub pool: String,
+    /// Further keys, a line each.
+    pub keys: Vec<String>,
 }
 
 /// Which of a backend's addresses packets are tunnelled to.
@@ -91,12 +104,18 @@ impl Settings {
     pub fn empty(lab: &Lab) -> Self {
         Self {
             interfaces: lab.lb_interfaces().iter().map(ToString::to_string).collect(),
+            dataplane: Vec::new(),
             socket: lab.folder().join("lb.sock"),
             state_dir: lab.folder().join("state"),
             metrics: METRICS,
             pools: Vec::new(),
             vips: Vec::new(),
         }
+    }
+
+    /// A file for a second balancer beside the lab's own, without pools and VIPs.
+    pub fn empty_for_other(lab: &Lab) -> Self {
+        Self { socket: lab.folder().join("other.sock"), state_dir: lab.folder().join("other"), ..Self::empty(lab) }
     }
 
     /// The usual file: one pool `web` of all backends, and VIPs for HTTP on port 80 over both families.
@@ -111,20 +130,40 @@ impl Settings {
     /// A pool with all backends of the lab by their addresses of that family, each with weight 100.
     #[must_use]
     pub fn pool(mut self, name: &str, lab: &Lab, family: Family, health: Health) -> Self {
-        let backends = lab.backends.iter().map(|backend| PoolBackend {
-            name: backend.name().into(),
-            address: if family == Family::V4 { backend.v4 } else { backend.v6 },
-            weight: 100,
+        let backends = lab.backends.iter().map(|backend| {
+            PoolBackend::new(backend.name(), if family == Family::V4 { backend.v4 } else { backend.v6 })
         });
         self.pools.push(Pool { name: name.into(), backends: backends.collect(), health });
         self
     }
 
+    /// A pool of these backends that are always up.
+    #[must_use]
+    pub fn pool_of(mut self, name: &str, backends: Vec<PoolBackend>) -> Self {
+        self.pools.push(Pool { name: name.into(), backends, health: Health::None });
+        self
+    }
+
     /// One more VIP, of pool `pool`. `service` is (address, port, protocol).
     #[must_use]
-    pub fn vip(mut self, name: &str, service: (impl Into<IpAddr>, u16, &'static str), pool: &str) -> Self {
+    pub fn vip(mut self, name: &str, service: (impl ToString, u16, &'static str), pool: &str) -> Self {
         let (address, port, protocol) = service;
-        self.vips.push(Vip { name: name.into(), address: address.into(), port, protocol, pool: pool.into() });
+        let (name, address, pool) = (name.into(), address.to_string(), pool.into());
+        self.vips.push(Vip { name, address, port, protocol, pool, keys: Vec::new() });
+        self
+    }
+
+    /// One more line of `[dataplane]`.
+    #[must_use]
+    pub fn dataplane(mut self, line: &str) -> Self {
+        self.dataplane.push(line.into());
+        self
+    }
+
+    /// One more line for every VIP so far.
+    #[must_use]
+    pub fn each_vip(mut self, line: &str) -> Self {
+        self.vips.iter_mut().for_each(|vip| vip.keys.push(line.into()));
         self
     }
 
@@ -156,7 +195,8 @@ impl fmt::Display for Settings {
         writeln!(f, "version = 1\n")?;
         writeln!(f, "[dataplane]\ninterfaces = [{}]\nmode = \"native\"", interfaces.join(", "))?;
         // Small, so that many labs fit beside each other.
-        writeln!(f, "flow_table_entries = 131_072\n")?;
+        writeln!(f, "flow_table_entries = 131_072")?;
+        writeln!(f, "{}\n", self.dataplane.join("\n"))?;
         writeln!(f, "[daemon]\nstate_dir = \"{}\"\n", self.state_dir.display())?;
         writeln!(f, "[api]\nsocket = \"{}\"\n", self.socket.display())?;
         writeln!(f, "[metrics]\nlisten = \"{}\"\n", self.metrics)?;
@@ -164,10 +204,11 @@ impl fmt::Display for Settings {
             writeln!(f, "{pool}")?;
         }
         for (number, vip) in self.vips.iter().enumerate() {
-            let Vip { name, address, port, protocol, pool } = vip;
+            let Vip { name, address, port, protocol, pool, keys } = vip;
             let gap = if number == 0 { "" } else { "\n" };
             writeln!(f, "{gap}[[vip]]\nname = {name:?}\naddress = \"{address}\"\nport = {port}")?;
             writeln!(f, "protocol = \"{protocol}\"\npool = {pool:?}")?;
+            keys.iter().try_for_each(|key| writeln!(f, "{key}"))?;
         }
         Ok(())
     }
@@ -176,8 +217,10 @@ impl fmt::Display for Settings {
 impl fmt::Display for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "[pool.{}]\nbackends = [", self.name)?;
-        for PoolBackend { name, address, weight } in &self.backends {
-            writeln!(f, "  {{ name = {name:?}, address = \"{address}\", weight = {weight} }},")?;
+        for PoolBackend { name, address, weight, keys } in &self.backends {
+            write!(f, "  {{ name = {name:?}, address = \"{address}\", weight = {weight}")?;
+            keys.iter().try_for_each(|key| write!(f, ", {key}"))?;
+            writeln!(f, " }},")?;
         }
         writeln!(f, "]\n\n[pool.{}.health]", self.name)?;
         let mut check = |kind, port| {

@@ -24,6 +24,7 @@ use tempfile::TempDir;
 
 use crate::{balancer::log::Log, bpf::PassProgram, host::Backend, leftovers, netns::Namespace};
 
+pub mod extras;
 mod links;
 pub mod vlans;
 
@@ -70,6 +71,8 @@ pub struct Layout {
     pub second_link: bool,
     /// Whether the balancer's link carries VLANs, as [`vlans`] says. Not together with [`second_link`](Self::second_link).
     pub vlans: bool,
+    /// Largest packet on the links behind the router, in bytes. Those with [`vlans`](Self::vlans) always carry 1,600.
+    pub mtu: u32,
     /// Ports of HTTP on every backend.
     pub http_ports: Vec<u16>,
     /// Ports of the UDP echo on every backend.
@@ -83,6 +86,7 @@ impl Default for Layout {
             backends: 3,
             second_link: false,
             vlans: false,
+            mtu: links::INNER_MTU,
             http_ports: vec![80],
             udp_ports: vec![53],
         }
@@ -138,7 +142,7 @@ impl Lab {
         if layout.vlans {
             vlans::join_balancer(&router, &lb)?;
         } else {
-            join_balancer(&router, &lb, layout.second_link)?;
+            join_balancer(&router, &lb, layout)?;
         }
         let mut lab = Self {
             name,
@@ -201,7 +205,7 @@ impl Lab {
     pub fn add_backend(&mut self) -> Result<()> {
         let number = u8::try_from(self.backends.len() + 1).context("a lab holds at most 255 backends")?;
         let namespace = Namespace::create(&format!("{}-backend{number}", self.name))?;
-        let (v4, v6) = join_backend(&self.router, &namespace, number)?;
+        let (v4, v6) = join_backend(&self.router, &namespace, number, self.layout.mtu)?;
         let mut backend = Backend::new(number, namespace, v4, v6);
         backend.prepare(&[VIP_V4.into(), VIP_V6.into()])?;
         backend.start_servers(&self.layout.http_ports, &self.layout.udp_ports)?;

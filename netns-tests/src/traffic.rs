@@ -3,12 +3,14 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    io::ErrorKind,
-    net::{SocketAddr, TcpStream},
+    io::{self, ErrorKind},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
+use socket2::{Domain, Socket, Type};
 
 use crate::netns::Namespace;
 
@@ -17,6 +19,7 @@ pub mod http;
 pub mod ping;
 pub mod sessions;
 pub mod udp;
+pub mod upload;
 
 /// Longest wait for a connection to open: outlives one lost SYN, whose repetition comes after a second.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(4);
@@ -83,8 +86,21 @@ impl fmt::Display for Answers {
 /// Whether nobody answers there: a connection is neither accepted nor refused within a second, the time after which a SYN is
 /// sent again.
 pub fn is_silent(namespace: &Namespace, to: SocketAddr) -> bool {
-    let outcome = namespace.enter(|| TcpStream::connect_timeout(&to, Duration::from_millis(1200)));
-    outcome.is_err_and(|error| error.kind() == ErrorKind::TimedOut)
+    are_silent(namespace, &[(any(to), to)])
+}
+
+/// Whether nobody answers at any of these addresses, each asked from an address of the client's, all at once.
+pub fn are_silent(namespace: &Namespace, pairs: &[(IpAddr, SocketAddr)]) -> bool {
+    let is_silent = |source, to| {
+        let outcome = connect_within(source, to, Duration::from_millis(1200));
+        outcome.is_err_and(|error| error.kind() == ErrorKind::TimedOut)
+    };
+    namespace.enter(|| {
+        thread::scope(|scope| {
+            let asked: Vec<_> = pairs.iter().map(|(source, to)| scope.spawn(move || is_silent(*source, *to))).collect();
+            asked.into_iter().all(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
+    })
 }
 
 /// Opens a TCP connection from inside `namespace`.
@@ -92,14 +108,28 @@ pub fn is_silent(namespace: &Namespace, to: SocketAddr) -> bool {
 /// # Errors
 /// When it is refused or not answered.
 pub fn connect(namespace: &Namespace, to: SocketAddr) -> Result<TcpStream> {
-    namespace.enter(|| open(to))
+    namespace.enter(|| open(any(to), to))
 }
 
-/// Opens a TCP connection from the calling thread's namespace.
-pub(crate) fn open(to: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&to, CONNECT_LIMIT).context("cannot connect")?;
+/// Any address of this host, of the other's family.
+pub fn any(to: SocketAddr) -> IpAddr {
+    if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
+}
+
+/// Opens a TCP connection from an address of the calling thread's namespace.
+pub(crate) fn open(source: IpAddr, to: SocketAddr) -> Result<TcpStream> {
+    let stream = connect_within(source, to, CONNECT_LIMIT).context("cannot connect")?;
     stream.set_read_timeout(Some(ANSWER_LIMIT))?;
     stream.set_write_timeout(Some(ANSWER_LIMIT))?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+fn connect_within(source: IpAddr, to: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    if !source.is_unspecified() {
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
+    socket.connect_timeout(&to.into(), limit)?;
+    Ok(socket.into())
 }

@@ -87,7 +87,7 @@ fn settings(lab: &Lab, health: &Health, backends: u8) -> Settings {
         let name = format!("web-{number}");
         let backend = |host| {
             let net = if host < UNREACHABLE { 3 } else { 2 };
-            PoolBackend { name: format!("{name}-{host}"), address: [10, net, number, host].into(), weight: 100 }
+            PoolBackend::new(&format!("{name}-{host}"), [10, net, number, host])
         };
         let backends = (0..backends).map(backend).collect();
         settings.pools.push(Pool { name: name.clone(), backends, health: health.clone() });

@@ -17,6 +17,7 @@ mod packet_path {
     pub(crate) mod fragments;
     pub(crate) mod hashing;
     pub(crate) mod icmp;
+    pub(crate) mod jumbo;
     pub(crate) mod limits;
     pub(crate) mod prefixes;
     pub(crate) mod quic;
@@ -32,7 +33,7 @@ mod packet_path {
 }
 
 use packet_path::{
-    access, arrivals, backends, bystanders, errors, extensions, faults, flows, fragments, hashing, icmp, limits,
+    access, arrivals, backends, bystanders, errors, extensions, faults, flows, fragments, hashing, icmp, jumbo, limits,
     prefixes, quic, room, routes, server_ids, steering, too_big, tunnels, vlan, wrappings,
 };
 
@@ -145,6 +146,11 @@ fn tunnels_of_other_lbs_are_steered_once_more() {
 }
 
 #[test]
+fn frames_in_several_buffers_are_balanced() {
+    check(&jumbo::cases());
+}
+
+#[test]
 fn backends_unwrap_what_is_for_them() {
     decap::check(&arrivals::backend(), &arrivals::cases());
 }
@@ -171,6 +177,7 @@ fn all() -> Vec<Case> {
         fragments::cases(),
         hashing::cases(),
         icmp::cases(),
+        jumbo::cases(),
         limits::cases(),
         prefixes::cases(),
         quic::cases(),

@@ -13,7 +13,7 @@ pub use bpf::Word;
 pub const WAYS: usize = 8;
 
 /// Buckets of `FRAGMENTS`, a power of two. It has the same form as the flow table: an entry's tag and bucket are of the
-/// hash of a datagram's addresses, protocol and identification, its target is the one that the first fragment went to, and
+/// hash of a datagram's addresses, protocol and identification, its target is the one that the first fragment went to (0 is this host), and
 /// its state is [`FlowState::Datagram`], or [`FlowState::Empty`] if a later fragment came before the first.
 pub const FRAGMENT_BUCKETS: u32 = 4096;
 

@@ -18,7 +18,6 @@ use crate::{
         RingCache,
         diff::{self, plan},
         lists::Lists,
-        wanted::Wanted,
     },
     telemetry,
 };
@@ -124,8 +123,8 @@ fn fill(kernel: &mut Kernel, config: &Config, lists: &Lists, no_attach: bool) ->
     let needed = tuning::needed(config, &found);
     kernel.retune(&tuning::either(kernel.tuning(), &needed))?;
     let observed = kernel.observe()?;
-    let best = Wanted { bonds: found.bonds, ..beliefs::best_case(config, lists) };
-    let ops = plan(&observed, &over(best, &hops), &mut RingCache::default())?;
+    let wanted = beliefs::all_up(config, lists, &hops, &found.bonds);
+    let ops = plan(&observed, &wanted, &mut RingCache::default())?;
     for op in &ops {
         kernel.apply(op)?;
     }
@@ -176,15 +175,6 @@ fn reason(lost: &Lost) -> String {
         Lost::Unresolved { neighbour, interface } => Lost::Silent { neighbour, interface }.to_string(),
         other => other.to_string(),
     }
-}
-
-/// What is wanted at best, with the next hops that there are.
-fn over(mut best: Wanted, hops: &NextHops) -> Wanted {
-    let hops: NextHops = hops.iter().map(|(address, hop)| (address.to_canonical(), *hop)).collect();
-    for (address, target) in best.vips.values_mut().flat_map(|vip| &mut vip.backends) {
-        target.next_hop = hops.get(address).copied().flatten();
-    }
-    best
 }
 
 fn text(report: &Report) -> String {

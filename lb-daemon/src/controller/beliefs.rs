@@ -35,10 +35,15 @@ pub fn wanted(config: &Config, lists: &Lists, observed: &State, health: &HealthV
     wanted::wanted(config, lists, &found.health(config, health), &found.hops(config, hops), found.bonds(config, hops))
 }
 
-/// What the tables should hold if every check passed and every backend were reachable: the most that `config` can need.
-pub fn best_case(config: &Config, lists: &Lists) -> Wanted {
+/// What the tables should hold if every check passed.
+pub fn all_up(config: &Config, lists: &Lists, hops: &NextHops, bonds: &BTreeMap<u32, u32>) -> Wanted {
     let up = || Status { up: true, ..Status::default() };
     let health = members(config).map(|(vip, _, backend)| (check_id(vip, backend), up())).collect();
+    wanted::wanted(config, lists, &health, hops, bonds)
+}
+
+/// The same if every backend were reachable besides: the most that `config` can need.
+pub fn best_case(config: &Config, lists: &Lists) -> Wanted {
     let hop = NextHop {
         ifindex: 0,
         source_mac: [0; 6],
@@ -48,7 +53,7 @@ pub fn best_case(config: &Config, lists: &Lists) -> Wanted {
         on_link: true,
     };
     let hops = members(config).map(|(_, _, backend)| (backend.address, Some(hop))).collect();
-    wanted::wanted(config, lists, &health, &hops, &BTreeMap::new())
+    all_up(config, lists, &hops, &BTreeMap::new())
 }
 
 /// How long to wait for first results before backends without one count as down.

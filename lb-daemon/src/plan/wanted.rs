@@ -132,8 +132,8 @@ pub fn wanted(
     let vips = config.vips.iter().map(|vip| {
         let key = key(&vip.service);
         let own_lists = lists.vips.get(&key).unwrap_or(&none);
-        let pools = lists.pools(config, vip).into_iter().map(|pool| Shares::of(vip, pool, health, hops));
-        let pools: Vec<Shares> = pools.collect();
+        let shares = |pool| Shares::of(&config.dataplane, vip, pool, health, hops);
+        let pools: Vec<Shares> = lists.pools(config, vip).into_iter().map(shares).collect();
         (key, wanted_vip(&config.dataplane, vip, own_lists, &pools))
     });
     Wanted {
@@ -202,7 +202,7 @@ struct Shares<'a> {
 }
 
 impl<'a> Shares<'a> {
-    fn of(vip: &Vip, pool: &'a Pool, health: &HealthView, hops: &NextHops) -> Self {
+    fn of(dataplane: &DataplaneConfig, vip: &Vip, pool: &'a Pool, health: &HealthView, hops: &NextHops) -> Self {
         let healthy = |backend: &Backend| {
             let check = CheckId { service: vip.service, backend: backend.address };
             pool.health.check == Check::None || health.get(&check).is_some_and(|status| status.up)
@@ -210,6 +210,8 @@ impl<'a> Shares<'a> {
         let panic = in_panic(vip, pool, healthy);
         let target = |backend: &Backend| {
             let next_hop = hops.get(&backend.address).copied().flatten();
+            // What the operator says counts for more than what the kernel knows.
+            let next_hop = next_hop.map(|hop| NextHop { mtu: dataplane.mtu.unwrap_or(hop.mtu), ..hop });
             let up = healthy(backend) || panic && takes_new_flows(backend);
             let disposition = match backend.state {
                 AdminState::Disabled => Disposition::Down,

@@ -269,10 +269,10 @@ impl Scene {
     fn tunnels(&self, tables: &mut HostTables) {
         tables.tunnel_addresses.extend(TUNNELS);
         if self.bytes[LISTS] & 0x10 == 0 {
-            tables.tunnel_sources.insert(SourceKey::new(0, [0; 16], 0));
+            tables.tunnel_sources.insert(SourceKey::new(0, [0; 16], 0), 1);
         } else {
-            tables.tunnel_sources.insert(SourceKey::new(0, mapped([10, 0, 0, 0]), 96 + 8));
-            tables.tunnel_sources.insert(SourceKey::new(0, from_segments([0xfd00]), 8));
+            tables.tunnel_sources.insert(SourceKey::new(0, mapped([10, 0, 0, 0]), 96 + 8), 1);
+            tables.tunnel_sources.insert(SourceKey::new(0, from_segments([0xfd00]), 8), 1);
         }
     }
 

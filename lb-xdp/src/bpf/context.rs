@@ -19,12 +19,23 @@ use crate::maps::{self, KernelTables};
 /// makes older pointers worthless, and the borrow checker sees that it needs `&mut self`.
 pub(crate) struct XdpFrame {
     context: XdpContext,
+    /// Length before the whole way, which may change it; 0 if that was not walked.
+    received: usize,
 }
+
+/// Bytes that the first of several buffers has at least.
+const FULL_BUFFER: usize = 1024;
 
 impl XdpFrame {
     #[inline(always)]
     pub(crate) fn new(context: XdpContext) -> Self {
-        Self { context }
+        Self { context, received: 0 }
+    }
+
+    /// Length as received, of a frame that is not forwarded: on the plain way such a frame is not changed.
+    #[inline(always)]
+    pub(crate) fn received_len(&self) -> usize {
+        if self.received != 0 { self.received } else { self.total_len() }
     }
 
     /// Start and end of the first buffer. Read anew each time, and volatile: they are 32-bit fields to LLVM, which would
@@ -50,8 +61,9 @@ impl XdpFrame {
     /// Length of the frame in all its buffers.
     #[inline(always)]
     pub(crate) fn total_len(&self) -> usize {
-        if !maps::has(feature::MULTI_BUFFER) {
-            return self.len();
+        let len = self.len();
+        if len < FULL_BUFFER || !maps::has(feature::MULTI_BUFFER) {
+            return len;
         }
         // SAFETY: the context is the kernel's own.
         unsafe { bpf_xdp_get_buff_len(self.context.as_ptr().cast()) as usize }
@@ -238,12 +250,14 @@ impl Frame for XdpFrame {
 
     #[inline(always)]
     fn walk_whole<T: Tables>(&mut self, _: &T) -> Exit {
+        self.received = self.total_len();
         // SAFETY: the context is the kernel's own.
         Exit::from_word(unsafe { lb_walk_whole(self.context.ctx) })
     }
 
     #[inline(always)]
     fn send_whole<T: Tables>(&mut self, id: u32, _: &T) -> Exit {
+        self.received = self.total_len();
         // SAFETY: the context is the kernel's own.
         Exit::from_word(unsafe { lb_send_whole(self.context.ctx, id) })
     }

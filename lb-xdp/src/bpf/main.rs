@@ -7,7 +7,7 @@ mod maps;
 
 use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
 use lb_common::verdict::{Action, Verdict};
-use lb_xdp::{decap, frame::Frame, path};
+use lb_xdp::{decap, path};
 
 use crate::{
     context::XdpFrame,
@@ -29,11 +29,10 @@ fn lb_frags(context: XdpContext) -> u32 {
 #[inline(always)]
 fn balance(context: XdpContext) -> u32 {
     let mut frame = XdpFrame::new(context);
-    // A forwarded packet is counted at its target.
-    let received = frame.len();
     let exit = path::run(&mut frame, &KernelTables);
     if exit.verdict != Verdict::Forwarded {
-        maps::count_verdict(exit.verdict, received);
+        // A forwarded packet is counted at its target.
+        maps::count_verdict(exit.verdict, frame.received_len());
     }
     match exit.verdict.action() {
         Action::Transmit | Action::Redirect if exit.ifindex != 0 => {

@@ -279,7 +279,7 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn is_tunnel_source(&self, key: &SourceKey) -> bool {
-        longest!(TUNNEL_SOURCES, key).is_some()
+        longest!(TUNNEL_SOURCES, key).is_some_and(|allowed| *allowed == 1)
     }
 
     #[inline(always)]

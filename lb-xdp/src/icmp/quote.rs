@@ -5,7 +5,7 @@ use lb_common::{layout::vip, verdict::Verdict};
 use crate::{
     frame::Frame,
     hash,
-    parse::{Family, Packet, extensions},
+    parse::{Family, Packet, extensions, is_balanced},
     ring::Origin,
     wire::{
         ipv4::{self, Ipv4},
@@ -53,6 +53,10 @@ pub(super) fn read<F: Frame>(frame: &F, packet: &Packet, at: usize, seed: u64) -
                 return Err(Verdict::BadQuote);
             }
             let (own, client) = ip.address_words();
+            if vip::is_mapped(own) {
+                // In the tables it would mean an IPv4 address.
+                return Err(Verdict::Icmp);
+            }
             let upper = extensions::walk(frame, ip.next_header, at, end).map_err(|_| Verdict::BadQuote)?;
             if upper.is_later || !is_balanced(upper.protocol) {
                 return Err(Verdict::Icmp);
@@ -62,10 +66,6 @@ pub(super) fn read<F: Frame>(frame: &F, packet: &Packet, at: usize, seed: u64) -
             Ok(Quote { source: own, protocol: upper.protocol, flow: Origin { hash, source: client, ports } })
         }
     }
-}
-
-const fn is_balanced(protocol: u8) -> bool {
-    matches!(protocol, vip::TCP | vip::UDP)
 }
 
 /// The ports at `offset`, swapped.

@@ -6,6 +6,7 @@ mod echo;
 mod forward;
 mod outer;
 mod pass;
+mod tunnelled;
 
 use std::net::IpAddr;
 

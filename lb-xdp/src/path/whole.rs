@@ -126,7 +126,12 @@ fn read_v6<F: Frame, T: Tables>(frame: &F, tables: &T, start: &Start, packet: &m
 #[inline(always)]
 fn steer<F: Frame, T: Tables>(frame: &F, tables: &T, packet: &Packet) -> Result<u32, Verdict> {
     let mut miss = Verdict::NotVip as u32;
-    let Some(vip) = find_vip(tables, packet, &mut miss) else { return Err(Verdict::from_number(miss)) };
+    let Some(vip) = find_vip(tables, packet, &mut miss) else {
+        if packet.first_fragment().is_some() && miss == Verdict::NotVip as u32 {
+            remember_for_host(frame, tables, packet).get()?;
+        }
+        return Err(Verdict::from_number(miss));
+    };
     let named = if vip.flags == 0 { 0 } else { consider(frame, tables, packet, vip).get()? };
     let id = steer_flow(frame, tables, packet, vip, named).get()?;
     if packet.first_fragment().is_some() {
@@ -161,6 +166,13 @@ fn steer_flow<F: Frame, T: Tables>(frame: &F, tables: &T, packet: &Packet, vip: 
 #[inline(never)]
 fn remember<F: Frame, T: Tables>(frame: &F, tables: &T, packet: &Packet, id: u32) -> Outcome {
     Outcome::of(fragment::remember(frame, packet, id, tables).map(|()| 0))
+}
+
+#[inline(never)]
+fn remember_for_host<F: Frame, T: Tables>(frame: &F, tables: &T, packet: &Packet) -> Outcome {
+    // Later fragments to other addresses are the host's without that.
+    let is_own = vip::is_own(packet.destination, packet.family, tables);
+    Outcome::of(if is_own { fragment::remember(frame, packet, fragment::HOST, tables).map(|()| 0) } else { Ok(0) })
 }
 
 /// The target of the flow that an ICMP error is about; 0 for an echo request.

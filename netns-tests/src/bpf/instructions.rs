@@ -1,6 +1,10 @@
 //! The instructions of a loaded program, as the kernel rewrote them.
 
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::{
+    collections::BTreeSet,
+    ops::Range,
+    os::fd::{AsFd, AsRawFd as _},
+};
 
 use anyhow::{Context as _, Result};
 
@@ -13,8 +17,13 @@ const CLASS_MASK: u8 = 0x07;
 const LDX: u8 = 0x01;
 const ST: u8 = 0x02;
 const STX: u8 = 0x03;
+const CALL: u8 = 0x85;
 const MOV_REGISTER_64: u8 = 0xbf;
 const ADD_NUMBER_64: u8 = 0x07;
+/// Source "register" of a call that goes to a function of the program, not to a helper.
+const OWN_FUNCTION: u8 = 1;
+/// Functions' shares of the stack are multiples of this (the kernel's `round_up_stack_depth`, for compiled programs).
+const STACK_UNIT: u32 = 16;
 
 /// First fields of `struct bpf_prog_info`; the kernel fills as many bytes as are asked for.
 #[repr(C)]
@@ -93,15 +102,44 @@ impl Instructions {
         self.0.is_empty()
     }
 
-    /// Bytes of stack that they use: the lowest place that is reached from the frame pointer, directly or by a register
-    /// that was set from it.
+    /// Bytes of stack that the deepest chain of calls uses together, as the verifier adds them up.
     pub fn stack(&self) -> u32 {
-        let reach = self.0.windows(2).map(|pair| match pair {
-            [one, next] => one.reach().min(one.reach_with(next)),
-            _ => 0,
-        });
-        reach.min().unwrap_or(0).unsigned_abs()
+        let functions = self.functions();
+        self.depth(&functions, 0)
     }
+
+    /// Where each function lies; the program itself is the first.
+    fn functions(&self) -> Vec<Range<usize>> {
+        let called = (0..self.0.len()).filter_map(|at| self.callee(at));
+        let starts: BTreeSet<usize> = called.chain([0, self.0.len()]).collect();
+        let starts: Vec<usize> = starts.into_iter().collect();
+        starts.windows(2).map(|pair| pair[0]..pair[1]).collect()
+    }
+
+    /// Where the function begins that is called at this place.
+    fn callee(&self, at: usize) -> Option<usize> {
+        let Instruction { code, source, offset, .. } = self.0[at];
+        (code == CALL && source == OWN_FUNCTION).then(|| at.saturating_add_signed(offset.into()) + 1)
+    }
+
+    /// Stack of a function with the deepest of those that it calls. There is no recursion in BPF.
+    fn depth(&self, functions: &[Range<usize>], number: usize) -> u32 {
+        let function = functions[number].clone();
+        let own = reach(&self.0[function.clone()]).next_multiple_of(STACK_UNIT);
+        let starts: BTreeSet<usize> = function.filter_map(|at| self.callee(at)).collect();
+        let called = functions.iter().enumerate().filter(|(_, callee)| starts.contains(&callee.start));
+        own + called.map(|(callee, _)| self.depth(functions, callee)).max().unwrap_or(0)
+    }
+}
+
+/// Bytes of stack that a function uses: the lowest place that is reached from the frame pointer, directly or by a register
+/// that was set from it.
+fn reach(function: &[Instruction]) -> u32 {
+    let reach = function.windows(2).map(|pair| match pair {
+        [one, next] => one.reach().min(one.reach_with(next)),
+        _ => 0,
+    });
+    reach.min().unwrap_or(0).unsigned_abs()
 }
 
 impl Instruction {

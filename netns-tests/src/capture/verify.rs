@@ -4,6 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{EtherType, Ethernet2Slice, IpNumber, IpSlice, SlicedPacket, TransportSlice, checksum::Sum16BitWords};
 
+/// UDP port of GUE in labs that use it: not the default, so that it shows if somebody does not pass it on.
+pub const GUE_PORT: u16 = 6099;
+
 /// Verifies all sums of a frame: IPv4 header, TCP, UDP, ICMP and `ICMPv6`, tunnelled packets included. What is not IP
 /// has none, and the sum of a fragment's payload cannot be known.
 ///
@@ -25,6 +28,10 @@ pub fn is_from(bytes: &[u8], source: SocketAddr) -> bool {
         let Ok(ip) = IpSlice::from_slice(rest) else { return false };
         if is_tunnel(ip.payload_ip_number()) {
             rest = ip.payload().payload;
+            continue;
+        }
+        if let Some(inner) = behind_gue(ip.payload_ip_number(), ip.payload().payload) {
+            rest = inner;
             continue;
         }
         let Ok(sliced) = SlicedPacket::from_ip(rest) else { return false };
@@ -68,7 +75,17 @@ fn packet(bytes: &[u8]) -> Result<(), String> {
         let (from, to) = (ip.source_addr(), ip.destination_addr());
         return Err(format!("wrong {} checksum, {from} -> {to}", number.keyword_str().unwrap_or("transport")));
     }
-    Ok(())
+    match behind_gue(number, payload) {
+        Some(inner) => packet(inner).map_err(|error| format!("tunnelled: {error}")),
+        None => Ok(()),
+    }
+}
+
+/// The packet in a UDP datagram to the port of GUE, variant 1.
+fn behind_gue(number: IpNumber, payload: &[u8]) -> Option<&[u8]> {
+    let (header, inner) = payload.split_at_checked(8)?;
+    let is_gue = number == IpNumber::UDP && header[2..4] == GUE_PORT.to_be_bytes();
+    (is_gue && matches!(inner.first()? >> 4, 4 | 6)).then_some(inner)
 }
 
 fn pseudo_header(ip: &IpSlice<'_>, number: IpNumber, length: usize) -> Sum16BitWords {
@@ -93,50 +110,58 @@ mod tests {
     use super::*;
     use etherparse::PacketBuilder;
 
-    fn built(encapsulate: bool) -> Vec<u8> {
+    #[derive(Clone, Copy, Debug)]
+    enum Outer {
+        None,
+        Ipip,
+        Gue,
+    }
+
+    fn built(outer: Outer) -> Vec<u8> {
         let mut inner = Vec::new();
         PacketBuilder::ipv4([198, 51, 100, 7], [192, 0, 2, 10], 64)
             .tcp(40_000, 80, 7, 1000)
             .write(&mut inner, b"hello")
             .expect("a vector takes all");
         let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
-        if encapsulate {
-            let mut outer = etherparse::Ipv4Header::new(
-                u16::try_from(inner.len()).expect("small"),
-                64,
-                IpNumber::IPV4,
-                [172, 16, 0, 1],
-                [10, 1, 1, 2],
-            )
-            .expect("small");
-            outer.header_checksum = outer.calc_header_checksum();
-            bytes.extend(outer.to_bytes());
-        }
-        bytes.extend(inner);
+        let tunnel = PacketBuilder::ipv4([172, 16, 0, 1], [10, 1, 1, 2], 64);
+        let done = match outer {
+            Outer::None => {
+                bytes.extend(inner);
+                return bytes;
+            }
+            Outer::Ipip => tunnel.write(&mut bytes, IpNumber::IPV4, &inner),
+            Outer::Gue => tunnel.udp(50_000, GUE_PORT).write(&mut bytes, &inner),
+        };
+        done.expect("a vector takes all");
         bytes
     }
 
     #[test]
     fn right_sums_are_accepted() {
-        assert_eq!(frame(&built(false)), Ok(()));
-        assert_eq!(frame(&built(true)), Ok(()));
+        for outer in [Outer::None, Outer::Ipip, Outer::Gue] {
+            assert_eq!(frame(&built(outer)), Ok(()), "{outer:?}");
+        }
     }
 
     #[test]
     fn every_flipped_bit_of_a_tunnelled_packet_is_noticed() {
-        let right = built(true);
-        for at in 14..right.len() {
-            let mut wrong = right.clone();
-            wrong[at] ^= 0x10;
-            assert!(frame(&wrong).is_err(), "byte {at}");
+        for outer in [Outer::Ipip, Outer::Gue] {
+            let right = built(outer);
+            for at in 14..right.len() {
+                let mut wrong = right.clone();
+                wrong[at] ^= 0x10;
+                assert!(frame(&wrong).is_err(), "{outer:?}, byte {at}");
+            }
         }
     }
 
     #[test]
     fn the_innermost_source_counts() {
         let source = |port| SocketAddr::from(([198, 51, 100, 7], port));
-        assert!(is_from(&built(true), source(40_000)));
-        assert!(is_from(&built(false), source(40_000)));
-        assert!(!is_from(&built(true), source(40_001)));
+        for outer in [Outer::None, Outer::Ipip, Outer::Gue] {
+            assert!(is_from(&built(outer), source(40_000)), "{outer:?}");
+        }
+        assert!(!is_from(&built(Outer::Ipip), source(40_001)));
     }
 }

@@ -3,6 +3,7 @@
 //! * `GET /` answers the name;
 //! * `GET /big?bytes=N&rate=R` streams N bytes that [`Pattern`] describes, at most R a second;
 //! * `GET /slow?ms=N` answers the name after N ms;
+//! * `POST /upload` of what [`Pattern`] describes answers the name;
 //! * a datagram comes back with `NAME:` before it.
 
 use std::{
@@ -16,11 +17,11 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use axum::{
     Router,
-    body::{Body, Bytes},
+    body::{Body, Bytes, to_bytes},
     extract::Query,
-    http::header::CONTENT_LENGTH,
+    http::{StatusCode, header::CONTENT_LENGTH},
     response::Response,
-    routing::get,
+    routing::{get, post},
 };
 use futures_util::stream;
 use serde::Deserialize;
@@ -30,6 +31,8 @@ use crate::netns::Namespace;
 
 /// Largest datagram that is echoed.
 const MAX_DATAGRAM: usize = 65_535;
+/// Largest upload.
+const MAX_UPLOAD: usize = 16 << 20;
 
 /// Running servers; dropping this closes their sockets.
 #[derive(Debug)]
@@ -119,9 +122,17 @@ fn answers(name: Bytes) -> Router {
             whose
         }
     };
+    let uploaded = name.clone();
+    let upload = move |body: Body| async move {
+        match to_bytes(body, MAX_UPLOAD).await {
+            Ok(bytes) if Pattern::describes(&bytes) => Ok(uploaded),
+            _ => Err(StatusCode::BAD_REQUEST),
+        }
+    };
     Router::new()
         .route("/", get(move || std::future::ready(name.clone())))
         .route("/slow", get(slowly))
+        .route("/upload", post(upload))
         .route("/big", get(|Query(big): Query<Big>| std::future::ready(big.response())))
 }
 
@@ -155,7 +166,7 @@ impl Big {
     }
 }
 
-/// The content of `/big`: blocks that each begin with their number, so that a byte lost, doubled or out of place shows.
+/// The content of `/big` and of uploads: blocks that each begin with their number, so that a byte lost, doubled or out of place shows.
 #[derive(Clone, Copy, Debug)]
 pub struct Pattern;
 
@@ -168,6 +179,17 @@ impl Pattern {
         let mut block = TEMPLATE.clone();
         block[..8].copy_from_slice(&number.to_be_bytes());
         block
+    }
+
+    /// The first `length` bytes.
+    pub fn bytes(length: usize) -> Vec<u8> {
+        let mut bytes: Vec<u8> = (0u64..).take(length.div_ceil(Self::BLOCK)).flat_map(Self::block).collect();
+        bytes.truncate(length);
+        bytes
+    }
+
+    fn describes(bytes: &[u8]) -> bool {
+        bytes == Self::bytes(bytes.len())
     }
 }
 

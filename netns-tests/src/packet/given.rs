@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use lb_common::{
     layout::{
-        flow::{FlowState, WAYS},
+        flow::{FRAGMENT_BUCKETS, FlowState, WAYS},
         prefix::{AclRule, SourceKey},
         server::ServerKey,
         target::{Encap, Target},
@@ -76,7 +76,7 @@ pub struct Given {
     too_big_limits: u64,
     bonds: Vec<(u32, u32)>,
     tunnel_addresses: Vec<[u8; 16]>,
-    tunnel_sources: Vec<SourceKey>,
+    tunnel_sources: Vec<(SourceKey, u32)>,
 }
 
 impl Given {
@@ -170,6 +170,17 @@ impl Given {
         let others =
             (0..).zip(flows).map(|(way, flow)| Known { tag: way + 2, ..known(hash, BUCKETS, way as usize, flow) });
         self.flows.extend(others);
+        self
+    }
+
+    /// Fills the bucket of a fragment's datagram with others.
+    #[must_use]
+    pub fn datagrams(mut self, of: &Frame, others: [(u32, u32, FlowState); WAYS]) -> Self {
+        let hash = of.datagram_hash(self.tuning.hash_seed);
+        let others = (0..)
+            .zip(others)
+            .map(|(way, other)| Known { tag: way + 2, ..known(hash, FRAGMENT_BUCKETS, way as usize, other) });
+        self.fragments.extend(others);
         self
     }
 

@@ -9,7 +9,7 @@ use aya::{
 };
 use lb_common::{
     layout::flow::{Bucket, WAYS},
-    maps::{self, Tuning},
+    maps::{self, Tuning, feature},
 };
 use lb_daemon::dataplane::{Counters, kernel};
 use lb_xdp::host::HostTables;
@@ -26,12 +26,15 @@ mod words;
 const HEADROOM: usize = 256;
 /// Longest frame of a test run: a page less the room on both sides (256 and 320 bytes).
 pub const MAX_FRAME: usize = 3520;
+/// Longest frame of a test run that may lie in several buffers.
+pub const MAX_JUMBO_FRAME: usize = 32_768;
 /// Shortest frame of a test run.
 pub const MIN_FRAME: usize = 14;
 
 /// The balancer's program and tables.
 pub struct Loaded {
     object: Ebpf,
+    program: &'static str,
     tables: Tables,
 }
 
@@ -61,10 +64,11 @@ impl Loaded {
             loader.map_max_entries(name, ENTRIES);
         }
         let mut object = loader.load(kernel::object()).context("cannot load the object")?;
-        let program: &mut Xdp = object.program_mut(maps::PROGRAM).context("the program")?.try_into()?;
+        let name = if tuning.features & feature::MULTI_BUFFER == 0 { maps::PROGRAM } else { maps::PROGRAM_FRAGS };
+        let program: &mut Xdp = object.program_mut(name).context("the program")?.try_into()?;
         program.load().context("cannot load the program")?;
         let tables = Tables::of(&mut object)?;
-        Ok(Self { object, tables })
+        Ok(Self { object, program: name, tables })
     }
 
     /// Makes the tables hold exactly what these hold.
@@ -109,7 +113,7 @@ impl Loaded {
     /// # Errors
     /// When the kernel refuses; see [`run`].
     pub fn run(&self, frame: &[u8], headroom: usize) -> Result<Ran> {
-        let program: &Xdp = self.object.program(maps::PROGRAM).context("the program")?.try_into()?;
+        let program: &Xdp = self.object.program(self.program).context("the program")?.try_into()?;
         run(program, frame, headroom)
     }
 }
@@ -120,7 +124,7 @@ const CONTEXT_WORDS: usize = 6;
 /// Runs a program once on a frame.
 ///
 /// # Errors
-/// When the kernel refuses: a frame shorter than [`MIN_FRAME`] or longer than [`MAX_FRAME`], or a headroom that is not
+/// When the kernel refuses: a frame shorter than [`MIN_FRAME`] or longer than [`MAX_FRAME`] (or [`MAX_JUMBO_FRAME`]), or a headroom that is not
 /// 256 less some words.
 pub fn run(program: &Xdp, frame: &[u8], headroom: usize) -> Result<Ran> {
     ensure!(headroom <= HEADROOM && headroom.is_multiple_of(4), "a headroom of {headroom} bytes");

@@ -4,10 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
 
-use super::{CLIENT_V4, CLIENT_V6, LB_INTERFACE, LB_SECOND_INTERFACE, LB_V4, LB_V6, ROUTER_TO_LB, ROUTER_TO_LB_SECOND};
+use super::{
+    CLIENT_V4, CLIENT_V6, LB_INTERFACE, LB_SECOND_INTERFACE, LB_V4, LB_V6, Layout, ROUTER_TO_LB, ROUTER_TO_LB_SECOND,
+};
 use crate::netns::Namespace;
 
 const CLIENT_MTU: u32 = 1500;
+/// Of the links behind the router, unless a layout says otherwise: a full packet fits with its outer header.
 pub(super) const INNER_MTU: u32 = 1600;
 /// On a veth these would leave checksums undone and packets unsplit.
 const OFFLOADS: [&str; 8] = ["tx", "off", "gso", "off", "tso", "off", "gro", "off"];
@@ -99,10 +102,11 @@ pub(super) fn balancer_link<'a>(
     (router, router_end): (&'a Namespace, &'a str),
     (host, host_end): (&'a Namespace, &'a str),
     network: u8,
+    mtu: u32,
 ) -> Link<'a> {
     let v4 = |side| Ipv4Addr::new(10, 0, network, side);
     let v6 = |side| Ipv6Addr::new(0xfd00, 0, 0, network.into(), 0, 0, 0, side);
-    Link { router, router_end, host, host_end, mtu: INNER_MTU, v4: [v4(1), v4(2)], v6: [v6(1), v6(2)] }
+    Link { router, router_end, host, host_end, mtu, v4: [v4(1), v4(2)], v6: [v6(1), v6(2)] }
 }
 
 /// Routes over the link by which clients' packets come to lb.
@@ -112,18 +116,18 @@ pub(super) fn route_vips(first: &Link<'_>) -> Result<()> {
     first.router.ip(&format!("route add 192.0.2.0/24 via {LB_V4}\nroute add 2001:db8:10::/64 via {LB_V6}\n"))
 }
 
-pub(super) fn join_balancer(router: &Namespace, lb: &Namespace, second: bool) -> Result<()> {
-    let first = balancer_link((router, ROUTER_TO_LB), (lb, LB_INTERFACE), 0);
+pub(super) fn join_balancer(router: &Namespace, lb: &Namespace, layout: &Layout) -> Result<()> {
+    let first = balancer_link((router, ROUTER_TO_LB), (lb, LB_INTERFACE), 0, layout.mtu);
     first.create()?;
     route_vips(&first)?;
-    if !second {
+    if !layout.second_link {
         return Ok(());
     }
-    balancer_link((router, ROUTER_TO_LB_SECOND), (lb, LB_SECOND_INTERFACE), 9).create()?;
+    balancer_link((router, ROUTER_TO_LB_SECOND), (lb, LB_SECOND_INTERFACE), 9, layout.mtu).create()?;
     lb.ip("route add 10.1.0.0/16 via 10.0.9.1\nroute add fd00:1::/32 via fd00:0:0:9::1\n")
 }
 
-pub(super) fn join_backend(router: &Namespace, backend: &Namespace, number: u8) -> Result<(IpAddr, IpAddr)> {
+pub(super) fn join_backend(router: &Namespace, backend: &Namespace, number: u8, mtu: u32) -> Result<(IpAddr, IpAddr)> {
     let v4 = |host| Ipv4Addr::new(10, 1, number, host);
     let v6 = |host| Ipv6Addr::new(0xfd00, 1, number.into(), 0, 0, 0, 0, host);
     let link = Link {
@@ -131,7 +135,7 @@ pub(super) fn join_backend(router: &Namespace, backend: &Namespace, number: u8) 
         router_end: &format!("backend{number}"),
         host: backend,
         host_end: "eth0",
-        mtu: INNER_MTU,
+        mtu,
         v4: [v4(1), v4(2)],
         v6: [v6(1), v6(2)],
     };

@@ -14,7 +14,7 @@ use anyhow::Result;
 
 use super::{
     LB_INTERFACE, Lab, NEXT, ROUTER_TO_LB,
-    links::{balancer_link, route_vips},
+    links::{INNER_MTU, balancer_link, route_vips},
 };
 use crate::{bpf::TaggingPort, netns::Namespace};
 
@@ -67,7 +67,7 @@ pub fn renumber_backends_vlan(lab: &Lab, number: u16) -> Result<()> {
 
 /// The VLAN that leads to backend 1, and the route.
 fn backends_vlan(router: &Namespace, lb: &Namespace, number: u16) -> Result<()> {
-    let link = balancer_link((router, ROUTER_TO_BACKENDS_VLAN), (lb, "eth0.200"), 9);
+    let link = balancer_link((router, ROUTER_TO_BACKENDS_VLAN), (lb, "eth0.200"), 9, INNER_MTU);
     link.create_vlan([ROUTER_TO_LB, LB_INTERFACE], &format!("id {number}"))?;
     route_backend(lb, 1, 9)
 }
@@ -80,7 +80,7 @@ fn route_backend(lb: &Namespace, backend: u8, network: u8) -> Result<()> {
 }
 
 pub(super) fn join_balancer(router: &Namespace, lb: &Namespace) -> Result<()> {
-    let link = |ends: [&'static str; 2], network| balancer_link((router, ends[0]), (lb, ends[1]), network);
+    let link = |ends: [&'static str; 2], network| balancer_link((router, ends[0]), (lb, ends[1]), network, INNER_MTU);
     let trunk = [ROUTER_TO_LB, LB_INTERFACE];
     link(trunk, 8).create()?;
     show_tags_to_xdp(router, lb)?;

@@ -1,13 +1,14 @@
 //! UDP flows: sockets that ask and must be answered by one backend each.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     sync::atomic::{AtomicU16, Ordering},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::{ANSWER_LIMIT, Answers};
+use super::{ANSWER_LIMIT, Answers, any};
 use crate::netns::Namespace;
 
 /// A UDP flow: one socket, connected.
@@ -23,12 +24,27 @@ impl Flow {
     /// # Errors
     /// When no socket can be had.
     pub fn open(namespace: &Namespace, to: SocketAddr) -> Result<Self> {
-        namespace.enter(|| Self::open_here(to))
+        Self::open_from(namespace, any(to), to)
     }
 
-    fn open_here(to: SocketAddr) -> Result<Self> {
-        let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = UdpSocket::bind(SocketAddr::new(any, next_port()))?;
+    /// How long it waits for answers from now on.
+    ///
+    /// # Errors
+    /// When it is no time at all.
+    pub fn wait_at_most(&self, limit: Duration) -> Result<()> {
+        Ok(self.socket.set_read_timeout(Some(limit))?)
+    }
+
+    /// Opens a flow from an address of `namespace`.
+    ///
+    /// # Errors
+    /// When no socket can be had.
+    pub fn open_from(namespace: &Namespace, source: IpAddr, to: SocketAddr) -> Result<Self> {
+        namespace.enter(|| Self::open_here(source, to))
+    }
+
+    fn open_here(source: IpAddr, to: SocketAddr) -> Result<Self> {
+        let socket = UdpSocket::bind(SocketAddr::new(source, next_port()))?;
         socket.set_read_timeout(Some(ANSWER_LIMIT))?;
         socket.connect(to).context("cannot connect")?;
         Ok(Self { socket, asked: 0 })
@@ -50,13 +66,21 @@ impl Flow {
         self.asked += 1;
         let mut question = format!("{:016}", self.asked).into_bytes();
         question.resize(length.max(question.len()), b'.');
-        self.socket.send(&question).context("cannot send")?;
-        let mut buffer = vec![0; length + 1024];
+        self.ask_this(&question)
+    }
+
+    /// Sends a datagram and returns who echoed it.
+    ///
+    /// # Errors
+    /// When no answer comes or it is another's.
+    pub fn ask_this(&mut self, question: &[u8]) -> Result<String> {
+        self.socket.send(question).context("cannot send")?;
+        let mut buffer = vec![0; question.len() + 1024];
         let received = self.socket.recv(&mut buffer).context("no answer")?;
         let Some(colon) = buffer[..received].iter().position(|byte| *byte == b':') else {
             bail!("an answer without a name")
         };
-        ensure!(buffer[colon + 1..received] == question, "the answer is to another question");
+        ensure!(buffer[colon + 1..received] == *question, "the answer is to another question");
         Ok(String::from_utf8_lossy(&buffer[..colon]).into_owned())
     }
 }
@@ -80,7 +104,7 @@ fn next_port() -> u16 {
 }
 
 fn ask_flow(to: SocketAddr, datagrams: u64) -> Result<String> {
-    let mut flow = Flow::open_here(to)?;
+    let mut flow = Flow::open_here(any(to), to)?;
     let first = flow.ask()?;
     for _ in 1..datagrams {
         let other = flow.ask()?;

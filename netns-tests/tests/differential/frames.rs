@@ -77,7 +77,7 @@ fn headers(frame: Frame, v6: bool, random: &mut Random) -> Frame {
         frame = frame.options(&vec![1; 4 * random.below(11)]);
     }
     if v6 && random.one_in(4) {
-        for _ in 0..1 + random.below(6) {
+        for _ in 0..=random.below(6) {
             frame = frame.extension(random.of(&EXTENSIONS), &[1, 4, 0, 0, 0, 0]);
         }
     }

@@ -80,6 +80,13 @@ fn both() -> Vec<Case> {
         denied("a VIP cannot allow what all VIPs deny", &own_allows, from("203.0.113.9:1000")),
         denied("a VIP denies what all VIPs allow", &all_allow, from("203.0.113.9:1000")),
         let_in("what all VIPs allow and the VIP does not deny", &all_allow, &from("203.0.113.10:1000"), 1),
+        denied("all VIPs deny a prefix, and pings from it", &all, Frame::echo("203.0.113.9", "192.0.2.10", 1)),
+        Case::answered(
+            "a ping from a prefix that only a VIP denies",
+            &web().rule(1, "203.0.113.0/24", Deny),
+            &Frame::echo("203.0.113.9", "192.0.2.10", 1),
+            &Frame::echo("203.0.113.9", "192.0.2.10", 1).answered(),
+        ),
         denied("what all VIPs don't allow", &all_allow, from("198.51.100.9:1000")),
         let_in("a VIP that does not ask for the list of all", &unflagged, &from("203.0.113.9:1000"), 1),
     ]

@@ -128,13 +128,18 @@ fn not_ours() -> Vec<Case> {
     let echo = Frame::echo("192.0.2.10", "198.51.100.7", 9);
     let quoting = |kind, about: &Frame| Frame::error(ROUTER, kind, [0; 4], about, 28);
     let foreign = Frame::icmp(ROUTER, "192.0.2.10", [3, 4], MTU, &to_host.packet());
+    let other_vip = Frame::tcp("192.0.2.11:22", "198.51.100.7:51000", ACK);
+    let elsewhere = Frame::icmp(ROUTER, "192.0.2.10", [3, 4], MTU, &other_vip.packet());
+    let mapped = Frame::tcp("[::ffff:192.0.2.10]:443", "[2001:db8:c::7]:51000", ACK);
     let [_, later, _] = &datagram().reversed().payload(&[7; 56]).fragments(24)[..] else { panic!("fragments") };
     vec![
         host("an error about the host's own packet", quoting([3, 4], &to_host)),
         host("an error about a port that is no VIP's", quoting([3, 1], &other_port)),
         host("an error about an echo reply", quoting([11, 0], &echo)),
         host("an error about another host's packet, to a VIP", foreign),
+        host("an error about another VIP's packet, to a VIP", elsewhere),
         host("an error about a later fragment", quoting([11, 1], later)),
+        host("an error to an IPv4 VIP's address in IPv6", Frame::error(ROUTER_V6, [2, 0], MTU, &mapped, 48)),
         host("source quench", quoting([4, 0], &segment(ACK).reversed())),
         host("a redirect", quoting([5, 1], &segment(ACK).reversed())),
         host("too little quoted, to the host", Frame::icmp(ROUTER, "192.0.2.1", [3, 4], MTU, &[0x45, 0])),

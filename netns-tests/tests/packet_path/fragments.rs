@@ -24,8 +24,49 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases = firsts();
     cases.extend(rests());
     cases.extend(out_of_order());
+    cases.extend(remembering());
     cases.extend(oddities());
+    cases.extend(headers());
     cases
+}
+
+/// For how long a datagram is remembered, and what gives way to it.
+fn remembering() -> Vec<Case> {
+    let [first, second, _] = three(&datagram());
+    let aged = |age| site().datagram(&second, 3, age, Datagram);
+    let unknown = |name, given: &_| Case::left_alone(name, given, second.clone(), Verdict::FragmentUnknown);
+    let full = |state| site().datagrams(&second, std::array::from_fn(|way| (1, u32::from(way == 5), state)));
+    let others = |state, aged: usize, fresh: usize| [vec![(1, state, 1); aged], vec![(1, state, 0); fresh]].concat();
+    let arrives = |name, given: &_| {
+        Case::forwarded(name, given, &first, 3).event(FragmentFirst).event(PathEvent::MissUdp).creates(3)
+    };
+    let mut takes_oldest = others(Datagram, 0, 7);
+    takes_oldest.push((3, Datagram, 0));
+    vec![
+        Case::forwarded("a later fragment within the time of reassembly", &aged(7), &second, 3).event(FragmentFollowed),
+        unknown("a later fragment after the time of reassembly", &aged(8)).remembers_datagrams(&[(0, Empty, 0)]),
+        unknown("an unknown datagram takes no known one's place", &full(Datagram))
+            .remembers_datagrams(&others(Datagram, 1, 7)),
+        arrives("a first fragment takes the oldest one's place", &full(Datagram)).remembers_datagrams(&takes_oldest),
+        arrives("a first fragment long after a later one", &site().datagram(&second, 0, 8, Empty))
+            .remembers_datagrams(&[(3, Datagram, 0)]),
+    ]
+}
+
+/// Headers between the fragment header and the ports are part of what is cut.
+fn headers() -> Vec<Case> {
+    let query = datagram_v6().payload(&[0x42; 48]);
+    let content = [&[17, 0, 1, 4, 0, 0, 0, 0][..], &query.packet()[40..]].concat();
+    let cut = Frame::raw("2001:db8:c::7", "2001:db8::10", 60, &content).identification(77).fragments(32);
+    let [first, second] = &cut[..] else { panic!("two fragments") };
+    let first = first.clone().about(&datagram_v6());
+    vec![
+        Case::forwarded("destination options behind the fragment header", &site(), &first, 4)
+            .event(FragmentFirst)
+            .event(PathEvent::MissUdp)
+            .creates(4)
+            .then(Case::forwarded("", &site(), second, 4).event(FragmentFollowed)),
+    ]
 }
 
 fn firsts() -> Vec<Case> {
@@ -126,7 +167,7 @@ fn oddities() -> Vec<Case> {
     let other = |port: &str| Frame::udp(CLIENT, &format!("192.0.2.1:{port}"));
     let [first, second, _] = three(&other("53"));
     let [first_v6, second_v6, _] = three(&Frame::udp(CLIENT_V6, "[2001:db8::1]:53"));
-    let [to_other_port, ..] = three(&Frame::udp(CLIENT, "192.0.2.10:5353"));
+    let [to_other_port, its_second, its_third] = three(&Frame::udp(CLIENT, "192.0.2.10:5353"));
     let [tiny, ..] = &segment_v6(SYN).fragments(8)[..] else { panic!("a first fragment") };
     let [tiny_v4, ..] = &segment(SYN).fragments(8)[..] else { panic!("a first fragment") };
     let tagged = |frame: Frame| frame.tagged(&[(0x8100, 5)]);
@@ -142,7 +183,13 @@ fn oddities() -> Vec<Case> {
         host("a later fragment to the host", second, Fragment),
         host("a first fragment to the host, IPv6", first_v6, NotVip),
         host("a later fragment to the host, IPv6", second_v6, Fragment),
-        host("a first fragment to another port of a VIP's address", to_other_port, NotVip),
+        // The host gets all of a datagram that is its own, or could put none together.
+        Case::left_alone("fragments to another port of a VIP's address", &site(), to_other_port, NotVip)
+            .event(FragmentFirst)
+            .remembers(&[])
+            .remembers_datagrams(&[(0, Datagram, 0)])
+            .then(Case::left_alone("", &site(), its_second, Fragment))
+            .then(Case::left_alone("", &site(), its_third, Fragment)),
         host("a first fragment shorter than its TCP header", tiny_v4.clone(), Truncated),
         host("a first fragment shorter than its TCP header, IPv6", tiny.clone(), Truncated),
         steered("a first fragment with a tag", &tagged_first, 3)

@@ -120,6 +120,9 @@ fn untracked() -> Vec<Case> {
     let target = chosen(&given, &syn);
     let elsewhere = 1 + target % 4;
     let recorded = given.clone().flow(&ack, elsewhere, 5, Established);
+    let error = Frame::error("203.0.113.1", [3, 4], [0; 4], &ack.reversed(), 28);
+    let pieces = ack.clone().payload(&[4; 44]).identification(6).fragments(32);
+    let [first, second] = &pieces[..] else { panic!("two fragments") };
     let both = four(ANY, TCP).flags(1, Vip::UNTRACKED | Vip::HASH_SOURCE);
     let by_source = chosen(&both, &syn);
     let other = from(7, 50_000, 80).flags(ACK);
@@ -132,6 +135,13 @@ fn untracked() -> Vec<Case> {
             Established,
             5,
         )]),
+        Case::forwarded("an error about an untracked flow", &given, &error, target).event(PathEvent::IcmpSteered),
+        Case::forwarded("an error about an untracked flow by source", &both, &error, by_source)
+            .event(PathEvent::IcmpSteered),
+        Case::forwarded("an untracked flow's fragments go together", &given, first, target)
+            .event(PathEvent::FragmentFirst)
+            .remembers(&[])
+            .then(Case::forwarded("", &given, second, target).event(PathEvent::FragmentFollowed)),
         Case::forwarded("untracked, by source", &both, &syn, by_source)
             .then(Case::forwarded("", &both, &other, by_source).remembers(&[])),
         Case::left_alone(

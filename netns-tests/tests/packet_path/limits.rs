@@ -78,7 +78,11 @@ fn in_their_middle() -> Vec<Case> {
     let ack = syn(1).flags(ACK);
     let query = Frame::udp(CLIENT, DNS);
     let known = spent.clone().flow(&ack, 1, 0, Established).flow(&query, 3, 0, FirstDatagram);
+    let down = known.clone().target(1, |target| target.serves = 0);
     vec![
+        Case::forwarded("a flow whose target is down is not new", &down, &ack, 1)
+            .event(lb_common::layout::counter::PathEvent::Moved)
+            .counts(1, |counters| counters.flows_moved = 1),
         Case::forwarded("known flows go on beyond the limit", &known, &ack, 1)
             .then(Case::forwarded("", &known, &query, 3)),
         Case::forwarded("a flow in its middle goes by the ring beyond the limit", &spent, &ack, 1)

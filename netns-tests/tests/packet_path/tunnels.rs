@@ -166,6 +166,12 @@ fn refused() -> Vec<Case> {
     vec![
         left("a tunnel from elsewhere", &some, from_elsewhere.clone(), TunnelSource),
         left("a tunnel from elsewhere, GUE in IPv6", &some, tunnelled(&segment(SYN), Gue, true), TunnelSource),
+        left(
+            "a tunnel of IPv4, where only IPv6 may come from",
+            &given().no_tunnel_source("0.0.0.0/0"),
+            tunnelled(&segment(SYN), Ipip, false),
+            TunnelSource,
+        ),
         left("a tunnel where none may come from", &none, from_elsewhere, TunnelSource),
         left("a tunnel packet at its last hop", &given(), ends(1), TunnelLoop),
         left("a tunnel packet at its last hop, GUE in IPv6", &given(), ends_v6(1), TunnelLoop),

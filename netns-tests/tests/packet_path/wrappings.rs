@@ -3,6 +3,7 @@
 use lb_common::{
     layout::{
         counter::PathEvent::{FragmentFirst, IcmpSteered, MissUdp},
+        flow::FlowState::Established,
         target::Encap,
     },
     maps::feature,
@@ -41,6 +42,7 @@ fn datagrams(name: &'static str, given: &Given, frame: &Frame, target: u32) -> C
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = gue();
     cases.extend(sums());
+    cases.extend(room());
     cases.extend(l2());
     cases.extend(local());
     cases.extend(bonds());
@@ -89,6 +91,23 @@ fn sums() -> Vec<Case> {
         Case::forwarded("an ICMP error in GUE over IPv6", &gue_v6(), &error, 1).event(IcmpSteered),
         Case::forwarded("an ICMPv6 error in GUE over IPv6", &gue_v6(), &error_v6, 2).event(IcmpSteered),
         datagrams("a first fragment in GUE over IPv6", &gue_v6(), first, 3).event(FragmentFirst),
+    ]
+}
+
+/// The kernel keeps 40 bytes of the room before a frame for itself; GUE takes 28 or 48.
+fn room() -> Vec<Case> {
+    let known = |given: Given| given.flow(&segment(ACK), 1, 0, Established);
+    let drops = |name, given: Given, room| {
+        Case::left_alone(name, &known(given), segment(ACK), Verdict::NoHeadroom).headroom(room)
+    };
+    let fits = |name, given: Given, room| Case::forwarded(name, &known(given), &segment(ACK), 1).headroom(room);
+    let tagged = gue_v4().target(1, |target| target.tags = [[0x81, 0, 0, 9], [0; 4]]);
+    vec![
+        drops("24 bytes of room for 28", gue_v4(), 64),
+        fits("28 bytes of room for 28", gue_v4(), 68),
+        drops("44 bytes of room for 48", gue_v6(), 84),
+        fits("48 bytes of room for 48", gue_v6(), 88),
+        fits("32 bytes of room for 28 and a tag", tagged, 72),
     ]
 }
 

@@ -100,6 +100,20 @@ fn state_health_and_way_decide_what_a_backend_takes() {
 }
 
 #[test]
+fn the_mtu_that_the_operator_gives_counts_for_every_way() {
+    let mut config = config(vec![backend(1, 100, AdminState::Active)], Check::None, 0);
+    let mtu = |config: &Config| {
+        let wanted = plain(config, &HealthView::new(), &hops(&[1]));
+        wanted.vips[&key(&service_80())].backends[&address(1)].next_hop.map(|hop| hop.mtu)
+    };
+    assert_eq!(mtu(&config), Some(1500));
+    for given in [576, 9000] {
+        config.dataplane.mtu = Some(given);
+        assert_eq!(mtu(&config), Some(given));
+    }
+}
+
+#[test]
 fn without_a_check_backends_are_up() {
     let config = config(vec![backend(1, 1, AdminState::Active), backend(2, 1, AdminState::Drain)], Check::None, 0);
     assert_eq!(dispositions(&plain(&config, &HealthView::new(), &hops(&[1, 2]))), [Serving, Draining]);

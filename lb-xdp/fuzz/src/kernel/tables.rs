@@ -179,7 +179,7 @@ impl Tables {
         self.servers.fill(host.servers.clone());
         self.bonds.fill(host.bonds.clone());
         self.tunnel_addresses.fill(host.tunnel_addresses.iter().map(|address| (*address, 1)).collect());
-        self.tunnel_sources.fill(host.tunnel_sources.iter().map(|key| (prefix(key), 1)).collect());
+        self.tunnel_sources.fill(host.tunnel_sources.iter().map(|(key, allowed)| (prefix(key), *allowed)).collect());
         for ((_, mapped), words) in self.mapped.iter().zip(words(host)) {
             mapped.fill(words);
         }

@@ -5,6 +5,7 @@ use lb_common::{
         flow::{FRAGMENT_BUCKETS, FlowState},
         prefix::{AclRule, SourceKey},
         server::ServerKey,
+        target::Target,
         vip::Vip,
     },
     maps::Tuning,
@@ -107,6 +108,13 @@ impl Given {
         self
     }
 
+    /// Whether anything in the tables forgives with time.
+    pub(in crate::packet) fn has_limits(&self) -> bool {
+        let too_big = self.targets.iter().any(|target| target.mtu != Target::NO_LIMIT);
+        let sources = self.tuning.source_packet_ns | self.tuning.source_flow_ns;
+        too_big || sources != 0 || !self.vip_limits.is_empty()
+    }
+
     /// An interface is a member of a bond.
     #[must_use]
     pub fn bond(mut self, member: u32, bond: u32) -> Self {
@@ -124,7 +132,14 @@ impl Given {
     /// Where such packets may come from.
     #[must_use]
     pub fn tunnel_source(mut self, source: &str) -> Self {
-        self.tunnel_sources.push(source_key(0, source));
+        self.tunnel_sources.push((source_key(0, source), 1));
+        self
+    }
+
+    /// Where they may not come from, though a shorter prefix says so.
+    #[must_use]
+    pub fn no_tunnel_source(mut self, source: &str) -> Self {
+        self.tunnel_sources.push((source_key(0, source), 0));
         self
     }
 

@@ -52,12 +52,14 @@ impl Given {
             table.insert(*key, Vip { ring_base: block, ring_slots: slots, ..*vip });
             block += tables.write_ring(block, ring);
         }
-        for Service { key, drops_unknown_ports, .. } in &self.vips {
+        for Service { key, vip, drops_unknown_ports, .. } in &self.vips {
             let protocol = if key.address.starts_with(&mapped([0; 4])[..12]) { ICMP } else { ICMPV6 };
             let address = VipKey::address(key.address, protocol).prefix(key.wildcard_bits);
             let table = if key.is_prefix() { &mut tables.prefix_vips } else { &mut tables.vips };
             let entry = table.entry(address).or_default();
             entry.wildcard_bits = key.wildcard_bits.into();
+            // What all VIPs ask for holds for the address itself.
+            entry.flags |= vip.flags & (Vip::ACL_GLOBAL | Vip::LIMIT_SOURCES);
             if *drops_unknown_ports {
                 entry.flags |= Vip::DROP_UNKNOWN_PORT;
             }

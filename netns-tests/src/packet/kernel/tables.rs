@@ -114,7 +114,7 @@ impl Tables {
         replace_prefixes(&mut self.acl, rules).context("access lists")?;
         let routes = from.source_routes.iter().map(|(key, group)| (of_source(key), *group));
         replace_prefixes(&mut self.source_routes, routes).context("source routes")?;
-        let sources = from.tunnel_sources.iter().map(|key| (of_source(key), 1));
+        let sources = from.tunnel_sources.iter().map(|(key, allowed)| (of_source(key), *allowed));
         replace_prefixes(&mut self.tunnel_sources, sources).context("tunnel sources")?;
         self.fill_words(from);
         Ok(())
