@@ -152,11 +152,14 @@ fn config_text(wish: &Wish) -> String {
 
 /// Addresses all over the network of the clients, but not theirs: each packet goes deep into the table, and on.
 fn denied() -> String {
-    (0..DENIED).map(|n| format!("{}\n", Ipv4Addr::from_bits(CLIENTS + n * 167))).collect()
+    lines((0..DENIED).map(|n| Ipv4Addr::from_bits(CLIENTS + n * 167).to_string()))
 }
 
 /// Addresses all over the network of the clients, the first client's among them.
 fn routes() -> String {
-    let route = |n| format!("{} backend v4-7\n", Ipv4Addr::from_bits(CLIENTS + 1 + n * 16));
-    (0..ROUTES).map(route).collect()
+    lines((0..ROUTES).map(|n| format!("{} backend v4-7", Ipv4Addr::from_bits(CLIENTS + 1 + n * 16))))
+}
+
+fn lines(lines: impl Iterator<Item = String>) -> String {
+    lines.collect::<Vec<_>>().join("\n")
 }

@@ -7,7 +7,7 @@ use object::{File, Object as _, ObjectSection as _, ObjectSymbol as _, Relocatio
 const CALL: u8 = 0x85;
 /// In the upper half of the byte of registers: the call goes to a function of the program, not to a helper.
 const OWN_FUNCTION: u8 = 1;
-const INSTRUCTION: u64 = 8;
+const INSTRUCTION: usize = 8;
 
 /// A function in the object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,5 +70,5 @@ fn callees(file: &File, function: &Function) -> Vec<(usize, u64)> {
         let distance = if symbol.kind() == SymbolKind::Section { distance } else { 0 };
         Some((section.0, symbol.address().checked_add_signed(distance)?))
     };
-    (function.begin..function.end).step_by(INSTRUCTION as usize).filter_map(call).collect()
+    (function.begin..function.end).step_by(INSTRUCTION).filter_map(call).collect()
 }
