@@ -69,6 +69,14 @@ impl Flow {
         self.ask_this(&question)
     }
 
+    /// Sends a small datagram and waits for nothing.
+    ///
+    /// # Errors
+    /// When it cannot be sent.
+    pub fn send(&self) -> Result<()> {
+        self.socket.send(b"nobody waits").context("cannot send").map(drop)
+    }
+
     /// Sends a datagram and returns who echoed it.
     ///
     /// # Errors
