@@ -65,10 +65,15 @@ fn the_programs_reach_no_function_that_moves_bytes_one_by_one() {
     let file = object::File::parse(kernel::object()).expect("an ELF object");
     for program in PROGRAMS {
         let reached = calls::reached(&file, program);
-        for forbidden in ["memset", "memcpy", "memmove", "memcmp", "bcmp"] {
+        for forbidden in ["memcpy", "memmove", "memcmp", "bcmp"] {
             let found: Vec<_> = reached.iter().filter(|name| name.contains(forbidden)).collect();
             assert!(found.is_empty(), "{program} calls {found:?}: written by words, it would be inlined");
         }
+        // The plain way fills nothing with zeros. The whole way does, for its steps to write what they find: that costs it
+        // some 50 bytes a packet, and of memory filled by a loop the verifier knows little, so that it goes through the
+        // steps once. Written by words they took more than a million instructions.
+        let own = calls::called_by(&file, program);
+        assert!(!own.iter().any(|name| name.contains("memset")), "{program} calls {own:?}");
         let parts = ["lb_walk_whole", "lb_send_whole", "lb_sum"];
         let balances = program != maps::DECAP_PROGRAM;
         assert!(parts.iter().all(|part| reached.contains(*part) == balances), "{program}: {reached:?}");

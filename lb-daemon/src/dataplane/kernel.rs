@@ -246,7 +246,10 @@ impl Dataplane for Kernel {
             Op::SetVip { key, vip } => self.tables.vips.set(key, vip)?,
             Op::RemoveVip { key } => self.tables.vips.remove(key)?,
             Op::Grace => tables::grace(),
-            Op::SweepFlows { forget, renumber } => self.tables.sweep(forget, renumber),
+            Op::SweepFlows { forget, renumber } => {
+                self.tables.sweep(forget, renumber);
+                tables::sweep_fragments(&self.pins, forget, renumber)?;
+            }
         }
         Ok(())
     }

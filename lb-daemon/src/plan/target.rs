@@ -87,10 +87,19 @@ fn overhead(encap: Encap) -> u32 {
     }
 }
 
-/// Longest packet that fits the way once it is wrapped. A way of unknown size (0) sets no limit; one too small for any
-/// packet must not read as such.
+/// Longest packet that fits the way once it is wrapped. A way of unknown size (0) sets no limit but that of an IP header's
+/// length; one too small for any packet must not read as such.
 fn inner_mtu(encap: Encap, mtu: u32) -> u32 {
-    if mtu == 0 { Target::NO_LIMIT } else { mtu.saturating_sub(overhead(encap)).max(1) }
+    if mtu == 0 { unlimited(encap) } else { mtu.saturating_sub(overhead(encap)).max(1) }
+}
+
+/// [`Target::mtu`] of a way of unknown size: frames put together by the kernel can be so long that the outer header's
+/// length would overflow.
+fn unlimited(encap: Encap) -> u32 {
+    match overhead(encap) {
+        0 => Target::NO_LIMIT,
+        overhead => u32::from(u16::MAX) - overhead,
+    }
 }
 
 /// The next hop that a target was made with.
@@ -100,7 +109,7 @@ pub fn hop_of(target: &Target) -> NextHop {
         ifindex: target.ifindex,
         source_mac: target.source_mac,
         mac: target.next_hop,
-        mtu: if target.mtu == Target::NO_LIMIT { 0 } else { target.mtu + overhead(encap) },
+        mtu: if [Target::NO_LIMIT, unlimited(encap)].contains(&target.mtu) { 0 } else { target.mtu + overhead(encap) },
         tags: target.tags,
         on_link: encap == Encap::L2,
     }
@@ -248,7 +257,8 @@ mod tests {
 
     #[test]
     fn an_unknown_mtu_is_no_limit_and_a_tiny_one_is() {
-        assert_eq!(inner_mtu(Encap::IpipV4, 0), Target::NO_LIMIT);
+        assert_eq!(inner_mtu(Encap::IpipV4, 0), 65_515);
+        assert_eq!(inner_mtu(Encap::L2, 0), Target::NO_LIMIT);
         assert_eq!(inner_mtu(Encap::IpipV4, 12), 1);
     }
 

@@ -208,6 +208,7 @@ fn sweeps_and_counts_flows() {
     update(&place, "FLOWS", 0, &bucket([flow(1), 0, flow(2), half_open, flow(3), 0, 0, flow(60)]));
     let last = FLOW_ENTRIES / 8 - 1;
     update(&place, "FLOWS", last, &bucket([0, 0, 0, 0, 0, 0, flow(1), flow(2)]));
+    update(&place, "FRAGMENTS", 5, &bucket([flow(1), flow(2), 0, 0, 0, 0, 0, flow(60)]));
     let counted = kernel.flows().unwrap();
     assert_eq!(counted.capacity, u64::from(FLOW_ENTRIES));
     assert_eq!(counted.by_state, [0, 1, 0, 6, 0, 0, 0]);
@@ -217,6 +218,9 @@ fn sweeps_and_counts_flows() {
     let bytes = dump(&place, "FLOWS", last);
     assert_eq!(u64::from_le_bytes(bytes[56..64].try_into().unwrap()), flow(3));
     assert_eq!(bytes[..56], [0; 56]);
+    let words = dump(&place, "FRAGMENTS", 5);
+    let words: Vec<u64> = words.chunks(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect();
+    assert_eq!(words, [0, flow(3), 0, 0, 0, 0, 0, flow(60)]);
 }
 
 /// A value as the kernel has it.

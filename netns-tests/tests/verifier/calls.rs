@@ -37,6 +37,17 @@ pub(crate) fn reached(file: &File, program: &str) -> BTreeSet<String> {
     found.into_iter().map(|function| function.name).collect()
 }
 
+/// Names of the functions that the program calls itself.
+pub(crate) fn called_by(file: &File, program: &str) -> BTreeSet<String> {
+    let functions = functions(file);
+    let entry = functions.iter().find(|function| function.name == program).expect("the program");
+    let name = |(section, address): (usize, u64)| {
+        let holds = |other: &&Function| other.section == section && (other.begin..other.end).contains(&address);
+        functions.iter().find(holds).map(|function| function.name.clone())
+    };
+    callees(file, entry).into_iter().filter_map(name).collect()
+}
+
 fn functions(file: &File) -> Vec<Function> {
     let code = file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text);
     code.filter_map(|symbol| {

@@ -48,6 +48,18 @@ const WORD_SLOTS: usize = SLOTS_PER_BLOCK / BLOCK_WORDS;
 /// Longer than any packet is under way, for kernels that don't let us wait for exactly that.
 const LONG_ENOUGH: Duration = Duration::from_millis(100);
 
+/// Sweeps the datagrams in fragments, which name targets too: the rest of one must not go to the next user of a number. Their
+/// table is opened for that, as it may be made anew with a program.
+pub(super) fn sweep_fragments(pins: &Pins, forget: &BTreeSet<u32>, renumber: &BTreeMap<u32, u32>) -> Result<(), Error> {
+    const WHAT: &str = "sweep the table FRAGMENTS";
+    let data = MapData::from_pin(pins.table(maps::FRAGMENTS)).map_err(|error| table(WHAT, error))?;
+    let entries = data.info().map_err(|error| table(WHAT, error))?.max_entries();
+    let mapping = Mapping::new(data.fd(), entries as usize * size_of::<Bucket>(), true)
+        .map_err(|source| Error::Table { what: WHAT.to_owned(), source })?;
+    flows::sweep(mapping.words(), forget, renumber);
+    Ok(())
+}
+
 /// Opens pinned tables, all of which must be there and of the right form.
 pub(super) struct Opener<'a> {
     pins: &'a Pins,
