@@ -41,9 +41,8 @@ fn needless_moves(before: &[(IpAddr, u32)], after: &[(IpAddr, u32)], size: u32) 
 /// after the other, so a change of one moves more of the other's: 4.8 % of the slots of a pool of two, at most 0.6 % of
 /// others' (1500 random pairs). One pair in `size / 2` is so.
 fn two_walk_alike(backends: &[(IpAddr, u32)], size: u32) -> bool {
-    let mut skips: Vec<u32> =
-        backends.iter().map(|(address, _)| super::Walk::new(super::mapped(*address), size).skip).collect();
-    skips.iter_mut().for_each(|skip| *skip = (*skip).min(size - *skip));
+    let skip = |address: IpAddr| super::Walk::new(super::mapped(address), size).skip;
+    let mut skips: Vec<u32> = backends.iter().map(|(address, _)| skip(*address).min(size - skip(*address))).collect();
     skips.sort_unstable();
     skips.windows(2).any(|pair| pair[0] == pair[1])
 }
