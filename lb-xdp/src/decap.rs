@@ -17,7 +17,7 @@ use crate::{
     encap::{INNER_V4, INNER_V6},
     frame::Frame,
     link,
-    parse::{Family, Start},
+    parse::Family,
     wire::{
         ipv4::{self, Ipv4},
         ipv6::{self, Ipv6},
@@ -103,7 +103,8 @@ fn unwrapped<F: Frame, A: Addresses>(frame: &mut F, addresses: &A) -> Result<Dec
 /// The outer IP header, if the frame has one that may be a tunnel's: a whole packet without extension headers.
 #[inline(always)]
 fn outer<F: Frame>(frame: &F) -> Option<Outer> {
-    let Start { l3, family, .. } = link::network(frame).ok()?;
+    let start = link::network(frame).ok()?;
+    let (l3, family) = (start.l3(), start.family);
     match family {
         Family::V4 => {
             let ip = frame.at::<Ipv4>(l3)?;

@@ -53,18 +53,20 @@ impl Family {
 }
 
 /// Where the IP packet begins that is to be steered, and what it inherits from what lies before it.
+///
+/// The verifier follows a number through memory only from the start of an aligned word: of the offset it forgets which of
+/// the possible ones it is, and goes but once through all that comes after.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Start {
-    /// Offset of its IP header.
-    pub l3: usize,
-    /// Offset that it does not reach beyond: the end of what it came in, but for a frame's own.
-    pub limit: usize,
-    /// Its IP version.
-    pub family: Family,
     /// Time to live of the outer header that it gets.
     pub ttl: u8,
+    l3: u8,
+    /// Its IP version.
+    pub family: Family,
     /// ECN field of the tunnel header that it came in, or [`Start::NO_TUNNEL`].
     pub tunnel_ecn: u8,
+    limit: usize,
 }
 
 impl Start {
@@ -74,7 +76,25 @@ impl Start {
     /// A packet right behind the link layer.
     #[inline(always)]
     pub const fn untunnelled(l3: usize, family: Family) -> Self {
-        Self { l3, limit: usize::MAX, family, ttl: TTL, tunnel_ecn: Self::NO_TUNNEL }
+        Self { ttl: TTL, l3: l3 as u8, family, tunnel_ecn: Self::NO_TUNNEL, limit: usize::MAX }
+    }
+
+    /// A packet behind a tunnel header.
+    #[inline(always)]
+    pub const fn tunnelled(l3: usize, limit: usize, family: Family, ttl: u8, tunnel_ecn: u8) -> Self {
+        Self { ttl, l3: l3 as u8, family, tunnel_ecn, limit }
+    }
+
+    /// Offset of its IP header.
+    #[inline(always)]
+    pub const fn l3(&self) -> usize {
+        self.l3 as usize
+    }
+
+    /// Offset that it does not reach beyond: the end of what it came in, but for a frame's own.
+    #[inline(always)]
+    pub const fn limit(&self) -> usize {
+        self.limit
     }
 }
 
@@ -188,8 +208,8 @@ pub fn plain<F: Frame>(frame: &F, seed: u64) -> Option<Packet> {
 #[inline(always)]
 pub fn destination<F: Frame>(frame: &F, start: &Start) -> Option<[u64; 2]> {
     Some(match start.family {
-        Family::V4 => vip::mapped_words(u32::from_le_bytes(frame.at::<Ipv4>(start.l3)?.destination)),
-        Family::V6 => frame.at::<Ipv6>(start.l3)?.address_words().1,
+        Family::V4 => vip::mapped_words(u32::from_le_bytes(frame.at::<Ipv4>(start.l3())?.destination)),
+        Family::V6 => frame.at::<Ipv6>(start.l3())?.address_words().1,
     })
 }
 
@@ -222,7 +242,7 @@ pub fn source<F: Frame>(frame: &F, packet: &Packet) -> Option<[u64; 2]> {
 /// The verdict that ends the packet's way: not balanced, or broken.
 #[inline(always)]
 pub fn parse_v4<F: Frame, const PLAIN: bool>(frame: &F, start: &Start, seed: u64) -> Result<Packet, Verdict> {
-    let l3 = start.l3;
+    let l3 = start.l3();
     let ip = frame.at::<Ipv4>(l3).ok_or(Verdict::Unreadable)?;
     if PLAIN && (ip.version_ihl != ipv4::VERSION_IHL || ip.is_fragment() || !is_balanced(ip.protocol)) {
         return Err(Verdict::Unreadable);
@@ -231,7 +251,7 @@ pub fn parse_v4<F: Frame, const PLAIN: bool>(frame: &F, start: &Start, seed: u64
         return Err(Verdict::BadHeader);
     }
     let end = l3 + ip.packet_len();
-    if end > start.limit || !frame.holds(end) {
+    if end > start.limit() || !frame.holds(end) {
         return Err(Verdict::Truncated);
     }
     let l4 = l3 + if PLAIN { ipv4::LEN } else { ip.header_len() };
@@ -269,7 +289,7 @@ pub fn parse_v4<F: Frame, const PLAIN: bool>(frame: &F, start: &Start, seed: u64
 /// As [`parse_v4`].
 #[inline(always)]
 pub fn parse_v6<F: Frame, const PLAIN: bool>(frame: &F, start: &Start, seed: u64) -> Result<Packet, Verdict> {
-    let l3 = start.l3;
+    let l3 = start.l3();
     let ip = frame.at::<Ipv6>(l3).ok_or(Verdict::Unreadable)?;
     if PLAIN && !is_balanced(ip.next_header) {
         return Err(Verdict::Unreadable);
@@ -278,18 +298,17 @@ pub fn parse_v6<F: Frame, const PLAIN: bool>(frame: &F, start: &Start, seed: u64
         return Err(Verdict::BadHeader);
     }
     let end = l3 + ip.packet_len();
-    if end > start.limit || !frame.holds(end) {
+    if end > start.limit() || !frame.holds(end) {
         return Err(Verdict::Truncated);
     }
     let (source, destination) = ip.address_words();
     if vip::is_mapped(destination) && ip.next_header != vip::ICMPV6 {
         return Err(Verdict::NotVip);
     }
-    let upper = if PLAIN {
-        Upper { protocol: ip.next_header, l4: l3 + ipv6::LEN, fragment: 0, is_later: false }
-    } else {
-        extensions::walk(frame, ip.next_header, l3, end)?
-    };
+    let mut upper = Upper::behind_ipv6(ip.next_header, l3);
+    if !PLAIN {
+        extensions::walk(frame, &mut upper, end)?;
+    }
     let (kind, ports, flags) = read_upper(frame, &upper, end, Family::V6)?;
     let (kind, hashed) =
         if upper.is_later { (Kind::LaterFragment, extensions::id(frame, upper.fragment)) } else { (kind, ports) };

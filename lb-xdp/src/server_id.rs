@@ -2,6 +2,8 @@
 //!
 //! In a QUIC connection ID ([`quic`]), in a TCP option, or in the header that some UDP services put before their payload.
 
+use core::hint::black_box;
+
 use lb_common::{
     layout::vip::{TCP, Vip},
     maps::feature,
@@ -71,7 +73,8 @@ pub fn read<F: Frame, T: Tables>(frame: &F, packet: &Packet, vip: &Vip, tables: 
 fn tcp<F: Frame>(frame: &F, packet: &Packet) -> ServerId {
     let start = packet.l4();
     let Some(tcp) = frame.at::<Tcp>(start) else { return ServerId::Absent };
-    let len = (tcp.data_offset >> 4 << 2) as usize;
+    // Hidden from the compiler, which knows that it is at most 60 and would leave out the mask below.
+    let len = black_box((tcp.data_offset >> 4 << 2) as usize);
     let mut at = TCP_LEN;
     for _ in 0..TCP_OPTIONS {
         // Never more than 60: for the verifier, which then has but one range of offsets to go through.

@@ -52,7 +52,7 @@ pub fn enter<F: Frame, T: Tables>(frame: &F, start: &Start, tables: &T) -> Resul
     if outer.ttl <= 1 {
         return Err(Verdict::TunnelLoop);
     }
-    Ok(Start { l3, limit, family, ttl: outer.ttl.wrapping_sub(1).min(start.ttl), tunnel_ecn: outer.ecn })
+    Ok(Start::tunnelled(l3, limit, family, outer.ttl.wrapping_sub(1).min(start.ttl), outer.ecn))
 }
 
 /// What an outer header says.
@@ -70,7 +70,7 @@ struct Outer {
 
 #[inline(always)]
 fn outer<F: Frame>(frame: &F, start: &Start) -> Option<Outer> {
-    let l3 = start.l3;
+    let l3 = start.l3();
     Some(match start.family {
         Family::V4 => {
             let ip = frame.at::<Ipv4>(l3)?;

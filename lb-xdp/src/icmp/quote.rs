@@ -5,7 +5,11 @@ use lb_common::{layout::vip, verdict::Verdict};
 use crate::{
     frame::Frame,
     hash,
-    parse::{Family, Packet, extensions, is_balanced},
+    parse::{
+        Family, Packet,
+        extensions::{self, Upper},
+        is_balanced,
+    },
     ring::Origin,
     wire::{
         ipv4::{self, Ipv4},
@@ -57,7 +61,8 @@ pub(super) fn read<F: Frame>(frame: &F, packet: &Packet, at: usize, seed: u64) -
                 // In the tables it would mean an IPv4 address.
                 return Err(Verdict::Icmp);
             }
-            let upper = extensions::walk(frame, ip.next_header, at, end).map_err(|_| Verdict::BadQuote)?;
+            let mut upper = Upper::behind_ipv6(ip.next_header, at);
+            extensions::walk(frame, &mut upper, end).map_err(|_| Verdict::BadQuote)?;
             if upper.is_later || !is_balanced(upper.protocol) {
                 return Err(Verdict::Icmp);
             }

@@ -23,21 +23,31 @@ pub struct Upper {
     pub is_later: bool,
 }
 
-/// Walks from the IPv6 header at `l3`, whose next header is `protocol`, to what the packet carries.
+impl Upper {
+    /// What follows an IPv6 header at `l3` that says `protocol`.
+    #[inline(always)]
+    pub const fn behind_ipv6(protocol: u8, l3: usize) -> Self {
+        Self { protocol, l4: l3 + ipv6::LEN, fragment: 0, is_later: false }
+    }
+}
+
+/// Walks from what follows an IPv6 header, which `upper` says, to what the packet carries.
+///
+/// It changes `upper` in place: in a `Result` an error would share the first bytes of [`Upper::l4`], so that the compiler
+/// handled them apart, and the verifier of kernel 6.1 would lose the bounds of an offset put together from halves.
 ///
 /// # Errors
 /// [`Verdict::Truncated`]; [`Verdict::ExtensionHeaders`] if there are more than [`MAX`], or two fragment headers.
 #[inline(always)]
-pub fn walk<F: Frame>(frame: &F, protocol: u8, l3: usize, end: usize) -> Result<Upper, Verdict> {
-    let upper = Upper { protocol, l4: l3 + ipv6::LEN, fragment: 0, is_later: false };
-    if matches!(protocol, vip::TCP | vip::UDP | vip::ICMPV6) {
-        return Ok(upper);
+pub fn walk<F: Frame>(frame: &F, upper: &mut Upper, end: usize) -> Result<(), Verdict> {
+    if matches!(upper.protocol, vip::TCP | vip::UDP | vip::ICMPV6) {
+        return Ok(());
     }
     walk_on(frame, upper, end)
 }
 
 #[inline(always)]
-fn walk_on<F: Frame>(frame: &F, mut upper: Upper, end: usize) -> Result<Upper, Verdict> {
+fn walk_on<F: Frame>(frame: &F, upper: &mut Upper, end: usize) -> Result<(), Verdict> {
     let mut fragmented = false;
     for _ in 0..MAX {
         let at = upper.l4;
@@ -60,18 +70,18 @@ fn walk_on<F: Frame>(frame: &F, mut upper: Upper, end: usize) -> Result<Upper, V
                     upper.fragment = at;
                 }
             }
-            _ => return Ok(upper),
+            _ => return Ok(()),
         }
         if upper.l4 > end {
             return Err(Verdict::Truncated);
         }
         if upper.is_later {
-            return Ok(upper);
+            return Ok(());
         }
     }
     match upper.protocol {
         ipv6::HOP_BY_HOP | ipv6::ROUTING | ipv6::DESTINATION_OPTIONS | ipv6::FRAGMENT => Err(Verdict::ExtensionHeaders),
-        _ => Ok(upper),
+        _ => Ok(()),
     }
 }
 
