@@ -160,9 +160,10 @@ pub async fn resolve_once(addresses: &BTreeSet<IpAddr>) -> Result<Snapshot, Erro
     Ok(follower.snapshot())
 }
 
-/// The same gateway for every address: packets leave by the interface they came in by, addressed to `mac`.
+/// The same gateway for every address: packets leave by the interface they came in by, addressed to `mac`. It counts as each
+/// backend's own neighbour, for nothing is known of what lies behind it.
 pub fn gateway(addresses: &BTreeSet<IpAddr>, mac: [u8; 6], mtu: u32) -> NextHops {
-    let hop = NextHop { ifindex: 0, source_mac: [0; 6], mac, mtu, tags: [[0; 4]; 2], on_link: false };
+    let hop = NextHop { ifindex: 0, source_mac: [0; 6], mac, mtu, tags: [[0; 4]; 2], on_link: true };
     addresses.iter().map(|&address| (address, Some(hop))).collect()
 }
 
@@ -181,7 +182,7 @@ mod tests {
             mac: [2, 0, 0, 0, 0, 1],
             mtu: 1500,
             tags: [[0; 4]; 2],
-            on_link: false,
+            on_link: true,
         };
         assert!(hops.values().all(|hop| *hop == Some(expected)));
     }

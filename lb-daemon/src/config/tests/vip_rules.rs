@@ -75,12 +75,12 @@ fn refuses_what_is_not_built_yet_in_a_vip() {
 }
 
 #[test]
-fn refuses_to_send_to_mac_addresses_by_one_gateway() {
+fn warns_of_mac_addresses_by_one_gateway() {
     let by_gateway = |text: &str| text.replace("[dataplane]", "[dataplane]\nnext_hop = \"02:00:00:00:00:01\"");
     let own = by_gateway(&vip("encap = \"l2\""));
-    refuses(&own, "conflict", "\"l2\"", "next_hop = \"auto\"");
+    warns(&own, "doubtful-address", "\"l2\"", "next_hop = \"auto\"");
     let of_pool = by_gateway(&with("[pool.web]", "[pool.web]\nencap = \"l2\""));
-    refuses(&of_pool, "conflict", "[[vip]]", "next_hop = \"auto\"");
+    warns(&of_pool, "doubtful-address", "[[vip]]", "next_hop = \"auto\"");
     valid(&of_pool.replace("#vip", "encap = \"gue\""));
     valid(&vip("encap = \"l2\""));
 }

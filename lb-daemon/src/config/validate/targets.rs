@@ -59,17 +59,18 @@ fn own_backend(section: &Section<'_>, service: &Spanned<Service>, pool: &ReadPoo
     }
 }
 
-/// Complains about frames that are for their backends' MAC addresses and would all go to the gateway's. The backend that is
-/// this host gets its packets anyway.
+/// Warns of frames that are for their backends' MAC addresses and all go to the gateway's: right only if that is the one
+/// backend, or knows them apart. The backend that is this host gets its packets anyway.
 pub(super) fn l2_by_gateway(section: &Section<'_>, pools: &[&ReadPool], gateway: Option<&Span>) {
     let sent = pools.iter().any(|pool| pool.pool.backends.iter().any(|backend| !backend.local));
     if let Some(gateway) = gateway.filter(|_| sent) {
-        let message = "`encap = \"l2\"` sends to each backend's MAC address, `next_hop` to one gateway's";
+        let message = "`encap = \"l2\"` with one gateway as `next_hop`: no backend is told from another";
         let own = section.entry("encap").map(|(_, value)| value.span());
         let label = if own.is_some() { "here" } else { "this VIP has it from its pool" };
-        let complaint = Complaint::new(Code::Conflict, own.unwrap_or_else(|| section.span()), message).label(label);
+        let complaint =
+            Complaint::new(Code::DoubtfulAddress, own.unwrap_or_else(|| section.span()), message).label(label);
         let hint = "write `next_hop = \"auto\"`, or give the VIP `encap = \"ipip\"` or `encap = \"gue\"`";
-        section.complain(complaint.also(gateway.clone(), "the gateway").hint(hint));
+        section.complain(complaint.also(gateway.clone(), "every frame goes to this MAC address").hint(hint));
     }
 }
 
