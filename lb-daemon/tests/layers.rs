@@ -15,15 +15,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("maglev", &[]),
     ("telemetry", &[]),
     ("http", &[]),
+    ("latch", &[]),
     // One thing each.
     ("config", &["model"]),
     ("health", &["model"]),
     ("nexthop", &[]),
+    ("state", &["latch"]),
     // Of health and next hops the plan knows what they publish, nothing of how they work.
     ("plan", &["health", "maglev", "model", "nexthop"]),
     ("dataplane", &["model", "plan"]),
     // The one owner.
-    ("controller", &["config", "dataplane", "health", "model", "nexthop", "plan"]),
+    ("controller", &["config", "dataplane", "health", "latch", "model", "nexthop", "plan"]),
     // Those who ask it.
     ("api", &["controller", "http", "plan"]),
     ("metrics", &["api", "controller", "health"]),
@@ -117,6 +119,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "lb-daemon/src/cli/",
             "lb-daemon/src/config/diagnostic.rs",
             "lb-daemon/src/config/place.rs",
+            "lb-daemon/src/state/",
             "bench/",
             "netns-tests/",
         ],

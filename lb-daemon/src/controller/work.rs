@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     dataplane::{self, kernel::AttachError},
+    latch,
     model::Config,
     plan::{Op, diff, lists::Lists},
 };
@@ -181,6 +182,7 @@ impl<E: Engine> Controller<E> {
                 Op::SetVip { key, vip } => self.changed_slots(key, vip),
                 _ => 0,
             };
+            latch::at("apply-op");
             self.engine.apply(op).map_err(failed)?;
             match op {
                 Op::ClearCounters { id } => {

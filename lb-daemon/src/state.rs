@@ -1,0 +1,9 @@
+//! What the daemon keeps on disk, so that it outlives the daemon: `[daemon] state_dir`.
+//!
+//! Each instance has a folder of its own in there, named after its pin path. A file is whole or it is not there: it is
+//! written under another name, brought to the disk, and renamed. What is read back is believed only if its checksum says
+//! that it is what was written.
+
+mod folder;
+
+pub use self::folder::{Folder, StateError};
