@@ -1,6 +1,8 @@
 //! HTTP/JSON on a unix socket, for the command line and for scripts. Only the socket's mode decides who may ask.
 
+pub mod body;
 pub mod client;
+mod journal;
 pub mod socket;
 pub mod types;
 pub(crate) mod view;
@@ -11,22 +13,21 @@ mod tests;
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use axum::{
-    Json, Router,
-    body::Bytes,
+    Extension, Json, Router,
     extract::{DefaultBodyLimit, State},
     http::StatusCode,
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 
+pub use self::body::Body;
 use self::types::{Backend, Flows, Problem, ReloadRequest, Reloaded, Stats, Status, Vip};
-use crate::{
-    controller::{
-        AskError, Handle,
-        reloader::{Failure, Reloader},
-    },
-    http::LARGEST_BODY,
+use crate::controller::{
+    AskError, Handle,
+    reloader::{Failure, Reloader},
 };
+pub use crate::http::Peer;
 
 /// What is true for as long as the daemon lives.
 #[derive(Clone, Debug)]
@@ -47,7 +48,7 @@ struct App {
     facts: Arc<Facts>,
 }
 
-/// The API's routes.
+/// The API's routes. A handler learns who asks by `Extension<Peer>`, there for each request that came by a unix socket.
 pub fn router(controller: Handle, reloader: Arc<Reloader>, facts: Facts) -> Router {
     let app = App { controller, reloader, facts: Arc::new(facts) };
     Router::new()
@@ -59,16 +60,20 @@ pub fn router(controller: Handle, reloader: Arc<Reloader>, facts: Facts) -> Rout
         .route("/v1/reload", post(reload))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        // `http::serve` has read the body and knows the limit.
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn(journal::note))
         .with_state(app)
 }
 
 /// An answer that is not a success.
-struct Refused(StatusCode, Problem);
+#[derive(Debug)]
+pub struct Refused(StatusCode, Problem);
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        (self.0, Json(self.1)).into_response()
+        // For the log.
+        (self.0, Extension(self.1.clone()), Json(self.1)).into_response()
     }
 }
 
@@ -79,7 +84,7 @@ impl From<AskError> for Refused {
 }
 
 fn problem(error: &dyn std::error::Error) -> Problem {
-    Problem { error: crate::controller::chain(error), diagnostics: None }
+    Problem::new(crate::controller::chain(error))
 }
 
 async fn status(State(app): State<App>) -> Json<Status> {
@@ -109,13 +114,7 @@ async fn stats(State(app): State<App>) -> Result<Json<Stats>, Refused> {
     Ok(Json(view::stats(&app.controller.snapshot().vips, &figures, &flows)))
 }
 
-async fn reload(State(app): State<App>, body: Bytes) -> Result<Json<Reloaded>, Refused> {
-    if !body.is_empty() {
-        serde_json::from_slice::<ReloadRequest>(&body).map_err(|error| {
-            let error = format!("the body is not a reload request: {error}");
-            Refused(StatusCode::BAD_REQUEST, Problem { error, diagnostics: None })
-        })?;
-    }
+async fn reload(State(app): State<App>, Body(_): Body<ReloadRequest>) -> Result<Json<Reloaded>, Refused> {
     // In a task of its own: a caller who hangs up must not leave a reload half noted.
     let outcome = tokio::spawn(async move { app.reloader.reload().await }).await.unwrap_or(Err(Failure::Ending));
     let done = outcome.map_err(|failure| match failure {
@@ -130,11 +129,9 @@ async fn reload(State(app): State<App>, body: Bytes) -> Result<Json<Reloaded>, R
 }
 
 async fn unknown() -> Refused {
-    let error = "no such resource".into();
-    Refused(StatusCode::NOT_FOUND, Problem { error, diagnostics: None })
+    Refused(StatusCode::NOT_FOUND, Problem::new("no such resource"))
 }
 
 async fn wrong_method() -> Refused {
-    let error = "this resource does not take that method".into();
-    Refused(StatusCode::METHOD_NOT_ALLOWED, Problem { error, diagnostics: None })
+    Refused(StatusCode::METHOD_NOT_ALLOWED, Problem::new("this resource does not take that method"))
 }

@@ -1,105 +1,85 @@
 //! Serves HTTP to callers that cannot be trusted to behave: idle, slow, many or garbled.
 //!
-//! Connections are bounded. When all places are taken, the connection that has been idle for longest gives way, so that
-//! neither a thousand forgotten connections nor a slow one keep an operator from `lb status`.
+//! Connections are bounded, and so is what they hold. When all places are taken, the connection that has been idle for
+//! longest gives way, so that neither a thousand forgotten connections nor slow ones keep an operator from `lb status`.
 
-use std::{
-    collections::VecDeque,
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+mod bodies;
+mod peer;
+mod places;
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Json, Router,
     body::Body,
     http::{Request, StatusCode},
     response::{IntoResponse, Response},
     serve::Listener,
 };
-use hyper::{
-    body::{Body as _, Incoming},
-    server::conn::http1,
-    service::service_fn,
-};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    task::{AbortHandle, JoinSet},
+    time::timeout,
 };
 use tracing::debug;
 
-/// Connections at once; a few scrapers and operators need a handful.
-const CONNECTIONS: usize = 64;
+use self::{
+    bodies::Bodies,
+    peer::Origin,
+    places::{Doing, Note, Places},
+};
+
+pub use self::peer::Peer;
+
 /// A request's head must be there by then; also how long a connection may idle between requests.
 const HEAD: Duration = Duration::from_secs(10);
-/// A request must be answered by then, reading its body included.
+/// A request must be answered by then.
 const ANSWER: Duration = Duration::from_secs(30);
-/// Largest body of a request, in bytes.
-pub(crate) const LARGEST_BODY: usize = 64 * 1024;
 /// Largest head of a request, in bytes.
 const LARGEST_HEAD: usize = 16 * 1024;
 
-/// A connection that has a place.
-struct Place {
-    busy: Arc<AtomicBool>,
-    task: AbortHandle,
+/// What all connections of a server share.
+struct Server {
+    router: TowerToHyperService<Router>,
+    bodies: Bodies,
 }
 
-/// Answers requests from `listener` by `router`, until dropped.
-pub(crate) async fn serve<L>(mut listener: L, router: Router)
+/// Answers requests from `listener` by `router`, until dropped. Bodies have at most so many bytes; the router gets them
+/// whole. On a unix socket each request bears its [`Peer`].
+pub(crate) async fn serve<L>(mut listener: L, router: Router, largest_body: usize)
 where
     L: Listener,
-    L::Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    L::Io: AsyncRead + AsyncWrite + Origin + Unpin + Send + 'static,
 {
-    let mut tasks = JoinSet::new();
-    let mut places: VecDeque<Place> = VecDeque::new();
+    let server = Arc::new(Server { router: TowerToHyperService::new(router), bodies: Bodies::new(largest_body) });
+    let mut places = Places::default();
     loop {
         let (stream, _) = listener.accept().await;
-        while tasks.try_join_next().is_some() {}
-        places.retain(|place| !place.task.is_finished());
-        while places.len() >= CONNECTIONS {
-            let idle = places.iter().position(|place| !place.busy.load(Ordering::Relaxed));
-            if let Some(place) = idle.and_then(|idle| places.remove(idle)) {
-                place.task.abort();
-            } else {
-                // All are at work, each for `ANSWER` at most.
-                tasks.join_next().await;
-                places.retain(|place| !place.task.is_finished());
-            }
-        }
-        let busy = Arc::new(AtomicBool::new(false));
-        let task = tasks.spawn(connection(stream, router.clone(), Arc::clone(&busy)));
-        places.push_back(Place { busy, task });
+        places.room().await;
+        let note = Note::default();
+        places.take(note.clone(), connection(stream, Arc::clone(&server), note));
     }
 }
 
 /// Serves one connection to its end.
-async fn connection<I>(stream: I, router: Router, busy: Arc<AtomicBool>)
+async fn connection<I>(stream: I, server: Arc<Server>, note: Note)
 where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    I: AsyncRead + AsyncWrite + Origin + Unpin + Send + 'static,
 {
-    let router = TowerToHyperService::new(router);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (router, busy) = (router.clone(), Arc::clone(&busy));
+    let peer = stream.peer();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
+        let (server, note) = (Arc::clone(&server), note.clone());
         async move {
-            if request.body().size_hint().lower() > LARGEST_BODY as u64 {
-                return Ok(too_large());
-            }
-            busy.store(true, Ordering::Relaxed);
-            let answer = tokio::time::timeout(ANSWER, hyper::service::Service::call(&router, request)).await;
-            busy.store(false, Ordering::Relaxed);
-            Ok::<_, Infallible>(match answer {
-                Ok(Ok(response)) => response,
-                Ok(Err(never)) => match never {},
-                Err(_) => too_late(),
-            })
+            let response = server.answer(request, &note).await;
+            note.is(Doing::Idle);
+            Ok::<_, Infallible>(response)
         }
     });
     let mut builder = http1::Builder::new();
@@ -109,11 +89,27 @@ where
     }
 }
 
-/// Known from the head alone, so that nobody waits for a body that is not going to be read.
-fn too_large() -> Response<Body> {
-    (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large\n").into_response()
+impl Server {
+    async fn answer(&self, request: Request<Incoming>, note: &Note) -> Response<Body> {
+        note.is(Doing::Reading);
+        let (head, body) = request.into_parts();
+        let read = match self.bodies.read(body).await {
+            Ok(read) => read,
+            Err(unread) => return refusal(unread.status(), &unread.to_string()),
+        };
+        note.is(Doing::Answering);
+        let request = Request::from_parts(head, Body::from(read.bytes));
+        let answer = timeout(ANSWER, hyper::service::Service::call(&self.router, request)).await;
+        drop(read.turn);
+        match answer {
+            Ok(Ok(response)) => response,
+            Ok(Err(never)) => match never {},
+            Err(_) => refusal(StatusCode::REQUEST_TIMEOUT, "the request took too long"),
+        }
+    }
 }
 
-fn too_late() -> Response<Body> {
-    (StatusCode::REQUEST_TIMEOUT, "the request took too long\n").into_response()
+/// An answer that is not a success, of the same form as the API's.
+fn refusal(status: StatusCode, error: &str) -> Response<Body> {
+    (status, Json(serde_json::json!({ "error": error }))).into_response()
 }

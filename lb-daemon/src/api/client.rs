@@ -91,7 +91,7 @@ impl Client {
         if status.is_success() {
             return Ok(serde_json::from_slice(&body)?);
         }
-        let plain = || Problem { error: format!("the daemon answers {status}"), diagnostics: None };
+        let plain = || Problem::new(format!("the daemon answers {status}"));
         Err(ClientError::Refused(serde_json::from_slice(&body).unwrap_or_else(|_| plain())))
     }
 

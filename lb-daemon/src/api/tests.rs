@@ -1,10 +1,10 @@
 //! The API over a real unix socket, before a controller over tables in memory.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{
     Facts,
+    body::LARGEST,
     client::{Client, ClientError},
     router,
     socket::{Socket, SocketError, listen},
@@ -28,7 +29,7 @@ use crate::{
         reloader::Reloader,
         tests::rig::{Rig, TEXT},
     },
-    http::{LARGEST_BODY, serve},
+    http::serve,
 };
 
 /// A daemon's API and all that is behind it.
@@ -50,7 +51,7 @@ impl Api {
         let reloader = Arc::new(Reloader::new(config.clone(), rig.handle.clone()));
         let facts = Facts { config: config.clone(), pin_path: "/sys/fs/bpf/none".into(), started: Instant::now() };
         let (listener, guard) = listen(&socket).await.unwrap();
-        let server = tokio::spawn(serve(listener, router(rig.handle.clone(), reloader, facts)));
+        let server = tokio::spawn(serve(listener, router(rig.handle.clone(), reloader, facts), LARGEST));
         Self { rig, socket, config, server, _socket: guard, _folder: folder }
     }
 
@@ -137,14 +138,14 @@ async fn wrong_requests_get_their_status() {
         (format!("POST /v1/status HTTP/1.1\r\n{end}"), "405"),
         (format!("GET /v1/reload HTTP/1.1\r\n{end}"), "405"),
         (format!("POST /v1/reload HTTP/1.1\r\nContent-Length: 9\r\n{end}{{\"a\": 1}} "), "400"),
-        (format!("POST /v1/reload HTTP/1.1\r\nContent-Length: {}\r\n{end}", LARGEST_BODY + 1), "413"),
+        (format!("POST /v1/reload HTTP/1.1\r\nContent-Length: {}\r\n{end}", LARGEST + 1), "413"),
         (format!("GET /v1/status HTTP/1.1\r\nX: {}\r\n{end}", "x".repeat(100_000)), "431"),
         ("\u{0}\u{1}garbage\r\n\r\n".to_owned(), "400"),
     ] {
         let line = api.status_line(&request).await;
         assert!(line.starts_with(&format!("HTTP/1.1 {status}")), "{line:?} to {:?}", &request[..40.min(request.len())]);
     }
-    let oversized = "x".repeat(LARGEST_BODY + 1);
+    let oversized = "x".repeat(LARGEST + 1);
     let chunked = format!(
         "POST /v1/reload HTTP/1.1\r\nTransfer-Encoding: chunked\r\n{end}{:x}\r\n{oversized}\r\n0\r\n\r\n",
         oversized.len()
@@ -152,6 +153,64 @@ async fn wrong_requests_get_their_status() {
     assert!(api.status_line(&chunked).await.starts_with("HTTP/1.1 413"), "a body that hides its length");
     let status: Status = api.client().get("/v1/status").await.unwrap();
     assert_eq!(status.state, Condition::Serving);
+}
+
+#[tokio::test]
+async fn a_body_that_is_refused_says_why_and_an_empty_one_asks_for_nothing_special() {
+    let api = Api::new().await;
+    let post = async |body: &str| {
+        let head =
+            format!("POST /v1/reload HTTP/1.1\r\nHost: lb\r\nConnection: close\r\nContent-Length: {}", body.len());
+        let answer = api.raw(format!("{head}\r\n\r\n{body}").as_bytes()).await;
+        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    };
+    let unknown =
+        "{\"error\":\"the body is refused: mood: unknown field `mood`, there are no fields at line 1 column 7\"}";
+    assert_eq!(post("{\"mood\": 1}").await, unknown);
+    let broken = "{\"error\":\"the body is refused: expected value at line 1 column 1\"}";
+    assert_eq!(post("\u{0}\u{1}").await, broken);
+    let done: Reloaded = serde_json::from_str(&post("").await).unwrap();
+    assert_eq!((done.generation, done.ops), (1, 0));
+    let large = format!("POST /v1/reload HTTP/1.1\r\nHost: lb\r\nContent-Length: {}\r\n\r\n", LARGEST + 1);
+    let answer = api.raw(large.as_bytes()).await;
+    assert!(answer.ends_with("{\"error\":\"the body is too large; 16 MiB are taken at most\"}"), "{answer}");
+}
+
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::Write::write(&mut *self.0.lock().unwrap(), bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_who_asked_for_a_change_and_what_came_of_it() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let api = Api::new().await;
+    let _: Status = api.client().get("/v1/status").await.unwrap();
+    let _: Reloaded = api.client().post("/v1/reload", &serde_json::json!({})).await.unwrap();
+    let _ = api.client().post::<Reloaded>("/v1/reload", &serde_json::json!({ "a": 1 })).await.unwrap_err();
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("request")).collect();
+    let (uid, pid) = (rustix::process::getuid().as_raw(), std::process::id());
+    assert_eq!(lines.len(), 2, "what changes nothing is not logged: {lines:?}");
+    for (line, outcome) in lines.iter().zip(["request done", "request refused"]) {
+        for part in [outcome, "method=POST", "path=\"/v1/reload\"", &format!("uid={uid}"), &format!("pid={pid}")] {
+            assert!(line.contains(part), "{part} is not in {line}");
+        }
+    }
+    assert!(lines[0].contains("outcome=200") && lines[1].contains("outcome=400"), "{lines:?}");
+    assert!(lines[1].contains("unknown field `a`"), "{lines:?}");
 }
 
 #[tokio::test]

@@ -325,3 +325,10 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnostics: Option<String>,
 }
+
+impl Problem {
+    /// One that is said in a sentence.
+    pub fn new(error: impl Into<String>) -> Self {
+        Self { error: error.into(), diagnostics: None }
+    }
+}

@@ -112,11 +112,11 @@ async fn daemon(config: Config, file: &Path, pin_path: &Path) -> Result<bool, an
     let mut ended = controller.spawn(runtime::Handle::current())?;
     let reloader = Arc::new(Reloader::new(file.to_owned(), handle.clone()));
     let facts = Facts { config: file.to_owned(), pin_path: pin_path.to_owned(), started };
-    let api = api::router(handle.clone(), Arc::clone(&reloader), facts);
-    part(&mut parts, "the API", http::serve(listener, api));
+    let router = api::router(handle.clone(), Arc::clone(&reloader), facts);
+    part(&mut parts, "the API", http::serve(listener, router, api::body::LARGEST));
     if let Some(listener) = scrapes {
         let exporter = metrics::Exporter::new(handle.clone(), stats);
-        part(&mut parts, "the metrics", http::serve(listener, metrics::router(exporter)));
+        part(&mut parts, "the metrics", http::serve(listener, metrics::router(exporter), 0));
     }
     part(&mut parts, "the announcements", announce(handle.snapshots()));
     let outcome = tokio::select! {

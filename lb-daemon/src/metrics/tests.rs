@@ -38,7 +38,7 @@ async fn endpoint(rig: &Rig) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let exporter = Exporter::new(rig.handle.clone(), health::Stats::new().unwrap());
-    tokio::spawn(serve(listener, router(exporter)));
+    tokio::spawn(serve(listener, router(exporter), 0));
     port
 }
 
