@@ -104,7 +104,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "lb-daemon/src/controller",
             "lb-daemon/src/health/driver",
             "lb-daemon/src/health/probe",
-            "lb-daemon/src/http.rs",
+            "lb-daemon/src/http",
             "lb-daemon/src/metrics",
             "lb-daemon/src/nexthop/",
             "lb-daemon/tests/",

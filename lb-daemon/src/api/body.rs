@@ -81,7 +81,7 @@ mod tests {
             (r#"{"count": 1, "count": 2}"#, "duplicate field `count` at line 1 column 20"),
             (
                 "{\"count\": 1, \"inner\": {\"a\":\n {\"port\": -1}}}",
-                "inner.a.port: invalid value: integer `-1`, expected u16 at line 2 column 11",
+                "inner.a.port: invalid value: integer `-1`, expected u16 at line 2 column 12",
             ),
             (r#"{"count": 1} x"#, "trailing characters at line 1 column 14"),
             (r#"{"count": 1"#, "EOF while parsing an object at line 1 column 11"),

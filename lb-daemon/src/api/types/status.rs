@@ -1,0 +1,100 @@
+//! How the daemon is.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/status`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// Its process; absent without a daemon.
+    pub pid: Option<u32>,
+    /// Seconds since it started; absent without a daemon.
+    pub uptime_seconds: Option<u64>,
+    /// How it is, in a word.
+    pub state: Condition,
+    /// What an operator should look at.
+    pub problems: Vec<String>,
+    /// Number of the applied state, 0 before the first; absent without a daemon.
+    pub generation: Option<u64>,
+    /// The configuration file; absent without a daemon.
+    pub config: Option<String>,
+    /// Where tables, program and links are pinned.
+    pub pin_path: String,
+    /// Where the program is attached.
+    pub interfaces: Vec<Interface>,
+    /// What the program in force can do beyond the plain way; absent without a daemon.
+    #[serde(default)]
+    pub features: Option<Vec<String>>,
+    /// Configured VIPs.
+    pub vips: usize,
+    /// VIPs without a backend that takes new flows.
+    pub vips_without_backend: Vec<String>,
+    /// Configured backends, counted once for each VIP.
+    pub backends: usize,
+    /// Those of them that take new flows.
+    pub backends_serving: usize,
+    /// The last change of configuration; absent without a daemon.
+    pub last_reload: Option<LastReload>,
+    /// Places of the tables, by table.
+    pub tables: BTreeMap<String, Places>,
+}
+
+/// How the daemon is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// First results of checks are waited for.
+    Starting,
+    /// All is well.
+    Serving,
+    /// An operator should look.
+    Degraded,
+    /// No daemon runs; the tables forward as it left them.
+    Unmanaged,
+}
+
+impl Condition {
+    /// Name in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Serving => "serving",
+            Self::Degraded => "degraded",
+            Self::Unmanaged => "unmanaged",
+        }
+    }
+}
+
+/// An interface that the program is attached to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// `native` or `generic`.
+    pub mode: String,
+}
+
+/// The last change of configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastReload {
+    /// Whether it is in force.
+    pub ok: bool,
+    /// When it was tried, in seconds since 1970.
+    pub at: u64,
+    /// When one last succeeded, in seconds since 1970.
+    pub succeeded_at: u64,
+    /// Why it was refused.
+    pub reason: Option<String>,
+}
+
+/// Places of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Places {
+    /// In use.
+    pub used: u32,
+    /// All.
+    pub capacity: u32,
+}
