@@ -5,6 +5,7 @@
 
 pub mod diff;
 pub mod lists;
+pub mod patch;
 pub mod prefixes;
 pub mod target;
 pub mod wanted;
@@ -17,6 +18,7 @@ mod place;
 mod rings;
 mod selectors;
 mod space;
+mod state;
 mod turns;
 
 pub use rings::RingCache;

@@ -56,7 +56,7 @@ pub fn plan(observed: &State, wanted: &Wanted, rings: &mut RingCache) -> Result<
 }
 
 /// Brings about what is wanted, in the space that is there.
-fn write(
+pub(super) fn write(
     draft: &mut Draft,
     wanted: &Wanted,
     addresses: &BTreeMap<VipKey, Vip>,
@@ -150,7 +150,7 @@ fn remove_vips(draft: &mut Draft, wanted: &Wanted, addresses: &BTreeMap<VipKey, 
 
 /// Targets outside their VIP's range, left by a move that was cut short, give their flows to that VIP's own target of the
 /// same backend; targets whose VIP is gone just retire.
-fn retire_leftovers(draft: &mut Draft, wanted: &Wanted) {
+pub(super) fn retire_leftovers(draft: &mut Draft, wanted: &Wanted) {
     let services = draft.state().vips.iter().filter(|(key, _)| !key.is_address());
     let by_id: BTreeMap<u32, (VipKey, Vip)> = services.map(|(key, vip)| (vip.id, (*key, *vip))).collect();
     let at_home =

@@ -46,6 +46,11 @@ pub(super) struct Mark {
 
 impl Draft {
     pub(super) fn new(observed: &State) -> Self {
+        Self::part(observed, observed.clone())
+    }
+
+    /// A draft that changes only `part` of what was observed. Blocks of rings are free or not as the whole says.
+    pub(super) fn part(observed: &State, part: State) -> Self {
         let mut blocks = Space::new(0..observed.capacity.ring_blocks);
         for vip in observed.vips.values() {
             blocks.reserve(ring_blocks(vip));
@@ -54,7 +59,7 @@ impl Draft {
             blocks.reserve(group_blocks(group));
         }
         Self {
-            state: observed.clone(),
+            state: part,
             ops: Vec::new(),
             blocks,
             forget: BTreeSet::new(),

@@ -103,8 +103,16 @@ impl RingCache {
 
     /// Ends a plan: rings and lists that it didn't ask for are forgotten, and all slots.
     pub(super) fn end_plan(&mut self) {
-        self.lists.retain(|_, list| std::mem::take(&mut list.used));
+        self.lists.retain(|_, list| list.used);
         self.rings.retain(|_, entry| entry.used);
+        self.end_patch();
+    }
+
+    /// Ends a plan for a part: only slots are forgotten, as it didn't ask for the others' rings and lists.
+    pub(super) fn end_patch(&mut self) {
+        for list in self.lists.values_mut() {
+            list.used = false;
+        }
         for entry in self.rings.values_mut() {
             entry.used = false;
             entry.slots = None;

@@ -14,6 +14,7 @@ use crate::{
 mod chosen;
 mod lab;
 mod named;
+mod patched;
 mod selected;
 mod short;
 

@@ -3,7 +3,10 @@
 use lb_common::layout::flow::FlowEntry;
 
 use super::*;
-use crate::{maglev, plan::target::address_bytes};
+use crate::{
+    maglev,
+    plan::{patch::patch, target::address_bytes},
+};
 
 /// Tables that everything fits in.
 pub(super) const ROOMY: Capacity = Capacity {
@@ -22,6 +25,8 @@ const BUCKETS: usize = 64;
 #[derive(Clone)]
 pub(super) struct Lab {
     pub(super) memory: Memory,
+    /// What the tables hold by what was done to them.
+    noted: State,
     rings: RingCache,
     /// Flow number `i`, the tag of its entry: its VIP's key and number, and the backend it was given.
     flows: Vec<(VipKey, u32, [u8; 16])>,
@@ -43,6 +48,7 @@ impl Lab {
     pub(super) fn new(capacity: Capacity) -> Self {
         Self {
             memory: Memory::new(capacity, BUCKETS),
+            noted: State { capacity, ..State::default() },
             rings: RingCache::default(),
             flows: Vec::new(),
             held: Vec::new(),
@@ -90,6 +96,18 @@ impl Lab {
         Ok(())
     }
 
+    /// Applies a plan for some VIPs alone, if there is one.
+    pub(super) fn patch(&mut self, part: &Wanted) -> bool {
+        let kept = self.flows_to_keep(part);
+        let ops = patch(&self.memory.observe().unwrap(), part, &mut self.rings);
+        for op in ops.iter().flatten() {
+            self.step(op);
+        }
+        let remembered: BTreeSet<u32> = self.memory.remembered().map(FlowEntry::tag).collect();
+        assert!(ops.is_none() || kept.is_subset(&remembered), "flows were forgotten: {kept:?}, but {remembered:?}");
+        ops.is_some()
+    }
+
     /// Flows to backends that are there and stay.
     fn flows_to_keep(&mut self, wanted: &Wanted) -> BTreeSet<u32> {
         let state = self.memory.observe().unwrap();
@@ -104,12 +122,16 @@ impl Lab {
     fn step(&mut self, op: &Op) {
         self.check_op(op);
         self.memory.apply(op).unwrap();
+        self.noted.note(op);
         match op {
             Op::Grace => self.settle(),
             Op::SweepFlows { forget, renumber } => self.swept.extend(forget.iter().chain(renumber.keys())),
             _ => {}
         }
         let state = self.memory.observe().unwrap();
+        let mut noted = self.noted.clone();
+        noted.rings.retain(|base, _| state.rings.contains_key(base));
+        assert_eq!(noted, state, "after {op:?}");
         let services = state.vips.iter().filter(|(key, _)| !key.is_address());
         let new: Vec<(VipKey, Vip)> =
             services.map(|(key, vip)| (*key, *vip)).filter(|vip| !self.held.contains(vip)).collect();
