@@ -13,7 +13,7 @@ use anyhow::Context;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    config::{self, diagnostic::Diagnostics},
+    config::{self, Bundle, diagnostic::Diagnostics},
     model::Config,
 };
 
@@ -207,7 +207,7 @@ pub struct Refused {
 /// When the file cannot be read, or is invalid ([`Refused`], which the command hands up as it is).
 pub fn load_config(path: &Path, global: &Global) -> Result<Config, anyhow::Error> {
     let file = path.display().to_string();
-    let checked = config::read(path).with_context(|| format!("cannot read config {file}"))?;
+    let checked = Bundle::read(path).with_context(|| format!("cannot read config {file}"))?.checked;
     // A closed stderr must not keep the daemon from starting.
     let _ =
         io::stderr().write_all(print_diagnostics(&checked.diagnostics, global, io::stderr().is_terminal()).as_bytes());

@@ -21,6 +21,8 @@ pub struct Config {
     pub daemon: DaemonConfig,
     /// `[api] socket`
     pub api_socket: PathBuf,
+    /// `[api] read_only_socket`, another path than `api_socket`; `None` is no such socket.
+    pub api_read_only_socket: Option<PathBuf>,
     /// `[metrics] listen`; `None` when the section says `listen = "off"`.
     pub metrics_listen: Option<SocketAddr>,
     /// `[pool.NAME]`, by name.
@@ -36,4 +38,18 @@ pub struct DaemonConfig {
     pub watch: bool,
     /// Where the daemon keeps what must outlive it.
     pub state_dir: PathBuf,
+    /// What becomes of packets when the daemon is gone.
+    pub on_loss: DaemonLoss,
+}
+
+/// `on_daemon_loss`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DaemonLoss {
+    /// Forwarding goes on.
+    #[default]
+    Keep,
+    /// The program lets go of the interfaces, and packets pass to this host.
+    Pass,
+    /// Forwarding goes on, but pings to VIPs are not answered once the daemon has been silent for a while.
+    Withdraw,
 }

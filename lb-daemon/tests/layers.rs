@@ -114,9 +114,10 @@ const CRATES: &[(&str, &[&str])] = &[
     (
         "serde",
         &[
-            // Diagnostics are printed as JSON; the configuration itself is read by hand, from a document with places.
+            // Diagnostics are printed as JSON, and texts travel as such; the configuration itself is read by hand, from a document with places.
             "lb-daemon/src/api",
             "lb-daemon/src/cli/",
+            "lb-daemon/src/config/bundle.rs",
             "lb-daemon/src/config/diagnostic.rs",
             "lb-daemon/src/config/place.rs",
             "lb-daemon/src/state/",

@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 
 use super::{Exit, Global, Output, output};
-use crate::config::{self, Checked, diagnostic::Diagnostic};
+use crate::config::{Bundle, Checked, Reading, diagnostic::Diagnostic};
 
 /// Arguments of `lb check`.
 #[derive(Debug, clap::Args)]
@@ -55,13 +55,13 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
 
 fn report(path: &Path, strict: bool, colours: bool) -> Report {
     let file = path.display().to_string();
-    match config::read(path) {
+    match Bundle::read(path) {
         Err(error) => {
             let why = error.to_string();
             let text = format!("{file}: cannot be read: {why}\n");
             Report { file, valid: false, unreadable: Some(why), diagnostics: Vec::new(), text }
         }
-        Ok(Checked { config, diagnostics }) => {
+        Ok(Reading { checked: Checked { config, diagnostics }, .. }) => {
             let valid = config.is_some() && (!strict || diagnostics.is_empty());
             let text = format!("{}{file}: {}\n", diagnostics.render(colours), diagnostics.summary());
             Report { file, valid, unreadable: None, diagnostics: diagnostics.into_vec(), text }

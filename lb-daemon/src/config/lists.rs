@@ -5,7 +5,7 @@
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    fmt, io,
+    fmt,
     ops::Range,
     path::{Path, PathBuf},
     rc::Rc,
@@ -20,15 +20,16 @@ use super::{
     prefix,
     quantity::wrong,
     raw::Section,
+    source::{Fault, Source},
     syntax,
 };
 
-/// How files are read.
-pub(super) type Read<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
+/// The byte order mark.
+const MARK: char = '\u{feff}';
 
 /// The text of a configuration, and the lists that it names.
 pub(super) struct Lists<'a> {
-    read: Read<'a>,
+    source: &'a dyn Source,
     /// Where relative paths begin.
     folder: PathBuf,
     texts: RefCell<Vec<Text>>,
@@ -62,9 +63,8 @@ impl List {
 
 impl<'a> Lists<'a> {
     /// None as yet, beside the configuration itself.
-    pub(super) fn new(config: Text, read: Read<'a>) -> Self {
-        let folder = Path::new(&config.name).parent().map(Path::to_path_buf).unwrap_or_default();
-        Self { read, folder, texts: RefCell::new(vec![config]), known: RefCell::default() }
+    pub(super) fn new(config: Text, folder: &Path, source: &'a dyn Source) -> Self {
+        Self { source, folder: folder.to_owned(), texts: RefCell::new(vec![config]), known: RefCell::default() }
     }
 
     /// All texts, the configuration's first.
@@ -83,45 +83,49 @@ impl<'a> Lists<'a> {
         if let Some(list) = self.known.borrow().get(path.get_ref()) {
             return Some(list.clone());
         }
-        let bytes = match (self.read)(path.get_ref()) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                let message = format!("`{key}`: {} cannot be read", path.get_ref().display());
-                let complaint = Complaint::new(Code::UnreadableFile, path.span(), message).label(error.to_string());
-                let hint = "give the path of a readable text file; a relative one begins at this file's folder";
+        let name = path.get_ref().display();
+        let number = self.texts.borrow().len();
+        let (text, valid) = match self.source.text(path.get_ref()) {
+            Ok(text) => (text, None),
+            Err(Fault::NotUtf8 { lossy, valid }) => (lossy, Some(valid)),
+            Err(fault) => {
+                let message = format!("`{key}`: {name} cannot be read");
+                let complaint = Complaint::new(Code::UnreadableFile, path.span(), message).label(fault.to_string());
+                let hint = match fault {
+                    Fault::Lacking => "send it along, or read the configuration where its files are",
+                    _ => "give the path of a readable text file; a relative one begins at this file's folder",
+                };
                 section.complain(complaint.hint(hint));
                 return None;
             }
         };
-        let list = self.parse(section, path.get_ref(), &bytes);
+        // Places count without the byte order mark that some editors write.
+        let mark = if text.starts_with(MARK) { MARK.len_utf8() } else { 0 };
+        let text: Arc<str> = if mark == 0 { text } else { text.get(mark..).unwrap_or_default().into() };
+        let valid = valid.map(|valid| valid.saturating_sub(mark));
+        self.texts.borrow_mut().push(Text { name: name.to_string(), text: text.clone() });
+        if let Some(valid) = valid {
+            section.complain(syntax::not_utf8(At::byte(number, valid)));
+        }
+        let list = lines_of(section, text, number, valid);
         self.known.borrow_mut().insert(path.into_inner(), list.clone());
         Some(list)
     }
+}
 
-    fn parse(&self, section: &Section<'_>, path: &Path, bytes: &[u8]) -> List {
-        let number = self.texts.borrow().len();
-        // Places count without the byte order mark that some editors write.
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        // Up to the first wrong byte the lossy text is the same as the file.
-        let whole_lines = match str::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(error) => {
-                section.complain(syntax::not_utf8(At::byte(number, error.valid_up_to())));
-                let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
-                let valid = str::from_utf8(valid).unwrap_or_default();
-                valid.rsplit_once('\n').map_or("", |(lines, _)| lines)
-            }
-        };
-        let text: Arc<str> = String::from_utf8_lossy(bytes).into();
-        self.texts.borrow_mut().push(Text { name: path.display().to_string(), text: text.clone() });
-        let mut start = 0;
-        let mut lines = Vec::new();
-        for whole in whole_lines.split('\n') {
-            lines.extend(line(section, whole, start, number));
-            start += whole.len() + 1;
-        }
-        List { text, number, lines: lines.into() }
+/// The lines of a text; if it is one up to a byte only, the whole lines before.
+fn lines_of(section: &Section<'_>, text: Arc<str>, number: usize, valid: Option<usize>) -> List {
+    let whole_lines = match valid {
+        None => &*text,
+        Some(valid) => text.get(..valid).and_then(|valid| valid.rsplit_once('\n')).map_or("", |(lines, _)| lines),
+    };
+    let mut start = 0;
+    let mut lines = Vec::new();
+    for whole in whole_lines.split('\n') {
+        lines.extend(line(section, whole, start, number));
+        start += whole.len() + 1;
     }
+    List { lines: lines.into(), text, number }
 }
 
 impl fmt::Debug for Lists<'_> {

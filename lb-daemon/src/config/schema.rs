@@ -55,9 +55,10 @@ pub(super) const TUNNELS: Schema = Schema { title: "[dataplane.tunnels]", keys: 
 
 pub(super) const INTERFACE: Schema = Schema { title: "[[dataplane.interface]]", keys: &["name", "mode"], later: &[] };
 
-pub(super) const DAEMON: Schema = Schema { title: "[daemon]", keys: &["watch", "state_dir"], later: &[] };
+pub(super) const DAEMON: Schema =
+    Schema { title: "[daemon]", keys: &["watch", "state_dir", "on_daemon_loss"], later: &[] };
 
-pub(super) const API: Schema = Schema { title: "[api]", keys: &["socket"], later: &[] };
+pub(super) const API: Schema = Schema { title: "[api]", keys: &["socket", "read_only_socket"], later: &[] };
 
 pub(super) const METRICS: Schema = Schema { title: "[metrics]", keys: &["listen"], later: &[] };
 

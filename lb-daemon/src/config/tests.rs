@@ -1,5 +1,6 @@
 //! Tests of the whole way from text to model, and what they share.
 
+mod bundles;
 mod dataplane_rules;
 mod example;
 mod list_rules;
@@ -10,9 +11,13 @@ mod route_rules;
 mod server_id_rules;
 mod vip_rules;
 
-use std::{io, path::Path};
+use std::{io, path::Path, sync::Arc};
 
-use super::{Checked, diagnostic::Diagnostic};
+use super::{
+    Bundle, Checked,
+    diagnostic::Diagnostic,
+    source::{Fault, Source, decode},
+};
 use crate::model::Config;
 
 const MINIMAL: &str = include_str!("../../../config/minimal.toml");
@@ -51,11 +56,17 @@ fn with(old: &str, new: &str) -> String {
 
 /// What a text is found to be beside which these files lie, and no others.
 fn check_beside(text: &str, files: &[(&str, &[u8])]) -> Checked {
-    let read = |path: &Path| {
-        let found = files.iter().find(|(name, _)| Path::new(name) == path);
-        found.map(|(_, bytes)| bytes.to_vec()).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
-    };
-    super::check(text, "lb.toml", &read)
+    super::check(Path::new("lb.toml"), Ok(text.into()), &Beside(files))
+}
+
+/// The files beside a text.
+struct Beside<'a>(&'a [(&'a str, &'a [u8])]);
+
+impl Source for Beside<'_> {
+    fn text(&self, path: &Path) -> Result<Arc<str>, Fault> {
+        let found = self.0.iter().find(|(name, _)| Path::new(name) == path);
+        decode(found.ok_or(Fault::Unreadable(io::ErrorKind::NotFound.into()))?.1.to_vec())
+    }
 }
 
 fn check(text: &str) -> Checked {
@@ -115,6 +126,6 @@ fn says(text: &str, one: &Diagnostic, code: &str, place: &str, hint: &str) {
 
 #[test]
 fn a_file_without_an_end_is_refused() {
-    let error = super::read(Path::new("/dev/zero")).unwrap_err();
+    let error = Bundle::read(Path::new("/dev/zero")).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::FileTooLarge);
 }

@@ -3,7 +3,12 @@
 //! A refused value is replaced by its default, so that the rest is still looked at; the caller throws the model away
 //! when there was any error.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use toml::Spanned;
 
@@ -14,7 +19,7 @@ use super::{
     raw::{Section, Span},
     schema,
 };
-use crate::model::{Config, DaemonConfig};
+use crate::model::{Config, DaemonConfig, DaemonLoss};
 
 mod access;
 mod address;
@@ -35,6 +40,8 @@ const DEFAULT_METRICS_LISTEN: std::net::SocketAddr =
     std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9650);
 /// Bytes of a unix socket's path: `sun_path` less its final zero.
 const MAX_SOCKET_PATH: usize = 107;
+const LOSSES: [(&str, DaemonLoss); 3] =
+    [("keep", DaemonLoss::Keep), ("pass", DaemonLoss::Pass), ("withdraw", DaemonLoss::Withdraw)];
 /// Names end up in paths of the API, labels of metrics and columns of tables.
 const MAX_NAME: usize = 63;
 
@@ -44,10 +51,12 @@ pub(super) fn config(root: &Section<'_>, lists: &Lists<'_>) -> Config {
     let dataplane = dataplane::dataplane(&root.child("dataplane", &schema::DATAPLANE), lists);
     let pools = pool::pools(root);
     let vips = vip::vips(root, lists, &pools, &dataplane);
+    let (api_socket, api_read_only_socket) = sockets(&root.child("api", &schema::API));
     Config {
         dataplane: dataplane.config,
         daemon: daemon(&root.child("daemon", &schema::DAEMON)),
-        api_socket: path(&root.child("api", &schema::API), "socket", super::DEFAULT_API_SOCKET, MAX_SOCKET_PATH),
+        api_socket,
+        api_read_only_socket,
         metrics_listen: metrics_listen(&root.child("metrics", &schema::METRICS)),
         pools: pools.into_iter().map(|(name, read)| (name, read.pool)).collect(),
         vips,
@@ -64,14 +73,28 @@ fn version(root: &Section<'_>) {
 }
 
 fn daemon(section: &Section<'_>) -> DaemonConfig {
-    if let Some(watch) = section.boolean("watch").filter(|watch| *watch.get_ref()) {
-        section.not_built(
-            "`watch = true`",
-            watch.span(),
-            "use `watch = false`, and send SIGHUP to apply a changed file",
-        );
+    let state_dir = path(section, "state_dir", DEFAULT_STATE_DIR, usize::MAX);
+    DaemonConfig {
+        watch: section.boolean("watch").is_some_and(Spanned::into_inner),
+        state_dir: state_dir.map_or_else(|| DEFAULT_STATE_DIR.into(), Spanned::into_inner),
+        on_loss: section.choice("on_daemon_loss", &LOSSES, &[]).unwrap_or_default(),
     }
-    DaemonConfig { watch: false, state_dir: path(section, "state_dir", DEFAULT_STATE_DIR, usize::MAX) }
+}
+
+/// `socket` and `read_only_socket`.
+fn sockets(section: &Section<'_>) -> (PathBuf, Option<PathBuf>) {
+    let socket = path(section, "socket", super::DEFAULT_API_SOCKET, MAX_SOCKET_PATH);
+    let read_only = path(section, "read_only_socket", "/run/lb/lb-read.sock", MAX_SOCKET_PATH);
+    let main = socket.as_ref().map_or(Path::new(super::DEFAULT_API_SOCKET), |socket| socket.get_ref());
+    if let Some(read_only) = read_only.as_ref().filter(|read_only| read_only.get_ref() == main) {
+        let message = "`read_only_socket` is the same path as `socket`";
+        let mut complaint = Complaint::new(Code::Conflict, read_only.span(), message).label("again here");
+        if let Some(socket) = &socket {
+            complaint = complaint.also(socket.span(), "`socket` is here");
+        }
+        section.complain(complaint.hint("give the read-only socket a path of its own, or remove the key"));
+    }
+    (main.to_owned(), read_only.map(Spanned::into_inner))
 }
 
 fn metrics_listen(section: &Section<'_>) -> Option<std::net::SocketAddr> {
@@ -85,17 +108,17 @@ fn metrics_listen(section: &Section<'_>) -> Option<std::net::SocketAddr> {
 }
 
 /// A path that does not depend on where the daemon was started.
-fn path(section: &Section<'_>, key: &'static str, default: &str, longest: usize) -> PathBuf {
+fn path(section: &Section<'_>, key: &'static str, example: &str, longest: usize) -> Option<Spanned<PathBuf>> {
     let parse = |text: &str| {
         if !text.starts_with('/') || text.contains('\0') {
-            Err(wrong("not an absolute path", format!("begin with a slash: \"{default}\"")))
+            Err(wrong("not an absolute path", format!("begin with a slash: \"{example}\"")))
         } else if text.len() > longest {
             Err(wrong(format!("longer than {longest} bytes"), "choose a shorter path"))
         } else {
             Ok(PathBuf::from(text))
         }
     };
-    section.parsed(key, parse).map_or_else(|| default.into(), Spanned::into_inner)
+    section.parsed(key, parse)
 }
 
 /// A duration under `key` within `range`.

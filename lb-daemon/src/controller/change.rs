@@ -55,6 +55,9 @@ impl Change {
 
 fn fixed(running: &Config, asked: &Config) -> Vec<Fixed> {
     let listen = |config: &Config| config.metrics_listen.map_or_else(|| "off".into(), |address| address.to_string());
+    let read_only = |config: &Config| {
+        config.api_read_only_socket.as_ref().map_or_else(|| "none".into(), |path| path.display().to_string())
+    };
     let settings = [
         (
             "dataplane.flow_table_entries",
@@ -69,6 +72,7 @@ fn fixed(running: &Config, asked: &Config) -> Vec<Fixed> {
             RESTART,
         ),
         ("api.socket", running.api_socket.display().to_string(), asked.api_socket.display().to_string(), RESTART),
+        ("api.read_only_socket", read_only(running), read_only(asked), RESTART),
         ("metrics.listen", listen(running), listen(asked), RESTART),
     ];
     let differing = settings.into_iter().filter(|(_, running, asked, _)| running != asked);

@@ -53,7 +53,7 @@ impl Reloader {
         let file = self.file.clone();
         let loaded = task::spawn_blocking(move || config::load(&file)).await.map_err(|_| Failure::Ending)?;
         let config = match loaded {
-            Ok(config) => config,
+            Ok((_, config)) => config,
             Err(error) => {
                 let failure = Failure::from(error);
                 let why = match &failure {

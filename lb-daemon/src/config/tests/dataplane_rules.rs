@@ -1,11 +1,11 @@
 //! Rules of `[dataplane]`, `[daemon]`, `[api]`, `[metrics]` and the file as a whole.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, path::Path, time::Duration};
 
 use ipnet::IpNet;
 
 use super::{VALID, complaints, refuses, valid, warns, with};
-use crate::model::{AttachMode, Interface, NextHopConfig, SourceLimit};
+use crate::model::{AttachMode, DaemonLoss, Interface, NextHopConfig, SourceLimit};
 
 /// One value of `[dataplane]`.
 fn dataplane(line: &str) -> String {
@@ -160,8 +160,25 @@ fn refuses_tunnel_sources_that_leave_flows_no_bits() {
 }
 
 #[test]
-fn refuses_what_is_not_built_yet_in_the_dataplane() {
-    refuses(&with("#daemon", "watch = true"), "not-built-yet", "true", "SIGHUP");
+fn reads_how_the_daemon_lives_and_ends() {
+    let text = with("#daemon", "watch = true\non_daemon_loss = \"withdraw\"");
+    let daemon = valid(&text).daemon;
+    assert_eq!((daemon.watch, daemon.on_loss), (true, DaemonLoss::Withdraw));
+    refuses(&text.replace("true", "\"yes\""), "wrong-type", "\"yes\"", "true or false");
+    refuses(&text.replace("withdraw", "drop"), "invalid-value", "\"drop\"", "\"keep\", \"pass\" or \"withdraw\"");
+}
+
+#[test]
+fn reads_two_sockets_that_are_not_the_same() {
+    let api = |keys: &str| in_section("api", keys);
+    let read_only = "read_only_socket = \"/run/lb/read.sock\"";
+    let found = valid(&api(read_only));
+    assert_eq!(found.api_socket, Path::new("/run/lb/lb.sock"));
+    assert_eq!(found.api_read_only_socket.as_deref(), Some(Path::new("/run/lb/read.sock")));
+    refuses(&api("read_only_socket = \"/run/lb/lb.sock\""), "conflict", "\"/run/lb/lb.sock\"", "a path of its own");
+    let both = format!("{read_only}\nsocket = \"/run/lb//read.sock\"");
+    refuses(&api(&both), "conflict", "\"/run/lb/read.sock\"", "a path of its own");
+    refuses(&api("read_only_socket = \"r\""), "invalid-value", "\"r\"", "slash");
 }
 
 #[test]

@@ -6,8 +6,9 @@ use super::{EXAMPLE, MINIMAL, VALID, check_beside, complaints, valid};
 use crate::{
     config::{Checked, schema},
     model::{
-        Access, AdminState, AttachMode, Backend, Check, Config, DaemonConfig, DataplaneConfig, Health, Interface,
-        NextHopConfig, Pool, Protocol, Quic, RouteTo, ServerId, Service, SourceLimit, SourceRoute, Tunnels, Vip,
+        Access, AdminState, AttachMode, Backend, Check, Config, DaemonConfig, DaemonLoss, DataplaneConfig, Health,
+        Interface, NextHopConfig, Pool, Protocol, Quic, RouteTo, ServerId, Service, SourceLimit, SourceRoute, Tunnels,
+        Vip,
     },
 };
 
@@ -44,8 +45,9 @@ fn defaults() -> Config {
             source_limit: None,
             tunnels: Tunnels::default(),
         },
-        daemon: DaemonConfig { watch: false, state_dir: PathBuf::from("/var/lib/lb") },
+        daemon: DaemonConfig { watch: false, state_dir: PathBuf::from("/var/lib/lb"), on_loss: DaemonLoss::Keep },
         api_socket: PathBuf::from("/run/lb/lb.sock"),
+        api_read_only_socket: None,
         metrics_listen: Some("127.0.0.1:9650".parse().unwrap()),
         pools: BTreeMap::new(),
         vips: Vec::new(),

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use super::{VALID, check, check_beside, complaints, with};
-use crate::config::{LoadError, load, parse, read};
+use crate::config::{Bundle, LoadError, load, parse};
 
 /// All that is printed about a text, without the empty line after each complaint.
 fn printed(text: &str) -> String {
@@ -131,7 +131,6 @@ error[syntax]: invalid basic string
 fn reports_all_complaints_at_once_in_the_files_order() {
     let text = VALID
         .replace("#dataplane", "ring_size = 65536\nmood = 1")
-        .replace("#daemon", "watch = true")
         .replace("\"10.0.0.12\"", "\"10.0.0.11\", weight = 70000, wieght = 1")
         .replace("type = \"http\"", "type = \"https\"")
         .replace("port = 443", "port = \"443\"")
@@ -142,7 +141,6 @@ fn reports_all_complaints_at_once_in_the_files_order() {
         [
             "3:13 invalid-value",
             "4:1 unknown-key",
-            "6:9 not-built-yet",
             "10:31 duplicate",
             "10:53 out-of-range",
             "10:60 unknown-key",
@@ -216,7 +214,7 @@ fn refuses_a_file_that_is_not_utf8() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("lb.toml");
     fs::write(&file, b"version = 1\n# caf\xe9\n").expect("a file");
-    let diagnostics = read(&file).expect("a readable file").diagnostics;
+    let diagnostics = Bundle::read(&file).expect("a readable file").checked.diagnostics;
     let found: Vec<String> = diagnostics.iter().map(super::short).collect();
     assert_eq!(found, ["2:6 not-utf8"]);
 }

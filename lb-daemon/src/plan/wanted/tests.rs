@@ -3,7 +3,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use super::*;
 use crate::{
     health::Status,
-    model::{Access, DaemonConfig, Health, NextHopConfig, ServerId, SourceRoute, Tunnels},
+    model::{Access, DaemonConfig, DaemonLoss, Health, NextHopConfig, ServerId, SourceRoute, Tunnels},
 };
 
 const HOP: NextHop =
@@ -45,7 +45,8 @@ fn config(backends: Vec<Backend>, check: Check, panic_threshold: u8) -> Config {
             source_limit: None,
             tunnels: Tunnels::default(),
         },
-        daemon: DaemonConfig { watch: false, state_dir: "/var/lib/lb".into() },
+        daemon: DaemonConfig { watch: false, state_dir: "/var/lib/lb".into(), on_loss: DaemonLoss::Keep },
+        api_read_only_socket: None,
         api_socket: "/run/lb/lb.sock".into(),
         metrics_listen: None,
         pools: [("web".into(), Pool { name: "web".into(), backends, health })].into(),
