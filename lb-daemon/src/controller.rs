@@ -8,6 +8,7 @@ pub mod beliefs;
 pub mod change;
 mod clock;
 mod commands;
+mod ended;
 pub mod engine;
 pub(crate) mod features;
 mod program;
@@ -118,6 +119,8 @@ pub struct Controller<E> {
     /// What went wrong at the last attempt, if it did.
     failing: Option<snapshot::Failing>,
     last_reload: snapshot::LastReload,
+    /// The part of the flow table that is swept next.
+    part: u32,
 }
 
 impl<E: Engine> Controller<E> {
@@ -159,6 +162,7 @@ impl<E: Engine> Controller<E> {
             settling,
             failing: None,
             last_reload,
+            part: 0,
         };
         controller.ask_for_inputs();
         Ok((controller, Handle::new(sender, newest)))
@@ -202,6 +206,7 @@ impl<E: Engine> Controller<E> {
                 Ok(()) = self.wires.hops.changed() => self.clock.changed(Instant::now()),
                 () = tokio::time::sleep_until(wake) => self.reconcile(),
                 _ = look.tick() => {
+                    self.forget_ended();
                     // A loss that cannot be mended is tried again by the clock.
                     if self.engine.lost(&self.config.dataplane) != self.lost {
                         self.reconcile();

@@ -1,12 +1,16 @@
 //! Where ops are carried out and state is read back: the kernel's maps, or their model in memory.
 
+use std::collections::BTreeMap;
+
 use lb_common::layout::{
     counter::{TargetCounters, VerdictCounters},
     vip::Vip,
 };
 
+use self::flows::Liveness;
 use crate::plan::{Op, State};
 
+pub mod flows;
 pub mod kernel;
 pub mod memory;
 pub mod needs;
@@ -53,18 +57,22 @@ pub trait Dataplane: Send {
     /// When a table cannot be read.
     fn counters(&mut self) -> Result<Counters, Error>;
 
-    /// Counts the flow table's entries by state and by target.
+    /// Counts the flow table's entries by state and by target; `rule` says which of them are flows that go on.
     ///
     /// # Errors
     /// When the table cannot be read.
-    fn flows(&mut self) -> Result<FlowCount, Error>;
+    fn flows(&mut self, rule: Liveness) -> Result<FlowCount, Error>;
+
+    /// Empties the entries of flows that ended, in one of the flow table's [`flows::PARTS`] parts, and tells how many. An
+    /// entry that a packet rewrites meanwhile keeps what the packet wrote.
+    fn forget_ended(&mut self, rule: Liveness, part: u32) -> u64;
 }
 
 /// Counters of one moment, summed over CPUs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// By target number; free targets are absent.
-    pub targets: std::collections::BTreeMap<u32, TargetCounters>,
+    pub targets: BTreeMap<u32, TargetCounters>,
     /// By [`lb_common::verdict::Verdict`].
     pub verdicts: Vec<VerdictCounters>,
     /// By [`lb_common::layout::counter::PathEvent`].
@@ -79,7 +87,11 @@ pub struct FlowCount {
     /// Entries by [`lb_common::layout::flow::FlowState`]; index 0 counts none.
     pub by_state: [u64; 7],
     /// Entries by target number.
-    pub by_target: std::collections::BTreeMap<u32, u64>,
+    pub by_target: BTreeMap<u32, u64>,
+    /// Entries of flows that go on.
+    pub live: u64,
+    /// These by target number.
+    pub live_by_target: BTreeMap<u32, u64>,
 }
 
 /// What can go wrong with the tables.

@@ -158,6 +158,7 @@ pub(crate) fn backends(vips: &[VipView], figures: &totals::Figures, flows: &tota
             ifindex: backend.ifindex,
             target: backend.target,
             flows: flows.backends.get(&pair).copied().unwrap_or(0),
+            live_flows: Some(flows.live_backends.get(&pair).copied().unwrap_or(0)),
             traffic: figures.backends.get(&pair).map(traffic).unwrap_or_default(),
         }
     };
@@ -169,9 +170,11 @@ pub(crate) fn flows(vips: &[VipView], flows: &totals::Flows) -> Flows {
     let mut backends = Vec::new();
     for vip in vips {
         for backend in &vip.backends {
-            if let Some(flows) = flows.backends.get(&(vip.service, backend.address)) {
+            let pair = (vip.service, backend.address);
+            if let Some(all) = flows.backends.get(&pair) {
                 let (vip, pool, backend) = (vip.name.clone(), backend.pool.clone(), backend.name.clone());
-                backends.push(BackendFlows { vip, pool, backend, flows: *flows });
+                let live = flows.live_backends.get(&pair).copied().unwrap_or(0);
+                backends.push(BackendFlows { vip, pool, backend, flows: *all, live: Some(live) });
             }
         }
     }
@@ -179,6 +182,7 @@ pub(crate) fn flows(vips: &[VipView], flows: &totals::Flows) -> Flows {
     Flows {
         capacity: flows.capacity,
         entries: states.iter().map(|(_, entries)| entries).sum(),
+        live: Some(flows.live),
         states: states.iter().map(|(state, entries)| (state.name().to_owned(), *entries)).collect(),
         backends,
     }

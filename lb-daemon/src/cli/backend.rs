@@ -60,7 +60,7 @@ pub(super) fn list(backends: &[Backend]) -> String {
             backend.weight.map_or_else(unknown, |weight| weight.to_string()),
             backend.share.map_or_else(unknown, ask::percent),
             backend.traffic.packets.to_string(),
-            backend.flows.to_string(),
+            backend.live_flows.unwrap_or(backend.flows).to_string(),
             known(&backend.last_check),
         ]
     };
@@ -96,6 +96,10 @@ fn show(backend: &Backend) -> String {
     let traffic = &backend.traffic;
     let weight = backend.weight.zip(backend.share);
     let weight = weight.map(|(weight, share)| format!("{weight}, {} of new flows", ask::percent(share)));
+    let now = match backend.live_flows {
+        Some(live) => format!("{live} live, {} remembered", backend.flows),
+        None => format!("{} now", backend.flows),
+    };
     let rows: [[String; 2]; 13] = [
         ["vip".into(), backend.vip.clone()],
         ["pool".into(), known(&backend.pool)],
@@ -107,10 +111,7 @@ fn show(backend: &Backend) -> String {
         ["next hop".into(), next_hop],
         ["target".into(), backend.target.map_or("none".into(), |target| target.to_string())],
         ["forwarded".into(), format!("{} packets, {} bytes", traffic.packets, traffic.bytes)],
-        [
-            "flows".into(),
-            format!("{} now, {} created, {} moved here", backend.flows, traffic.flows_created, traffic.flows_moved),
-        ],
+        ["flows".into(), format!("{now}, {} created, {} moved here", traffic.flows_created, traffic.flows_moved)],
         [
             "tcp".into(),
             format!("{} openings, {} repeated, {} answered", traffic.syns, traffic.syn_retransmits, traffic.handshakes),

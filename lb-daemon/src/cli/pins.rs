@@ -16,10 +16,13 @@ use crate::{
     },
     controller::{
         snapshot::VipView,
-        totals::{Figures, Totals},
+        totals::{Figures, Flows, Totals},
         view,
     },
-    dataplane::kernel::{Kernel, OpenError, Pinned},
+    dataplane::{
+        flows::Liveness,
+        kernel::{Kernel, OpenError, Pinned},
+    },
     plan::State,
 };
 
@@ -118,9 +121,12 @@ impl Tables {
     /// # Errors
     /// When they cannot be read.
     pub(super) fn stats(&mut self) -> Result<Stats, anyhow::Error> {
-        let flows = self.totals.flows(&self.pinned.flows());
+        let flows = self.flows();
         let figures = self.figures()?;
-        Ok(answer::stats(&self.vips, &figures, &flows))
+        let mut stats = answer::stats(&self.vips, &figures, &flows);
+        stats.flows.live = None;
+        stats.flows.backends.iter_mut().for_each(|backend| backend.live = None);
+        Ok(stats)
     }
 
     /// What is served, by address.
@@ -137,10 +143,16 @@ impl Tables {
     /// # Errors
     /// When the counters cannot be read.
     pub(super) fn backends(&mut self) -> Result<Vec<Backend>, anyhow::Error> {
-        let flows = self.totals.flows(&self.pinned.flows());
-        let unknown = |backend: Backend| Backend { admin_state: None, weight: None, share: None, ..backend };
+        let flows = self.flows();
+        let unknown =
+            |backend: Backend| Backend { admin_state: None, weight: None, share: None, live_flows: None, ..backend };
         let figures = self.figures()?;
         Ok(answer::backends(&self.vips, &figures, &flows).into_iter().map(unknown).collect())
+    }
+
+    /// Flows by address. Which of them go on is not known here: the program keeps to itself when UDP flows end.
+    fn flows(&self) -> Flows {
+        self.totals.flows(&self.pinned.flows(Liveness::now(u32::MAX)))
     }
 
     fn figures(&mut self) -> Result<Figures, anyhow::Error> {

@@ -39,11 +39,12 @@ fn text(stats: &Stats) -> String {
         .map(|one| [one.verdict.clone(), one.action.clone(), one.packets.to_string(), one.bytes.to_string()]);
     let counts = |(name, count): (&String, &u64)| [name.clone(), count.to_string()];
     let entries = stats.flows.states.iter().map(counts);
+    let live = stats.flows.live.map(|live| ["live".into(), live.to_string()]);
     let sums = [["all".into(), stats.flows.entries.to_string()], ["capacity".into(), stats.flows.capacity.to_string()]];
     [
         table(["VERDICT", "ACTION", ">PACKETS", ">BYTES"], verdicts),
         table(["FLOW EVENT", ">PACKETS"], stats.path.iter().map(counts)),
-        table(["FLOW TABLE", ">ENTRIES"], entries.chain(sums)),
+        table(["FLOW TABLE", ">ENTRIES"], entries.chain(live).chain(sums)),
     ]
     .join("\n")
 }

@@ -167,7 +167,7 @@ impl<E: Engine> Controller<E> {
             Command::Note { refused } => self.refused(refused),
             Command::Figures { reply } => drop(reply.send(self.figures())),
             Command::Flows { reply } => {
-                let counted = self.engine.flows();
+                let counted = self.count_flows();
                 drop(reply.send(counted.map(|count| self.totals.flows(&count))));
             }
             Command::Ping { reply } => drop(reply.send(())),

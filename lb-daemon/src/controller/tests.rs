@@ -1,5 +1,6 @@
 //! The controller over tables in memory, with a paused clock.
 
+mod ended;
 mod program;
 pub(crate) mod rig;
 

@@ -58,6 +58,10 @@ pub struct Flows {
     pub by_state: [u64; 7],
     /// Entries by VIP and backend.
     pub backends: BTreeMap<Pair, u64>,
+    /// Entries of flows that go on.
+    pub live: u64,
+    /// These by VIP and backend.
+    pub live_backends: BTreeMap<Pair, u64>,
 }
 
 /// What the packets of a target have to do with beyond what is counted at it.
@@ -204,13 +208,22 @@ impl Totals {
 
     /// Names the flows' targets.
     pub fn flows(&self, count: &FlowCount) -> Flows {
-        let mut backends = BTreeMap::new();
-        for (id, flows) in &count.by_target {
-            if let Some(pair) = self.owners.get(id) {
-                *backends.entry(*pair).or_default() += flows;
+        let named = |by_target: &BTreeMap<u32, u64>| {
+            let mut backends = BTreeMap::new();
+            for (id, flows) in by_target {
+                if let Some(pair) = self.owners.get(id) {
+                    *backends.entry(*pair).or_default() += flows;
+                }
             }
+            backends
+        };
+        Flows {
+            capacity: count.capacity,
+            by_state: count.by_state,
+            backends: named(&count.by_target),
+            live: count.live,
+            live_backends: named(&count.live_by_target),
         }
-        Flows { capacity: count.capacity, by_state: count.by_state, backends }
     }
 }
 

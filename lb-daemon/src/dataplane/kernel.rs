@@ -22,7 +22,7 @@ pub use self::{
     unload::Unloaded,
 };
 use self::{load::Staged, lock::Lock, pins::Pins, specs::Sizes, tables::Tables};
-use super::{Counters, Dataplane, Error, FlowCount, needs};
+use super::{Counters, Dataplane, Error, FlowCount, flows::Liveness, needs};
 use crate::{
     model::Interface,
     plan::{Capacity, Op, State},
@@ -262,8 +262,12 @@ impl Dataplane for Kernel {
         self.tables.counters()
     }
 
-    fn flows(&mut self) -> Result<FlowCount, Error> {
-        Ok(self.tables.count_flows())
+    fn flows(&mut self, rule: Liveness) -> Result<FlowCount, Error> {
+        Ok(self.tables.count_flows(rule))
+    }
+
+    fn forget_ended(&mut self, rule: Liveness, part: u32) -> u64 {
+        self.tables.forget_ended(rule, part)
     }
 }
 
@@ -291,8 +295,8 @@ impl Pinned {
     }
 
     /// Counts the flow table's entries.
-    pub fn flows(&self) -> FlowCount {
-        self.tables.count_flows()
+    pub fn flows(&self, rule: Liveness) -> FlowCount {
+        self.tables.count_flows(rule)
     }
 
     /// The interfaces of this network namespace that the program is bound to.

@@ -22,7 +22,10 @@ use lb_common::{
     verdict::Verdict,
 };
 
-use super::{Counters, Dataplane, Error, FlowCount};
+use super::{
+    Counters, Dataplane, Error, FlowCount,
+    flows::{Liveness, PARTS},
+};
 use crate::plan::{Capacity, ListId, ListTable, Op, State, digest, prefixes::Prefixes};
 
 /// The tables in memory.
@@ -251,15 +254,16 @@ impl Dataplane for Memory {
         })
     }
 
-    fn flows(&mut self) -> Result<FlowCount, Error> {
-        let mut count = FlowCount { capacity: (self.flows.len() * WAYS) as u64, ..FlowCount::default() };
-        for entry in self.remembered() {
-            if let Some(counted) = count.by_state.get_mut(entry.state() as usize) {
-                *counted += 1;
-            }
-            *count.by_target.entry(entry.target()).or_default() += 1;
-        }
-        Ok(count)
+    fn flows(&mut self, rule: Liveness) -> Result<FlowCount, Error> {
+        Ok(FlowCount::of(self.flows.as_flattened().iter().copied(), rule))
+    }
+
+    fn forget_ended(&mut self, rule: Liveness, part: u32) -> u64 {
+        let entries = self.flows.as_flattened_mut();
+        let length = entries.len().div_ceil(PARTS as usize).max(1);
+        let part = entries.chunks_mut(length).nth(part as usize).unwrap_or_default();
+        let ended = part.iter_mut().filter(|entry| rule.is_to_be_forgotten(**entry));
+        ended.map(|entry| *entry = FlowEntry::default()).count() as u64
     }
 }
 

@@ -142,6 +142,7 @@ impl Sheet {
         for (state, entries) in used_states(&flows.by_state) {
             self.add(f::FLOW_ENTRIES, &[state.name()], entries);
         }
+        self.add(f::FLOW_LIVE, &[], flows.live);
         self.add(f::FLOW_LOOKUPS, &["hit"], figures.hits);
         for (event, count) in path_events(figures) {
             match event {

@@ -76,7 +76,9 @@ families! {
     FLOW_CAPACITY = GAUGE "lb_flow_table_capacity" []
         "Flows that the flow table can remember.";
     FLOW_ENTRIES = GAUGE "lb_flow_table_entries" ["state"]
-        "Flows that the flow table remembers, by state, expired ones included.";
+        "Flows that the flow table remembers, by state, those that ended in the last minutes included.";
+    FLOW_LIVE = GAUGE "lb_flow_table_live_entries" []
+        "Flows that the flow table remembers and that go on.";
     FLOW_LOOKUPS = COUNTER "lb_flow_lookups_total" ["result"]
         "Look-ups in the flow table, by result; hits are counted from the first reading of a daemon.";
     FLOW_EVICTIONS = COUNTER "lb_flow_evictions_total" []

@@ -7,7 +7,7 @@ use lb_common::layout::{
     vip::mapped,
 };
 use lb_daemon::{
-    dataplane::{Dataplane, memory::Memory},
+    dataplane::{Dataplane, flows::Liveness, memory::Memory},
     model::{Encap, Protocol, Service},
     nexthop::NextHop,
     plan::{
@@ -115,7 +115,7 @@ fn the_kernel_does_what_its_model_does() {
     let mut memory = Memory::new(CAPACITY, usize::try_from(FLOW_ENTRIES / 8).unwrap());
     let mut numbers = Numbers(1);
     let mut cache = RingCache::default();
-    let (mut swept, mut kept, mut grouped, mut listed) = (0, 0, 0, 0);
+    let (mut swept, mut kept, mut forgotten, mut grouped, mut listed) = (0, 0, 0, 0, 0);
     for step in 0..STEPS {
         let observed = memory.observe().unwrap();
         assert_eq!(kernel.observe().unwrap(), observed, "before step {step}");
@@ -129,12 +129,17 @@ fn the_kernel_does_what_its_model_does() {
         }
         let state = memory.observe().unwrap();
         (grouped, listed) = (grouped + state.groups.len(), listed + state.lists.len());
-        let flows = kernel.flows().unwrap();
-        assert_eq!(flows, memory.flows().unwrap(), "step {step}");
+        let rule = Liveness { now: 21, udp_idle: 7 };
+        let part = u32::from(numbers.byte(8));
+        let ended = kernel.forget_ended(rule, part);
+        assert_eq!(ended, memory.forget_ended(rule, part), "step {step}");
+        forgotten += ended;
+        let flows = kernel.flows(rule).unwrap();
+        assert_eq!(flows, memory.flows(rule).unwrap(), "step {step}");
         kept += flows.by_target.values().sum::<u64>();
         assert_eq!(kernel.counters().unwrap(), memory.counters().unwrap(), "step {step}");
     }
-    assert!(swept > 0, "no flow was ever swept");
+    assert!(swept > 0 && forgotten > 0, "no flow was ever swept");
     assert!(grouped > 0 && listed > 0, "no group or no list was ever written");
     // What a new process reads is what this one knew.
     drop(kernel);

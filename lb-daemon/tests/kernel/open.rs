@@ -20,6 +20,7 @@ use lb_common::{
 use lb_daemon::{
     dataplane::{
         Dataplane,
+        flows::Liveness,
         kernel::{Kernel, OpenError, Options},
     },
     plan::{Capacity, Op},
@@ -232,7 +233,8 @@ fn allows_one_holder_and_any_reader() {
     let reader = Kernel::open_existing(&place.path).unwrap_or_else(|error| panic!("{}", chain(&error)));
     assert_eq!(reader.observe().unwrap(), kernel.observe().unwrap());
     assert_eq!(reader.counters().unwrap(), kernel.counters().unwrap());
-    assert_eq!(reader.flows(), kernel.flows().unwrap());
+    let rule = Liveness::now(7);
+    assert_eq!(reader.flows(rule), kernel.flows(rule).unwrap());
     drop(kernel);
     drop(place.open());
 }

@@ -16,7 +16,10 @@ use lb_common::{
     verdict::Verdict,
 };
 use lb_daemon::{
-    dataplane::Dataplane,
+    dataplane::{
+        Dataplane,
+        flows::{self, Liveness},
+    },
     plan::{
         self, ListId, ListTable, Op,
         prefixes::{Prefix, Prefixes},
@@ -209,12 +212,18 @@ fn sweeps_and_counts_flows() {
     let last = FLOW_ENTRIES / 8 - 1;
     update(&place, "FLOWS", last, &bucket([0, 0, 0, 0, 0, 0, flow(1), flow(2)]));
     update(&place, "FRAGMENTS", 5, &bucket([flow(1), flow(2), 0, 0, 0, 0, 0, flow(60)]));
-    let counted = kernel.flows().unwrap();
+    let rule = Liveness { now: 25, udp_idle: 7 };
+    let counted = kernel.flows(rule).unwrap();
     assert_eq!(counted.capacity, u64::from(FLOW_ENTRIES));
     assert_eq!(counted.by_state, [0, 1, 0, 6, 0, 0, 0]);
     assert_eq!(counted.by_target, BTreeMap::from([(1, 2), (2, 2), (3, 2), (60, 1)]));
+    // The half-open one ended 16 units ago.
+    assert_eq!(counted.live_by_target, BTreeMap::from([(1, 2), (2, 2), (3, 1), (60, 1)]));
+    assert_eq!((0..flows::PARTS).map(|part| kernel.forget_ended(rule, part)).sum::<u64>(), 1);
+    let counted = kernel.flows(rule).unwrap();
+    assert_eq!((counted.live, counted.by_target), (6, counted.live_by_target));
     kernel.apply(&Op::SweepFlows { forget: BTreeSet::from([1]), renumber: BTreeMap::from([(2, 3), (3, 7)]) }).unwrap();
-    assert_eq!(kernel.flows().unwrap().by_target, BTreeMap::from([(3, 2), (7, 2), (60, 1)]));
+    assert_eq!(kernel.flows(rule).unwrap().by_target, BTreeMap::from([(3, 2), (7, 1), (60, 1)]));
     let bytes = dump(&place, "FLOWS", last);
     assert_eq!(u64::from_le_bytes(bytes[56..64].try_into().unwrap()), flow(3));
     assert_eq!(bytes[..56], [0; 56]);

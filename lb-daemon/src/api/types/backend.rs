@@ -37,6 +37,9 @@ pub struct Backend {
     pub target: Option<u32>,
     /// Flows that the flow table remembers for it.
     pub flows: u64,
+    /// Those of them that go on; absent without a daemon.
+    #[serde(default)]
+    pub live_flows: Option<u64>,
     /// What was forwarded to it.
     #[serde(flatten)]
     pub traffic: Traffic,

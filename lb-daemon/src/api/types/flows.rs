@@ -9,8 +9,11 @@ use serde::{Deserialize, Serialize};
 pub struct Flows {
     /// Entries that the flow table can hold.
     pub capacity: u64,
-    /// Entries in use, expired ones included.
+    /// Entries in use, those of flows that ended lately included.
     pub entries: u64,
+    /// Entries of flows that go on; absent without a daemon.
+    #[serde(default)]
+    pub live: Option<u64>,
     /// Entries by state.
     pub states: BTreeMap<String, u64>,
     /// Entries by VIP and backend; backends without flows are left out.
@@ -29,4 +32,7 @@ pub struct BackendFlows {
     pub backend: String,
     /// Entries of the flow table.
     pub flows: u64,
+    /// Those of flows that go on; absent without a daemon.
+    #[serde(default)]
+    pub live: Option<u64>,
 }

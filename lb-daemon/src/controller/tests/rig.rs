@@ -1,5 +1,7 @@
 //! A controller over tables in memory, with the test in the place of checks, next hops and clock.
 
+mod engine;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -8,10 +10,7 @@ use std::{
 };
 
 use lb_common::{
-    layout::{
-        counter::{TargetCounters, VerdictCounters},
-        vip::{Vip, VipKey},
-    },
+    layout::{counter::TargetCounters, vip::VipKey},
     maps::Tuning,
 };
 use tokio::{
@@ -20,16 +19,16 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+pub(crate) use self::engine::{Counted, Tables};
+use self::engine::{Fake, attached};
 use crate::{
     config,
-    controller::{
-        Attached, Checks, Controller, Engine, Handle, InstallError, StartError, Wires, hop_targets, tuning::tuning,
-    },
-    dataplane::{Counters, Dataplane, Error, FlowCount, kernel::AttachError, memory::Memory, needs},
+    controller::{Checks, Controller, Handle, StartError, Wires, hop_targets, tuning::tuning},
+    dataplane::memory::Memory,
     health::{HealthView, Status},
-    model::{Config, DataplaneConfig, Interface},
+    model::Config,
     nexthop::{self, NextHop},
-    plan::{Capacity, Op, State, wanted::key},
+    plan::{Capacity, wanted::key},
 };
 
 /// Two VIPs over one checked pool of three, and one VIP over an unchecked pool.
@@ -74,151 +73,6 @@ port = 53
 protocol = "udp"
 pool = "dns"
 "#;
-
-/// What the program counted.
-pub(crate) struct Counted {
-    /// By verdict.
-    pub(crate) verdicts: Vec<VerdictCounters>,
-    /// By event.
-    pub(crate) path: Vec<u64>,
-}
-
-/// What the engine holds, and how it is to behave.
-pub(crate) struct Tables {
-    /// The tables.
-    pub(crate) memory: Memory,
-    /// How often they were read.
-    pub(crate) observed: usize,
-    /// Ops that were asked for.
-    pub(crate) applied: usize,
-    /// How often counters were read.
-    pub(crate) counted: usize,
-    /// How long that takes.
-    pub(crate) slow: Duration,
-    /// Counters of verdicts and events in place of those that there are.
-    pub(crate) told: Option<Counted>,
-    /// What happens while the next op is applied.
-    pub(crate) meanwhile: Option<Box<dyn FnOnce() + Send>>,
-    /// Every op fails.
-    pub(crate) broken: bool,
-    /// Parameters of the program in force.
-    pub(crate) tuning: Tuning,
-    /// Those of the programs that were put in force, with the number of ops that had been asked for.
-    pub(crate) retuned: Vec<(usize, Tuning)>,
-    /// Interfaces that were asked for.
-    pub(crate) bound: Vec<Vec<Interface>>,
-    /// Interfaces that the program was lost from.
-    pub(crate) lost: BTreeMap<String, u32>,
-    /// A hash seed that no program can be loaded with.
-    pub(crate) refused_seed: Option<u64>,
-    /// Features that no program can be loaded with.
-    pub(crate) refused_features: u32,
-}
-
-/// The engine's end of shared tables.
-pub(crate) struct Fake(Arc<Mutex<Tables>>);
-
-impl Fake {
-    fn tables(&self) -> MutexGuard<'_, Tables> {
-        self.0.lock().unwrap()
-    }
-
-    fn start(&self, tuning: &Tuning) {
-        let mut tables = self.tables();
-        let needed = needs::features(&tables.memory.observe().unwrap());
-        tables.tuning = Tuning { features: tuning.features | needed, ..*tuning };
-    }
-}
-
-impl Dataplane for Fake {
-    fn observe(&mut self) -> Result<State, Error> {
-        self.tables().observed += 1;
-        self.tables().memory.observe()
-    }
-
-    fn apply(&mut self, op: &Op) -> Result<(), Error> {
-        let mut tables = self.tables();
-        tables.applied += 1;
-        if let Some(meanwhile) = tables.meanwhile.take() {
-            meanwhile();
-        }
-        if tables.broken {
-            return Err(Error::Injected(0));
-        }
-        tables.memory.apply(op)?;
-        let needed = needs::features(&tables.memory.observe()?);
-        assert_eq!(needed & !tables.tuning.features, 0, "the program cannot do what {op:?} asks of it");
-        Ok(())
-    }
-
-    fn ring(&self, vip: &Vip) -> Vec<u16> {
-        self.tables().memory.ring(vip)
-    }
-
-    fn counters(&mut self) -> Result<Counters, Error> {
-        let mut tables = self.tables();
-        tables.counted += 1;
-        std::thread::sleep(tables.slow);
-        let mut counters = tables.memory.counters()?;
-        if let Some(told) = &tables.told {
-            (counters.verdicts, counters.path) = (told.verdicts.clone(), told.path.clone());
-        }
-        Ok(counters)
-    }
-
-    fn flows(&mut self) -> Result<FlowCount, Error> {
-        self.tables().memory.flows()
-    }
-}
-
-impl Engine for Fake {
-    fn tuning(&self) -> Tuning {
-        self.tables().tuning
-    }
-
-    fn takes_multi_buffer(&self) -> bool {
-        true
-    }
-
-    fn retune(&mut self, tuning: &Tuning) -> Result<(), InstallError> {
-        let mut tables = self.tables();
-        if tables.refused_seed == Some(tuning.hash_seed) || tables.refused_features & tuning.features != 0 {
-            return Err(InstallError("the kernel says no".into()));
-        }
-        let applied = tables.applied;
-        tables.retuned.push((applied, *tuning));
-        tables.tuning = *tuning;
-        let needed = needs::features(&tables.memory.observe().unwrap());
-        assert_eq!(needed & !tuning.features, 0, "the program cannot do what the tables ask of it");
-        Ok(())
-    }
-
-    fn attach(&mut self, interfaces: &[Interface]) -> Result<Vec<Attached>, InstallError> {
-        self.tables().bound.push(interfaces.to_vec());
-        if interfaces.iter().any(|one| one.name == "nosuch") {
-            return Err(InstallError("there is no such interface".into()));
-        }
-        Ok(interfaces.iter().map(|one| attached(&one.name)).collect())
-    }
-
-    fn lost(&self, _: &DataplaneConfig) -> BTreeMap<String, u32> {
-        self.tables().lost.clone()
-    }
-
-    fn attach_again(&mut self, settings: &DataplaneConfig) -> (Vec<Attached>, Result<(), AttachError>) {
-        let mut tables = self.tables();
-        // An interface with a number is there to be bound.
-        tables.lost.retain(|_, index| *index == 0);
-        let in_force = settings.interfaces.iter().filter(|one| !tables.lost.contains_key(&one.name));
-        let gone = tables.lost.keys().next().cloned();
-        let gone = gone.map(|name| AttachError::NoInterface { name, existing: String::new() });
-        (in_force.map(|one| attached(&one.name)).collect(), gone.map_or(Ok(()), Err))
-    }
-}
-
-fn attached(interface: &str) -> Attached {
-    Attached { interface: interface.into(), mode: "native" }
-}
 
 /// A running controller.
 pub(crate) struct Rig {

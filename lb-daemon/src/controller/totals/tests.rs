@@ -54,8 +54,11 @@ fn flows_and_packets_of_a_backend_that_moves_to_another_number_are_added_up() {
     let mut totals = Totals::default();
     totals.learn(&state(&[7, 9]));
     let by_target = [(7, 3), (9, 4), (100, 5)].into();
-    let flows = totals.flows(&FlowCount { capacity: 64, by_state: [0; 7], by_target });
+    let live_by_target = [(7, 2), (9, 1), (100, 5)].into();
+    let flows = totals.flows(&FlowCount { capacity: 64, by_state: [0; 7], by_target, live: 8, live_by_target });
     assert_eq!(flows.backends.into_values().collect::<Vec<_>>(), [7]);
+    assert_eq!(flows.live_backends.into_values().collect::<Vec<_>>(), [3]);
+    assert_eq!(flows.live, 8);
 }
 
 #[test]

@@ -5,9 +5,12 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use lb_common::layout::flow::{FlowEntry, FlowState, MAX_TARGETS};
+use lb_common::layout::flow::{FlowEntry, MAX_TARGETS};
 
-use crate::dataplane::FlowCount;
+use crate::dataplane::{
+    FlowCount,
+    flows::{Liveness, PARTS},
+};
 
 /// What becomes of a target's flows: nothing, to be forgotten, or the target's new number.
 const KEEP: u32 = u32::MAX;
@@ -52,30 +55,31 @@ fn swept(entry: FlowEntry, fate: &[u32]) -> Option<FlowEntry> {
     }
 }
 
-/// Counts the entries by state and by target.
-pub(super) fn count(words: &[AtomicU64]) -> FlowCount {
-    let mut by_state = [0; FlowState::ALL.len()];
-    let mut by_target = vec![0_u64; 0];
-    for word in words {
-        let entry = FlowEntry(word.load(Ordering::Relaxed));
-        if entry.is_empty() {
-            continue;
+/// Counts the entries.
+pub(super) fn count(words: &[AtomicU64], rule: Liveness) -> FlowCount {
+    FlowCount::of(words.iter().map(|word| FlowEntry(word.load(Ordering::Relaxed))), rule)
+}
+
+/// Empties the entries of flows that ended, in one part of the table.
+pub(super) fn forget_ended(words: &[AtomicU64], rule: Liveness, part: u32) -> u64 {
+    let length = words.len().div_ceil(PARTS as usize).max(1);
+    let mut forgotten = 0;
+    for word in words.chunks(length).nth(part as usize).unwrap_or_default() {
+        let raw = word.load(Ordering::Relaxed);
+        // One that a packet has just written is of a flow that goes on.
+        if rule.is_to_be_forgotten(FlowEntry(raw))
+            && word.compare_exchange(raw, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            forgotten += 1;
         }
-        if let Some(count) = by_state.get_mut(entry.state() as usize) {
-            *count += 1;
-        }
-        let target = entry.target() as usize;
-        if target >= by_target.len() {
-            by_target.resize(target + 1, 0);
-        }
-        by_target[target] += 1;
     }
-    let by_target = (0..).zip(by_target).filter(|(_, flows)| *flows > 0).collect();
-    FlowCount { capacity: words.len() as u64, by_state, by_target }
+    forgotten
 }
 
 #[cfg(test)]
 mod tests {
+    use lb_common::layout::flow::FlowState;
+
     use super::*;
 
     fn table(entries: &[FlowEntry]) -> Vec<AtomicU64> {
@@ -96,11 +100,23 @@ mod tests {
     }
 
     #[test]
-    fn counts_by_state_and_target() {
-        let half_open = FlowEntry::new(1, 2, 3, FlowState::HalfOpen);
-        let counted = count(&table(&[flow(1), flow(1), half_open, FlowEntry(0)]));
-        assert_eq!(counted.capacity, 4);
-        assert_eq!(counted.by_state, [0, 1, 0, 2, 0, 0, 0]);
-        assert_eq!(counted.by_target, BTreeMap::from([(1, 2), (2, 1)]));
+    fn every_part_of_a_table_is_swept_and_no_other() {
+        const SIZES: [u32; 5] = [8, 64, 256, 1024, 4096];
+        let rule = Liveness { now: 1077, udp_idle: 7 };
+        let closed = FlowEntry::new(1, 2, 77, FlowState::Closing);
+        for size in SIZES {
+            let words = table(&vec![closed; size as usize]);
+            for part in 0..PARTS {
+                let full = |words: &[AtomicU64]| words.iter().filter(|word| word.load(Ordering::Relaxed) != 0).count();
+                let before = full(&words);
+                let forgotten = forget_ended(&words, rule, part);
+                assert_eq!(before - full(&words), usize::try_from(forgotten).unwrap());
+                assert!(forgotten <= u64::from(size.div_ceil(PARTS)), "{size}");
+            }
+            assert!(words.iter().all(|word| word.load(Ordering::Relaxed) == 0), "{size}");
+        }
+        let words = table(&[flow(1), closed]);
+        assert_eq!((0..PARTS).map(|part| forget_ended(&words, rule, part)).sum::<u64>(), 1);
+        assert_eq!(words[0].load(Ordering::Relaxed), flow(1).0);
     }
 }

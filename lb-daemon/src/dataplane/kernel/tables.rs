@@ -36,7 +36,7 @@ use super::{
     vips::Vips,
 };
 use crate::{
-    dataplane::{Counters, Error, FlowCount},
+    dataplane::{Counters, Error, FlowCount, flows::Liveness},
     plan::{self, Capacity, State},
 };
 
@@ -232,8 +232,12 @@ impl Tables {
         flows::sweep(self.flows.words(), forget, renumber);
     }
 
-    pub(super) fn count_flows(&self) -> FlowCount {
-        flows::count(self.flows.words())
+    pub(super) fn count_flows(&self, rule: Liveness) -> FlowCount {
+        flows::count(self.flows.words(), rule)
+    }
+
+    pub(super) fn forget_ended(&self, rule: Liveness, part: u32) -> u64 {
+        flows::forget_ended(self.flows.words(), rule, part)
     }
 
     pub(super) fn counters(&self) -> Result<Counters, Error> {

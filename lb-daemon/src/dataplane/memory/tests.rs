@@ -84,8 +84,8 @@ fn flows_are_counted_swept_and_renumbered() {
     }
     let sweep = Op::SweepFlows { forget: [1, 2].into(), renumber: [(3, 2), (2, 1)].into() };
     memory.apply(&sweep).unwrap();
-    let flows = memory.flows().unwrap();
-    assert_eq!(flows.capacity, 8);
+    let flows = memory.flows(Liveness { now: 0, udp_idle: 7 }).unwrap();
+    assert_eq!((flows.capacity, flows.live), (8, 2));
     assert_eq!(flows.by_target, [(2, 2)].into());
     assert_eq!(flows.by_state[FlowState::Established as usize], 2);
     let tags: Vec<u32> = memory.remembered().map(FlowEntry::tag).collect();
