@@ -16,6 +16,7 @@ pub mod maglev;
 pub mod metrics;
 pub mod model;
 pub mod nexthop;
+pub mod notify;
 pub mod plan;
 pub mod state;
 pub mod telemetry;

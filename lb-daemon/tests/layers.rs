@@ -29,6 +29,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Those who ask it.
     ("api", &["controller", "http", "plan"]),
     ("metrics", &["api", "controller", "health"]),
+    ("notify", &["controller", "model", "plan"]),
     // Puts all together.
     (
         "cli",
@@ -42,6 +43,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "metrics",
             "model",
             "nexthop",
+            "notify",
             "plan",
             "telemetry",
         ],
@@ -100,13 +102,14 @@ const CRATES: &[(&str, &[&str])] = &[
             "lb-daemon/src/api",
             "lb-daemon/src/cli/ask.rs",
             "lb-daemon/src/cli/load.rs",
-            "lb-daemon/src/cli/run.rs",
+            "lb-daemon/src/cli/run",
             "lb-daemon/src/controller",
             "lb-daemon/src/health/driver",
             "lb-daemon/src/health/probe",
             "lb-daemon/src/http",
             "lb-daemon/src/metrics",
             "lb-daemon/src/nexthop/",
+            "lb-daemon/src/notify/",
             "lb-daemon/tests/",
             "netns-tests/",
         ],

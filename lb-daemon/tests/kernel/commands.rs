@@ -180,7 +180,7 @@ fn load_says_of_a_silent_backend_that_nobody_tries_it_again() {
 }
 
 #[test]
-fn a_daemon_that_is_stopped_before_its_first_state_says_that_nothing_was_served() {
+fn a_daemon_that_is_stopped_before_its_first_state_leaves_nothing() {
     let Some(commands) = Commands::new() else { return };
     let _net = Net::new();
     commands.write(&unanswered(commands.folder.path()));
@@ -193,8 +193,8 @@ fn a_daemon_that_is_stopped_before_its_first_state_says_that_nothing_was_served(
     let rest: Vec<String> = log.collect();
     assert!(daemon.wait().unwrap().success());
     let last = rest.last().unwrap();
-    assert!(last.contains("stopped before anything was served; `lb unload` takes the program off"), "{rest:?}");
-    commands.json("unload", &[]);
+    assert!(last.contains("stopped before anything was served; what was set up is taken down again"), "{rest:?}");
+    assert!(!commands.place.path.exists(), "pins are left");
 }
 
 #[test]

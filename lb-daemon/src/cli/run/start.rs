@@ -1,0 +1,86 @@
+//! What a start takes, before anything runs beside it.
+
+use std::{net::TcpListener, os::unix::net::UnixListener, path::Path};
+
+use anyhow::Context;
+use tokio::runtime;
+use tracing::{info, warn};
+
+use super::signals::Signals;
+use crate::{
+    api::socket::{self, Socket},
+    controller::{Attached, beliefs, chain, engine, fits, tuning::tuning},
+    dataplane::kernel::{Kernel, Options},
+    model::Config,
+    plan::{diff, lists::Lists},
+};
+
+/// The places that another daemon might have. Whoever holds them goes on undisturbed.
+pub(super) struct Places {
+    /// Where the API is asked.
+    pub(super) api: UnixListener,
+    /// Removes the socket at the end.
+    pub(super) socket: Socket,
+    /// Where metrics are fetched.
+    pub(super) scrapes: Option<TcpListener>,
+}
+
+/// Begins to listen for signals, so that none ends the process half way from here on, and takes the places.
+pub(super) fn places(config: &Config) -> Result<(Signals, Places), anyhow::Error> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(async {
+        let signals = Signals::listen().context("cannot listen for signals")?;
+        let (api, socket) = socket::listen(&config.api_socket).await?;
+        let api = api.into_std().context("cannot keep the API's socket")?;
+        let scrapes = match config.metrics_listen {
+            Some(address) => {
+                let listening = tokio::net::TcpListener::bind(address).await;
+                let listening = listening.and_then(tokio::net::TcpListener::into_std);
+                Some(listening.with_context(|| format!("cannot listen on {address} ([metrics] listen)"))?)
+            }
+            None => None,
+        };
+        Ok((signals, Places { api, socket, scrapes }))
+    })
+}
+
+/// Opens or adopts the tables, puts the program over them, and attaches it.
+pub(super) fn open(config: &Config, pin_path: &Path) -> Result<(Kernel, Vec<Attached>), anyhow::Error> {
+    let lists = Lists::of(config);
+    let options = Options {
+        pin_path: pin_path.to_owned(),
+        capacity: diff::needs(&beliefs::best_case(config, &lists)),
+        flow_entries: config.dataplane.flow_table_entries,
+        tuning: tuning(config),
+    };
+    let mut kernel = Kernel::open(&options)?;
+    let adopted = kernel.adopted();
+    // Interfaces that are not named any more are let go only by a daemon that can go on.
+    let attached = match fits(&mut kernel, config, &lists) {
+        Ok(_) => engine::attach(&mut kernel, &config.dataplane).map_err(anyhow::Error::from),
+        Err(error) => Err(error.into()),
+    };
+    match attached {
+        Ok(attached) => {
+            info!(pin_path = %pin_path.display(), adopted, "tables ready");
+            for one in &attached {
+                info!(interface = one.interface, mode = one.mode, "attached");
+            }
+            Ok((kernel, attached))
+        }
+        Err(error) => {
+            drop(kernel);
+            if !adopted {
+                take_back(pin_path);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Removes tables that were made a moment ago and would only be in the way.
+pub(super) fn take_back(pin_path: &Path) {
+    if let Err(error) = Kernel::unload(pin_path) {
+        warn!(error = chain(&error), "what was just pinned could not be removed; `lb unload` does it");
+    }
+}
