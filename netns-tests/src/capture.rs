@@ -29,7 +29,7 @@ const KEPT: usize = 20_000;
 /// Faults kept, more would say nothing new.
 const FAULTS: usize = 20;
 /// Bytes of the socket's buffer: a second of a fast download's acknowledgements.
-const SOCKET_BUFFER: i32 = 64 << 20;
+const SOCKET_BUFFER: usize = 64 << 20;
 
 /// A capture that runs until it is dropped.
 #[derive(Debug)]
@@ -141,7 +141,7 @@ fn packet_socket(interface: &str) -> Result<Socket> {
     let every = u16::try_from(libc::ETH_P_ALL)?;
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(i32::from(every.to_be()))));
     let socket = socket.context("cannot open a packet socket")?;
-    force_buffer(&socket)?;
+    force_buffer(&socket, SOCKET_BUFFER)?;
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
     let address = libc::sockaddr_ll {
         sll_family: libc::sa_family_t::try_from(libc::AF_PACKET)?,
@@ -162,15 +162,15 @@ fn packet_socket(interface: &str) -> Result<Socket> {
 }
 
 /// Sets a receive buffer above the system's limit, which root may.
-fn force_buffer(socket: &Socket) -> Result<()> {
-    let size = SOCKET_BUFFER;
+pub(crate) fn force_buffer(socket: &Socket, bytes: usize) -> Result<()> {
+    let size = i32::try_from(bytes)?;
     let length = libc::socklen_t::try_from(size_of::<i32>())?;
     // SAFETY: the option's value is one `int`, which the kernel copies.
     let result = unsafe {
         libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, (&raw const size).cast(), length)
     };
     if result != 0 {
-        return Err(io::Error::last_os_error()).context("cannot enlarge the capture's buffer");
+        return Err(io::Error::last_os_error()).context("cannot enlarge a socket's buffer");
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ use crate::netns::Namespace;
 
 pub mod download;
 pub mod http;
+pub mod numbered;
 pub mod ping;
 pub mod sessions;
 pub mod udp;
