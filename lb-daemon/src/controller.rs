@@ -45,7 +45,7 @@ pub use self::{
     snapshot::Snapshot,
 };
 use crate::{
-    dataplane::{self, Dataplane},
+    dataplane,
     health::{CheckId, HealthView},
     model::{AdminState, Backend, Check, Config, Health, NextHopConfig, Pool, RouteTo, Vip},
     nexthop,
@@ -136,7 +136,8 @@ impl<E: Engine> Controller<E> {
         wires: Wires,
     ) -> Result<(Self, Handle), StartError> {
         let lists = Lists::of(&config);
-        let (state, rings) = fits(&mut engine, &config, &lists)?;
+        let state = engine.observe().map_err(StartError::Observe)?;
+        let rings = fits(&state, &config, &lists)?;
         let now = Instant::now();
         let last_reload = snapshot::LastReload::succeeded();
         let first = Snapshot::starting(&config, &lists, &attached, features::of(&engine), &state, &last_reload);
@@ -237,16 +238,14 @@ impl<E: Engine> Controller<E> {
     }
 }
 
-/// Sees whether the tables can take all that `config` may come to need; writes nothing. Returns what they hold. `lists`
-/// are those of `config`.
+/// Sees whether tables that hold `state` can take all that `config` may come to need. `lists` are those of `config`.
 ///
 /// # Errors
-/// When they cannot, or cannot be read.
-pub fn fits(tables: &mut impl Dataplane, config: &Config, lists: &Lists) -> Result<(State, RingCache), StartError> {
-    let state = tables.observe().map_err(StartError::Observe)?;
+/// When they cannot.
+pub fn fits(state: &State, config: &Config, lists: &Lists) -> Result<RingCache, StartError> {
     let mut rings = RingCache::default();
-    diff::plan(&state, &beliefs::best_case(config, lists), &mut rings).map_err(StartError::Plan)?;
-    Ok((state, rings))
+    diff::plan(state, &beliefs::best_case(config, lists), &mut rings).map_err(StartError::Plan)?;
+    Ok(rings)
 }
 
 /// The checks that `config` asks for: those of disabled backends are not run.

@@ -7,7 +7,7 @@ use netns_tests::{
     balancer::Balancer,
     scenario::scenario,
     settings::{Health, Settings},
-    topology::{Layout, vips},
+    topology::{LB_INTERFACE, Layout, vips},
     traffic::{download::Download, http, is_silent, sessions::Sessions},
 };
 
@@ -121,6 +121,33 @@ fn a_restart_with_a_file_that_needs_another_program_keeps_connections() {
             ensure!(dropped < 0.5, "{dropped} packets were dropped");
         }
         Ok(())
+    });
+}
+
+#[test]
+fn a_start_that_is_refused_leaves_the_program_of_before_in_force() {
+    scenario(&Layout::with_backends(2), |lab| {
+        let settings = Settings::web(lab, Health::None);
+        let mut lb = Balancer::start(lab, &settings)?;
+        let mut sessions = Sessions::open(&lab.client, &vips(80), 10)?;
+        let before = lb.link()?;
+        lb.kill()?;
+        // Another seed, by which known flows would be steered anew, and an interface that is not there.
+        let asked = settings.to_string().replace("[dataplane]\n", "[dataplane]\nhash_seed = \"0x7\"\n");
+        let interfaces = format!("interfaces = [\"{LB_INTERFACE}\", \"nosuch\"]");
+        let asked = asked.replace(&format!("interfaces = [\"{LB_INTERFACE}\"]"), &interfaces);
+        ensure!(asked.contains("nosuch"), "{asked}");
+        lb.write(&asked)?;
+        let config = lb.config().display().to_string();
+        let output = lb.cli(&["run", "--config", &config])?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(1) && said.contains("no interface nosuch"), "{}: {said}", output.status);
+        let after = lb.link()?;
+        ensure!((after.id, after.program) == (before.id, before.program), "{before:?}, then {after:?}");
+        sessions.all_stay()?;
+        lb.write(&settings.to_string())?;
+        lb.start_again()?;
+        sessions.all_stay()
     });
 }
 

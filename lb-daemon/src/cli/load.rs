@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::{Exit, Global, load_config, output, output::table};
 use crate::{
-    controller::{beliefs, engine, hop_targets, tuning},
+    controller::{beliefs, engine, fits, hop_targets, tuning},
     dataplane::{
         Dataplane,
-        kernel::{Kernel, Options},
+        kernel::{Kernel, Opened, Options},
     },
     model::{Config, NextHopConfig},
     nexthop::{self, NextHop, NextHops, Snapshot, Unreachable as Lost},
@@ -91,8 +91,13 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
         flow_entries: config.dataplane.flow_table_entries,
         tuning: tuning::tuning(&config),
     };
-    let mut kernel = Kernel::open(&options)?;
-    let adopted = kernel.adopted();
+    let mut opened = Opened::new(&options)?;
+    let adopted = opened.adopted();
+    fits(&opened.observe()?, &config, &lists)?;
+    if !args.no_attach {
+        opened.require(&config.dataplane.interfaces)?;
+    }
+    let mut kernel = opened.take_over()?;
     match fill(&mut kernel, &config, &lists, args.no_attach) {
         Ok(filled) => {
             let report = Report {

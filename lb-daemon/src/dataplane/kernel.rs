@@ -3,10 +3,7 @@
 //! Everything outlives the process by its pins (see `pins` for the names), so a restart finds the tables, loads a new
 //! instance of the program over them and puts it in the old one's place by an update of the links. Forwarding never stops.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
 use aya::programs::Xdp;
 use lb_common::{layout::vip::Vip, maps::Tuning};
@@ -18,14 +15,15 @@ pub use self::{
     explain::missing_capabilities,
     interfaces::Hook,
     occupant::Occupant,
+    open::{Opened, Options},
     sys::share_one_heap,
     unload::Unloaded,
 };
-use self::{load::Staged, lock::Lock, pins::Pins, specs::Sizes, tables::Tables};
-use super::{Counters, Dataplane, Error, FlowCount, flows::Liveness, needs};
+use self::{lock::Lock, pins::Pins, specs::Sizes, stage::Staged, tables::Tables};
+use super::{Counters, Dataplane, Error, FlowCount, flows::Liveness};
 use crate::{
     model::Interface,
-    plan::{Capacity, Op, State},
+    plan::{Op, State},
 };
 
 mod attach;
@@ -40,10 +38,12 @@ mod load;
 mod lock;
 mod mapping;
 mod occupant;
+mod open;
 mod pins;
 mod refusal;
 mod selectors;
 mod specs;
+mod stage;
 mod sys;
 mod tables;
 mod unload;
@@ -52,20 +52,6 @@ mod vips;
 /// The programs and tables as they were built into this binary: an ELF object for the BPF machine.
 pub fn object() -> &'static [u8] {
     load::OBJECT
-}
-
-/// What [`Kernel::open`] needs to know.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Folder on a BPF file system.
-    pub pin_path: PathBuf,
-    /// Sizes of tables that are not there yet; those that are keep theirs.
-    pub capacity: Capacity,
-    /// Entries of the flow table, a power of two.
-    pub flow_entries: u32,
-    /// Parameters of the program. Its `bucket_mask` follows from `flow_entries`, `MULTI_BUFFER` from the kernel,
-    /// whatever they say here; features that the tables in place need are added.
-    pub tuning: Tuning,
 }
 
 /// The tables and the program in the kernel, held by this process alone.
@@ -81,42 +67,12 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Adopts the pinned tables if they fit, else creates and pins them; loads a new instance of the program over them and
-    /// puts it in the place of the one in force, on all interfaces that are bound already.
+    /// Opens the tables and takes over at once: for whoever has nothing to ask in between. See [`Opened`].
     ///
     /// # Errors
-    /// When the pin path is in use or is no place for pins, when the tables there don't fit, when the kernel refuses.
-    /// What ran before still runs then.
+    /// Those of [`Opened::new`] and [`Opened::take_over`].
     pub fn open(options: &Options) -> Result<Self, OpenError> {
-        explain::require_capabilities("load the program")?;
-        let lock = Lock::take(&options.pin_path)?;
-        let pins = Pins::new(&options.pin_path);
-        let opened = Self::adopt_or_create(pins.clone(), lock, options);
-        if opened.is_err() {
-            pins.remove_empty();
-        }
-        opened
-    }
-
-    fn adopt_or_create(pins: Pins, lock: Lock, options: &Options) -> Result<Self, OpenError> {
-        pins.check_version()?;
-        let mut tuning = options.tuning;
-        let fresh = Sizes::fresh(&options.capacity, options.flow_entries, source_lines(&tuning));
-        let found = specs::adopt(&pins, &fresh)?;
-        let adopted = found.is_whole();
-        let there = if adopted { Some(Tables::open(&pins, true)?) } else { None };
-        if let Some(tables) = &there {
-            // What they hold may have been written for another configuration, and packets go by it until that changes.
-            let state = tables.observe().map_err(|source| OpenError::Read { source })?;
-            tuning.features |= needs::features(&state);
-        }
-        let staged = load::balancer(&pins, &tuning, &found)?;
-        let program = put_in_force(&pins, staged)?;
-        let tables = match there {
-            Some(tables) => tables,
-            None => Tables::open(&pins, true)?,
-        };
-        Ok(Self { pins, tables, program, tuning, sizes: found.sizes, adopted, _lock: lock })
+        Opened::new(options)?.take_over()
     }
 
     /// Parameters of the program in force. What [`Kernel`] fills in by itself is as it was given.
@@ -137,7 +93,7 @@ impl Kernel {
         if !found.is_whole() {
             return Err(OpenError::NothingPinned { path: self.pins.dir().to_owned() });
         }
-        let staged = load::balancer(&self.pins, tuning, &found)?;
+        let staged = stage::balancer(&self.pins, tuning, &found)?;
         self.program = put_in_force(&self.pins, staged)?;
         (self.tuning, self.sizes) = (*tuning, found.sizes);
         Ok(())
@@ -215,7 +171,7 @@ fn put_in_force(pins: &Pins, mut staged: Staged) -> Result<Xdp, OpenError> {
     {
         warn!(%error, "the program of before could not be put back on every interface");
     }
-    staged.withdraw();
+    drop(staged);
     Err(error)
 }
 
@@ -226,8 +182,7 @@ fn source_lines(tuning: &Tuning) -> u32 {
 
 impl Dataplane for Kernel {
     fn observe(&mut self) -> Result<State, Error> {
-        let lists = self.tables.lists.contents()?.clone();
-        Ok(State { lists, ..self.tables.observe()? })
+        self.tables.observe_all()
     }
 
     fn apply(&mut self, op: &Op) -> Result<(), Error> {

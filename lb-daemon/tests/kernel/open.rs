@@ -21,7 +21,7 @@ use lb_daemon::{
     dataplane::{
         Dataplane,
         flows::Liveness,
-        kernel::{Kernel, OpenError, Options},
+        kernel::{Kernel, OpenError, Opened, Options},
     },
     plan::{Capacity, Op},
 };
@@ -108,6 +108,32 @@ fn refuses_another_size_of_the_flow_table() {
     assert!(matches!(error, OpenError::FlowTableSize { has: 4096, needs: 8192 }), "{error}");
     assert!(error.to_string().contains("flow_table_entries"), "{error}");
     assert_eq!(place.id("prog", "prog"), program, "what ran before still runs");
+}
+
+#[test]
+fn tables_that_were_opened_but_not_taken_over_are_as_before() {
+    let Some(place) = Place::new() else { return };
+    let other = Options { tuning: maps::Tuning { hash_seed: 9, ..place.options().tuning }, ..place.options() };
+    let opened = Opened::new(&other).unwrap();
+    assert!(!opened.adopted() && place.path.join("maps/FLOWS").exists());
+    drop(opened);
+    assert!(!place.path.exists(), "tables that nobody took over are gone: {:?}", place.names());
+
+    drop(place.open());
+    let (names, tables, program) = (place.names(), ids(&place), place.id("prog", "prog"));
+    let mut opened = Opened::new(&other).unwrap();
+    assert!(opened.adopted());
+    assert_eq!(opened.observe().unwrap().capacity, CAPACITY);
+    assert_eq!(place.id("prog", "prog"), program, "nobody has said yet that it shall be replaced");
+    drop(opened);
+    assert_eq!((place.names(), ids(&place), place.id("prog", "prog")), (names, tables, program));
+
+    // Half of them, made by this one, go again; the others stay.
+    fs::remove_file(place.path.join("maps/RINGS")).unwrap();
+    let opened = Opened::new(&other).unwrap();
+    assert!(place.path.join("maps/RINGS").exists());
+    drop(opened);
+    assert!(!place.path.join("maps/RINGS").exists() && place.path.join("maps/FLOWS").exists());
 }
 
 #[test]

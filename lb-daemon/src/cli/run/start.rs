@@ -9,8 +9,8 @@ use tracing::{info, warn};
 use super::signals::Signals;
 use crate::{
     api::socket::{self, Socket},
-    controller::{Attached, beliefs, chain, engine, fits, tuning::tuning},
-    dataplane::kernel::{Kernel, Options},
+    controller::{Attached, StartError, beliefs, chain, engine, fits, tuning::tuning},
+    dataplane::kernel::{Kernel, Opened, Options},
     model::Config,
     plan::{diff, lists::Lists},
 };
@@ -53,14 +53,14 @@ pub(super) fn open(config: &Config, pin_path: &Path) -> Result<(Kernel, Vec<Atta
         flow_entries: config.dataplane.flow_table_entries,
         tuning: tuning(config),
     };
-    let mut kernel = Kernel::open(&options)?;
-    let adopted = kernel.adopted();
-    // Interfaces that are not named any more are let go only by a daemon that can go on.
-    let attached = match fits(&mut kernel, config, &lists) {
-        Ok(_) => engine::attach(&mut kernel, &config.dataplane).map_err(anyhow::Error::from),
-        Err(error) => Err(error.into()),
-    };
-    match attached {
+    let mut opened = Opened::new(&options)?;
+    let adopted = opened.adopted();
+    // Until here no packet has noticed anything, and a refusal leaves all as it was.
+    let state = opened.observe().map_err(StartError::Observe)?;
+    fits(&state, config, &lists)?;
+    opened.require(&config.dataplane.interfaces)?;
+    let mut kernel = opened.take_over()?;
+    match engine::attach(&mut kernel, &config.dataplane) {
         Ok(attached) => {
             info!(pin_path = %pin_path.display(), adopted, "tables ready");
             for one in &attached {
@@ -73,7 +73,7 @@ pub(super) fn open(config: &Config, pin_path: &Path) -> Result<(Kernel, Vec<Atta
             if !adopted {
                 take_back(pin_path);
             }
-            Err(error)
+            Err(error.into())
         }
     }
 }

@@ -51,13 +51,7 @@ pub enum Change {
 /// Binds the program to these interfaces and to no others that it holds below this pin path. When one cannot be bound,
 /// those that were are as before.
 pub(super) fn all(pins: &Pins, program: &mut Xdp, wanted: &[Interface]) -> Result<Vec<Attached>, AttachError> {
-    let present = list()?;
-    for interface in wanted {
-        if !present.contains_key(&interface.name) {
-            let existing = present.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            return Err(AttachError::NoInterface { name: interface.name.clone(), existing });
-        }
-    }
+    require(wanted)?;
     let mut attached: Vec<Attached> = Vec::new();
     for interface in wanted {
         match one(pins, program, interface) {
@@ -78,6 +72,14 @@ pub(super) fn all(pins: &Pins, program: &mut Xdp, wanted: &[Interface]) -> Resul
         }
     }
     Ok(attached)
+}
+
+/// Refuses interfaces that do not exist.
+pub(super) fn require(wanted: &[Interface]) -> Result<(), AttachError> {
+    let present = list()?;
+    let Some(missing) = wanted.iter().find(|interface| !present.contains_key(&interface.name)) else { return Ok(()) };
+    let existing = present.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    Err(AttachError::NoInterface { name: missing.name.clone(), existing })
 }
 
 /// Binds the program to one interface: by the link that is pinned, if that is its own and in the right mode, else anew.

@@ -14,13 +14,13 @@ use aya::{
     programs::{ProgramError, Xdp},
 };
 use aya_obj::programs::XdpAttachType;
-use lb_common::maps::{self, DecapTuning, Tuning, feature};
+use lb_common::maps::{self, DecapTuning};
 
 use super::{
     error::OpenError,
     explain::{self, system},
     pins::{self, Pins},
-    specs::{Adopted, map_error},
+    specs::map_error,
     sys,
 };
 
@@ -31,73 +31,6 @@ pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_
 const LOG_TAIL: usize = 20;
 /// Files that the whole log may go to before that is given up.
 const LOG_FILES: u32 = 100;
-
-/// A new instance of the program, pinned beside the one in force.
-#[derive(Debug)]
-pub(super) struct Staged {
-    /// The program.
-    pub(super) program: Xdp,
-    /// Where it and new tables are pinned, and the pins whose places they take.
-    moves: Vec<(PathBuf, PathBuf)>,
-}
-
-impl Staged {
-    /// Gives everything its name, in place of what had it.
-    pub(super) fn settle(self) -> Result<Xdp, OpenError> {
-        for (next, name) in self.moves {
-            fs::rename(next, &name).map_err(|source| system(format!("pin {}", name.display()), source))?;
-        }
-        Ok(self.program)
-    }
-
-    /// Removes it again.
-    pub(super) fn withdraw(self) {
-        for (next, _) in self.moves {
-            // What stays is taken away by the next one to come.
-            let _ = pins::remove(&next);
-        }
-    }
-}
-
-/// Loads a new instance of the program over the tables that are present and new ones for the rest, and pins these. Which
-/// of its two forms is for the kernel to say. Nothing is pinned when it refuses.
-pub(super) fn balancer(pins: &Pins, tuning: &Tuning, adopted: &Adopted) -> Result<Staged, OpenError> {
-    let multi_buffer = sys::takes_multi_buffer();
-    let (name, buffers) = if multi_buffer { (maps::PROGRAM_FRAGS, feature::MULTI_BUFFER) } else { (maps::PROGRAM, 0) };
-    let tuning = Tuning {
-        features: tuning.features & !feature::MULTI_BUFFER | buffers,
-        bucket_mask: adopted.sizes.of(maps::FLOWS).wrapping_sub(1),
-        ..*tuning
-    };
-    let mut loader = EbpfLoader::new();
-    loader.btf(None).override_global(maps::TUNING, &tuning, true);
-    for (name, entries) in adopted.sizes.iter() {
-        loader.map_max_entries(name, entries);
-    }
-    for name in &adopted.present {
-        loader.map_pin_path(name, pins.table(name));
-    }
-    let mut object = loader.load(OBJECT).map_err(explain)?;
-    verify(&mut object, name)?;
-    pins.make_tables()?;
-    let mut moves = Vec::new();
-    for name in maps::ALL.into_iter().filter(|name| !adopted.present.contains(name)) {
-        let place = pins.table(name);
-        if adopted.replaced.contains(name) {
-            let next = pins.next_table(name);
-            pins::remove(&next)?;
-            pin_table(&object, name, &next)?;
-            moves.push((next, place));
-        } else {
-            pin_table(&object, name, &place)?;
-        }
-    }
-    let next = pins.next_program();
-    pin_loaded(&mut object, name, &next)?;
-    let program = open_pinned(&next)?;
-    moves.push((next, pins.program()));
-    Ok(Staged { program, moves })
-}
 
 /// The program that is pinned as the one in force, if there is one.
 pub(super) fn in_force(pins: &Pins) -> Option<Xdp> {
@@ -123,7 +56,7 @@ pub(super) fn decap(
     for (name, path) in kept {
         loader.map_pin_path(name, path);
     }
-    let mut object = loader.load(OBJECT).map_err(explain)?;
+    let mut object = loader.load(OBJECT).map_err(explain_load)?;
     verify(&mut object, maps::DECAP_PROGRAM)?;
     Ok(object)
 }
@@ -142,19 +75,19 @@ pub(super) fn pin_program(object: &mut Ebpf, name: &str, path: &Path, next: &Pat
 }
 
 /// Pins a loaded program, in place of what may have been left there.
-fn pin_loaded(object: &mut Ebpf, name: &str, path: &Path) -> Result<(), OpenError> {
+pub(super) fn pin_loaded(object: &mut Ebpf, name: &str, path: &Path) -> Result<(), OpenError> {
     let program = object.program_mut(name).ok_or_else(|| lacks(name))?;
     pins::remove(path)?;
     program.pin(path).map_err(|error| pin_error(path, error))
 }
 
-fn open_pinned(path: &Path) -> Result<Xdp, OpenError> {
+pub(super) fn open_pinned(path: &Path) -> Result<Xdp, OpenError> {
     let opened = Xdp::from_pin(path, XdpAttachType::Interface);
     opened.map_err(|error| program_error(format!("open the program {}", path.display()), error))
 }
 
 /// Has the kernel verify a program.
-fn verify(object: &mut Ebpf, name: &str) -> Result<(), OpenError> {
+pub(super) fn verify(object: &mut Ebpf, name: &str) -> Result<(), OpenError> {
     let program = object.program_mut(name).ok_or_else(|| lacks(name))?;
     let program: &mut Xdp =
         program.try_into().map_err(|error| program_error(format!("load the program {name}"), error))?;
@@ -216,7 +149,7 @@ fn save(program: &str, log: &str) -> Option<PathBuf> {
 }
 
 /// Why an object could not be loaded.
-fn explain(error: EbpfError) -> OpenError {
+pub(super) fn explain_load(error: EbpfError) -> OpenError {
     match error {
         EbpfError::MapError(MapError::CreateError { name, io_error }) => {
             system(format!("create the table {name}"), io_error)

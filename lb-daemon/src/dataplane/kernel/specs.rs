@@ -169,6 +169,11 @@ pub(super) struct Adopted {
 }
 
 impl Adopted {
+    /// Tables that are not there at all.
+    pub(super) fn missing(&self) -> impl Iterator<Item = &'static str> {
+        maps::ALL.into_iter().filter(|name| !self.present.contains(name) && !self.replaced.contains(name))
+    }
+
     /// Whether all tables were there that hold more than what packets did a moment ago.
     pub(super) fn is_whole(&self) -> bool {
         SPECS.iter().all(|spec| spec.ephemeral || self.present.contains(spec.name))

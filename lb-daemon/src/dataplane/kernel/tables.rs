@@ -158,6 +158,12 @@ impl Tables {
         })
     }
 
+    /// The same with the lists.
+    pub(super) fn observe_all(&mut self) -> Result<State, Error> {
+        let lists = self.lists.contents()?.clone();
+        Ok(State { lists, ..self.observe()? })
+    }
+
     /// Slots of a VIP's ring; none when it has no ring, or one outside of the table.
     pub(super) fn ring(&self, vip: &Vip) -> Vec<u16> {
         self.slots(vip.ring_base, vip.ring_slots)

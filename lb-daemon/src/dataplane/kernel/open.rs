@@ -1,0 +1,115 @@
+//! The start: tables adopted or made first, the program put over them only when it is known that all will go well.
+
+use std::path::PathBuf;
+
+use lb_common::maps::Tuning;
+
+use super::{
+    Kernel, attach,
+    error::{AttachError, OpenError},
+    explain,
+    lock::Lock,
+    pins::Pins,
+    put_in_force, source_lines,
+    specs::{self, Adopted, Sizes},
+    stage::{self, Made},
+    tables::Tables,
+};
+use crate::{
+    dataplane::{Error, needs},
+    model::Interface,
+    plan::{Capacity, State},
+};
+
+/// What [`Opened::new`] needs to know.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Folder on a BPF file system.
+    pub pin_path: PathBuf,
+    /// Sizes of tables that are not there yet; those that are keep theirs.
+    pub capacity: Capacity,
+    /// Entries of the flow table, a power of two.
+    pub flow_entries: u32,
+    /// Parameters of the program. Its `bucket_mask` follows from `flow_entries`, `MULTI_BUFFER` from the kernel,
+    /// whatever they say here; features that the tables in place need are added.
+    pub tuning: Tuning,
+}
+
+/// The tables, held by this process alone, under whatever program was in force before. Dropped, it leaves everything as it
+/// was found.
+pub struct Opened {
+    pins: Pins,
+    // Before the lock: its tables go while nobody else can come.
+    made: Made,
+    tables: Tables,
+    found: Adopted,
+    tuning: Tuning,
+    adopted: bool,
+    lock: Lock,
+}
+
+impl Opened {
+    /// Adopts the pinned tables if they fit, else makes and pins them. No packet notices.
+    ///
+    /// # Errors
+    /// When the pin path is in use or is no place for pins, when the tables there don't fit, when the kernel refuses.
+    /// Everything is as before then.
+    pub fn new(options: &Options) -> Result<Self, OpenError> {
+        explain::require_capabilities("load the program")?;
+        let lock = Lock::take(&options.pin_path)?;
+        let pins = Pins::new(&options.pin_path);
+        let opened = Self::adopt_or_make(pins.clone(), lock, options);
+        if opened.is_err() {
+            pins.remove_empty();
+        }
+        opened
+    }
+
+    fn adopt_or_make(pins: Pins, lock: Lock, options: &Options) -> Result<Self, OpenError> {
+        pins.check_version()?;
+        let tuning = options.tuning;
+        let fresh = Sizes::fresh(&options.capacity, options.flow_entries, source_lines(&tuning));
+        let mut found = specs::adopt(&pins, &fresh)?;
+        let adopted = found.is_whole();
+        let made = stage::tables(&pins, &mut found)?;
+        let tables = Tables::open(&pins, true)?;
+        Ok(Self { pins, made, tables, found, tuning, adopted, lock })
+    }
+
+    /// Whether all tables were there already.
+    pub fn adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// Reads back what the tables hold.
+    ///
+    /// # Errors
+    /// When a table cannot be read.
+    pub fn observe(&mut self) -> Result<State, Error> {
+        self.tables.observe_all()
+    }
+
+    /// Refuses interfaces that the program could not be bound to because they do not exist.
+    ///
+    /// # Errors
+    /// When one does not exist, or the kernel cannot be asked.
+    pub fn require(&self, interfaces: &[Interface]) -> Result<(), AttachError> {
+        attach::require(interfaces)
+    }
+
+    /// Loads a new instance of the program over the tables and puts it in the place of the one in force, on all interfaces
+    /// that are bound already.
+    ///
+    /// # Errors
+    /// When the kernel refuses. What ran before still runs then, and nothing new is left.
+    pub fn take_over(mut self) -> Result<Kernel, OpenError> {
+        // What they hold may have been written for another configuration, and packets go by it until that changes.
+        let state = self.tables.observe().map_err(|source| OpenError::Read { source })?;
+        self.tuning.features |= needs::features(&state);
+        let staged = stage::balancer(&self.pins, &self.tuning, &self.found)?;
+        let program = put_in_force(&self.pins, staged)?;
+        self.made.keep();
+        let Self { pins, tables, found, tuning, adopted, lock, .. } = self;
+        Ok(Kernel { pins, tables, program, tuning, sizes: found.sizes, adopted, _lock: lock })
+    }
+}
