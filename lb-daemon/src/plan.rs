@@ -7,6 +7,7 @@ pub mod diff;
 pub mod lists;
 pub mod patch;
 pub mod prefixes;
+pub mod preview;
 pub mod target;
 pub mod wanted;
 

@@ -114,6 +114,17 @@ pub enum Disposition {
     Serving,
 }
 
+impl Disposition {
+    /// In a word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Draining => "draining",
+            Self::Serving => "serving",
+        }
+    }
+}
+
 /// What the tables should hold. `lists` are those of `config`; `bonds` are interfaces that are members of bonds, and these.
 ///
 /// A check that `health` doesn't know counts as down: right for a backend that was just added, wrong for a daemon that

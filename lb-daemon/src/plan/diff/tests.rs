@@ -15,6 +15,7 @@ mod chosen;
 mod lab;
 mod named;
 mod patched;
+mod previewed;
 mod selected;
 mod short;
 
