@@ -13,6 +13,7 @@ use anyhow::Context;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::{
+    api::{client::ClientError, types::Problem},
     config::{self, Bundle, diagnostic::Diagnostics},
     model::Config,
 };
@@ -24,6 +25,7 @@ pub mod decap;
 pub mod load;
 pub mod output;
 mod pins;
+pub mod reload;
 pub mod run;
 pub mod stats;
 pub mod status;
@@ -96,6 +98,8 @@ pub enum Command {
     Unload(unload::Args),
     /// On a backend: unwrap tunnelled packets without tunnel devices
     Decap(decap::Args),
+    /// Have the daemon read its configuration file again, and tell what came of it
+    Reload(reload::Args),
     /// Show how the daemon is; without one, what the pinned tables tell
     Status(status::Args),
     /// Look at VIPs; without a daemon by address, from the pinned tables
@@ -134,6 +138,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, anyhow::Error> {
         Command::Load(args) => load::run(args, global),
         Command::Unload(args) => unload::run(args, global),
         Command::Decap(args) => decap::run(args, global),
+        Command::Reload(args) => reload::run(args, global),
         Command::Status(args) => status::run(args, global),
         Command::Vip(args) => vip::run(args, global),
         Command::Backend(args) => backend::run(args, global),
@@ -148,7 +153,12 @@ fn note_useless_api(command: &Command, global: &Global) {
         Command::Load(_) => "load",
         Command::Unload(_) => "unload",
         Command::Decap(_) => "decap",
-        Command::Run(_) | Command::Status(_) | Command::Vip(_) | Command::Backend(_) | Command::Stats(_) => return,
+        Command::Run(_)
+        | Command::Reload(_)
+        | Command::Status(_)
+        | Command::Vip(_)
+        | Command::Backend(_)
+        | Command::Stats(_) => return,
     };
     if global.api.is_some() {
         // The command does what it should all the same.
@@ -167,11 +177,15 @@ pub fn exit_code(exit: Exit) -> ExitCode {
     })
 }
 
-/// How a command ended that failed with `error`: [`load_config`]'s refusal and [`Misuse`] have their own exit codes.
+/// How a command ended that failed with `error`: a refused configuration, by [`load_config`] or by the daemon, and
+/// [`Misuse`] have their own exit codes.
 pub fn failure(error: &anyhow::Error) -> Exit {
     match error {
         error if error.is::<Refused>() => Exit::InvalidConfig,
         error if error.is::<Misuse>() => Exit::WrongUsage,
+        error if matches!(error.downcast_ref(), Some(ClientError::Refused(Problem { diagnostics: Some(_), .. }))) => {
+            Exit::InvalidConfig
+        }
         _ => Exit::Failed,
     }
 }

@@ -41,7 +41,7 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The daemon refused, and says why.
-    #[error("{}", .0.error)]
+    #[error("{0}")]
     Refused(Problem),
     /// The daemon did not answer in time.
     #[error("the daemon on {} does not answer", .0.display())]

@@ -1,5 +1,8 @@
 //! The API over a real unix socket, before a controller over tables in memory.
 
+mod document;
+mod schema;
+
 use std::{
     fs, io,
     os::unix::fs::PermissionsExt,

@@ -1,11 +1,11 @@
 //! Asks the daemon on behalf of a command.
 
 use anyhow::Context;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime;
 
 use super::Global;
-use crate::api::client::Client;
+use crate::api::client::{Client, ClientError};
 
 /// Asks for a resource and waits for the answer. The error is a [`crate::api::client::ClientError`], unless the system
 /// has no place for a socket.
@@ -13,8 +13,24 @@ use crate::api::client::Client;
 /// # Errors
 /// When no daemon answers, or it refuses.
 pub(super) fn get<T: DeserializeOwned>(global: &Global, path: &str) -> Result<T, anyhow::Error> {
+    wait(Client::new(global.socket()).get(path))
+}
+
+/// Asks for something to be done and waits for the answer. Errors are those of [`get`].
+///
+/// # Errors
+/// When no daemon answers, or it refuses.
+pub(super) fn post<T: DeserializeOwned>(
+    global: &Global,
+    path: &str,
+    body: &impl Serialize,
+) -> Result<T, anyhow::Error> {
+    wait(Client::new(global.socket()).post(path, body))
+}
+
+fn wait<T>(answer: impl Future<Output = Result<T, ClientError>>) -> Result<T, anyhow::Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("cannot wait for an answer")?;
-    Ok(runtime.block_on(Client::new(global.socket()).get(path))?)
+    Ok(runtime.block_on(answer)?)
 }
 
 /// The time in words: the two largest units.
@@ -33,7 +49,6 @@ pub(super) fn percent(share: f64) -> String {
     format!("{:.1}%", share * 100.0)
 }
 
-#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// An element of `GET /v1/backends`: a backend of a VIP.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Backend {
     /// Its pool; not the VIP's if a source route leads to it.
     pub pool: String,
@@ -14,6 +15,7 @@ pub struct Backend {
     /// Its name, unique in its pool.
     pub name: String,
     /// Its address.
+    #[schema(value_type = String)]
     pub address: IpAddr,
     /// What it takes.
     pub state: Effect,
@@ -46,7 +48,7 @@ pub struct Backend {
 }
 
 /// What a backend takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Effect {
     /// New and known flows.
@@ -72,7 +74,7 @@ impl Effect {
 }
 
 /// What was forwarded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Traffic {
     /// Packets.
     pub packets: u64,

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Flows;
 
 /// `GET /v1/stats`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Stats {
     /// Why frames left, in the order of the verdicts' numbers.
     pub verdicts: Vec<VerdictCount>,
@@ -18,7 +19,7 @@ pub struct Stats {
 }
 
 /// Frames that left for one reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VerdictCount {
     /// The reason.
     pub verdict: String,

@@ -3,15 +3,17 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Traffic;
 
 /// An element of `GET /v1/vips`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Vip {
     /// Its name.
     pub name: String,
     /// Its address, or the first of its prefix.
+    #[schema(value_type = String)]
     pub address: IpAddr,
     /// Bits of its address that count: all of them, unless it serves a prefix.
     #[serde(default)]
@@ -39,7 +41,7 @@ pub struct Vip {
 }
 
 /// How a VIP is configured, defaults included.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VipSettings {
     /// How packets to its backends are wrapped: `ipip`, `gue` or `l2`.
     pub encap: String,

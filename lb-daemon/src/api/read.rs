@@ -1,0 +1,46 @@
+//! What can be looked at.
+
+use axum::{Json, extract::State};
+
+use super::{
+    App, Refused,
+    types::{Backend, Flows, Stats, Status, Vip},
+    view,
+};
+
+/// How the daemon is.
+#[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
+pub(super) async fn status(State(app): State<App>) -> Json<Status> {
+    Json(view::status(&app.facts, &app.controller.snapshot()))
+}
+
+/// All VIPs, in the order of the configuration.
+#[utoipa::path(get, path = "/v1/vips", responses((status = 200, body = [Vip])))]
+pub(super) async fn vips(State(app): State<App>) -> Result<Json<Vec<Vip>>, Refused> {
+    let figures = app.controller.figures().await?;
+    let snapshot = app.controller.snapshot();
+    Ok(Json(view::configured_vips(&snapshot, &figures)))
+}
+
+/// The backends of all VIPs, in the order of the configuration.
+#[utoipa::path(get, path = "/v1/backends", responses((status = 200, body = [Backend])))]
+pub(super) async fn backends(State(app): State<App>) -> Result<Json<Vec<Backend>>, Refused> {
+    let figures = app.controller.figures().await?;
+    let flows = app.controller.flows().await?;
+    Ok(Json(view::backends(&app.controller.snapshot().vips, &figures, &flows)))
+}
+
+/// What the flow table holds, by state and by backend.
+#[utoipa::path(get, path = "/v1/flows/count", responses((status = 200, body = Flows)))]
+pub(super) async fn flows(State(app): State<App>) -> Result<Json<Flows>, Refused> {
+    let flows = app.controller.flows().await?;
+    Ok(Json(view::flows(&app.controller.snapshot().vips, &flows)))
+}
+
+/// Why frames left, and what befell them on their way.
+#[utoipa::path(get, path = "/v1/stats", responses((status = 200, body = Stats)))]
+pub(super) async fn stats(State(app): State<App>) -> Result<Json<Stats>, Refused> {
+    let figures = app.controller.figures().await?;
+    let flows = app.controller.flows().await?;
+    Ok(Json(view::stats(&app.controller.snapshot().vips, &figures, &flows)))
+}
