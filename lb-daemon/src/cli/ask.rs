@@ -49,6 +49,7 @@ pub(super) fn percent(share: f64) -> String {
     format!("{:.1}%", share * 100.0)
 }
 
+#[cfg(test)]
 mod tests {
     use super::*;
 
