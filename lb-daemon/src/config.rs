@@ -1,8 +1,8 @@
 //! From the text of a configuration to a valid [`Config`], or to all that is wrong with it.
 //!
 //! text → TOML document → `raw` (typed, places kept, every unknown key refused) → `validate` (ranges, references,
-//! duplicates) → [`crate::model`]. Each stage complains and goes on, so that one run shows everything. Long lists may lie
-//! in files of their own, which `lists` reads.
+//! duplicates) → [`crate::model`]. Each stage complains and goes on, so that one run shows everything. Pools and VIPs may lie
+//! in files of their own (`include`), long lists too (`lists`). All texts together are a [`Bundle`].
 
 use std::{io, path::Path, sync::Arc};
 
@@ -10,6 +10,7 @@ use toml::de::DeTable;
 
 mod bundle;
 pub mod diagnostic;
+mod include;
 mod lists;
 mod place;
 mod prefix;
@@ -29,10 +30,11 @@ pub use self::{
 };
 use self::{
     diagnostic::{Code, Complaint},
+    include::Documents,
     lists::Lists,
     place::{At, Text},
     raw::{Complaints, Section},
-    source::{Fault, Source},
+    source::{Fault, Found, Source},
 };
 use crate::model::Config;
 
@@ -85,35 +87,56 @@ pub fn parse(text: &str, file: &str) -> Result<Config, Diagnostics> {
     checked.config.ok_or(checked.diagnostics)
 }
 
-/// Validates the main file's text, with those of other files from `source`.
-fn check(main: &Path, text: Result<Arc<str>, Fault>, source: &dyn Source) -> Checked {
+/// Validates what the main file says, with what `source` has of others.
+fn check(main: &Path, found: Result<Found, Fault>, source: &dyn Source) -> Checked {
+    let complaints = Complaints::default();
     let name = main.display().to_string();
-    let refused = |text: Arc<str>, complaint: Complaint| {
-        let diagnostics = Diagnostics::new(vec![Text { name: name.clone(), text }], vec![complaint]);
-        Checked { config: None, diagnostics }
-    };
-    let text = match text {
-        Ok(text) => text,
-        Err(Fault::NotUtf8 { lossy, valid }) => return refused(lossy, syntax::not_utf8(At::byte(0, valid))),
+    let Found { text, valid } = match found {
+        Ok(found) => found.unmarked(),
         Err(fault) => {
-            let complaint = Complaint::new(Code::UnreadableFile, 0..0, "there is no main file");
-            return refused("".into(), complaint.label(fault.to_string()).hint("name a main file that is there"));
+            let complaint = Complaint::new(Code::UnreadableFile, At::byte(0, 0), "there is no main file");
+            complaints.push(complaint.label(fault.to_string()).hint("name a main file that is there"));
+            return refused(vec![Text { name, text: "".into() }], complaints);
         }
     };
-    // Columns count without the byte order mark that some editors write.
-    let text = text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), Into::into);
-    let (document, errors) = DeTable::parse_recoverable(&text);
-    let whole = Text { name, text: text.clone() };
-    if !errors.is_empty() {
-        let complaints = syntax::complaints(&text, &errors);
-        return Checked { config: None, diagnostics: Diagnostics::new(vec![whole], complaints) };
+    let mut texts = vec![Text { name, text: text.clone() }];
+    if let Some(valid) = valid {
+        complaints.push(syntax::not_utf8(At::byte(0, valid)));
+        return refused(texts, complaints);
     }
-    let complaints = Complaints::default();
+    let Some(document) = parsed(0, &text, &complaints) else { return refused(texts, complaints) };
     // A complaint about the file as a whole shows its first line.
-    let first_line = 0..text.lines().next().map_or(0, str::len);
-    let root = Section::new(document.get_ref(), &schema::ROOT, &first_line, &complaints);
-    let lists = Lists::new(whole, main.parent().unwrap_or(Path::new("")), source);
-    let config = validate::config(&root, &lists);
+    let first_line = At::new(0, &(0..text.lines().next().map_or(0, str::len)));
+    let root = Section::new(document.get_ref(), &schema::ROOT, first_line, &complaints);
+    let (included, mut whole) = include::included(&root, main, source);
+    let others: Vec<Arc<str>> = included.iter().map(|included| included.text.clone()).collect();
+    texts.extend(included);
+    let further: Vec<_> = (1..).zip(&others).map(|(number, text)| parsed(number, text, &complaints)).collect();
+    whole &= further.iter().all(Option::is_some);
+    // Of what is missing everything else would be a consequence, such as pools that are not there.
+    if !whole {
+        return refused(texts, complaints);
+    }
+    complaints.lists_from(texts.len());
+    let included = (1..).zip(further.iter().flatten()).map(|(number, document)| {
+        Section::new(document.get_ref(), &schema::INCLUDED, At::byte(number, 0), &complaints)
+    });
+    let documents = Documents { main: root, included: included.collect() };
+    let lists = Lists::new(texts, main.parent().unwrap_or(Path::new("")), source);
+    let config = validate::config(&documents, &lists);
     let diagnostics = Diagnostics::new(lists.into_texts(), complaints.into_vec());
     Checked { config: (!diagnostics.has_errors()).then_some(config), diagnostics }
+}
+
+/// The table that a text is, if it is one.
+fn parsed<'a>(number: usize, text: &'a str, complaints: &Complaints) -> Option<toml::Spanned<DeTable<'a>>> {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for complaint in syntax::complaints(number, text, &errors) {
+        complaints.push(complaint);
+    }
+    errors.is_empty().then_some(document)
+}
+
+fn refused(texts: Vec<Text>, complaints: Complaints) -> Checked {
+    Checked { config: None, diagnostics: Diagnostics::new(texts, complaints.into_vec()) }
 }

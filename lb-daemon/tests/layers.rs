@@ -96,6 +96,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ),
     ("aya_obj", &["lb-daemon/src/dataplane/kernel", "bench/", "netns-tests/"]),
     ("aya_ebpf", &["lb-xdp/src/bpf/", "bench/xdp/src/bpf/"]),
+    // Files are found and read in one place.
+    ("glob", &["lb-daemon/src/config/include.rs", "lb-daemon/src/config/source.rs"]),
     (
         "tokio",
         &[

@@ -58,7 +58,7 @@ impl Bundle {
 
     /// Validates the texts; no file is read. A file that they name and that is not among them is complained about.
     pub fn check(&self) -> Checked {
-        check(&self.main, self.text(&self.main), self)
+        check(&self.main, Source::text(self, &self.main), self)
     }
 
     /// What it says, in hexadecimal digits: the same for the same texts in another folder, another one for any others.
@@ -80,11 +80,5 @@ impl Bundle {
             let _ = write!(digits, "{byte:02x}");
             digits
         })
-    }
-}
-
-impl Source for Bundle {
-    fn text(&self, path: &Path) -> Result<Arc<str>, Fault> {
-        self.files.get(path).cloned().ok_or(Fault::Lacking)
     }
 }

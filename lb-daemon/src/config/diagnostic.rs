@@ -73,6 +73,8 @@ codes! {
     Conflict = "conflict", Error;
     /// A setting that another one makes meaningless.
     NoEffect = "no-effect", Warning;
+    /// A pattern matches no file.
+    NoMatch = "no-match", Warning;
     /// No VIP: nothing is served.
     NoVip = "no-vip", Warning;
     /// No interface: nothing can be attached to.
@@ -122,8 +124,8 @@ pub(super) struct Complaint {
 
 impl Complaint {
     /// A complaint about these bytes.
-    pub(super) fn new(code: Code, at: impl Into<At>, message: impl Into<String>) -> Self {
-        Self { code, at: at.into(), message: message.into(), label: String::new(), also: None, hint: None }
+    pub(super) fn new(code: Code, at: At, message: impl Into<String>) -> Self {
+        Self { code, at, message: message.into(), label: String::new(), also: None, hint: None }
     }
 
     /// What to say right at the place.
@@ -133,8 +135,8 @@ impl Complaint {
     }
 
     /// A second place that matters, and what to say there.
-    pub(super) fn also(mut self, at: impl Into<At>, label: impl Into<String>) -> Self {
-        self.also = Some((at.into(), label.into()));
+    pub(super) fn also(mut self, at: At, label: impl Into<String>) -> Self {
+        self.also = Some((at, label.into()));
         self
     }
 

@@ -20,14 +20,11 @@ use super::{
     prefix,
     quantity::wrong,
     raw::Section,
-    source::{Fault, Source},
+    source::{Found, Source},
     syntax,
 };
 
-/// The byte order mark.
-const MARK: char = '\u{feff}';
-
-/// The text of a configuration, and the lists that it names.
+/// The texts of a configuration, and the lists that it names.
 pub(super) struct Lists<'a> {
     source: &'a dyn Source,
     /// Where relative paths begin.
@@ -62,12 +59,12 @@ impl List {
 }
 
 impl<'a> Lists<'a> {
-    /// None as yet, beside the configuration itself.
-    pub(super) fn new(config: Text, folder: &Path, source: &'a dyn Source) -> Self {
-        Self { source, folder: folder.to_owned(), texts: RefCell::new(vec![config]), known: RefCell::default() }
+    /// None as yet, beside the main file's and what it includes.
+    pub(super) fn new(documents: Vec<Text>, folder: &Path, source: &'a dyn Source) -> Self {
+        Self { source, folder: folder.to_owned(), texts: RefCell::new(documents), known: RefCell::default() }
     }
 
-    /// All texts, the configuration's first.
+    /// All texts, the main file's first.
     pub(super) fn into_texts(self) -> Vec<Text> {
         self.texts.into_inner()
     }
@@ -85,36 +82,27 @@ impl<'a> Lists<'a> {
         }
         let name = path.get_ref().display();
         let number = self.texts.borrow().len();
-        let (text, valid) = match self.source.text(path.get_ref()) {
-            Ok(text) => (text, None),
-            Err(Fault::NotUtf8 { lossy, valid }) => (lossy, Some(valid)),
+        let found = match self.source.text(path.get_ref()) {
+            Ok(found) => found.unmarked(),
             Err(fault) => {
                 let message = format!("`{key}`: {name} cannot be read");
                 let complaint = Complaint::new(Code::UnreadableFile, path.span(), message).label(fault.to_string());
-                let hint = match fault {
-                    Fault::Lacking => "send it along, or read the configuration where its files are",
-                    _ => "give the path of a readable text file; a relative one begins at this file's folder",
-                };
-                section.complain(complaint.hint(hint));
+                section.complain(complaint.hint(fault.hint()));
                 return None;
             }
         };
-        // Places count without the byte order mark that some editors write.
-        let mark = if text.starts_with(MARK) { MARK.len_utf8() } else { 0 };
-        let text: Arc<str> = if mark == 0 { text } else { text.get(mark..).unwrap_or_default().into() };
-        let valid = valid.map(|valid| valid.saturating_sub(mark));
-        self.texts.borrow_mut().push(Text { name: name.to_string(), text: text.clone() });
-        if let Some(valid) = valid {
+        self.texts.borrow_mut().push(Text { name: name.to_string(), text: found.text.clone() });
+        if let Some(valid) = found.valid {
             section.complain(syntax::not_utf8(At::byte(number, valid)));
         }
-        let list = lines_of(section, text, number, valid);
+        let list = lines_of(section, found, number);
         self.known.borrow_mut().insert(path.into_inner(), list.clone());
         Some(list)
     }
 }
 
-/// The lines of a text; if it is one up to a byte only, the whole lines before.
-fn lines_of(section: &Section<'_>, text: Arc<str>, number: usize, valid: Option<usize>) -> List {
+/// The lines of a file; if it is text up to a byte only, the whole lines before.
+fn lines_of(section: &Section<'_>, Found { text, valid }: Found, number: usize) -> List {
     let whole_lines = match valid {
         None => &*text,
         Some(valid) => text.get(..valid).and_then(|valid| valid.rsplit_once('\n')).map_or("", |(lines, _)| lines),

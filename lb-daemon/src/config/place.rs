@@ -19,8 +19,8 @@ pub struct Place {
     pub(super) at: At,
 }
 
-/// Bytes of one of the texts that were read: the configuration is the first, those of files that it names follow.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// Bytes of one of the texts that were read: the main file's is the first, then those that it includes, then lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct At {
     pub(super) text: usize,
     pub(super) start: usize,
@@ -39,10 +39,28 @@ impl At {
     }
 }
 
-impl From<Range<usize>> for At {
-    /// Bytes of the configuration itself.
-    fn from(span: Range<usize>) -> Self {
-        Self::new(0, &span)
+/// A value and its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Spanned<T> {
+    at: At,
+    value: T,
+}
+
+impl<T> Spanned<T> {
+    pub(super) const fn new(at: At, value: T) -> Self {
+        Self { at, value }
+    }
+
+    pub(super) const fn span(&self) -> At {
+        self.at
+    }
+
+    pub(super) const fn get_ref(&self) -> &T {
+        &self.value
+    }
+
+    pub(super) fn into_inner(self) -> T {
+        self.value
     }
 }
 

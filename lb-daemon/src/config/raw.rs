@@ -3,47 +3,64 @@
 //! Serde would stop at the first unknown key or wrong type. A `Section` complains about each and reads on, so that one
 //! run shows all that is wrong; what is missing or refused reads as absent.
 
-use std::{cell::RefCell, collections::BTreeMap, ops::Range};
-
-use toml::{
-    Spanned,
-    de::{DeString, DeTable, DeValue},
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
 };
+
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::{
     diagnostic::{Code, Complaint},
+    place::{At, Spanned},
     schema::{Schema, either, nearest},
 };
 use crate::config::quantity::Wrong;
 
-/// Where in the text.
-pub(super) type Span = Range<usize>;
+/// Complaints kept about a list in a file of its own: of a file in a wrong form each of a million lines is wrong.
+const MAX_OF_LIST: usize = 20;
 
-/// Complaints kept about a file that the configuration names: of a file in a wrong form each of a million lines is wrong.
-const MAX_OF_FILE: usize = 20;
+/// A value of the document and its place.
+pub(super) type Value<'a> = Spanned<&'a DeValue<'a>>;
 
 /// Where complaints are collected. All sections share it, so it borrows at run time; no borrow outlives `push`.
-#[derive(Debug, Default)]
-pub(super) struct Complaints(RefCell<Collected>);
+#[derive(Debug)]
+pub(super) struct Complaints {
+    collected: RefCell<Collected>,
+    /// Number of the first text that is a list.
+    lists: Cell<usize>,
+}
+
+impl Default for Complaints {
+    /// None as yet, and no lists.
+    fn default() -> Self {
+        Self { collected: RefCell::default(), lists: Cell::new(usize::MAX) }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Collected {
     kept: Vec<Complaint>,
-    /// How many there were about each file that the configuration names.
-    of_file: BTreeMap<usize, usize>,
+    /// How many there were about each list.
+    of_list: BTreeMap<usize, usize>,
 }
 
 impl Complaints {
+    /// Texts are lists from that number on.
+    pub(super) fn lists_from(&self, number: usize) {
+        self.lists.set(number);
+    }
+
     pub(super) fn push(&self, complaint: Complaint) {
-        let mut collected = self.0.borrow_mut();
-        if complaint.at.text != 0 {
-            let count = collected.of_file.entry(complaint.at.text).or_default();
+        let mut collected = self.collected.borrow_mut();
+        if complaint.at.text >= self.lists.get() {
+            let count = collected.of_list.entry(complaint.at.text).or_default();
             *count += 1;
-            if *count == MAX_OF_FILE + 1 {
+            if *count == MAX_OF_LIST + 1 {
                 let more = Complaint::new(Code::InvalidValue, complaint.at, "more is wrong in this file, from here on");
-                let hint = format!("mend the first {MAX_OF_FILE} complaints about it; the others may be of their kind");
+                let hint = format!("mend the first {MAX_OF_LIST} complaints about it; the others may be of their kind");
                 return collected.kept.push(more.hint(hint));
-            } else if *count > MAX_OF_FILE {
+            } else if *count > MAX_OF_LIST {
                 return;
             }
         }
@@ -51,7 +68,7 @@ impl Complaints {
     }
 
     pub(super) fn into_vec(self) -> Vec<Complaint> {
-        self.0.into_inner().kept
+        self.collected.into_inner().kept
     }
 }
 
@@ -60,27 +77,21 @@ impl Complaints {
 pub(super) struct Section<'a> {
     table: Option<&'a DeTable<'a>>,
     schema: &'static Schema,
-    start: usize,
-    end: usize,
+    at: At,
     complaints: &'a Complaints,
 }
 
 impl<'a> Section<'a> {
     /// A table, of which keys that are not `schema`'s are refused.
-    pub(super) fn new(
-        table: &'a DeTable<'a>,
-        schema: &'static Schema,
-        span: &Span,
-        complaints: &'a Complaints,
-    ) -> Self {
-        let section = Self { table: Some(table), schema, start: span.start, end: span.end, complaints };
-        table.iter().for_each(|(key, _)| section.know(key));
+    pub(super) fn new(table: &'a DeTable<'a>, schema: &'static Schema, at: At, complaints: &'a Complaints) -> Self {
+        let section = Self { table: Some(table), schema, at, complaints };
+        table.iter().for_each(|(key, _)| section.know(section.place(key), key.get_ref()));
         section
     }
 
     /// Where the table is, or its header.
-    pub(super) fn span(&self) -> Span {
-        self.start..self.end
+    pub(super) fn span(&self) -> At {
+        self.at
     }
 
     /// Adds a complaint.
@@ -94,9 +105,19 @@ impl<'a> Section<'a> {
     }
 
     /// The key and value, if given.
-    pub(super) fn entry(&self, key: &'static str) -> Option<(&'a Spanned<DeString<'a>>, &'a Spanned<DeValue<'a>>)> {
+    pub(super) fn entry(&self, key: &'static str) -> Option<(Spanned<&'a str>, Value<'a>)> {
         debug_assert!(self.schema.keys.contains(&key), "{key} is missing in the schema of {}", self.schema.title);
-        self.table?.get_key_value(key)
+        let (key, value) = self.table?.get_key_value(key)?;
+        Some((Spanned::new(self.place(key), key.get_ref()), self.value(value)))
+    }
+
+    /// Where in this section's text.
+    fn place<T>(&self, spanned: &toml::Spanned<T>) -> At {
+        At::new(self.at.text, &spanned.span())
+    }
+
+    fn value(&self, value: &'a toml::Spanned<DeValue<'a>>) -> Value<'a> {
+        Spanned::new(self.place(value), value.get_ref())
     }
 
     /// Complains if `key` is absent.
@@ -127,7 +148,7 @@ impl<'a> Section<'a> {
             self.mistyped(key, value, "an array of tables", hint);
             return Vec::new();
         };
-        array.iter().filter_map(|value| self.table_of(key, value, schema)).collect()
+        array.iter().filter_map(|value| self.table_of(key, self.value(value), schema)).collect()
     }
 
     /// The named tables of a table under `key`, whose names the file chooses.
@@ -137,21 +158,21 @@ impl<'a> Section<'a> {
             self.wrong_type(key, value, "a table");
             return Vec::new();
         };
-        let member = |(name, value): (&'a Spanned<DeString<'a>>, &'a Spanned<DeValue<'a>>)| {
-            let section = self.table_of(name.get_ref(), value, schema)?;
-            Some((Spanned::new(name.span(), name.get_ref().as_ref()), section))
+        let member = |(name, value): (&'a toml::Spanned<DeString<'a>>, &'a toml::Spanned<DeValue<'a>>)| {
+            let section = self.table_of(name.get_ref(), self.value(value), schema)?;
+            Some((Spanned::new(self.place(name), name.get_ref().as_ref()), section))
         };
         table.iter().filter_map(member).collect()
     }
 
     /// The elements of an array under `key`.
-    pub(super) fn array(&self, key: &'static str) -> Vec<&'a Spanned<DeValue<'a>>> {
+    pub(super) fn array(&self, key: &'static str) -> Vec<Value<'a>> {
         let Some((_, value)) = self.entry(key) else { return Vec::new() };
         let Some(array) = value.get_ref().as_array() else {
             self.wrong_type(key, value, "an array");
             return Vec::new();
         };
-        array.iter().collect()
+        array.iter().map(|value| self.value(value)).collect()
     }
 
     /// A string under `key`.
@@ -160,7 +181,7 @@ impl<'a> Section<'a> {
     }
 
     /// `value`, an element of `key`, as a string.
-    pub(super) fn string_of(&self, key: &str, value: &'a Spanned<DeValue<'a>>) -> Option<Spanned<&'a str>> {
+    pub(super) fn string_of(&self, key: &str, value: Value<'a>) -> Option<Spanned<&'a str>> {
         let text = value.get_ref().as_str();
         if text.is_none() {
             self.wrong_type(key, value, "a string");
@@ -253,20 +274,20 @@ impl<'a> Section<'a> {
     }
 
     /// Complains that a value of `key` means nothing.
-    pub(super) fn invalid(&self, key: &str, span: Span, wrong: Wrong) {
+    pub(super) fn invalid(&self, key: &str, span: At, wrong: Wrong) {
         let complaint = Complaint::new(Code::InvalidValue, span, format!("`{key}` is invalid"));
         self.complain(complaint.label(wrong.label).hint(wrong.hint));
     }
 
     /// Complains that `what` is specified, but not built yet.
-    pub(super) fn not_built(&self, what: impl AsRef<str>, span: Span, hint: impl Into<String>) {
+    pub(super) fn not_built(&self, what: impl AsRef<str>, span: At, hint: impl Into<String>) {
         let message = format!("{} is not built yet", what.as_ref());
         let complaint = Complaint::new(Code::NotBuiltYet, span, message);
         self.complain(complaint.label("this version of lb cannot do it").hint(hint));
     }
 
     /// Complains that `value` is not of the type that `wanted` names.
-    pub(super) fn wrong_type(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) {
+    pub(super) fn wrong_type(&self, key: &str, value: Value<'_>, wanted: &str) {
         let hint = match value.get_ref() {
             DeValue::String(text) if wanted == "an integer" && text.parse::<u64>().is_ok() => {
                 format!("leave out the quotes: {text}")
@@ -279,7 +300,7 @@ impl<'a> Section<'a> {
     }
 
     /// As [`Section::wrong_type`], with the hint given.
-    pub(super) fn mistyped(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str, hint: String) {
+    pub(super) fn mistyped(&self, key: &str, value: Value<'_>, wanted: &str, hint: String) {
         let found = match value.get_ref() {
             DeValue::String(_) => "a string",
             DeValue::Integer(_) => "an integer",
@@ -293,23 +314,22 @@ impl<'a> Section<'a> {
         self.complain(complaint.label(format!("this is {found}, not {wanted}")).hint(hint));
     }
 
-    fn table_of(&self, key: &str, value: &'a Spanned<DeValue<'a>>, schema: &'static Schema) -> Option<Self> {
+    fn table_of(&self, key: &str, value: Value<'a>, schema: &'static Schema) -> Option<Self> {
         let table = value.get_ref().as_table();
         if table.is_none() {
             self.wrong_type(key, value, "a table");
         }
-        Some(Self::new(table?, schema, &value.span(), self.complaints))
+        Some(Self::new(table?, schema, value.span(), self.complaints))
     }
 
     /// Complains if `key` is not one of the schema's.
-    fn know(&self, key: &Spanned<DeString<'_>>) {
+    fn know(&self, at: At, word: &str) {
         let Schema { title, keys, later } = self.schema;
-        let word = key.get_ref().as_ref();
         if keys.contains(&word) {
             return;
         }
         if later.contains(&word) {
-            return self.not_built(format!("`{word}`"), key.span(), format!("remove `{word}`"));
+            return self.not_built(format!("`{word}`"), at, format!("remove `{word}`"));
         }
         let elsewhere = || super::schema::ALL.iter().find(|schema| schema.keys.contains(&word));
         let hint = match (nearest(word, keys.iter().chain(*later).copied()), elsewhere()) {
@@ -317,7 +337,7 @@ impl<'a> Section<'a> {
             (None, Some(schema)) => format!("`{word}` is a key of {}", schema.title),
             (None, None) => format!("the keys of {title} are {}", keys.join(", ")),
         };
-        let complaint = Complaint::new(Code::UnknownKey, key.span(), format!("unknown key `{word}`"));
+        let complaint = Complaint::new(Code::UnknownKey, at, format!("unknown key `{word}`"));
         self.complain(complaint.label(format!("not a key of {title}")).hint(hint));
     }
 }

@@ -14,10 +14,13 @@ pub(super) struct Schema {
 
 /// The top of the file.
 pub(super) const ROOT: Schema = Schema {
-    title: "the file",
-    keys: &["version", "dataplane", "daemon", "api", "metrics", "pool", "vip"],
+    title: "the main file",
+    keys: &["version", "include", "dataplane", "daemon", "api", "metrics", "pool", "vip"],
     later: &[],
 };
+
+/// The top of a file that the main one includes.
+pub(super) const INCLUDED: Schema = Schema { title: "an included file", keys: &["pool", "vip"], later: &[] };
 
 pub(super) const DATAPLANE: Schema = Schema {
     title: "[dataplane]",
@@ -109,8 +112,9 @@ pub(super) const SOURCE_ROUTE: Schema =
     Schema { title: "one of `source_routes`", keys: &["source", "pool", "backend"], later: &[] };
 
 /// All tables, the nearer to the top first.
-pub(super) const ALL: [&Schema; 14] = [
+pub(super) const ALL: [&Schema; 15] = [
     &ROOT,
+    &INCLUDED,
     &DATAPLANE,
     &INTERFACE,
     &SOURCE_LIMIT,

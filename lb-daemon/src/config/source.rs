@@ -10,18 +10,34 @@ use std::{
     sync::Arc,
 };
 
+use glob::{MatchOptions, Pattern};
+
+use super::Bundle;
+
 /// Largest file that is read, in bytes: ten times what thousands of VIPs take, and a million source routes.
 const LARGEST_FILE: u64 = 64 << 20;
 /// Most that is read for one configuration, in bytes.
 const LARGEST_BUNDLE: u64 = 256 << 20;
+
+/// How patterns match: `*` stops at a slash, and does not match a dot at the start, as in a shell.
+const MATCHING: MatchOptions =
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+/// The byte order mark that some editors write.
+const MARK: char = '\u{feff}';
+
+/// What a file says.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) text: Arc<str>,
+    /// If it is not UTF-8: up to which byte it is, and the text is the file's.
+    pub(super) valid: Option<usize>,
+}
 
 /// Why there is no text.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// The file cannot be read.
     Unreadable(io::Error),
-    /// It is not UTF-8 from a byte on, up to which the text given here is the same.
-    NotUtf8 { lossy: Arc<str>, valid: usize },
     /// The bundle lacks it.
     Lacking,
 }
@@ -30,8 +46,40 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable(error) => error.fmt(f),
-            Self::NotUtf8 { .. } => f.write_str("not UTF-8 text"),
             Self::Lacking => f.write_str("not among the files that came with the configuration"),
+        }
+    }
+}
+
+impl Fault {
+    /// What would mend it.
+    pub(super) const fn hint(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => {
+                "give the path of a readable text file; a relative one begins at the main file's folder"
+            }
+            Self::Lacking => "send it along, or read the configuration where its files are",
+        }
+    }
+}
+
+impl Found {
+    /// Of the bytes of a file.
+    pub(super) fn of(bytes: Vec<u8>) -> Self {
+        match String::from_utf8(bytes) {
+            Ok(text) => Self { text: text.into(), valid: None },
+            Err(error) => {
+                let valid = Some(error.utf8_error().valid_up_to());
+                Self { text: String::from_utf8_lossy(error.as_bytes()).into(), valid }
+            }
+        }
+    }
+
+    /// Without the byte order mark, with which no place counts.
+    pub(super) fn unmarked(self) -> Self {
+        match self.text.strip_prefix(MARK) {
+            None => self,
+            Some(rest) => Self { text: rest.into(), valid: self.valid.map(|at| at.saturating_sub(MARK.len_utf8())) },
         }
     }
 }
@@ -39,7 +87,21 @@ impl fmt::Display for Fault {
 /// Hands out texts by name.
 pub(super) trait Source {
     /// The text of a file that the configuration names.
-    fn text(&self, path: &Path) -> Result<Arc<str>, Fault>;
+    fn text(&self, path: &Path) -> Result<Found, Fault>;
+
+    /// The files that a pattern matches, in no order.
+    fn matches(&self, pattern: &Pattern) -> Result<Vec<PathBuf>, Fault>;
+}
+
+impl Source for Bundle {
+    fn text(&self, path: &Path) -> Result<Found, Fault> {
+        self.files.get(path).map(|text| Found { text: text.clone(), valid: None }).ok_or(Fault::Lacking)
+    }
+
+    fn matches(&self, pattern: &Pattern) -> Result<Vec<PathBuf>, Fault> {
+        let matching = |path: &&PathBuf| pattern.matches_path_with(path, MATCHING);
+        Ok(self.files.keys().filter(matching).cloned().collect())
+    }
 }
 
 /// Files as they are, remembered as they were read.
@@ -58,13 +120,15 @@ impl Default for Disk {
 
 impl Disk {
     /// The text of the main file, which may come out of a pipe.
-    pub(super) fn main(&self, path: &Path) -> Result<Arc<str>, Fault> {
+    pub(super) fn main(&self, path: &Path) -> Result<Found, Fault> {
         if let Some(text) = self.texts.borrow().get(path) {
-            return Ok(text.clone());
+            return Ok(Found { text: text.clone(), valid: None });
         }
-        let text = decode(self.bytes(path).map_err(Fault::Unreadable)?)?;
-        self.texts.borrow_mut().insert(path.to_owned(), text.clone());
-        Ok(text)
+        let found = Found::of(self.bytes(path).map_err(Fault::Unreadable)?);
+        if found.valid.is_none() {
+            self.texts.borrow_mut().insert(path.to_owned(), found.text.clone());
+        }
+        Ok(found)
     }
 
     /// What was read.
@@ -91,19 +155,18 @@ impl Disk {
 }
 
 impl Source for Disk {
-    fn text(&self, path: &Path) -> Result<Arc<str>, Fault> {
+    fn text(&self, path: &Path) -> Result<Found, Fault> {
         // Nobody may ever write to it, and then nobody would hear why nothing happens.
         if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
             return Err(Fault::Unreadable(io::Error::new(io::ErrorKind::InvalidInput, "a pipe, not a file")));
         }
         self.main(path)
     }
-}
 
-/// Bytes as the text that they should be.
-pub(super) fn decode(bytes: Vec<u8>) -> Result<Arc<str>, Fault> {
-    String::from_utf8(bytes).map(Into::into).map_err(|error| {
-        let valid = error.utf8_error().valid_up_to();
-        Fault::NotUtf8 { lossy: String::from_utf8_lossy(error.as_bytes()).into(), valid }
-    })
+    fn matches(&self, pattern: &Pattern) -> Result<Vec<PathBuf>, Fault> {
+        let unreadable = |error: io::Error| Fault::Unreadable(error);
+        let paths = glob::glob_with(pattern.as_str(), MATCHING);
+        let paths = paths.map_err(|error| unreadable(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        paths.map(|path| path.map_err(|error| unreadable(error.into()))).collect()
+    }
 }

@@ -15,9 +15,9 @@ use super::{
 /// Errors shown of one file: what follows the first ones is mostly their consequence.
 const MAX_ERRORS: usize = 10;
 
-/// The parser's errors.
-pub(super) fn complaints(text: &str, errors: &[Error]) -> Vec<Complaint> {
-    errors.iter().take(MAX_ERRORS).map(|error| complaint(text, error)).collect()
+/// The parser's errors about the text of that number.
+pub(super) fn complaints(number: usize, text: &str, errors: &[Error]) -> Vec<Complaint> {
+    errors.iter().take(MAX_ERRORS).map(|error| complaint(number, text, error)).collect()
 }
 
 /// The complaint about a text that is not UTF-8 from `at` on.
@@ -27,16 +27,17 @@ pub(super) fn not_utf8(at: At) -> Complaint {
         .hint("save the file as UTF-8")
 }
 
-fn complaint(text: &str, error: &Error) -> Complaint {
+fn complaint(number: usize, text: &str, error: &Error) -> Complaint {
     let span = error.span().unwrap_or(text.len()..text.len());
+    let at = At::new(number, &span);
     let message = error.message();
     if message == "duplicate key" {
         let key = text.get(span.clone()).unwrap_or_default();
-        let complaint = Complaint::new(Code::Duplicate, span.clone(), format!("key `{key}` is given twice"));
+        let complaint = Complaint::new(Code::Duplicate, at, format!("key `{key}` is given twice"));
         let hint = "give each key and each [table] once; further VIPs are further [[vip]]";
         let complaint = complaint.label("again here").hint(hint);
         return match first(text.get(..span.start).unwrap_or_default(), key) {
-            Some(first) => complaint.also(first, "first here"),
+            Some(first) => complaint.also(At::new(number, &first), "first here"),
             None => complaint,
         };
     }
@@ -47,7 +48,7 @@ fn complaint(text: &str, error: &Error) -> Complaint {
         }
         _ => "https://toml.io explains how TOML is written",
     };
-    let complaint = Complaint::new(Code::Syntax, span, what).hint(hint);
+    let complaint = Complaint::new(Code::Syntax, at, what).hint(hint);
     if expected.is_empty() { complaint } else { complaint.label(format!("expected {expected}")) }
 }
 

@@ -3,6 +3,7 @@
 mod bundles;
 mod dataplane_rules;
 mod example;
+mod include_rules;
 mod list_rules;
 mod messages;
 mod pool_rules;
@@ -11,12 +12,17 @@ mod route_rules;
 mod server_id_rules;
 mod vip_rules;
 
-use std::{io, path::Path, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use glob::Pattern;
 
 use super::{
     Bundle, Checked,
     diagnostic::Diagnostic,
-    source::{Fault, Source, decode},
+    source::{Fault, Found, Source},
 };
 use crate::model::Config;
 
@@ -56,16 +62,22 @@ fn with(old: &str, new: &str) -> String {
 
 /// What a text is found to be beside which these files lie, and no others.
 fn check_beside(text: &str, files: &[(&str, &[u8])]) -> Checked {
-    super::check(Path::new("lb.toml"), Ok(text.into()), &Beside(files))
+    let found = Found { text: text.into(), valid: None };
+    super::check(Path::new("lb.toml"), Ok(found), &Beside(files))
 }
 
 /// The files beside a text.
 struct Beside<'a>(&'a [(&'a str, &'a [u8])]);
 
 impl Source for Beside<'_> {
-    fn text(&self, path: &Path) -> Result<Arc<str>, Fault> {
+    fn text(&self, path: &Path) -> Result<Found, Fault> {
         let found = self.0.iter().find(|(name, _)| Path::new(name) == path);
-        decode(found.ok_or(Fault::Unreadable(io::ErrorKind::NotFound.into()))?.1.to_vec())
+        Ok(Found::of(found.ok_or(Fault::Unreadable(io::ErrorKind::NotFound.into()))?.1.to_vec()))
+    }
+
+    fn matches(&self, pattern: &Pattern) -> Result<Vec<PathBuf>, Fault> {
+        let names = self.0.iter().map(|(name, _)| (PathBuf::from(name), "".into()));
+        Bundle { main: PathBuf::new(), files: names.collect() }.matches(pattern)
     }
 }
 

@@ -10,13 +10,13 @@ use std::{
     time::Duration,
 };
 
-use toml::Spanned;
-
 use super::{
     diagnostic::{Code, Complaint},
+    include::Documents,
     lists::Lists,
+    place::{At, Spanned},
     quantity::{self, Wrong, wrong},
-    raw::{Section, Span},
+    raw::Section,
     schema,
 };
 use crate::model::{Config, DaemonConfig, DaemonLoss};
@@ -45,12 +45,13 @@ const LOSSES: [(&str, DaemonLoss); 3] =
 /// Names end up in paths of the API, labels of metrics and columns of tables.
 const MAX_NAME: usize = 63;
 
-/// The whole file.
-pub(super) fn config(root: &Section<'_>, lists: &Lists<'_>) -> Config {
+/// The whole configuration.
+pub(super) fn config(documents: &Documents<'_>, lists: &Lists<'_>) -> Config {
+    let root = &documents.main;
     version(root);
     let dataplane = dataplane::dataplane(&root.child("dataplane", &schema::DATAPLANE), lists);
-    let pools = pool::pools(root);
-    let vips = vip::vips(root, lists, &pools, &dataplane);
+    let pools = pool::pools(documents);
+    let vips = vip::vips(documents, lists, &pools, &dataplane);
     let (api_socket, api_read_only_socket) = sockets(&root.child("api", &schema::API));
     Config {
         dataplane: dataplane.config,
@@ -190,7 +191,7 @@ fn name(text: &str) -> Result<String, Wrong> {
 
 /// Things that may be given once, with the place of each.
 #[derive(Debug)]
-struct Once<K>(BTreeMap<K, Span>);
+struct Once<K>(BTreeMap<K, At>);
 
 impl<K: Ord> Once<K> {
     const fn new() -> Self {
@@ -198,10 +199,10 @@ impl<K: Ord> Once<K> {
     }
 
     /// Takes note of `thing`; complains if it was given before.
-    fn note(&mut self, section: &Section<'_>, what: &str, thing: K, span: Span, hint: &str) {
+    fn note(&mut self, section: &Section<'_>, what: &str, thing: K, span: At, hint: &str) {
         if let Some(first) = self.0.get(&thing) {
             let complaint = Complaint::new(Code::Duplicate, span, format!("{what} is given twice"));
-            section.complain(complaint.label("again here").also(first.clone(), "first here").hint(hint));
+            section.complain(complaint.label("again here").also(*first, "first here").hint(hint));
         } else {
             self.0.insert(thing, span);
         }

@@ -8,7 +8,7 @@ use super::{VALID, with};
 use crate::config::{Bundle, Diagnostic, Reading};
 
 /// A folder with these files, of which the first is the main one.
-fn folder(files: &[(&str, &str)]) -> TempDir {
+pub(super) fn folder(files: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for (name, text) in files {
         let path = folder.path().join(name);
@@ -18,7 +18,7 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
     folder
 }
 
-fn read(folder: &TempDir) -> Reading {
+pub(super) fn read(folder: &TempDir) -> Reading {
     Bundle::read(&folder.path().join("lb.toml")).expect("a readable file")
 }
 

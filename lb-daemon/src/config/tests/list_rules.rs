@@ -94,7 +94,7 @@ fn paths_are_relative_to_the_configurations_folder() {
 #[test]
 fn refuses_a_file_that_cannot_be_read() {
     for text in both("deny_file = \"nowhere.txt\"") {
-        refuses(&text, "unreadable-file", "\"nowhere.txt\"", "begins at this file's folder");
+        refuses(&text, "unreadable-file", "\"nowhere.txt\"", "begins at the main file's folder");
     }
     refuses(&with("#vip", "source_routes_file = \"a/b\""), "unreadable-file", "\"a/b\"", "readable");
     refuses(&with("#vip", "allow_file = \"\""), "invalid-value", "\"\"", "path");

@@ -36,8 +36,8 @@ pub(super) fn access(section: &Section<'_>, lists: &Lists<'_>) -> Access {
             let message = format!("prefix {net} is in `{first}` and in `{again}`");
             (Code::Conflict, message, "leave it in one of them; of different prefixes the longest decides")
         };
-        let complaint = Complaint::new(code, again_at.clone(), message).label("again here");
-        section.complain(complaint.also(first_at.clone(), "first here").hint(hint));
+        let complaint = Complaint::new(code, *again_at, message).label("again here");
+        section.complain(complaint.also(*first_at, "first here").hint(hint));
     }
     let nets = |list: Vec<Placed>| list.into_iter().map(|(net, _)| net).collect();
     Access { allow: nets(allow), deny: nets(deny) }
@@ -56,7 +56,7 @@ pub(super) fn prefixes(section: &Section<'_>, key: &'static str) -> Vec<Placed> 
     let parse = |value| {
         let text = section.string_of(key, value)?;
         match prefix::parse(text.get_ref()) {
-            Ok(net) => Some((net, text.span().into())),
+            Ok(net) => Some((net, text.span())),
             Err(wrong) => {
                 section.invalid(key, text.span(), wrong);
                 None
@@ -76,7 +76,7 @@ fn listed(section: &Section<'_>, lists: &Lists<'_>, key: &'static str) -> Vec<Pl
             section.complain(complaint.label("what is this?").hint("write one prefix a line, and comments after `#`"));
         }
     }
-    list.lines.iter().map(|line| (line.net, line.at.clone())).collect()
+    list.lines.iter().map(|line| (line.net, line.at)).collect()
 }
 
 /// Prefixes that come more than once: what is said of the earlier and the later, and where they are. Takes n log n steps.

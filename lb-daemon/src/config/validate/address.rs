@@ -2,15 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use toml::Spanned;
-
 use crate::config::{
     diagnostic::{Code, Complaint},
+    place::Spanned,
     prefix,
     quantity::{Wrong, wrong},
     raw::Section,
 };
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// What an address is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ipnet::{Ipv4Net, Ipv6Net};
-use toml::{Spanned, de::DeValue};
+use toml::de::DeValue;
 
 use super::{
     Once, access::access, drops_unknown_port, duration, limits::source_limit, number, power_of_two, ring_size,
@@ -17,8 +17,9 @@ use crate::{
     config::{
         diagnostic::{Code, Complaint},
         lists::Lists,
+        place::{At, Spanned},
         quantity::{self, Wrong, wrong},
-        raw::{Section, Span},
+        raw::Section,
         schema,
     },
     model::{AttachMode, DataplaneConfig, Interface, NextHopConfig},
@@ -53,7 +54,7 @@ pub(super) struct Dataplane {
     /// Whether packets to unknown ports of a VIP that does not say are dropped.
     pub(super) drops_unknown_port: bool,
     /// Place of `next_hop`, if that is one gateway for all.
-    pub(super) gateway: Option<Span>,
+    pub(super) gateway: Option<At>,
     /// Addresses for tunnel packets, with their places.
     pub(super) tunnel_addresses: Vec<Spanned<IpAddr>>,
 }

@@ -2,12 +2,13 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use toml::{Spanned, de::DeValue};
+use toml::de::DeValue;
 
 use super::duration;
 use crate::{
     config::{
         diagnostic::{Code, Complaint},
+        place::Spanned,
         quantity::{self, Wrong, wrong},
         raw::Section,
     },

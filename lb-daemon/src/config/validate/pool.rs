@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use toml::Spanned;
-
 use super::{
     Once,
     address::{Role, address},
@@ -14,8 +12,9 @@ use super::{
 use crate::{
     config::{
         diagnostic::{Code, Complaint},
-        place::At,
-        raw::{Section, Span},
+        include::Documents,
+        place::{At, Spanned},
+        raw::Section,
         schema::{self, nearest},
     },
     model::{AdminState, Backend, Encap, MAX_WEIGHT, Pool, ServerId},
@@ -32,15 +31,15 @@ const STATES: [(&str, AdminState); 3] =
 pub(super) struct ReadPool {
     pub(super) pool: Pool,
     /// Of its name.
-    pub(super) span: Span,
+    pub(super) span: At,
     /// Of its health section.
-    pub(super) health: Span,
+    pub(super) health: At,
     /// Of its backends' names.
-    pub(super) names: BTreeMap<String, Span>,
+    pub(super) names: BTreeMap<String, At>,
     /// Of its backends' addresses.
-    pub(super) addresses: BTreeMap<IpAddr, Span>,
+    pub(super) addresses: BTreeMap<IpAddr, At>,
     /// Of its backends' server IDs, each with its backend's address.
-    pub(super) server_ids: Vec<(ServerId, IpAddr, Span)>,
+    pub(super) server_ids: Vec<(ServerId, IpAddr, At)>,
     /// `encap`, for VIPs that do not say.
     pub(super) encap: Option<Encap>,
 }
@@ -53,7 +52,7 @@ pub(super) fn encap(section: &Section<'_>) -> Option<Encap> {
 /// The pool of that name; complains, of the name's place, if there is none.
 pub(super) fn find_pool<'p>(
     section: &Section<'_>,
-    at: impl Into<At>,
+    at: At,
     name: &str,
     pools: &'p BTreeMap<String, ReadPool>,
 ) -> Option<&'p ReadPool> {
@@ -70,12 +69,15 @@ pub(super) fn find_pool<'p>(
 }
 
 /// All pools, by name.
-pub(super) fn pools(root: &Section<'_>) -> BTreeMap<String, ReadPool> {
+pub(super) fn pools(documents: &Documents<'_>) -> BTreeMap<String, ReadPool> {
     let mut pools = BTreeMap::new();
-    for (key, section) in root.members("pool", &schema::POOL) {
+    let mut seen = Once::new();
+    for (key, section) in documents.all().flat_map(|root| root.members("pool", &schema::POOL)) {
         if let Err(wrong) = name(key.get_ref()) {
             section.invalid("pool", key.span(), wrong);
         }
+        let what = format!("pool {}", key.get_ref());
+        seen.note(&section, &what, *key.get_ref(), key.span(), "give each pool its own name, over all files");
         pools.insert((*key.get_ref()).to_owned(), pool(&key, &section));
     }
     pools
@@ -84,9 +86,8 @@ pub(super) fn pools(root: &Section<'_>) -> BTreeMap<String, ReadPool> {
 fn pool(key: &Spanned<&str>, section: &Section<'_>) -> ReadPool {
     let tables = section.children("backends", &schema::BACKEND);
     let mut seen = Seen { names: Once::new(), addresses: Once::new(), server_ids: Once::new(), local: None };
-    let read: Vec<(Backend, Option<Span>)> = tables.iter().filter_map(|table| backend(table, &mut seen)).collect();
-    let placed =
-        |(backend, place): &(Backend, Option<Span>)| Some((backend.server_id?, backend.address, place.clone()?));
+    let read: Vec<(Backend, Option<At>)> = tables.iter().filter_map(|table| backend(table, &mut seen)).collect();
+    let placed = |(backend, place): &(Backend, Option<At>)| Some((backend.server_id?, backend.address, (*place)?));
     let server_ids = read.iter().filter_map(placed).collect();
     let backends = read.into_iter().map(|(backend, _)| backend).collect();
     let health_section = section.child("health", &schema::HEALTH);
@@ -117,11 +118,11 @@ struct Seen {
     names: Once<String>,
     addresses: Once<IpAddr>,
     server_ids: Once<u128>,
-    local: Option<Span>,
+    local: Option<At>,
 }
 
 /// A backend, and the place of its server ID.
-fn backend(section: &Section<'_>, seen: &mut Seen) -> Option<(Backend, Option<Span>)> {
+fn backend(section: &Section<'_>, seen: &mut Seen) -> Option<(Backend, Option<At>)> {
     section.require("name", "add `name = \"web-1\"`");
     section.require("address", "add `address = \"10.0.0.11\"`");
     let name = section.parsed("name", name);
@@ -157,7 +158,7 @@ fn local(section: &Section<'_>, seen: &mut Seen) -> bool {
     if let Some(first) = &seen.local {
         let complaint = Complaint::new(Code::Conflict, local.span(), "two backends of a pool are this host");
         let hint = "leave `local = true` to one of them: packets to either would end up in the same place";
-        section.complain(complaint.label("again here").also(first.clone(), "first here").hint(hint));
+        section.complain(complaint.label("again here").also(*first, "first here").hint(hint));
     } else {
         seen.local = Some(local.span());
     }

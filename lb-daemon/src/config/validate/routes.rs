@@ -48,8 +48,8 @@ pub(super) fn source_routes<'p>(
     }
     for (net, _, [first, again]) in twice(routes.iter().map(|(route, at)| (route.source, (), at))) {
         let message = format!("source {net} is routed twice");
-        let complaint = Complaint::new(Code::Duplicate, again.clone(), message).label("again here");
-        section.complain(complaint.also(first.clone(), "first here").hint("route each prefix of a VIP once"));
+        let complaint = Complaint::new(Code::Duplicate, *again, message).label("again here");
+        section.complain(complaint.also(*first, "first here").hint("route each prefix of a VIP once"));
     }
     let to: BTreeSet<&str> = routes.iter().filter_map(|(route, _)| route.pool()).collect();
     let pools = to.into_iter().filter_map(|name| pools.get(name)).collect();
@@ -77,13 +77,13 @@ fn inline(section: &Section<'_>, ways: &Ways<'_>) -> Vec<(SourceRoute, At)> {
                 None
             }
             _ => match (pool, backend) {
-                (Some(name), _) => ways.pool(section, name.span().into(), name.get_ref()),
-                (_, Some(name)) => ways.backend(section, name.span().into(), name.get_ref()),
+                (Some(name), _) => ways.pool(section, name.span(), name.get_ref()),
+                (_, Some(name)) => ways.backend(section, name.span(), name.get_ref()),
                 _ => None,
             },
         };
         let source = source?;
-        Some((SourceRoute { source: *source.get_ref(), to: to? }, source.span().into()))
+        Some((SourceRoute { source: *source.get_ref(), to: to? }, source.span()))
     };
     tables.iter().filter_map(route).collect()
 }
@@ -94,7 +94,7 @@ impl Ways<'_> {
         let (rest, at) = list.rest(line);
         let mut words = rest.split_whitespace();
         let [Some(kind @ ("pool" | "backend")), Some(name), None] = [words.next(), words.next(), words.next()] else {
-            let at = if rest.is_empty() { line.at.clone() } else { at };
+            let at = if rest.is_empty() { line.at } else { at };
             let complaint = Complaint::new(Code::InvalidValue, at, "the line is not a source route");
             let hint = "write \"PREFIX pool NAME\" or \"PREFIX backend NAME\", and comments after `#`";
             section.complain(complaint.label("leads nowhere").hint(hint));
@@ -102,7 +102,7 @@ impl Ways<'_> {
         };
         let place = At { start: at.end - name.len(), ..at };
         let to = if kind == "pool" { self.pool(section, place, name) } else { self.backend(section, place, name) };
-        Some((SourceRoute { source: line.net, to: to? }, line.at.clone()))
+        Some((SourceRoute { source: line.net, to: to? }, line.at))
     }
 
     fn pool(&self, section: &Section<'_>, at: At, name: &str) -> Option<RouteTo> {

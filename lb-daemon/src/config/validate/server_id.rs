@@ -2,14 +2,15 @@
 
 use std::ops::RangeInclusive;
 
-use toml::{Spanned, de::DeValue};
+use toml::de::DeValue;
 
 use super::{Once, number, pool::ReadPool};
 use crate::{
     config::{
         diagnostic::{Code, Complaint},
+        place::{At, Spanned},
         quantity,
-        raw::{Section, Span},
+        raw::Section,
         schema,
     },
     model::{Protocol, Quic, ServerId},
@@ -137,7 +138,7 @@ fn configured(section: &Section<'_>, layouts: Layouts) -> Option<[u8; 7]> {
 }
 
 impl Ids<'_> {
-    fn all(&self) -> impl Iterator<Item = &(ServerId, std::net::IpAddr, Span)> {
+    fn all(&self) -> impl Iterator<Item = &(ServerId, std::net::IpAddr, At)> {
         self.pools.iter().flat_map(|pool| &pool.server_ids)
     }
 
@@ -161,9 +162,9 @@ impl Ids<'_> {
             let [(first, a, at), (again, b, at_again)] = pair else { continue };
             if first.value == again.value && a != b {
                 let message = format!("server ID {again} is given to two backends of one VIP");
-                let complaint = Complaint::new(Code::Duplicate, at_again.clone(), message).label("again here");
+                let complaint = Complaint::new(Code::Duplicate, *at_again, message).label("again here");
                 let hint = "give the backends of all pools that a VIP uses server IDs of their own";
-                self.section.complain(complaint.also(at.clone(), "first here").hint(hint));
+                self.section.complain(complaint.also(*at, "first here").hint(hint));
             }
         }
     }
@@ -214,23 +215,22 @@ impl Ids<'_> {
         let hint = "add `quic_lb = [{ config = 0, server_id_length = 4 }]` to the VIP, with each length that there is";
         if let Some((other, place)) = written.find(|(other, _)| *other != length) {
             let message = "the VIP's server IDs have several lengths, and no `quic_lb` tells which is which";
-            let complaint = Complaint::new(Code::Conflict, place.clone(), message).label(format!("{other} bytes"));
-            self.section.complain(complaint.also(first.clone(), format!("{length} bytes")).hint(hint));
+            let complaint = Complaint::new(Code::Conflict, *place, message).label(format!("{other} bytes"));
+            self.section.complain(complaint.also(*first, format!("{length} bytes")).hint(hint));
         }
         let numbers = self.all().filter(|(id, ..)| id.len.is_none() && id.bytes() > length);
         for (id, _, place) in numbers {
             let message = format!("server ID {id} is longer than the VIP's others");
-            let complaint =
-                Complaint::new(Code::Conflict, place.clone(), message).label(format!("{} bytes", id.bytes()));
-            self.section.complain(complaint.also(first.clone(), format!("{length} bytes")).hint(hint));
+            let complaint = Complaint::new(Code::Conflict, *place, message).label(format!("{} bytes", id.bytes()));
+            self.section.complain(complaint.also(*first, format!("{length} bytes")).hint(hint));
         }
         length
     }
 
     /// A complaint about the ID at `place`, and about what the VIP has under `key`.
-    fn complain_of(&self, place: &Span, code: Code, message: String, label: String, key: &'static str, hint: String) {
+    fn complain_of(&self, place: &At, code: Code, message: String, label: String, key: &'static str, hint: String) {
         let vip = self.section.entry(key).map_or(self.section.span(), |(_, value)| value.span());
-        let complaint = Complaint::new(code, place.clone(), message).label(label);
+        let complaint = Complaint::new(code, *place, message).label(label);
         self.section.complain(complaint.also(vip, "the VIP is here").hint(hint));
     }
 }

@@ -5,17 +5,16 @@ use std::{
     net::IpAddr,
 };
 
-use lb_common::layout::flow::MAX_TARGETS;
-use toml::Spanned;
-
 use super::pool::{MAX_BACKENDS, ReadPool};
 use crate::{
     config::{
         diagnostic::{Code, Complaint},
-        raw::{Section, Span},
+        place::{At, Spanned},
+        raw::Section,
     },
     model::{Check, Protocol, Service, Vip},
 };
+use lb_common::layout::flow::MAX_TARGETS;
 
 /// Slots for each backend that keep every share within about 1 % of what the weights say.
 const SLOTS_PER_BACKEND: usize = 100;
@@ -33,11 +32,11 @@ pub(super) fn with_pool(section: &Section<'_>, service: &Spanned<Service>, pool:
     if port == 0 {
         let message = format!("the health check of pool {name} has no port to ask");
         let complaint = Complaint::new(Code::Conflict, service.span(), message).label("this VIP serves every port");
-        section.complain(complaint.also(pool.health.clone(), "this check asks the VIP's port").hint(hint));
+        section.complain(complaint.also(pool.health, "this check asks the VIP's port").hint(hint));
     } else if protocol == Protocol::Udp {
         let message = format!("the health check of pool {name} asks port {port} of TCP");
         let complaint = Complaint::new(Code::NoEffect, service.span(), message).label("this VIP serves UDP");
-        section.complain(complaint.also(pool.health.clone(), "this check asks by TCP").hint(hint));
+        section.complain(complaint.also(pool.health, "this check asks by TCP").hint(hint));
     }
 }
 
@@ -55,13 +54,13 @@ fn own_backend(section: &Section<'_>, service: &Spanned<Service>, pool: &ReadPoo
         };
         let complaint = Complaint::new(Code::Conflict, service.span(), message).label("the VIP");
         let hint = "give the backend's own address: packets to the VIP's would come back here";
-        section.complain(complaint.also(place.clone(), "the backend").hint(hint));
+        section.complain(complaint.also(*place, "the backend").hint(hint));
     }
 }
 
 /// Warns of frames that are for their backends' MAC addresses and all go to the gateway's: right only if that is the one
 /// backend, or knows them apart. The backend that is this host gets its packets anyway.
-pub(super) fn l2_by_gateway(section: &Section<'_>, pools: &[&ReadPool], gateway: Option<&Span>) {
+pub(super) fn l2_by_gateway(section: &Section<'_>, pools: &[&ReadPool], gateway: Option<&At>) {
     let sent = pools.iter().any(|pool| pool.pool.backends.iter().any(|backend| !backend.local));
     if let Some(gateway) = gateway.filter(|_| sent) {
         let message = "`encap = \"l2\"` with one gateway as `next_hop`: no backend is told from another";
@@ -70,7 +69,7 @@ pub(super) fn l2_by_gateway(section: &Section<'_>, pools: &[&ReadPool], gateway:
         let complaint =
             Complaint::new(Code::DoubtfulAddress, own.unwrap_or_else(|| section.span()), message).label(label);
         let hint = "write `next_hop = \"auto\"`, or give the VIP `encap = \"ipip\"` or `encap = \"gue\"`";
-        section.complain(complaint.also(gateway.clone(), "every frame goes to this MAC address").hint(hint));
+        section.complain(complaint.also(*gateway, "every frame goes to this MAC address").hint(hint));
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use toml::Spanned;
-
 use super::{
     Once,
     access::{prefixes, twice},
@@ -12,7 +10,8 @@ use super::{
 use crate::{
     config::{
         diagnostic::{Code, Complaint},
-        raw::{Section, Span},
+        place::{At, Spanned},
+        raw::Section,
     },
     model::{Service, Tunnels},
 };
@@ -43,8 +42,8 @@ pub(super) fn tunnels(section: &Section<'_>) -> (Tunnels, Vec<Spanned<IpAddr>>) 
     let sources = prefixes(section, "sources");
     for (net, _, [first, again]) in twice(sources.iter().map(|(net, at)| (*net, (), at))) {
         let message = format!("prefix {net} is given twice in `sources`");
-        let complaint = Complaint::new(Code::Duplicate, again.clone(), message).label("again here");
-        section.complain(complaint.also(first.clone(), "first here").hint("give each prefix once"));
+        let complaint = Complaint::new(Code::Duplicate, *again, message).label("again here");
+        section.complain(complaint.also(*first, "first here").hint("give each prefix once"));
     }
     let tunnels = Tunnels {
         addresses: addresses.iter().map(|address| *address.get_ref()).collect(),
@@ -54,14 +53,14 @@ pub(super) fn tunnels(section: &Section<'_>) -> (Tunnels, Vec<Spanned<IpAddr>>) 
 }
 
 /// Complains about tunnel addresses that VIPs serve: whose packets are those?
-pub(super) fn apart_from_vips(root: &Section<'_>, addresses: &[Spanned<IpAddr>], vips: &[(Service, Span)]) {
+pub(super) fn apart_from_vips(root: &Section<'_>, addresses: &[Spanned<IpAddr>], vips: &[(Service, At)]) {
     for address in addresses {
-        let serves = |(service, _): &&(Service, Span)| service.prefix().contains(address.get_ref());
+        let serves = |(service, _): &&(Service, At)| service.prefix().contains(address.get_ref());
         if let Some((service, place)) = vips.iter().find(serves) {
             let message = format!("{} takes tunnel packets and belongs to VIP {service}", address.get_ref());
             let complaint = Complaint::new(Code::Conflict, address.span(), message).label("the tunnel address");
             let hint = "give this host an address for tunnel packets that no VIP has";
-            root.complain(complaint.also(place.clone(), "the VIP").hint(hint));
+            root.complain(complaint.also(*place, "the VIP").hint(hint));
         }
     }
 }

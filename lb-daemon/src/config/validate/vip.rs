@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use toml::Spanned;
-
 use super::{
     Once,
     access::access,
@@ -22,7 +20,9 @@ use super::{
 use crate::{
     config::{
         diagnostic::{Code, Complaint},
+        include::Documents,
         lists::Lists,
+        place::Spanned,
         quantity,
         raw::Section,
         schema,
@@ -49,18 +49,20 @@ struct Reading<'p, 'l> {
     used: BTreeSet<&'p str>,
 }
 
-/// All VIPs, in the file's order.
+/// All VIPs, in the files' order.
 pub(super) fn vips(
-    root: &Section<'_>,
+    documents: &Documents<'_>,
     lists: &Lists<'_>,
     pools: &BTreeMap<String, ReadPool>,
     dataplane: &Dataplane,
 ) -> Vec<Vip> {
     let (names, services, used) = (Once::new(), Once::new(), BTreeSet::new());
     let mut reading = Reading { lists, pools, dataplane, names, services, used };
-    let mut unknown = root.entry("vip").is_some_and(|(_, vips)| vips.get_ref().as_array().is_none());
+    let root = &documents.main;
+    let no_array = |root: &Section<'_>| root.entry("vip").is_some_and(|(_, vips)| vips.get_ref().as_array().is_none());
+    let mut unknown = documents.all().any(no_array);
     let mut vips = Vec::new();
-    for section in root.children("vip", &schema::VIP) {
+    for section in documents.all().flat_map(|root| root.children("vip", &schema::VIP)) {
         section.require("pool", "add `pool = \"NAME\"`, the name of a [pool.NAME]");
         let pool = section.string("pool");
         let pool = pool.and_then(|name| find_pool(&section, name.span(), name.get_ref(), pools));
@@ -69,10 +71,10 @@ pub(super) fn vips(
     }
     // A VIP whose pool's name is mistyped is likely to mean one of the others.
     for (name, pool) in pools.iter().filter(|(name, _)| !unknown && !reading.used.contains(name.as_str())) {
-        let complaint = Complaint::new(Code::UnusedPool, pool.span.clone(), format!("no VIP uses pool {name}"));
+        let complaint = Complaint::new(Code::UnusedPool, pool.span, format!("no VIP uses pool {name}"));
         root.complain(complaint.hint(format!("write `pool = \"{name}\"` in a [[vip]], or remove the pool")));
     }
-    if root.entry("vip").is_none() {
+    if !documents.have("vip") {
         let complaint = Complaint::new(Code::NoVip, root.span(), "no VIP: nothing is served");
         root.complain(complaint.hint("add a [[vip]] with name, address, port, protocol and pool"));
     }
