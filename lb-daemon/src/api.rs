@@ -13,13 +13,17 @@ pub(crate) mod view;
 #[cfg(test)]
 mod tests;
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 use axum::{
     Extension, Json, Router,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, Request},
     http::StatusCode,
-    middleware,
+    middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 use utoipa::OpenApi;
@@ -60,6 +64,21 @@ pub fn router(controller: Handle, reloader: Arc<Reloader>, facts: Facts) -> Rout
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn(journal::note))
         .with_state(app)
+}
+
+/// The same for those who may only look: whatever may change something is refused, with a word on where it is not.
+pub fn read_only(router: Router, other: &Path) -> Router {
+    let error = format!("this socket only shows; to change something, ask on {}", other.display());
+    let refuse = move |request: Request, next: Next| {
+        let error = error.clone();
+        async move {
+            if journal::may_change(request.method(), request.uri().path()) {
+                return Refused(StatusCode::FORBIDDEN, Problem::new(error)).into_response();
+            }
+            next.run(request).await
+        }
+    };
+    router.layer(middleware::from_fn(refuse)).layer(middleware::from_fn(journal::note))
 }
 
 /// The routes with what the document says of them: each handler's attribute names its path.

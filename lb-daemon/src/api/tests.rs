@@ -1,6 +1,7 @@
 //! The API over a real unix socket, before a controller over tables in memory.
 
 mod document;
+mod read_only;
 mod schema;
 
 use std::{
@@ -23,7 +24,7 @@ use super::{
     Facts,
     body::LARGEST,
     client::{Client, ClientError},
-    router,
+    read_only, router,
     socket::{Socket, SocketError, listen},
     types::{Backend, Condition, Effect, Flows, Reloaded, Stats, Status, Vip},
 };
@@ -41,7 +42,9 @@ struct Api {
     socket: PathBuf,
     config: PathBuf,
     server: JoinHandle<()>,
-    _socket: Socket,
+    /// Shows and changes nothing.
+    looking: PathBuf,
+    _sockets: [Socket; 2],
     _folder: TempDir,
 }
 
@@ -54,8 +57,12 @@ impl Api {
         let reloader = Arc::new(Reloader::new(config.clone(), rig.handle.clone()));
         let facts = Facts { config: config.clone(), pin_path: "/sys/fs/bpf/none".into(), started: Instant::now() };
         let (listener, guard) = listen(&socket).await.unwrap();
-        let server = tokio::spawn(serve(listener, router(rig.handle.clone(), reloader, facts), LARGEST));
-        Self { rig, socket, config, server, _socket: guard, _folder: folder }
+        let router = router(rig.handle.clone(), reloader, facts);
+        let looking = folder.path().join("look.sock");
+        let (looks, other) = listen(&looking).await.unwrap();
+        tokio::spawn(serve(looks, read_only(router.clone(), &socket), LARGEST));
+        let server = tokio::spawn(serve(listener, router, LARGEST));
+        Self { rig, socket, config, server, looking, _sockets: [guard, other], _folder: folder }
     }
 
     fn client(&self) -> Client {
@@ -64,7 +71,11 @@ impl Api {
 
     /// Sends bytes and reads what comes until the connection ends.
     async fn raw(&self, request: &[u8]) -> String {
-        let mut stream = UnixStream::connect(&self.socket).await.unwrap();
+        Self::raw_on(&self.socket, request).await
+    }
+
+    async fn raw_on(socket: &Path, request: &[u8]) -> String {
+        let mut stream = UnixStream::connect(socket).await.unwrap();
         // The server may close before it has read everything.
         let _ = stream.write_all(request).await;
         let mut answer = Vec::new();

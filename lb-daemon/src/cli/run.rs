@@ -122,6 +122,7 @@ impl Parts {
     /// Starts all parts, waits for the end, ends all parts. Tells whether the tables serve anything then.
     async fn work(self, mut signals: Signals) -> Result<bool, anyhow::Error> {
         let Self { config, kernel, attached, places, facts, notifier } = self;
+        let socket = config.api_socket.clone();
         let mut parts = JoinSet::new();
         let stats = health::Stats::new().context("cannot count health checks")?;
         let wires = wires(&mut parts, stats.clone());
@@ -129,8 +130,13 @@ impl Parts {
         let mut ended = controller.spawn(runtime::Handle::current())?;
         let reloader = Arc::new(Reloader::new(facts.config.clone(), handle.clone()));
         let router = api::router(handle.clone(), Arc::clone(&reloader), facts);
-        let listener = UnixListener::from_std(places.api).context("cannot serve the API")?;
-        part(&mut parts, "the API", http::serve(listener, router, api::body::LARGEST));
+        let looking = places.read_only.map(|place| (place, api::read_only(router.clone(), &socket)));
+        let mut sockets = Vec::new();
+        for (place, router) in looking.into_iter().chain([(places.api, router)]) {
+            let listener = UnixListener::from_std(place.listener).context("cannot serve the API")?;
+            part(&mut parts, "the API", http::serve(listener, router, api::body::LARGEST));
+            sockets.push(place.socket);
+        }
         if let Some(listener) = places.scrapes {
             let listener = TcpListener::from_std(listener).context("cannot serve metrics")?;
             let exporter = metrics::Exporter::new(handle.clone(), stats);
@@ -152,7 +158,7 @@ impl Parts {
         handle.stop().await;
         // An error only says that it has ended already.
         let _ = ended.await;
-        drop(places.socket);
+        drop(sockets);
         let last = handle.snapshot();
         // Tables that were there before serve from the start.
         outcome.map(|()| last.generation > 0 || last.used.vips > 0)

@@ -1,6 +1,6 @@
 //! The `OpenAPI` document against the server that it describes.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use super::{Api, schema::Schemas};
 
 /// Requests whose answers are held against the document: each operation at least once. For those with a body also that it
 /// refuses unknown fields is tried.
-fn calls() -> Vec<(&'static str, &'static str, Value)> {
+pub(super) fn calls() -> Vec<(&'static str, &'static str, Value)> {
     vec![
         ("get", "/v1/openapi.json", Value::Null),
         ("get", "/v1/status", Value::Null),
@@ -23,9 +23,14 @@ fn calls() -> Vec<(&'static str, &'static str, Value)> {
 impl Api {
     /// Asks, and gets the status and the body.
     async fn call(&self, method: &str, path: &str, body: &Value) -> (String, Value) {
+        Self::call_on(&self.socket, method, path, body).await
+    }
+
+    pub(super) async fn call_on(socket: &Path, method: &str, path: &str, body: &Value) -> (String, Value) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let head = format!("{} {path} HTTP/1.1\r\nHost: lb\r\nConnection: close", method.to_uppercase());
-        let answer = self.raw(format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).await;
+        let answer =
+            Self::raw_on(socket, format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).await;
         let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
         let status = head.split(' ').nth(1).expect("a status").to_owned();
         (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{method} {path}: {error} in {body}")))

@@ -18,11 +18,25 @@ use crate::{
 /// The places that another daemon might have. Whoever holds them goes on undisturbed.
 pub(super) struct Places {
     /// Where the API is asked.
-    pub(super) api: UnixListener,
-    /// Removes the socket at the end.
-    pub(super) socket: Socket,
+    pub(super) api: Place,
+    /// Where it is asked by those who may only look.
+    pub(super) read_only: Option<Place>,
     /// Where metrics are fetched.
     pub(super) scrapes: Option<TcpListener>,
+}
+
+/// A unix socket.
+pub(super) struct Place {
+    pub(super) listener: UnixListener,
+    /// Removes the socket at the end.
+    pub(super) socket: Socket,
+}
+
+impl Place {
+    async fn take(path: &Path) -> Result<Self, anyhow::Error> {
+        let (listener, socket) = socket::listen(path).await?;
+        Ok(Self { listener: listener.into_std().context("cannot keep the API's socket")?, socket })
+    }
 }
 
 /// Begins to listen for signals, so that none ends the process half way from here on, and takes the places.
@@ -30,8 +44,11 @@ pub(super) fn places(config: &Config) -> Result<(Signals, Places), anyhow::Error
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
         let signals = Signals::listen().context("cannot listen for signals")?;
-        let (api, socket) = socket::listen(&config.api_socket).await?;
-        let api = api.into_std().context("cannot keep the API's socket")?;
+        let api = Place::take(&config.api_socket).await?;
+        let read_only = match &config.api_read_only_socket {
+            Some(path) => Some(Place::take(path).await.context("cannot take [api] read_only_socket")?),
+            None => None,
+        };
         let scrapes = match config.metrics_listen {
             Some(address) => {
                 let listening = tokio::net::TcpListener::bind(address).await;
@@ -40,7 +57,7 @@ pub(super) fn places(config: &Config) -> Result<(Signals, Places), anyhow::Error
             }
             None => None,
         };
-        Ok((signals, Places { api, socket, scrapes }))
+        Ok((signals, Places { api, read_only, scrapes }))
     })
 }
 
