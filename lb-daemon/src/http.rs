@@ -3,9 +3,13 @@
 //! Connections are bounded, and so is what they hold. When all places are taken, the connection that has been idle for
 //! longest gives way, so that neither a thousand forgotten connections nor slow ones keep an operator from `lb status`.
 
+mod answers;
 mod bodies;
 mod peer;
 mod places;
+
+#[cfg(test)]
+mod tests;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -25,9 +29,11 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,
 };
+use tokio_io_timeout::TimeoutStream;
 use tracing::debug;
 
 use self::{
+    answers::Answers,
     bodies::Bodies,
     peer::Origin,
     places::{Doing, Note, Places},
@@ -39,6 +45,8 @@ pub use self::peer::Peer;
 const HEAD: Duration = Duration::from_secs(10);
 /// A request must be answered by then.
 const ANSWER: Duration = Duration::from_secs(30);
+/// A caller who takes nothing of an answer for so long is left.
+const STALL: Duration = Duration::from_secs(10);
 /// Largest head of a request, in bytes.
 const LARGEST_HEAD: usize = 16 * 1024;
 
@@ -46,6 +54,7 @@ const LARGEST_HEAD: usize = 16 * 1024;
 struct Server {
     router: TowerToHyperService<Router>,
     bodies: Bodies,
+    answers: Answers,
 }
 
 /// Answers requests from `listener` by `router`, until dropped. Bodies have at most so many bytes; the router gets them
@@ -55,7 +64,8 @@ where
     L: Listener,
     L::Io: AsyncRead + AsyncWrite + Origin + Unpin + Send + 'static,
 {
-    let server = Arc::new(Server { router: TowerToHyperService::new(router), bodies: Bodies::new(largest_body) });
+    let (bodies, answers) = (Bodies::new(largest_body), Answers::new());
+    let server = Arc::new(Server { router: TowerToHyperService::new(router), bodies, answers });
     let mut places = Places::default();
     loop {
         let (stream, _) = listener.accept().await;
@@ -84,7 +94,9 @@ where
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(LARGEST_HEAD);
-    if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(STALL));
+    if let Err(error) = builder.serve_connection(TokioIo::new(Box::pin(stream)), service).await {
         debug!(%error, "connection ended early");
     }
 }
@@ -102,7 +114,7 @@ impl Server {
         let answer = timeout(ANSWER, hyper::service::Service::call(&self.router, request)).await;
         drop(read.turn);
         match answer {
-            Ok(Ok(response)) => response,
+            Ok(Ok(response)) => self.answers.pass(response).await,
             Ok(Err(never)) => match never {},
             Err(_) => refusal(StatusCode::REQUEST_TIMEOUT, "the request took too long"),
         }
