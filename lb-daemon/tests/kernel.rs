@@ -2,6 +2,7 @@
 //! does nothing.
 
 mod kernel {
+    mod api;
     mod attach;
     mod commands;
     mod conformance;
