@@ -209,8 +209,8 @@ fn receive(socket: &UdpSocket, arrived: &Mutex<Vec<Number>>, stop: &AtomicBool) 
     while !stop.load(Ordering::Relaxed) {
         // A timeout gives the chance to stop.
         let Ok(8) = socket.recv(&mut buffer) else { continue };
-        let [a, b, c, d, e, f, g, h] = buffer;
-        let number = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
+        let (flow, round): ([u8; 4], [u8; 4]) = zerocopy::transmute!(buffer);
+        let number = (u32::from_be_bytes(flow), u32::from_be_bytes(round));
         arrived.lock().unwrap_or_else(PoisonError::into_inner).push(number);
     }
 }
