@@ -8,6 +8,7 @@ pub mod beliefs;
 pub mod change;
 mod clock;
 mod commands;
+mod concerned;
 mod ended;
 pub mod engine;
 pub(crate) mod features;
@@ -38,7 +39,7 @@ use tokio::{
 };
 
 pub(crate) use self::work::chain;
-use self::{clock::Clock, commands::Command, totals::Totals};
+use self::{clock::Clock, commands::Command, concerned::Inputs, totals::Totals};
 pub use self::{
     commands::{AskError, Handle, Refusal, ReloadError, Reloaded},
     engine::{Attached, Engine, InstallError},
@@ -73,6 +74,7 @@ pub struct Wires {
 }
 
 /// What health checks and next hops reported.
+#[derive(Clone, Debug)]
 struct Reports {
     health: Arc<HealthView>,
     hops: Arc<nexthop::Snapshot>,
@@ -99,7 +101,7 @@ pub struct Controller<E> {
     engine: E,
     config: Arc<Config>,
     /// Those of `config`.
-    lists: Lists,
+    lists: Arc<Lists>,
     attached: Vec<Attached>,
     /// Interfaces that the program was lost from, at the last look.
     lost: BTreeMap<String, u32>,
@@ -114,6 +116,8 @@ pub struct Controller<E> {
     generation: u64,
     /// What the latest plan was made of. Newer reports are shown only once they are planned for.
     reports: Reports,
+    /// What the tables were last brought to whole, if no attempt failed since.
+    reached: Option<Inputs>,
     /// Until when first results are waited for; `None` once they are in.
     settling: Option<Instant>,
     /// What went wrong at the last attempt, if it did.
@@ -148,7 +152,7 @@ impl<E: Engine> Controller<E> {
         let controller = Self {
             engine,
             config: Arc::new(config),
-            lists,
+            lists: Arc::new(lists),
             attached,
             lost: BTreeMap::new(),
             wires,
@@ -160,6 +164,7 @@ impl<E: Engine> Controller<E> {
             state,
             generation: 0,
             reports,
+            reached: None,
             settling,
             failing: None,
             last_reload,

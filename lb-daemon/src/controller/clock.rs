@@ -40,11 +40,21 @@ impl Clock {
         *self = Self::new(now);
     }
 
+    /// A plan for some VIPs was carried out: the look at all tables is due as before.
+    pub(super) fn changes_made(&mut self) {
+        self.gathered = None;
+    }
+
     /// An attempt failed.
     pub(super) fn failed(&mut self, now: Instant) {
         self.gathered = None;
         self.regular = now + self.retry;
         self.retry = (self.retry * 2).min(LAST_RETRY);
+    }
+
+    /// Whether it is time for a look at the tables although nothing is known to have changed.
+    pub(super) fn is_regular(&self, now: Instant) -> bool {
+        now >= self.regular
     }
 
     /// When to plan next.

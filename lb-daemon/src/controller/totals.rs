@@ -105,10 +105,15 @@ pub struct Totals {
 impl Totals {
     /// Learns whose the targets are. One whose VIP is gone keeps the owner that was known.
     pub fn learn(&mut self, observed: &State) {
-        let vips = observed.vips.iter().filter_map(|(key, vip)| Some((vip.id, (service(key)?, vip))));
-        let vips: BTreeMap<u32, (Service, &Vip)> = vips.collect();
         self.owners.retain(|id, _| observed.targets.contains_key(id));
         self.kinds_now.retain(|id, _| observed.targets.contains_key(id));
+        self.learn_part(observed);
+    }
+
+    /// The same from a part of what is in the tables: what it does not hold stays as it was.
+    pub fn learn_part(&mut self, observed: &State) {
+        let vips = observed.vips.iter().filter_map(|(key, vip)| Some((vip.id, (service(key)?, vip))));
+        let vips: BTreeMap<u32, (Service, &Vip)> = vips.collect();
         for (id, target) in &observed.targets {
             if let Some((service, vip)) = vips.get(&target.vip) {
                 self.owners.insert(*id, (*service, address_of(target.outer_destination)));

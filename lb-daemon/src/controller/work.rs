@@ -13,6 +13,7 @@ use super::{
     Controller, Reports, beliefs,
     change::Change,
     commands::{Refusal, Reloaded},
+    concerned::{self, Inputs},
     engine::{Engine, InstallError},
     features,
     snapshot::{Failing, LastReload, Snapshot},
@@ -22,7 +23,7 @@ use crate::{
     dataplane::{self, kernel::AttachError},
     latch,
     model::Config,
-    plan::{Op, diff, lists::Lists},
+    plan::{Op, diff, lists::Lists, patch, wanted},
 };
 
 /// Why an attempt failed.
@@ -43,6 +44,18 @@ enum Failure {
         #[source]
         source: dataplane::Error,
     },
+}
+
+/// Ops, and the VIPs that they are about if not all.
+struct Plan {
+    ops: Vec<Op>,
+    part: Option<Vec<VipKey>>,
+}
+
+/// What was done: so many ops, for all VIPs or for some.
+struct Done {
+    ops: usize,
+    whole: bool,
 }
 
 impl<E: Engine> Controller<E> {
@@ -79,9 +92,13 @@ impl<E: Engine> Controller<E> {
         let _entered = span.enter();
         // The tables do not wait for an interface.
         let held = self.hold();
-        match self.bring_about().and_then(|ops| held.map(|()| ops)) {
-            Ok(ops) => {
-                self.clock.succeeded(Instant::now());
+        match self.bring_about().and_then(|done| held.map(|()| done)) {
+            Ok(Done { ops, whole }) => {
+                if whole {
+                    self.clock.succeeded(Instant::now());
+                } else {
+                    self.clock.changes_made();
+                }
                 if let Some(failing) = self.failing.take() {
                     info!(attempts = failing.attempts, "applying works again");
                 }
@@ -126,32 +143,67 @@ impl<E: Engine> Controller<E> {
         outcome.map_err(Failure::Attach)
     }
 
-    /// Observes, plans and applies. Returns the number of ops.
-    fn bring_about(&mut self) -> Result<usize, Failure> {
-        self.state = self.engine.observe().map_err(Failure::Observe)?;
-        self.totals.learn(&self.state);
-        let ops = self.plan()?;
+    /// Observes, plans and applies.
+    fn bring_about(&mut self) -> Result<Done, Failure> {
+        let inputs = self.inputs();
+        let plan = match self.reached.take().and_then(|reached| self.plan_part(&reached, &inputs)) {
+            Some(plan) => plan,
+            None => self.plan_whole()?,
+        };
+        let Plan { ops, part } = plan;
+        let whole = part.is_none();
         if !ops.is_empty() {
             self.widen().map_err(Failure::Retune)?;
-            let applied = self.apply(&ops);
-            // Also after a failure: what was written before it is in force, and is to be shown.
-            let observed = self.engine.observe().map_err(Failure::Observe).map(|state| self.state = state);
-            self.totals.learn(&self.state);
-            applied.and(observed)?;
+            match (self.apply(&ops), part) {
+                (Ok(()), Some(keys)) => {
+                    ops.iter().for_each(|op| self.state.note(op));
+                    self.totals.learn_part(&patch::part(&self.state, keys.iter()).unwrap_or_default());
+                }
+                (applied, _) => {
+                    // Also after a failure: what was written before it is in force, and is to be shown.
+                    let observed = self.engine.observe().map_err(Failure::Observe).map(|state| self.state = state);
+                    self.totals.learn(&self.state);
+                    applied.and(observed)?;
+                }
+            }
         }
         self.narrow().map_err(Failure::Retune)?;
+        self.reached = Some(inputs).filter(|_| self.settling.is_none());
         if !ops.is_empty() || self.generation == 0 {
             self.generation += 1;
             let (vips, backends) = (self.config.vips.len(), super::members(&self.config).count());
             info!(generation = self.generation, ops = ops.len(), vips, backends, "state applied");
         }
-        Ok(ops.len())
+        Ok(Done { ops: ops.len(), whole })
     }
 
-    /// Plans the way from what was observed to what the configuration and the newest reports want.
-    fn plan(&mut self) -> Result<Vec<Op>, diff::PlanError> {
+    /// What the tables are to be brought to.
+    fn inputs(&self) -> Inputs {
+        let (config, lists) = (Arc::clone(&self.config), Arc::clone(&self.lists));
+        Inputs { config, lists, reports: self.reports.clone() }
+    }
+
+    /// Plans the way from what is observed to what the configuration and the newest reports want.
+    fn plan_whole(&mut self) -> Result<Plan, Failure> {
+        self.state = self.engine.observe().map_err(Failure::Observe)?;
+        self.totals.learn(&self.state);
         let wanted = beliefs::wanted(&self.config, &self.lists, &self.state, &self.reports.health, &self.reports.hops);
-        diff::plan(&self.state, &wanted, &mut self.rings)
+        Ok(Plan { ops: diff::plan(&self.state, &wanted, &mut self.rings)?, part: None })
+    }
+
+    /// The same for those VIPs alone that are concerned by what changed since the tables were brought to `reached`, from
+    /// what was observed then. `None` if the whole is to be planned, as it is every minute.
+    fn plan_part(&mut self, reached: &Inputs, inputs: &Inputs) -> Option<Plan> {
+        if self.settling.is_some() || self.clock.is_regular(Instant::now()) {
+            return None;
+        }
+        let services = concerned::concerned(reached, inputs)?;
+        let config = concerned::part(&self.config, &self.lists, &services);
+        let keys: Vec<VipKey> = services.iter().map(wanted::key).collect();
+        let held = patch::part(&self.state, keys.iter())?;
+        let wanted = beliefs::wanted(&config, &self.lists, &held, &self.reports.health, &self.reports.hops);
+        let ops = patch::patch(&self.state, &wanted, &mut self.rings)?;
+        Some(Plan { ops, part: Some(keys) })
     }
 
     /// Applies ops in order; counters that are about to go are summed up first.
@@ -239,7 +291,7 @@ impl<E: Engine> Controller<E> {
         let lists = Lists::of(&asked);
         diff::plan(&self.state, &beliefs::best_case(&asked, &lists), &mut self.rings).map_err(Refusal::Plan)?;
         self.install(&asked, change)?;
-        (self.config, self.lists) = (Arc::new(asked), lists);
+        (self.config, self.lists) = (Arc::new(asked), Arc::new(lists));
         self.last_reload = LastReload::succeeded();
         self.ask_for_inputs();
         self.hear();

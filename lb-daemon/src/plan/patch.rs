@@ -22,7 +22,7 @@ use super::{
 /// `None` if it takes more than the places that these VIPs have: a VIP that comes, moves, or gets groups, lists or server
 /// IDs. Then the whole must be planned. `rings` as there.
 pub fn patch(observed: &State, wanted: &Wanted, rings: &mut RingCache) -> Option<Vec<Op>> {
-    let mut draft = Draft::part(observed, part(observed, wanted)?);
+    let mut draft = Draft::part(observed, part(observed, wanted.vips.keys())?);
     retire_leftovers(&mut draft, wanted);
     let placed = place(draft.state(), &BTreeSet::new(), wanted).ok()?;
     if !placed.iter().all(|vip| has_its_places(vip, draft.state())) {
@@ -36,10 +36,10 @@ pub fn patch(observed: &State, wanted: &Wanted, rings: &mut RingCache) -> Option
     ops.iter().all(concerns_these_alone).then_some(ops)
 }
 
-/// What the tables hold of the VIPs of `wanted`; `None` if they don't have them all.
-fn part(observed: &State, wanted: &Wanted) -> Option<State> {
+/// What the tables hold of some VIPs, and of none in particular; `None` if they don't have them all.
+pub fn part<'k>(observed: &State, keys: impl Iterator<Item = &'k VipKey>) -> Option<State> {
     let vip = |key: &VipKey| Some((*key, *observed.vips.get(key)?));
-    let vips: BTreeMap<VipKey, _> = wanted.vips.keys().map(vip).collect::<Option<_>>()?;
+    let vips: BTreeMap<VipKey, _> = keys.map(vip).collect::<Option<_>>()?;
     let ids: BTreeSet<u32> = vips.values().map(|vip| vip.id).collect();
     let targets = vips.values().flat_map(|vip| observed.targets.range(target_range(vip)));
     let groups = observed.groups.iter().filter(|(_, group)| ids.contains(&group.vip));
