@@ -31,8 +31,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::body::Body;
 use self::{document::Document, types::Problem};
-use crate::controller::{AskError, Handle, reloader::Reloader};
 pub use crate::http::Peer;
+use crate::{
+    controller::{AskError, Handle, reloader::Reloader},
+    privileges::Confinement,
+};
 
 /// What is true for as long as the daemon lives.
 #[derive(Clone, Debug)]
@@ -43,6 +46,8 @@ pub struct Facts {
     pub pin_path: PathBuf,
     /// When the daemon started.
     pub started: Instant,
+    /// What it gave up then.
+    pub confinement: Confinement,
 }
 
 /// What the handlers need.

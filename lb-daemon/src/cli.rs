@@ -14,7 +14,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::{
     api::{client::ClientError, types::Problem},
-    config::{self, Bundle, diagnostic::Diagnostics},
+    config::{self, Bundle, Reading, diagnostic::Diagnostics},
     model::Config,
 };
 
@@ -220,13 +220,22 @@ pub struct Refused {
 /// # Errors
 /// When the file cannot be read, or is invalid ([`Refused`], which the command hands up as it is).
 pub fn load_config(path: &Path, global: &Global) -> Result<Config, anyhow::Error> {
+    load_bundle(path, global).map(|(_, config)| config)
+}
+
+/// The same, with the texts that it was read from.
+///
+/// # Errors
+/// As [`load_config`].
+pub fn load_bundle(path: &Path, global: &Global) -> Result<(Bundle, Config), anyhow::Error> {
     let file = path.display().to_string();
-    let checked = Bundle::read(path).with_context(|| format!("cannot read config {file}"))?.checked;
+    let Reading { bundle, checked } = Bundle::read(path).with_context(|| format!("cannot read config {file}"))?;
     // A closed stderr must not keep the daemon from starting.
     let _ =
         io::stderr().write_all(print_diagnostics(&checked.diagnostics, global, io::stderr().is_terminal()).as_bytes());
     let summary = || format!("{file}: {}", checked.diagnostics.summary());
-    checked.config.ok_or_else(|| Refused { summary: summary() }.into())
+    let config = checked.config.ok_or_else(|| Refused { summary: summary() })?;
+    Ok((bundle, config))
 }
 
 /// Diagnostics as `global` wants them, one JSON object a line or annotated excerpts.

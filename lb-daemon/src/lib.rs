@@ -18,5 +18,6 @@ pub mod model;
 pub mod nexthop;
 pub mod notify;
 pub mod plan;
+pub mod privileges;
 pub mod state;
 pub mod telemetry;

@@ -15,20 +15,22 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("maglev", &[]),
     ("telemetry", &[]),
+    // What this process may do: asked by who opens files and loads programs.
+    ("privileges", &[]),
     ("http", &[]),
     ("latch", &[]),
     // One thing each.
-    ("config", &["model"]),
+    ("config", &["model", "privileges"]),
     ("health", &["model"]),
     ("nexthop", &[]),
     ("state", &["latch"]),
     // Of health and next hops the plan knows what they publish, nothing of how they work.
     ("plan", &["health", "maglev", "model", "nexthop"]),
-    ("dataplane", &["model", "plan"]),
+    ("dataplane", &["model", "plan", "privileges"]),
     // The one owner.
     ("controller", &["config", "dataplane", "health", "latch", "model", "nexthop", "plan"]),
     // Those who ask it.
-    ("api", &["controller", "http", "plan"]),
+    ("api", &["controller", "http", "plan", "privileges"]),
     ("metrics", &["api", "controller", "health"]),
     ("notify", &["controller", "model", "plan"]),
     // Puts all together.
@@ -46,6 +48,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "nexthop",
             "notify",
             "plan",
+            "privileges",
             "telemetry",
         ],
     ),
@@ -99,6 +102,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("aya_ebpf", &["lb-xdp/src/bpf/", "bench/xdp/src/bpf/"]),
     // Files are found and read in one place.
     ("glob", &["lb-daemon/src/config"]),
+    ("landlock", &["lb-daemon/src/privileges/files.rs"]),
+    ("seccompiler", &["lb-daemon/src/privileges/calls"]),
     (
         "tokio",
         &[
@@ -140,6 +145,7 @@ const UNSAFE: &[&str] = &[
     "lb-common/src/pod.rs",
     "lb-common/src/layout/flow.rs",
     "lb-daemon/src/dataplane/kernel/",
+    "lb-daemon/src/privileges/calls/install.rs",
     "lb-xdp/fuzz/src/kernel/",
     "lb-xdp/src/bpf/",
     "bench/src/machine.rs",

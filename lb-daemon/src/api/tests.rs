@@ -34,6 +34,7 @@ use crate::{
         tests::rig::{Rig, TEXT},
     },
     http::serve,
+    privileges::{Confinement, Fence},
 };
 
 /// A daemon's API and all that is behind it.
@@ -55,7 +56,14 @@ impl Api {
         fs::write(&config, TEXT).unwrap();
         let rig = Rig::serving(TEXT).await;
         let reloader = Arc::new(Reloader::new(config.clone(), rig.handle.clone()));
-        let facts = Facts { config: config.clone(), pin_path: "/sys/fs/bpf/none".into(), started: Instant::now() };
+        let confinement = Confinement {
+            capabilities: vec!["CAP_BPF"],
+            while_loading: vec!["CAP_PERFMON"],
+            files: Fence::Whole,
+            calls: Fence::Missing("the test has none".into()),
+        };
+        let (pin_path, started) = ("/sys/fs/bpf/none".into(), Instant::now());
+        let facts = Facts { config: config.clone(), pin_path, started, confinement };
         let (listener, guard) = listen(&socket).await.unwrap();
         let router = router(rig.handle.clone(), reloader, facts);
         let looking = folder.path().join("look.sock");

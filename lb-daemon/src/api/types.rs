@@ -14,6 +14,6 @@ pub use self::{
     problem::Problem,
     reload::{ReloadRequest, Reloaded},
     stats::{Stats, VerdictCount},
-    status::{Condition, Interface, LastReload, Places, Status},
+    status::{Condition, Confinement, Interface, LastReload, Places, Status},
     vip::{Vip, VipSettings},
 };

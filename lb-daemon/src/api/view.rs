@@ -16,8 +16,8 @@ use lb_common::{
 use super::{
     Facts,
     types::{
-        Backend, BackendFlows, Condition, Effect, Flows, Interface, LastReload, Places, Stats, Status, Traffic,
-        VerdictCount, Vip, VipSettings,
+        Backend, BackendFlows, Condition, Confinement, Effect, Flows, Interface, LastReload, Places, Stats, Status,
+        Traffic, VerdictCount, Vip, VipSettings,
     },
 };
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
         totals,
     },
     plan::{Capacity, wanted::Disposition},
+    privileges,
 };
 
 /// `GET /v1/status`
@@ -58,6 +59,17 @@ pub(crate) fn status(facts: &Facts, snapshot: &Snapshot) -> Status {
         backends_serving: snapshot.vips.iter().map(VipView::serving).sum(),
         last_reload: Some(last_reload(&snapshot.last_reload)),
         tables: all_tables(snapshot.used, snapshot.capacity),
+        confinement: Some(confinement(&facts.confinement)),
+    }
+}
+
+fn confinement(found: &privileges::Confinement) -> Confinement {
+    let words = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+    Confinement {
+        capabilities: words(&found.capabilities),
+        while_loading: words(&found.while_loading),
+        files: found.files.to_string(),
+        calls: found.calls.to_string(),
     }
 }
 

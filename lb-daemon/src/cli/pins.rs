@@ -113,6 +113,7 @@ impl Tables {
             backends_serving: vips.iter().map(VipView::serving).sum(),
             last_reload: None,
             tables: answer::tables(view::used(state), state.capacity),
+            confinement: None,
         })
     }
 

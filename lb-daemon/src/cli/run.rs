@@ -21,16 +21,16 @@ use self::{
     signals::{Reloads, Signals},
     start::Places,
 };
-use super::{Exit, Global, Misuse, load_config};
+use super::{Exit, Global, Misuse, load_bundle};
 use crate::{
     api::{self, Facts},
     controller::{Attached, Checks, Controller, Wires, reloader::Reloader},
-    dataplane::kernel::{Kernel, missing_capabilities, share_one_heap},
+    dataplane::kernel::{Kernel, share_one_heap},
     health, http, metrics,
     model::Config,
     nexthop,
     notify::{self, Notifier},
-    telemetry,
+    privileges, telemetry,
 };
 
 mod announce;
@@ -64,12 +64,12 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     // Before there are threads.
     share_one_heap();
     telemetry::start(global.verbose)?;
-    let config = load_config(&args.config, global)?;
+    let (bundle, config) = load_bundle(&args.config, global)?;
     if let Some(given) = global.api.clone().filter(|given| *given != config.api_socket) {
         return Err(Misuse::OtherSocket { configured: config.api_socket, given }.into());
     }
     // Without them something else may fail first, such as a folder for the socket, and the reason would stay hidden.
-    let missing = missing_capabilities();
+    let missing = privileges::missing();
     if !missing.is_empty() {
         return Err(anyhow!("this process lacks {}; run it as root or with these capabilities", missing.join(", ")));
     }
@@ -77,13 +77,17 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     let (signals, places) = start::places(&config)?;
     let (kernel, attached) = start::open(&config, &global.pin_path)?;
     let adopted = kernel.adopted();
+    // What follows is done by threads that start confined.
+    let confinement = privileges::confine(&start::files(&bundle, &config, &global.pin_path))?;
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING)
+        // Whoever starts them.
+        .on_thread_start(privileges::end_loading)
         .enable_all()
         .build()
         .context("cannot start the daemon's threads")?;
-    let facts = Facts { config: args.config.clone(), pin_path: global.pin_path.clone(), started };
+    let facts = Facts { config: args.config.clone(), pin_path: global.pin_path.clone(), started, confinement };
     let parts = Parts { config, kernel, attached, places, facts, notifier };
     let outcome = runtime.block_on(parts.work(signals));
     // The controller has ended, and with it its hold on the pins.
@@ -128,6 +132,8 @@ impl Parts {
         let wires = wires(&mut parts, stats.clone());
         let (controller, handle) = Controller::new(kernel, config, attached, wires)?;
         let mut ended = controller.spawn(runtime::Handle::current())?;
+        // The controller's thread alone may do so from now on.
+        privileges::end_loading();
         let reloader = Arc::new(Reloader::new(facts.config.clone(), handle.clone()));
         let router = api::router(handle.clone(), Arc::clone(&reloader), facts);
         let looking = places.read_only.map(|place| (place, api::read_only(router.clone(), &socket)));

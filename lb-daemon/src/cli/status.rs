@@ -27,7 +27,7 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     } else {
         pins::ask_or_read(global, || ask::get(global, "/v1/status"), |tables| tables.status(global))?
     };
-    output::print(global.output, &status, text)?;
+    output::print(global.output, &status, |status| text(status, global.verbose > 0))?;
     Ok(match status.state {
         Condition::Degraded | Condition::Unmanaged if args.check => Exit::Differs,
         // The tables answer, but it was the daemon that was asked.
@@ -36,8 +36,8 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     })
 }
 
-/// The status for people.
-fn text(status: &Status) -> String {
+/// The status for people, with what only some of them ask for.
+fn text(status: &Status, verbose: bool) -> String {
     let mut rows: Vec<[String; 2]> = vec![["state".into(), status.state.name().into()]];
     let mut row = |name: &str, value: String| rows.push([name.into(), value]);
     row("version", status.version.clone());
@@ -60,6 +60,12 @@ fn text(status: &Status) -> String {
     row("backends", format!("{}, {} serving", status.backends, status.backends_serving));
     for (name, places) in &status.tables {
         row(&format!("table {name}"), format!("{} of {}", places.used, places.capacity));
+    }
+    if let Some(confinement) = status.confinement.as_ref().filter(|_| verbose) {
+        row("capabilities", confinement.capabilities.join(", "));
+        row("while loading", confinement.while_loading.join(", "));
+        row("files closed", confinement.files.clone());
+        row("calls closed", confinement.calls.clone());
     }
     let mut out = table(["", ""], rows).trim_start().to_owned();
     for problem in &status.problems {

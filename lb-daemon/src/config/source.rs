@@ -13,6 +13,7 @@ use std::{
 use glob::{MatchOptions, Pattern};
 
 use super::Bundle;
+use crate::privileges;
 
 /// Largest file that is read, in bytes: ten times what thousands of VIPs take, and a million source routes.
 const LARGEST_FILE: u64 = 64 << 20;
@@ -140,7 +141,8 @@ impl Disk {
     fn bytes(&self, path: &Path) -> io::Result<Vec<u8>> {
         let most = LARGEST_FILE.min(self.left.get());
         let mut bytes = Vec::new();
-        fs::File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+        let file = fs::File::open(path).map_err(|error| privileges::explain(path, error))?;
+        file.take(most + 1).read_to_end(&mut bytes)?;
         let length = bytes.len() as u64;
         if length > LARGEST_FILE {
             let why = format!("larger than {} MiB", LARGEST_FILE >> 20);

@@ -12,7 +12,6 @@ use tracing::warn;
 pub use self::{
     attach::{Attached, Change},
     error::{AttachError, Holder, OpenError},
-    explain::missing_capabilities,
     interfaces::Hook,
     occupant::Occupant,
     open::{Opened, Options},

@@ -41,6 +41,22 @@ pub struct Status {
     pub last_reload: Option<LastReload>,
     /// Places of the tables, by table.
     pub tables: BTreeMap<String, Places>,
+    /// What the daemon gave up; absent without a daemon.
+    #[serde(default)]
+    pub confinement: Option<Confinement>,
+}
+
+/// What the daemon gave up when it had started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Confinement {
+    /// Capabilities that all its threads have.
+    pub capabilities: Vec<String>,
+    /// Those that one thread has besides, while it loads a program.
+    pub while_loading: Vec<String>,
+    /// Whether other files than its own are closed to it (Landlock): `whole`, `partial` on an older kernel, or why not.
+    pub files: String,
+    /// Whether other system calls than its own are closed to it (seccomp): `whole`, or why not.
+    pub calls: String,
 }
 
 /// How the daemon is.

@@ -1,6 +1,6 @@
 //! What a start takes, before anything runs beside it.
 
-use std::{net::TcpListener, os::unix::net::UnixListener, path::Path};
+use std::{env, net::TcpListener, os::unix::net::UnixListener, path::Path};
 
 use anyhow::Context;
 use tokio::runtime;
@@ -9,10 +9,12 @@ use tracing::{info, warn};
 use super::signals::Signals;
 use crate::{
     api::socket::{self, Socket},
+    config::Bundle,
     controller::{Attached, StartError, beliefs, chain, engine, fits, tuning::tuning},
     dataplane::kernel::{Kernel, Opened, Options},
     model::Config,
     plan::{diff, lists::Lists},
+    privileges::Files,
 };
 
 /// The places that another daemon might have. Whoever holds them goes on undisturbed.
@@ -92,6 +94,19 @@ pub(super) fn open(config: &Config, pin_path: &Path) -> Result<(Kernel, Vec<Atta
             }
             Err(error.into())
         }
+    }
+}
+
+/// What the daemon reaches while it runs.
+pub(super) fn files(bundle: &Bundle, config: &Config, pin_path: &Path) -> Files {
+    let sockets = [Some(&config.api_socket), config.api_read_only_socket.as_ref()];
+    let folders = sockets.into_iter().flatten().filter_map(|socket| socket.parent().map(Path::to_path_buf));
+    Files {
+        named: bundle.files.keys().cloned().collect(),
+        kept: folders.chain([config.daemon.state_dir.clone()]).collect(),
+        pins: pin_path.to_owned(),
+        // For the verifier's words.
+        temporary: env::temp_dir(),
     }
 }
 

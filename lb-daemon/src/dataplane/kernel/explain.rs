@@ -1,8 +1,9 @@
 //! What an error number of the kernel means to whoever runs lb.
 
-use std::{fmt, fs, io};
+use std::{fmt, io};
 
 use super::error::OpenError;
+use crate::privileges::missing;
 
 /// Oldest kernel on which everything that the program uses exists.
 pub(super) const OLDEST_KERNEL: (u32, u32) = (5, 15);
@@ -11,7 +12,7 @@ pub(super) const OLDEST_KERNEL: (u32, u32) = (5, 15);
 pub(super) fn system(what: impl Into<String>, source: io::Error) -> OpenError {
     let what = what.into();
     match source.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => OpenError::Permission { what, missing: missing_capabilities(), source },
+        Some(libc::EPERM | libc::EACCES) => OpenError::Permission { what, missing: missing(), source },
         Some(libc::ENOSYS | libc::EOPNOTSUPP | libc::EINVAL) if too_old(&kernel_release()) => {
             OpenError::Unsupported { what, kernel: kernel_release(), source }
         }
@@ -32,31 +33,11 @@ pub(super) fn too_old(release: &str) -> bool {
 
 /// Refuses what would fail half way for want of capabilities, before anything is made.
 pub(super) fn require_capabilities(what: &str) -> Result<(), OpenError> {
-    let missing = missing_capabilities();
+    let missing = missing();
     if missing.is_empty() {
         return Ok(());
     }
     Err(OpenError::Permission { what: what.to_owned(), missing, source: io::Error::from_raw_os_error(libc::EPERM) })
-}
-
-/// Capabilities that loading and attaching need and this process lacks.
-pub fn missing_capabilities() -> Vec<&'static str> {
-    fs::read_to_string("/proc/self/status").map(|status| missing_from(&status)).unwrap_or_default()
-}
-
-/// The same, from the text of `/proc/PID/status`.
-fn missing_from(status: &str) -> Vec<&'static str> {
-    // Numbers of include/uapi/linux/capability.h. SYS_ADMIN stands in for BPF and PERFMON.
-    const SYS_ADMIN: u32 = 21;
-    const NEEDED: [(u32, &str); 3] = [(39, "CAP_BPF"), (38, "CAP_PERFMON"), (12, "CAP_NET_ADMIN")];
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let Some(bits) = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()) else { return Vec::new() };
-    let has = |number: u32| bits >> number & 1 == 1;
-    NEEDED
-        .into_iter()
-        .filter(|(number, _)| !has(*number) && (*number == 12 || !has(SYS_ADMIN)))
-        .map(|(_, name)| name)
-        .collect()
 }
 
 /// What a process that was refused lacks.
@@ -77,16 +58,6 @@ impl fmt::Display for Privileges<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_missing_capabilities() {
-        let status = |bits: u64| format!("Name:\tlb\nCapPrm:\t0000000000000000\nCapEff:\t{bits:016x}\n");
-        assert_eq!(missing_from(&status(0)), ["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"]);
-        assert_eq!(missing_from(&status(1 << 39 | 1 << 38)), ["CAP_NET_ADMIN"]);
-        assert_eq!(missing_from(&status(1 << 21)), ["CAP_NET_ADMIN"]);
-        assert_eq!(missing_from(&status(1 << 21 | 1 << 12)), [""; 0]);
-        assert_eq!(missing_from("no such line"), [""; 0]);
-    }
 
     #[test]
     fn tells_old_kernels() {

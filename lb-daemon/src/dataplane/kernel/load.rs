@@ -23,6 +23,7 @@ use super::{
     specs::map_error,
     sys,
 };
+use crate::privileges::Loading;
 
 /// The programs and tables, as lb-xdp built them.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-xdp.o"));
@@ -93,8 +94,9 @@ pub(super) fn verify(object: &mut Ebpf, name: &str) -> Result<(), OpenError> {
         program.try_into().map_err(|error| program_error(format!("load the program {name}"), error))?;
     // The verifier gives up with `EAGAIN` when a signal arrives, and SIGHUP may well do so twice.
     let blocked = sys::BlockedSignals::new();
+    let loading = Loading::begin();
     let result = program.load();
-    drop(blocked);
+    drop((loading, blocked));
     result.map_err(|error| refused(name, error))
 }
 
