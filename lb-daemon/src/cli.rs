@@ -21,8 +21,10 @@ use crate::{
 mod ask;
 pub mod backend;
 pub mod check;
+pub mod completions;
 pub mod decap;
 pub mod load;
+pub mod man;
 pub mod output;
 mod pins;
 pub mod reload;
@@ -81,6 +83,8 @@ pub enum Output {
     /// For people
     #[default]
     Table,
+    /// For people, with more columns where there are more
+    Wide,
     /// For programs
     Json,
 }
@@ -108,6 +112,10 @@ pub enum Command {
     Backend(backend::Args),
     /// Show counters: why frames left, what the flow table met and holds
     Stats(stats::Args),
+    /// Print a script that completes this command's words in a shell
+    Completions(completions::Args),
+    /// Print or write the manual
+    Man(man::Args),
 }
 
 /// How a command ended, when it did not fail with an error.
@@ -143,26 +151,26 @@ pub fn run(arguments: &Arguments) -> Result<Exit, anyhow::Error> {
         Command::Vip(args) => vip::run(args, global),
         Command::Backend(args) => backend::run(args, global),
         Command::Stats(args) => stats::run(args, global),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
     }
 }
 
-/// Says so if a socket is given to a command that asks no daemon.
+/// Says so if a socket is given to a command that changes the tables by itself. Whoever gives one to `check` loses nothing.
 fn note_useless_api(command: &Command, global: &Global) {
     let name = match command {
-        Command::Check(_) => "check",
         Command::Load(_) => "load",
         Command::Unload(_) => "unload",
         Command::Decap(_) => "decap",
-        Command::Run(_)
-        | Command::Reload(_)
-        | Command::Status(_)
-        | Command::Vip(_)
-        | Command::Backend(_)
-        | Command::Stats(_) => return,
+        _ => return,
     };
     if global.api.is_some() {
+        let at = global.pin_path.display();
         // The command does what it should all the same.
-        let _ = writeln!(io::stderr(), "! --api changes nothing: `lb {name}` asks no daemon");
+        let _ = writeln!(
+            io::stderr(),
+            "! --api is not used: `lb {name}` asks no daemon, it works on what is pinned at {at}"
+        );
     }
 }
 
@@ -241,7 +249,7 @@ pub fn load_bundle(path: &Path, global: &Global) -> Result<(Bundle, Config), any
 /// Diagnostics as `global` wants them, one JSON object a line or annotated excerpts.
 fn print_diagnostics(diagnostics: &Diagnostics, global: &Global, terminal: bool) -> String {
     match global.output {
-        Output::Table => diagnostics.render(output::colours(terminal)),
+        Output::Table | Output::Wide => diagnostics.render(output::colours(terminal)),
         Output::Json => {
             let lines: Vec<String> = diagnostics.iter().map(|one| format!("{}\n", serde_json::json!(one))).collect();
             lines.concat()
@@ -271,6 +279,11 @@ mod tests {
             assert_eq!((pin_path, output, verbose), (PathBuf::from("/p"), Output::Json, 1), "{line}");
             assert_eq!(api, None);
         }
+    }
+
+    #[test]
+    fn wide_tables_are_asked_for_as_output() {
+        assert_eq!(parse("lb vip list -o wide").unwrap().global.output, Output::Wide);
     }
 
     #[test]

@@ -2,7 +2,11 @@
 
 use anyhow::anyhow;
 
-use super::{Exit, Global, ask, output, output::table, pins};
+use super::{
+    Exit, Global, Output, ask, output,
+    output::{columns, table},
+    pins,
+};
 use crate::api::types::Backend;
 
 /// Look at backends
@@ -37,7 +41,9 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
         },
     )?;
     match &args.verb {
-        Verb::List => output::print(global.output, &backends, |backends| list(backends))?,
+        Verb::List => {
+            output::print(global.output, &backends, |backends| list(backends, global.output == Output::Wide))?;
+        }
         Verb::Show { name } => {
             let found: Vec<Backend> = backends.into_iter().filter(|backend| backend.name == *name).collect();
             if found.is_empty() {
@@ -50,22 +56,51 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
 }
 
 /// One line for each backend.
-pub(super) fn list(backends: &[Backend]) -> String {
+pub(super) fn list(backends: &[Backend], wide: bool) -> String {
+    let mut headings =
+        vec!["POOL/VIP", "BACKEND", "ADDRESS", "STATE", ">WEIGHT", ">SHARE", ">PACKETS", ">FLOWS", "LAST CHECK"];
+    if wide {
+        headings.extend([
+            "WANTED",
+            ">BYTES",
+            ">NEW FLOWS",
+            ">MOVED",
+            ">SYNS",
+            ">REPEATED",
+            ">TARGET",
+            "NEXT HOP",
+            ">IF",
+        ]);
+    }
     let row = |backend: &Backend| {
-        [
+        let Backend { traffic, .. } = backend;
+        let mut row = vec![
             if backend.pool.is_empty() { backend.vip.clone() } else { format!("{}/{}", backend.pool, backend.vip) },
             backend.name.clone(),
             backend.address.to_string(),
             state(backend),
             backend.weight.map_or_else(unknown, |weight| weight.to_string()),
             backend.share.map_or_else(unknown, ask::percent),
-            backend.traffic.packets.to_string(),
+            traffic.packets.to_string(),
             backend.live_flows.unwrap_or(backend.flows).to_string(),
             known(&backend.last_check),
-        ]
+        ];
+        if wide {
+            row.extend([
+                backend.admin_state.clone().unwrap_or_else(unknown),
+                traffic.bytes.to_string(),
+                traffic.flows_created.to_string(),
+                traffic.flows_moved.to_string(),
+                traffic.syns.to_string(),
+                traffic.syn_retransmits.to_string(),
+                backend.target.map_or_else(unknown, |target| target.to_string()),
+                backend.next_hop.clone().unwrap_or_else(unknown),
+                backend.ifindex.to_string(),
+            ]);
+        }
+        row
     };
-    let headings = ["POOL/VIP", "BACKEND", "ADDRESS", "STATE", ">WEIGHT", ">SHARE", ">PACKETS", ">FLOWS", "LAST CHECK"];
-    table(headings, backends.iter().map(row))
+    columns(&headings, backends.iter().map(row))
 }
 
 /// What is said of what only a daemon knows.

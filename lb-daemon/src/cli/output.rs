@@ -19,7 +19,7 @@ use super::Output;
 /// When stdout cannot be written for another reason than that its reader is gone.
 pub fn print<T: Serialize>(output: Output, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), anyhow::Error> {
     let out = match output {
-        Output::Table => text(value),
+        Output::Table | Output::Wide => text(value),
         Output::Json => serde_json::to_string_pretty(value).context("cannot turn the result into JSON")?,
     };
     write(&mut io::stdout().lock(), &out).context("cannot write to stdout")
@@ -28,8 +28,13 @@ pub fn print<T: Serialize>(output: Output, value: &T, text: impl FnOnce(&T) -> S
 /// A table with a line of headings, columns two spaces apart and nothing drawn: easy to read, `grep` and `awk`.
 /// Columns whose headings begin with `>` are aligned to the right, as numbers are; the mark is not printed.
 pub fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    columns(&headings, rows)
+}
+
+/// The same for tables whose columns are chosen when they are printed, as `-o wide` has more of them.
+pub fn columns<R: IntoIterator<Item = String>>(headings: &[&str], rows: impl IntoIterator<Item = R>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(headings.map(|heading| heading.trim_start_matches('>')));
+    table.load_preset(presets::NOTHING).set_header(headings.iter().map(|heading| heading.trim_start_matches('>')));
     for row in rows {
         table.add_row(row);
     }
@@ -41,6 +46,14 @@ pub fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item =
     }
     let lines: Vec<String> = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
     lines.concat()
+}
+
+/// Prints text that has no other form, such as a script.
+///
+/// # Errors
+/// When stdout cannot be written for another reason than that its reader is gone.
+pub fn print_text(text: &str) -> Result<(), anyhow::Error> {
+    write(&mut io::stdout().lock(), text).context("cannot write to stdout")
 }
 
 /// Whether to colour what goes to a stream; see <https://no-color.org>.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{Exit, Global, ask, output, output::table, pins};
-use crate::api::types::{Condition, Status};
+use crate::api::types::{Condition, Places, Status};
 
 /// Show how the daemon is; without one, what the pinned tables tell
 #[derive(Debug, clap::Args)]
@@ -58,9 +58,6 @@ fn text(status: &Status, verbose: bool) -> String {
     }
     row("vips", format!("{}, {} without a serving backend", status.vips, status.vips_without_backend.len()));
     row("backends", format!("{}, {} serving", status.backends, status.backends_serving));
-    for (name, places) in &status.tables {
-        row(&format!("table {name}"), format!("{} of {}", places.used, places.capacity));
-    }
     if let Some(confinement) = status.confinement.as_ref().filter(|_| verbose) {
         row("capabilities", confinement.capabilities.join(", "));
         row("while loading", confinement.while_loading.join(", "));
@@ -72,5 +69,23 @@ fn text(status: &Status, verbose: bool) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(out, "! {problem}");
     }
+    let fill =
+        |(name, places): (&String, &Places)| [described(name), places.used.to_string(), places.capacity.to_string()];
+    out.push('\n');
+    out.push_str(&table(["TABLES", ">USED", ">PLACES"], status.tables.iter().map(fill)));
     out
+}
+
+/// What a place of a table takes.
+fn described(table: &str) -> String {
+    match table {
+        "vips" => "addresses and ports of VIPs",
+        "targets" => "backends of VIPs",
+        "ring_blocks" => "blocks of rings, 32 slots each",
+        "groups" => "groups that source routes lead to",
+        "server_ids" => "server IDs of backends",
+        "prefixes" => "prefixes of a list",
+        other => other,
+    }
+    .to_owned()
 }

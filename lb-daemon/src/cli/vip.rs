@@ -5,7 +5,11 @@ use std::net::SocketAddr;
 use anyhow::anyhow;
 use serde::Serialize;
 
-use super::{Exit, Global, ask, backend, output, output::table, pins};
+use super::{
+    Exit, Global, Output, ask, backend, output,
+    output::{columns, table},
+    pins,
+};
 use crate::api::types::{Backend, Vip, VipSettings};
 
 /// Look at VIPs
@@ -46,7 +50,7 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
                 pins::say_unmanaged(global);
                 tables.vips()
             })?;
-            output::print(global.output, &vips, |vips| list(vips))?;
+            output::print(global.output, &vips, |vips| list(vips, global.output == Output::Wide))?;
         }
         Verb::Show { name } => {
             // Both from the same place: the tables have other names than a daemon.
@@ -61,7 +65,8 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
                 .find(|vip| vip.name == *name)
                 .ok_or_else(|| anyhow!("no vip {name}; there are: {}", known()))?;
             members.retain(|backend| backend.vip == *name);
-            output::print(global.output, &Shown { vip: vip.clone(), members }, show)?;
+            let wide = global.output == Output::Wide;
+            output::print(global.output, &Shown { vip: vip.clone(), members }, |shown| show(shown, wide))?;
         }
     }
     Ok(Exit::Done)
@@ -72,9 +77,13 @@ fn quoted(name: &str) -> String {
     if name.contains(' ') { format!("\"{name}\"") } else { name.to_owned() }
 }
 
-fn list(vips: &[Vip]) -> String {
+fn list(vips: &[Vip], wide: bool) -> String {
+    let mut headings = vec!["VIP", "SERVICE", "POOL", "SERVING", ">PACKETS", ">BYTES", ">NEW FLOWS"];
+    if wide {
+        headings.extend([">MOVED", "ENCAP", "HASH", "TRACKING", ">SLOTS", "RING DIGEST"]);
+    }
     let row = |vip: &Vip| {
-        [
+        let mut row = vec![
             vip.name.clone(),
             service(vip),
             if vip.pool.is_empty() { "-".into() } else { vip.pool.clone() },
@@ -82,12 +91,25 @@ fn list(vips: &[Vip]) -> String {
             vip.traffic.packets.to_string(),
             vip.traffic.bytes.to_string(),
             vip.traffic.flows_created.to_string(),
-        ]
+        ];
+        if wide {
+            let set =
+                |what: fn(&VipSettings) -> &String| vip.settings.as_ref().map_or("-".into(), |all| what(all).clone());
+            row.extend([
+                vip.traffic.flows_moved.to_string(),
+                set(|all| &all.encap),
+                set(|all| &all.hash),
+                set(|all| &all.flow_tracking),
+                vip.ring_slots.to_string(),
+                vip.ring_digest.clone().unwrap_or_else(|| "-".into()),
+            ]);
+        }
+        row
     };
-    table(["VIP", "SERVICE", "POOL", "SERVING", ">PACKETS", ">BYTES", ">NEW FLOWS"], vips.iter().map(row))
+    columns(&headings, vips.iter().map(row))
 }
 
-fn show(shown: &Shown) -> String {
+fn show(shown: &Shown, wide: bool) -> String {
     let Shown { vip, members } = shown;
     let mut rows: Vec<[String; 2]> = Vec::new();
     let mut row = |name: &str, value: String| rows.push([name.into(), value]);
@@ -102,7 +124,7 @@ fn show(shown: &Shown) -> String {
     }
     row("forwarded", format!("{} packets, {} bytes", vip.traffic.packets, vip.traffic.bytes));
     row("flows", format!("{} created, {} moved", vip.traffic.flows_created, vip.traffic.flows_moved));
-    format!("{}\n{}\n{}", vip.name, table(["", ""], rows).trim_start_matches('\n'), backend::list(members))
+    format!("{}\n{}\n{}", vip.name, table(["", ""], rows).trim_start_matches('\n'), backend::list(members, wide))
 }
 
 /// What is set of a VIP, in words; what is off is left out.
@@ -221,7 +243,7 @@ mod tests {
     #[test]
     fn a_vip_shows_what_is_set_and_nothing_that_is_off() {
         let service = Service::of([192, 0, 2, 1].into(), 443, Protocol::Udp);
-        let text = |settings| show(&Shown { vip: vip(&service, Some(settings)), members: Vec::new() });
+        let text = |settings| show(&Shown { vip: vip(&service, Some(settings)), members: Vec::new() }, false);
         let short = text(plain());
         for line in ["encap          ipip", "hash           5-tuple", "flow tracking  always", "unknown ports  pass"] {
             assert!(short.lines().any(|found| found == line), "{line} is not in:\n{short}");

@@ -191,9 +191,12 @@ fn a_thousand_slow_bodies_take_a_bounded_memory_and_keep_nobody_out() {
     println!("{CALLERS} slow bodies, {rounds} rounds: {before} KiB before, {peak} KiB at most");
     assert!(peak < before + ROOM, "{before} KiB before, {peak} KiB at most");
     drop(slow);
-    for garbage in
-        [&b"\0\x01\x02"[..], b"GET\r\n\r\n", b"POST /v1/reload HTTP/1.1\r\nContent-Length: -1\r\n\r\n", &[0xff; 70_000]]
-    {
+    for garbage in [
+        &b"\0\x01\x02"[..],
+        b"GET\r\n\r\n",
+        b"POST /v1/reload HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        &vec![0xff; 70_000],
+    ] {
         let mut stream = daemon.connect();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         // It may be answered before all of it is read.
