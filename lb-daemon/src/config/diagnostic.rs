@@ -57,6 +57,8 @@ codes! {
     Duplicate = "duplicate", Error;
     /// A VIP or one of its source routes names a pool that is not there.
     UnknownPool = "unknown-pool", Error;
+    /// A pool names a health template that is not there.
+    UnknownTemplate = "unknown-template", Error;
     /// A source route names a backend that its VIP's pool does not have.
     UnknownBackend = "unknown-backend", Error;
     /// A file that is named cannot be read.
@@ -81,6 +83,8 @@ codes! {
     NoInterface = "no-interface", Warning;
     /// A pool that no VIP uses.
     UnusedPool = "unused-pool", Warning;
+    /// A health template that no pool uses.
+    UnusedTemplate = "unused-template", Warning;
     /// No backend of a pool takes new flows.
     IdlePool = "idle-pool", Warning;
     /// Too few slots for shares to be as the weights say.

@@ -76,16 +76,25 @@ impl Complaints {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Section<'a> {
     table: Option<&'a DeTable<'a>>,
+    /// What holds where the table has no such key, the nearest first.
+    under: [Option<Layer<'a>>; 2],
     schema: &'static Schema,
     at: At,
     complaints: &'a Complaints,
 }
 
+/// A table of the text of that number.
+#[derive(Clone, Copy, Debug)]
+struct Layer<'a> {
+    table: &'a DeTable<'a>,
+    text: usize,
+}
+
 impl<'a> Section<'a> {
     /// A table, of which keys that are not `schema`'s are refused.
     pub(super) fn new(table: &'a DeTable<'a>, schema: &'static Schema, at: At, complaints: &'a Complaints) -> Self {
-        let section = Self { table: Some(table), schema, at, complaints };
-        table.iter().for_each(|(key, _)| section.know(section.place(key), key.get_ref()));
+        let section = Self { table: Some(table), under: [None; 2], schema, at, complaints };
+        table.iter().for_each(|(key, _)| section.know(place(at.text, key), key.get_ref()));
         section
     }
 
@@ -104,20 +113,32 @@ impl<'a> Section<'a> {
         self.table.is_some()
     }
 
+    /// The section with what `other` has where it has nothing, behind what was put there before.
+    pub(super) fn over(mut self, other: &Self) -> Self {
+        let free = self.under.iter_mut().find(|layer| layer.is_none());
+        if let (Some(free), Some(table)) = (free, other.table) {
+            *free = Some(Layer { table, text: other.at.text });
+        }
+        self
+    }
+
+    /// How far below the table the value of a key was found; 0 is the table itself.
+    pub(super) fn depth(&self, key: &'static str) -> Option<usize> {
+        self.layers().position(|layer| layer.is_some_and(|layer| layer.table.contains_key(key)))
+    }
+
+    fn layers(&self) -> impl Iterator<Item = Option<Layer<'a>>> {
+        let own = self.table.map(|table| Layer { table, text: self.at.text });
+        std::iter::once(own).chain(self.under)
+    }
+
     /// The key and value, if given.
     pub(super) fn entry(&self, key: &'static str) -> Option<(Spanned<&'a str>, Value<'a>)> {
         debug_assert!(self.schema.keys.contains(&key), "{key} is missing in the schema of {}", self.schema.title);
-        let (key, value) = self.table?.get_key_value(key)?;
-        Some((Spanned::new(self.place(key), key.get_ref()), self.value(value)))
-    }
-
-    /// Where in this section's text.
-    fn place<T>(&self, spanned: &toml::Spanned<T>) -> At {
-        At::new(self.at.text, &spanned.span())
-    }
-
-    fn value(&self, value: &'a toml::Spanned<DeValue<'a>>) -> Value<'a> {
-        Spanned::new(self.place(value), value.get_ref())
+        self.layers().flatten().find_map(|Layer { table, text }| {
+            let (key, value) = table.get_key_value(key)?;
+            Some((Spanned::new(place(text, key), key.get_ref().as_ref()), value_of(text, value)))
+        })
     }
 
     /// Complains if `key` is absent.
@@ -128,9 +149,14 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A table that is not there, in whose place something is.
+    pub(super) fn absent(&self, schema: &'static Schema, at: At) -> Self {
+        Self { table: None, under: [None; 2], schema, at, complaints: self.complaints }
+    }
+
     /// A table under `key`.
     pub(super) fn child(&self, key: &'static str, schema: &'static Schema) -> Self {
-        let absent = Self { table: None, schema, ..*self };
+        let absent = self.absent(schema, self.at);
         let Some((_, value)) = self.entry(key) else { return absent };
         self.table_of(key, value, schema).unwrap_or(absent)
     }
@@ -148,7 +174,8 @@ impl<'a> Section<'a> {
             self.mistyped(key, value, "an array of tables", hint);
             return Vec::new();
         };
-        array.iter().filter_map(|value| self.table_of(key, self.value(value), schema)).collect()
+        let text = value.span().text;
+        array.iter().filter_map(|value| self.table_of(key, value_of(text, value), schema)).collect()
     }
 
     /// The named tables of a table under `key`, whose names the file chooses.
@@ -158,9 +185,10 @@ impl<'a> Section<'a> {
             self.wrong_type(key, value, "a table");
             return Vec::new();
         };
+        let text = value.span().text;
         let member = |(name, value): (&'a toml::Spanned<DeString<'a>>, &'a toml::Spanned<DeValue<'a>>)| {
-            let section = self.table_of(name.get_ref(), self.value(value), schema)?;
-            Some((Spanned::new(self.place(name), name.get_ref().as_ref()), section))
+            let section = self.table_of(name.get_ref(), value_of(text, value), schema)?;
+            Some((Spanned::new(place(text, name), name.get_ref().as_ref()), section))
         };
         table.iter().filter_map(member).collect()
     }
@@ -172,7 +200,8 @@ impl<'a> Section<'a> {
             self.wrong_type(key, value, "an array");
             return Vec::new();
         };
-        array.iter().map(|value| self.value(value)).collect()
+        let text = value.span().text;
+        array.iter().map(|value| value_of(text, value)).collect()
     }
 
     /// A string under `key`.
@@ -340,4 +369,13 @@ impl<'a> Section<'a> {
         let complaint = Complaint::new(Code::UnknownKey, at, format!("unknown key `{word}`"));
         self.complain(complaint.label(format!("not a key of {title}")).hint(hint));
     }
+}
+
+/// Where in the text of that number.
+fn place<T>(text: usize, spanned: &toml::Spanned<T>) -> At {
+    At::new(text, &spanned.span())
+}
+
+fn value_of<'a>(text: usize, value: &'a toml::Spanned<DeValue<'a>>) -> Value<'a> {
+    Spanned::new(place(text, value), value.get_ref())
 }

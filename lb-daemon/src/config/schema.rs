@@ -15,12 +15,12 @@ pub(super) struct Schema {
 /// The top of the file.
 pub(super) const ROOT: Schema = Schema {
     title: "the main file",
-    keys: &["version", "include", "dataplane", "daemon", "api", "metrics", "pool", "vip"],
+    keys: &["version", "include", "dataplane", "daemon", "api", "metrics", "health", "pool", "vip"],
     later: &[],
 };
 
 /// The top of a file that the main one includes.
-pub(super) const INCLUDED: Schema = Schema { title: "an included file", keys: &["pool", "vip"], later: &[] };
+pub(super) const INCLUDED: Schema = Schema { title: "an included file", keys: &["health", "pool", "vip"], later: &[] };
 
 pub(super) const DATAPLANE: Schema = Schema {
     title: "[dataplane]",
@@ -72,6 +72,25 @@ pub(super) const BACKEND: Schema =
 
 pub(super) const HEALTH: Schema = Schema {
     title: "[pool.NAME.health]",
+    keys: &[
+        "template",
+        "type",
+        "probe",
+        "port",
+        "path",
+        "host",
+        "expect_status",
+        "interval",
+        "timeout",
+        "rise",
+        "fall",
+    ],
+    later: &[],
+};
+
+/// What health sections of pools may take their keys from.
+pub(super) const TEMPLATE: Schema = Schema {
+    title: "[health.NAME]",
     keys: &["type", "probe", "port", "path", "host", "expect_status", "interval", "timeout", "rise", "fall"],
     later: &[],
 };
@@ -112,7 +131,7 @@ pub(super) const SOURCE_ROUTE: Schema =
     Schema { title: "one of `source_routes`", keys: &["source", "pool", "backend"], later: &[] };
 
 /// All tables, the nearer to the top first.
-pub(super) const ALL: [&Schema; 15] = [
+pub(super) const ALL: [&Schema; 16] = [
     &ROOT,
     &INCLUDED,
     &DATAPLANE,
@@ -122,6 +141,7 @@ pub(super) const ALL: [&Schema; 15] = [
     &DAEMON,
     &API,
     &METRICS,
+    &TEMPLATE,
     &POOL,
     &BACKEND,
     &HEALTH,

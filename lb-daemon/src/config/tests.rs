@@ -10,6 +10,7 @@ mod pool_rules;
 mod random;
 mod route_rules;
 mod server_id_rules;
+mod template_rules;
 mod vip_rules;
 
 use std::{

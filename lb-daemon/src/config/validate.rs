@@ -30,6 +30,7 @@ mod pool;
 mod routes;
 mod server_id;
 mod targets;
+mod templates;
 mod tunnels;
 mod vip;
 

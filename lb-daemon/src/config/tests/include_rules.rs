@@ -83,7 +83,7 @@ fn refuses_a_name_that_two_files_give_and_shows_both() {
 }
 
 #[test]
-fn an_included_file_holds_pools_and_vips_alone() {
+fn an_included_file_holds_pools_vips_and_templates_alone() {
     let text = format!("include = [\"a\"]\n{VALID}");
     let included = b"include = [\"a\"]\n[api]\nsocket = \"/x\"\n[pols.x]\n";
     assert_eq!(
@@ -110,7 +110,7 @@ error[unknown-key]: unknown key `pols`
 4 | [pols.x]
   |  ^^^^ not a key of an included file
   |
-  = help: the keys of an included file are pool, vip"
+  = help: the keys of an included file are health, pool, vip"
     );
 }
 

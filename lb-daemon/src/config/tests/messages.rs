@@ -160,7 +160,7 @@ fn reports_all_complaints_at_once_in_the_files_order() {
 fn says_a_complaint_in_one_line_for_logs() {
     let diagnostics = check("mood = 1\n[[vip]]\n").diagnostics;
     let lines: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
-    let keys = "version, include, dataplane, daemon, api, metrics, pool, vip";
+    let keys = "version, include, dataplane, daemon, api, metrics, health, pool, vip";
     let wanted = format!("lb.toml:1:1: unknown key `mood` [unknown-key]: the keys of the main file are {keys}");
     assert!(lines.contains(&wanted), "{lines:?}");
 }

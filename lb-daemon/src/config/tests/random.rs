@@ -1,9 +1,11 @@
 //! Whatever the text, reading it ends with a config or with complaints that can be printed.
 
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
 use proptest::prelude::*;
 
 use super::{EXAMPLE, MINIMAL, VALID, check_beside};
-use crate::config::Checked;
+use crate::config::{Bundle, Checked};
 
 /// What the files beside the text say.
 const LIST: &[u8] = b"203.0.113.0/24\n2001:db8::/32 pool a\n0.0.0.0/0 backend x # rest\n1.2.3.4/8\nwhat\n";
@@ -34,6 +36,8 @@ fn line() -> impl Strategy<Value = String> {
         "[pool.a]",
         "[pool.b]",
         "[pool.a.health]",
+        "[health.a]",
+        "[health.default]",
         "[dataplane.source_limit]",
         "[dataplane.tunnels]",
         "[[vip]]",
@@ -65,6 +69,8 @@ fn line() -> impl Strategy<Value = String> {
         "\"50%\"",
         "[{ name = \"x\", address = \"10.0.0.1\" }]",
         "[{ name = \"x\", address = \"10.0.0.2\", weight = 0 }]",
+        "[\"a\"]",
+        "[\"b\", \"*.toml\", \"[\"]",
         "65537",
         "\"10.0.0.0/8\"",
         "\"quic-lb\"",
@@ -83,7 +89,56 @@ fn line() -> impl Strategy<Value = String> {
     ]
 }
 
+/// A file of keys and values, or of anything.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => prop::collection::vec(line(), 0..12).prop_map(|lines| lines.join("\n")),
+        1 => "[ -~\n\t\r]{0,100}",
+        1 => any::<String>(),
+    ]
+}
+
+/// A bundle whose files may name one another.
+fn bundle() -> impl Strategy<Value = Bundle> {
+    let name = prop::sample::select(vec!["lb.toml", "a", "b", "c.toml", "d/e.toml", "", "/", "x/../y.toml", "\u{1b}"]);
+    let start = prop::sample::select(vec!["", "include = [\"a\", \"*.toml\"]\n", "include = [\"d/*\", \"b\"]\n"]);
+    let file =
+        (name.clone(), start, text()).prop_map(|(name, start, text)| (name.into(), (start.to_owned() + &text).into()));
+    let main = prop_oneof![4 => Just("lb.toml"), 1 => name];
+    (main, prop::collection::btree_map(any::<u8>(), file, 0..6)).prop_map(|(main, files)| {
+        let files: BTreeMap<PathBuf, Arc<str>> = files.into_values().collect();
+        Bundle { main: main.into(), files }
+    })
+}
+
 proptest! {
+    #[test]
+    fn arbitrary_bundles_are_accepted_or_refused(bundle in bundle()) {
+        let Checked { config, diagnostics } = bundle.check();
+        prop_assert_eq!(config.is_none(), diagnostics.has_errors());
+        prop_assert_eq!(diagnostics.is_empty(), diagnostics.render(false).is_empty());
+        for one in diagnostics.iter() {
+            let text = bundle.files.iter().find(|(name, _)| name.display().to_string() == one.place.file.replace("\\u{1b}", "\u{1b}"));
+            let lines = text.map_or(1, |(_, text)| text.split('\n').count());
+            prop_assert!((1..=lines).contains(&one.place.line), "{} of {} lines", one, lines);
+            prop_assert!(one.hint.is_some(), "{}", one);
+        }
+        let json = serde_json::to_string(&bundle).unwrap();
+        let back: Bundle = serde_json::from_str(&json).unwrap();
+        prop_assert_eq!(back.digest(), bundle.digest());
+        prop_assert_eq!(back, bundle);
+    }
+
+    #[test]
+    fn bundles_with_the_same_digest_say_the_same(one in bundle(), other in bundle()) {
+        let contents = |bundle: &Bundle| {
+            let main = bundle.files.get(&bundle.main).cloned();
+            let others = bundle.files.iter().filter(|(name, _)| **name != bundle.main);
+            (main, others.map(|(name, text)| (name.clone(), text.clone())).collect::<Vec<_>>())
+        };
+        prop_assert_eq!(one.digest() == other.digest(), contents(&one) == contents(&other));
+    }
+
     #[test]
     fn arbitrary_text_is_accepted_or_refused(text in any::<String>()) {
         holds(&text)?;

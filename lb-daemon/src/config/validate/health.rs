@@ -4,13 +4,14 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use toml::de::DeValue;
 
-use super::duration;
+use super::{duration, templates::Templates};
 use crate::{
     config::{
         diagnostic::{Code, Complaint},
-        place::Spanned,
+        place::{At, Spanned},
         quantity::{self, Wrong, wrong},
         raw::Section,
+        schema,
     },
     model::{Check, Health},
 };
@@ -27,22 +28,55 @@ const DEFAULT_STATUS: (u16, u16) = (200, 299);
 
 /// The types that are built, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     None,
     Tcp,
     Http,
 }
 
-const TYPES: [(&str, Kind); 3] = [("none", Kind::None), ("tcp", Kind::Tcp), ("http", Kind::Http)];
+pub(super) const TYPES: [(&str, Kind); 3] = [("none", Kind::None), ("tcp", Kind::Tcp), ("http", Kind::Http)];
 const LATER_TYPES: [&str; 6] = ["https", "udp", "dns", "grpc", "tls", "exec"];
 const HTTP_KEYS: [&str; 3] = ["path", "host", "expect_status"];
 const KEYS: [&str; 9] = ["probe", "port", "path", "host", "expect_status", "interval", "timeout", "rise", "fall"];
 
-/// The health check of a pool; no section means none.
-pub(super) fn health(section: &Section<'_>) -> Health {
-    if section.is_present() {
-        section.require("type", "add `type = \"tcp\"`, or \"http\", or \"none\"");
+/// A health section as it was read.
+struct Settings {
+    health: Health,
+    interval: Option<Spanned<Duration>>,
+    timeout: Option<Spanned<Duration>>,
+}
+
+/// The health check of a pool, and the place that tells of it; no section means none.
+pub(super) fn health<'a>(pool: &Section<'a>, templates: &mut Templates<'a>) -> (Health, At) {
+    let none = pool.absent(&schema::HEALTH, pool.span());
+    let Some((_, value)) = pool.entry("health") else { return (settings(&none).health, pool.span()) };
+    let (own, named) = match value.get_ref() {
+        DeValue::String(_) => (pool.absent(&schema::HEALTH, value.span()), pool.string("health")),
+        DeValue::Table(_) => {
+            let own = pool.child("health", &schema::HEALTH);
+            (own, own.string("template"))
+        }
+        _ => {
+            let hint = "write `health = { type = \"tcp\" }`, or the name of a [health.NAME] in quotes";
+            pool.mistyped("health", value, "a table or the name of a template", hint.into());
+            return (settings(&none).health, value.span());
+        }
+    };
+    let Some(merged) = templates.under(own, named) else { return (settings(&none).health, own.span()) };
+    merged.require("type", "add `type = \"tcp\"`, or \"http\", or \"none\"");
+    let Settings { health, interval, timeout } = settings(&merged);
+    if let Some(timeout) = timeout.filter(|timeout| *timeout.get_ref() > health.interval) {
+        too_long(&merged, &timeout, interval.as_ref(), health.interval);
     }
+    (health, own.span())
+}
+
+/// What a section says, key by key.
+pub(super) fn look_through(section: &Section<'_>) {
+    settings(section);
+}
+
+fn settings(section: &Section<'_>) -> Settings {
     let kind = section.choice("type", &TYPES, &LATER_TYPES);
     if let Some(kind) = kind {
         without_effect(section, kind);
@@ -54,54 +88,69 @@ pub(super) fn health(section: &Section<'_>) -> Health {
         expect_status: expect_status(section),
     };
     let port = section.integer("port", &(1..=65_535)).and_then(|port| u16::try_from(port.into_inner()).ok());
-    let (interval, timeout) = times(section);
+    let interval = duration(section, "interval", &INTERVAL);
+    let timeout = duration(section, "timeout", &TIMEOUT);
+    let length = interval.map_or(DEFAULT_INTERVAL, Spanned::into_inner);
     let streak = |key, default| {
         section.integer(key, &STREAK).and_then(|count| u32::try_from(count.into_inner()).ok()).unwrap_or(default)
     };
-    Health {
+    let health = Health {
         check: match kind {
             None | Some(Kind::None) => Check::None,
             Some(Kind::Tcp) => Check::Tcp,
             Some(Kind::Http) => http,
         },
         port,
-        interval,
-        timeout,
+        interval: length,
+        timeout: timeout.map_or(DEFAULT_TIMEOUT.min(length), Spanned::into_inner),
         rise: streak("rise", DEFAULT_RISE),
         fall: streak("fall", DEFAULT_FALL),
-    }
-}
-
-/// `interval` and `timeout`, the latter never longer.
-fn times(section: &Section<'_>) -> (Duration, Duration) {
-    let interval = duration(section, "interval", &INTERVAL);
-    let length = interval.as_ref().map_or(DEFAULT_INTERVAL, |interval| *interval.get_ref());
-    let Some(timeout) = duration(section, "timeout", &TIMEOUT) else {
-        return (length, DEFAULT_TIMEOUT.min(length));
     };
-    if *timeout.get_ref() > length {
-        let shown = quantity::show_duration(length);
-        let mut complaint = Complaint::new(Code::Conflict, timeout.span(), "`timeout` is longer than `interval`")
-            .label(format!("longer than {shown}, the time between two probes"))
-            .hint(format!("give `timeout` at most \"{shown}\", or a longer `interval`"));
-        if let Some(interval) = &interval {
-            complaint = complaint.also(interval.span(), "`interval` is here");
-        }
-        section.complain(complaint);
-    }
-    (length, timeout.into_inner())
+    Settings { health, interval, timeout }
 }
 
-/// Complains about keys that the check's type does not look at.
+/// Complains that `timeout` is longer than `interval`, which is `length`; at the one of them that was written nearer to the
+/// pool.
+fn too_long(
+    section: &Section<'_>,
+    timeout: &Spanned<Duration>,
+    interval: Option<&Spanned<Duration>>,
+    length: Duration,
+) {
+    let [shown, needed] = [length, *timeout.get_ref()].map(quantity::show_duration);
+    section.complain(match interval {
+        Some(interval) if section.depth("interval") < section.depth("timeout") => {
+            Complaint::new(Code::Conflict, interval.span(), "`interval` is shorter than `timeout`")
+                .label(format!("shorter than {needed}, which a probe may take"))
+                .also(timeout.span(), "`timeout` is here")
+                .hint(format!("give `interval` at least \"{needed}\", or a shorter `timeout`"))
+        }
+        _ => {
+            let complaint = Complaint::new(Code::Conflict, timeout.span(), "`timeout` is longer than `interval`")
+                .label(format!("longer than {shown}, the time between two probes"))
+                .hint(format!("give `timeout` at most \"{shown}\", or a longer `interval`"));
+            match interval {
+                Some(interval) => complaint.also(interval.span(), "`interval` is here"),
+                None => complaint,
+            }
+        }
+    });
+}
+
+/// Complains about keys that the check's type does not look at. What lies below the type was meant for another one.
 fn without_effect(section: &Section<'_>, kind: Kind) {
     let (code, keys, why) = match kind {
         Kind::Http => return,
         Kind::Tcp => (Code::Conflict, HTTP_KEYS.as_slice(), "is for `type = \"http\"`, not \"tcp\""),
         Kind::None => (Code::NoEffect, KEYS.as_slice(), "has no effect with `type = \"none\"`"),
     };
-    for key in keys {
+    let beside = |key| section.depth(key).is_some_and(|depth| Some(depth) <= section.depth("type"));
+    for key in keys.iter().filter(|key| beside(key)) {
         if let Some((place, _)) = section.entry(key) {
-            let complaint = Complaint::new(code, place.span(), format!("`{key}` {why}"));
+            let mut complaint = Complaint::new(code, place.span(), format!("`{key}` {why}"));
+            if let Some((kind, _)) = section.entry("type").filter(|_| section.depth(key) < section.depth("type")) {
+                complaint = complaint.also(kind.span(), "`type` is from here");
+            }
             section.complain(complaint.hint(format!("remove `{key}`, or change `type`")));
         }
     }

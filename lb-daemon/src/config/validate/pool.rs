@@ -8,6 +8,7 @@ use super::{
     health::health,
     name,
     server_id::server_id,
+    templates::Templates,
 };
 use crate::{
     config::{
@@ -72,26 +73,28 @@ pub(super) fn find_pool<'p>(
 pub(super) fn pools(documents: &Documents<'_>) -> BTreeMap<String, ReadPool> {
     let mut pools = BTreeMap::new();
     let mut seen = Once::new();
+    let mut templates = Templates::read(documents);
     for (key, section) in documents.all().flat_map(|root| root.members("pool", &schema::POOL)) {
         if let Err(wrong) = name(key.get_ref()) {
             section.invalid("pool", key.span(), wrong);
         }
         let what = format!("pool {}", key.get_ref());
         seen.note(&section, &what, *key.get_ref(), key.span(), "give each pool its own name, over all files");
-        pools.insert((*key.get_ref()).to_owned(), pool(&key, &section));
+        pools.insert((*key.get_ref()).to_owned(), pool(&key, &section, &mut templates));
     }
+    templates.unused(&documents.main);
     pools
 }
 
-fn pool(key: &Spanned<&str>, section: &Section<'_>) -> ReadPool {
+fn pool<'a>(key: &Spanned<&str>, section: &Section<'a>, templates: &mut Templates<'a>) -> ReadPool {
     let tables = section.children("backends", &schema::BACKEND);
     let mut seen = Seen { names: Once::new(), addresses: Once::new(), server_ids: Once::new(), local: None };
     let read: Vec<(Backend, Option<At>)> = tables.iter().filter_map(|table| backend(table, &mut seen)).collect();
     let placed = |(backend, place): &(Backend, Option<At>)| Some((backend.server_id?, backend.address, (*place)?));
     let server_ids = read.iter().filter_map(placed).collect();
     let backends = read.into_iter().map(|(backend, _)| backend).collect();
-    let health_section = section.child("health", &schema::HEALTH);
-    let pool = Pool { name: (*key.get_ref()).to_owned(), backends, health: health(&health_section) };
+    let (health, health_place) = health(section, templates);
+    let pool = Pool { name: (*key.get_ref()).to_owned(), backends, health };
     let complain = |code, message: String, hint: &str| {
         section.complain(Complaint::new(code, key.span(), message).hint(hint));
     };
@@ -108,9 +111,8 @@ fn pool(key: &Spanned<&str>, section: &Section<'_>) -> ReadPool {
         let hint = "give one of its backends a weight above 0 and `state = \"active\"`";
         complain(Code::IdlePool, format!("no backend of pool {} takes new flows", pool.name), hint);
     }
-    let health = health_section.span();
     let Seen { names: Once(names), addresses: Once(addresses), .. } = seen;
-    ReadPool { pool, span: key.span(), health, names, addresses, server_ids, encap: encap(section) }
+    ReadPool { pool, span: key.span(), health: health_place, names, addresses, server_ids, encap: encap(section) }
 }
 
 /// What a pool's backends were seen to have, each of them once.

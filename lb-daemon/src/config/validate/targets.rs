@@ -28,7 +28,7 @@ pub(super) fn with_pool(section: &Section<'_>, service: &Spanned<Service>, pool:
     if health.check == Check::None || health.port.is_some() {
         return;
     }
-    let hint = format!("add `port` to [pool.{name}.health]");
+    let hint = format!("add `port` to [pool.{name}.health], or to its template");
     if port == 0 {
         let message = format!("the health check of pool {name} has no port to ask");
         let complaint = Complaint::new(Code::Conflict, service.span(), message).label("this VIP serves every port");
