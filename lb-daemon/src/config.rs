@@ -24,6 +24,7 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::schema::nearest;
 pub use self::{
     bundle::{Bundle, Reading},
     diagnostic::{Diagnostic, Diagnostics},

@@ -12,6 +12,7 @@ mod concerned;
 mod ended;
 pub mod engine;
 pub(crate) mod features;
+pub mod overrides;
 mod program;
 pub mod reloader;
 pub mod snapshot;
@@ -39,7 +40,7 @@ use tokio::{
 };
 
 pub(crate) use self::work::chain;
-use self::{clock::Clock, commands::Command, concerned::Inputs, totals::Totals};
+use self::{clock::Clock, commands::Command, concerned::Inputs, overrides::Keeper, totals::Totals};
 pub use self::{
     commands::{AskError, Handle, Refusal, ReloadError, Reloaded},
     engine::{Attached, Engine, InstallError},
@@ -99,7 +100,11 @@ pub enum StartError {
 /// The owner of all state. It lives in one task, on a thread of its own, since writes to the tables are system calls.
 pub struct Controller<E> {
     engine: E,
+    /// What the file says.
+    desired: Arc<Config>,
+    /// What is in force: the same, as far as overrides leave it.
     config: Arc<Config>,
+    keeper: Keeper,
     /// Those of `config`.
     lists: Arc<Lists>,
     attached: Vec<Attached>,
@@ -129,7 +134,8 @@ pub struct Controller<E> {
 
 impl<E: Engine> Controller<E> {
     /// Reads the tables, sees whether the configuration fits them, and asks for its checks and next hops. Nothing is
-    /// written before [`Controller::run`]. `attached` says where the program is in force.
+    /// written before [`Controller::run`]. `attached` says where the program is in force, `keeper` what operators want
+    /// beyond the configuration.
     ///
     /// # Errors
     /// When the tables cannot be read, or the configuration does not fit them.
@@ -137,21 +143,28 @@ impl<E: Engine> Controller<E> {
         mut engine: E,
         config: Config,
         attached: Vec<Attached>,
+        keeper: Keeper,
         wires: Wires,
     ) -> Result<(Self, Handle), StartError> {
         let lists = Lists::of(&config);
         let state = engine.observe().map_err(StartError::Observe)?;
         let rings = fits(&state, &config, &lists)?;
         let now = Instant::now();
-        let last_reload = snapshot::LastReload::succeeded();
-        let first = Snapshot::starting(&config, &lists, &attached, features::of(&engine), &state, &last_reload);
+        let mut totals = Totals::default();
+        totals.learn(&state);
+        let desired = Arc::new(config);
+        let config = keeper.effective(&desired);
+        let first = Snapshot::starting(&desired, &keeper, &lists, &attached, features::of(&engine), &state);
+        let last_reload = first.last_reload.clone();
         let (snapshots, newest) = watch::channel(Arc::new(first));
         let (sender, inbox) = mpsc::channel(INBOX);
         let settling = Some(now + beliefs::patience(&config));
         let reports = Reports { health: wires.health.borrow().clone(), hops: wires.hops.borrow().clone() };
         let controller = Self {
             engine,
-            config: Arc::new(config),
+            desired,
+            config,
+            keeper,
             lists: Arc::new(lists),
             attached,
             lost: BTreeMap::new(),
@@ -160,7 +173,7 @@ impl<E: Engine> Controller<E> {
             snapshots,
             clock: Clock::new(now),
             rings,
-            totals: Totals::default(),
+            totals,
             state,
             generation: 0,
             reports,
@@ -213,6 +226,7 @@ impl<E: Engine> Controller<E> {
                 () = tokio::time::sleep_until(wake) => self.reconcile(),
                 _ = look.tick() => {
                     self.forget_ended();
+                    self.watch_drains();
                     // A loss that cannot be mended is tried again by the clock.
                     if self.engine.lost(&self.config.dataplane) != self.lost {
                         self.reconcile();

@@ -3,11 +3,13 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 mod dataplane;
+pub mod overrides;
 mod pool;
 mod vip;
 
 pub use self::{
     dataplane::{Access, AttachMode, DataplaneConfig, Interface, NextHopConfig, SourceLimit, Tunnels},
+    overrides::Overrides,
     pool::{AdminState, Backend, Check, Health, MAX_WEIGHT, Pool, ServerId},
     vip::{Encap, HashMode, Protocol, Quic, RouteTo, Service, SourceRoute, Vip},
 };

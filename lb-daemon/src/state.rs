@@ -5,5 +5,6 @@
 //! that it is what was written.
 
 mod folder;
+pub mod overrides;
 
 pub use self::folder::{Folder, StateError};

@@ -23,12 +23,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["model", "privileges"]),
     ("health", &["model"]),
     ("nexthop", &[]),
-    ("state", &["latch"]),
+    ("state", &["latch", "model"]),
     // Of health and next hops the plan knows what they publish, nothing of how they work.
     ("plan", &["health", "maglev", "model", "nexthop"]),
     ("dataplane", &["model", "plan", "privileges"]),
     // The one owner.
-    ("controller", &["config", "dataplane", "health", "latch", "model", "nexthop", "plan"]),
+    ("controller", &["config", "dataplane", "health", "latch", "model", "nexthop", "plan", "state"]),
     // Those who ask it.
     ("api", &["controller", "http", "plan", "privileges"]),
     ("metrics", &["api", "controller", "health"]),
@@ -49,6 +49,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "notify",
             "plan",
             "privileges",
+            "state",
             "telemetry",
         ],
     ),

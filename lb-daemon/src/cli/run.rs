@@ -24,13 +24,15 @@ use self::{
 use super::{Exit, Global, Misuse, load_bundle};
 use crate::{
     api::{self, Facts},
-    controller::{Attached, Checks, Controller, Wires, reloader::Reloader},
+    controller::{Attached, Checks, Controller, Wires, overrides::Keeper, reloader::Reloader},
     dataplane::kernel::{Kernel, share_one_heap},
     health, http, metrics,
     model::Config,
     nexthop,
     notify::{self, Notifier},
-    privileges, telemetry,
+    privileges,
+    state::Folder,
+    telemetry,
 };
 
 mod announce;
@@ -130,7 +132,8 @@ impl Parts {
         let mut parts = JoinSet::new();
         let stats = health::Stats::new().context("cannot count health checks")?;
         let wires = wires(&mut parts, stats.clone());
-        let (controller, handle) = Controller::new(kernel, config, attached, wires)?;
+        let keeper = Keeper::restore(Folder::of(&config.daemon.state_dir, &facts.pin_path));
+        let (controller, handle) = Controller::new(kernel, config, attached, keeper, wires)?;
         let mut ended = controller.spawn(runtime::Handle::current())?;
         // The controller's thread alone may do so from now on.
         privileges::end_loading();

@@ -151,7 +151,7 @@ pub(super) const ALL: [&Schema; 16] = [
 ];
 
 /// The known word that `word` may have been meant to be.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let begins =
         |other: &str| word.len().min(other.len()) >= 3 && (word.starts_with(other) || other.starts_with(&word));

@@ -17,7 +17,7 @@ use crate::{
         State,
         lists::Lists,
         target::{address_of, hop_of},
-        wanted::{self, Wanted, key},
+        wanted::{self, Disposition, Wanted, key},
     },
 };
 
@@ -53,7 +53,19 @@ pub fn best_case(config: &Config, lists: &Lists) -> Wanted {
         on_link: true,
     };
     let hops = members(config).map(|(_, _, backend)| (backend.address, Some(hop))).collect();
-    all_up(config, lists, &hops, &BTreeMap::new())
+    let mut wanted = all_up(config, lists, &hops, &BTreeMap::new());
+    // What is taken out of use by hand may come back by hand, and finds room then.
+    for vip in wanted.vips.values_mut() {
+        if !vip.backends.values().any(|target| target.disposition == Disposition::Serving) {
+            vip.backends
+                .values_mut()
+                .for_each(|target| (target.disposition, target.weight) = (Disposition::Serving, 1));
+        }
+        for group in vip.groups.iter_mut().filter(|group| group.members.is_empty()) {
+            group.members = vip.backends.keys().map(|address| (*address, 1)).collect();
+        }
+    }
+    wanted
 }
 
 /// How long to wait for first results before backends without one count as down.

@@ -1,6 +1,6 @@
 //! What others ask of the controller.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -8,10 +8,18 @@ use super::{
     Controller,
     change::Fixed,
     engine::{Engine, InstallError},
+    overrides::{OrderError, Ordered},
     snapshot::Snapshot,
     totals::{Figures, Flows},
 };
-use crate::{dataplane, model::Config, plan::diff::PlanError};
+use crate::{
+    dataplane,
+    model::{
+        Config,
+        overrides::{BackendName, Order},
+    },
+    plan::diff::PlanError,
+};
 
 /// A request with the way for its answer.
 pub(super) enum Command {
@@ -23,6 +31,15 @@ pub(super) enum Command {
     Figures { reply: oneshot::Sender<Result<Figures, dataplane::Error>> },
     /// Count the flow table.
     Flows { reply: oneshot::Sender<Result<Flows, dataplane::Error>> },
+    /// Drain a backend.
+    Drain {
+        name: BackendName,
+        within: Option<Duration>,
+        uid: Option<u32>,
+        reply: oneshot::Sender<Result<Ordered, OrderError>>,
+    },
+    /// Override the configuration otherwise.
+    Order { order: Order, uid: Option<u32>, reply: oneshot::Sender<Result<Ordered, OrderError>> },
     /// Tell that it is alive.
     Ping { reply: oneshot::Sender<()> },
     /// End.
@@ -138,6 +155,27 @@ impl Handle {
         Ok(self.ask(|reply| Command::Flows { reply }).await.ok_or(AskError::Ended)??)
     }
 
+    /// Drains a backend, within this time if one is given, on behalf of a user.
+    ///
+    /// # Errors
+    /// When there is no such backend.
+    pub async fn drain(
+        &self,
+        name: BackendName,
+        within: Option<Duration>,
+        uid: Option<u32>,
+    ) -> Result<Ordered, OrderError> {
+        self.ask(|reply| Command::Drain { name, within, uid, reply }).await.ok_or(OrderError::Ended)?
+    }
+
+    /// Overrides the configuration otherwise, on behalf of a user.
+    ///
+    /// # Errors
+    /// When the order names what there is not.
+    pub async fn order(&self, order: Order, uid: Option<u32>) -> Result<Ordered, OrderError> {
+        self.ask(|reply| Command::Order { order, uid, reply }).await.ok_or(OrderError::Ended)?
+    }
+
     /// Waits for a sign of life.
     ///
     /// # Errors
@@ -170,6 +208,8 @@ impl<E: Engine> Controller<E> {
                 let counted = self.count_flows();
                 drop(reply.send(counted.map(|count| self.totals.flows(&count))));
             }
+            Command::Drain { name, within, uid, reply } => drop(reply.send(self.drain(name, within, uid))),
+            Command::Order { order, uid, reply } => drop(reply.send(self.order(&order, uid))),
             Command::Ping { reply } => drop(reply.send(())),
             Command::Stop => return ControlFlow::Break(()),
         }

@@ -2,10 +2,13 @@
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
-use super::{engine::Attached, view};
+use super::{engine::Attached, overrides::Keeper, view};
 use crate::{
     health::HealthView,
-    model::{AdminState, Config, Service},
+    model::{
+        AdminState, Config, Service,
+        overrides::{BackendOverride, Given, Overrides},
+    },
     nexthop,
     plan::{Capacity, State, lists::Lists, wanted::Disposition},
 };
@@ -17,8 +20,14 @@ pub struct Snapshot {
     pub generation: u64,
     /// First results are still waited for.
     pub settling: bool,
-    /// The configuration in force.
+    /// What the file says.
+    pub desired: Arc<Config>,
+    /// The configuration in force: the same, as far as overrides leave it.
     pub config: Arc<Config>,
+    /// What operators want beyond the file.
+    pub overrides: Arc<Overrides>,
+    /// Why overrides are not on disk as they are, if so.
+    pub trouble: Option<String>,
     /// VIPs in the order of the file.
     pub vips: Vec<VipView>,
     /// What the program in force can do: bits of [`lb_common::maps::feature`].
@@ -44,6 +53,8 @@ pub struct VipView {
     pub service: Service,
     /// Its pool.
     pub pool: String,
+    /// Since when an operator has it disabled, and who, if so.
+    pub disabled: Option<Given>,
     /// Slots of its ring; 0 while no backend takes new flows.
     pub ring_slots: u32,
     /// Digest of its ring.
@@ -67,10 +78,12 @@ pub struct BackendView {
     pub effect: Disposition,
     /// Why it is not serving, or why it is although its check fails.
     pub reason: Option<String>,
-    /// What the operator wants.
+    /// What is wanted of it: by the override if there is one, else by the file.
     pub admin: AdminState,
-    /// Its weight in the file.
+    /// Its weight: the override's if there is one, else the file's.
     pub weight: u32,
+    /// What an operator wants beyond the file.
+    pub overridden: Option<BackendOverride>,
     /// Its share of new flows, 0 to 1: its weight over that of all that serve.
     pub share: f64,
     /// Whether its check is passed; `None` before the first result.
@@ -121,30 +134,42 @@ impl LastReload {
 impl Snapshot {
     /// What can be said before anything was applied.
     pub(super) fn starting(
-        config: &Config,
+        desired: &Arc<Config>,
+        keeper: &Keeper,
         lists: &Lists,
         attached: &[Attached],
         features: u32,
         state: &State,
-        last_reload: &LastReload,
     ) -> Self {
+        let config = keeper.effective(desired);
+        let known = view::Known {
+            config: &config,
+            lists,
+            overrides: keeper.overrides(),
+            state,
+            health: &HealthView::new(),
+            hops: &nexthop::Snapshot::default(),
+        };
         Self {
             generation: 0,
             settling: true,
-            config: Arc::new(config.clone()),
-            vips: view::views(config, lists, state, &HealthView::new(), &nexthop::Snapshot::default()),
+            desired: Arc::clone(desired),
+            vips: view::views(&known),
+            config,
+            overrides: Arc::clone(keeper.overrides()),
+            trouble: keeper.trouble().cloned(),
             features,
             attached: attached.to_vec(),
             used: view::used(state),
             capacity: state.capacity,
             failing: None,
-            last_reload: last_reload.clone(),
+            last_reload: LastReload::succeeded(),
         }
     }
 
-    /// VIPs without a backend that takes new flows.
+    /// VIPs without a backend that takes new flows, but for those that are disabled.
     pub fn without_backend(&self) -> impl Iterator<Item = &VipView> {
-        self.vips.iter().filter(|vip| vip.serving() == 0)
+        self.vips.iter().filter(|vip| vip.disabled.is_none() && vip.serving() == 0)
     }
 
     /// What an operator should look at; empty when all is well.
@@ -153,7 +178,7 @@ impl Snapshot {
         let failing = self.failing.iter().map(|failing| format!("applying fails: {}", failing.message));
         let refused = self.last_reload.refused.iter().flat_map(|why| why.lines());
         let refused = refused.map(|why| format!("the last reload was refused: {why}"));
-        failing.chain(refused).chain(empty).collect()
+        failing.chain(refused).chain(self.trouble.iter().cloned()).chain(empty).collect()
     }
 }
 

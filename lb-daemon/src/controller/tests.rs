@@ -1,6 +1,7 @@
 //! The controller over tables in memory, with a paused clock.
 
 mod ended;
+mod overrides;
 mod program;
 pub(crate) mod rig;
 

@@ -211,6 +211,11 @@ impl Totals {
         self.kinds.clone_from(&self.kinds_now);
     }
 
+    /// Whose each target is.
+    pub(super) fn owners(&self) -> &BTreeMap<u32, Pair> {
+        &self.owners
+    }
+
     /// Names the flows' targets.
     pub fn flows(&self, count: &FlowCount) -> Flows {
         let named = |by_target: &BTreeMap<u32, u64>| {

@@ -10,7 +10,10 @@ use lb_common::layout::{ring, target::Target, vip::Vip as VipValue};
 use super::snapshot::{BackendView, VipView};
 use crate::{
     health::{CheckId, HealthView},
-    model::{AdminState, Backend, Check, Config, Encap, NextHopConfig, Pool, Service, Vip},
+    model::{
+        AdminState, Backend, Check, Config, Encap, NextHopConfig, Pool, Service, Vip,
+        overrides::{BackendOverride, Overrides, StateOverride},
+    },
     nexthop,
     plan::{
         Capacity, ListTable, State,
@@ -40,14 +43,26 @@ pub(crate) fn used(state: &State) -> Capacity {
     }
 }
 
-/// All VIPs of `config`, as `state` has them. `lists` are those of `config`.
-pub(super) fn views(
-    config: &Config,
-    lists: &Lists,
-    state: &State,
-    health: &HealthView,
-    hops: &nexthop::Snapshot,
-) -> Vec<VipView> {
+/// All that is known of VIPs and backends.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    /// The configuration in force.
+    pub(super) config: &'a Config,
+    /// Those of `config`.
+    pub(super) lists: &'a Lists,
+    /// What operators want, which `config` has in it.
+    pub(super) overrides: &'a Overrides,
+    /// The tables.
+    pub(super) state: &'a State,
+    /// Results of checks.
+    pub(super) health: &'a HealthView,
+    /// Next hops.
+    pub(super) hops: &'a nexthop::Snapshot,
+}
+
+/// All VIPs of the configuration, as the tables have them.
+pub(super) fn views(known: &Known) -> Vec<VipView> {
+    let Known { config, lists, overrides, state, .. } = *known;
     let view = |vip: &Vip| {
         let value = state.vips.get(&key(&vip.service));
         let targets = value.map(|value| targets(value, state)).unwrap_or_default();
@@ -57,9 +72,11 @@ pub(super) fn views(
         for pool in lists.pools(config, vip) {
             // A backend of several pools is one target, shown as its first pool has it.
             let new = pool.backends.iter().filter(|backend| seen.insert(backend.address));
+            let overridden = overrides.of_pool(&pool.name);
             let view = |backend: &Backend| {
                 let found = targets.get(&backend.address).copied();
-                Seen { config, vip, pool, backend, found, health, hops }.view()
+                let overridden = overridden.get(backend.name.as_str()).copied();
+                Seen { known, vip, pool, backend, found, overridden }.view()
             };
             backends.extend(new.map(view));
             if pool.name == vip.pool {
@@ -72,6 +89,7 @@ pub(super) fn views(
             name: vip.name.clone(),
             service: vip.service,
             pool: vip.pool.clone(),
+            disabled: overrides.vips.get(&vip.name).copied(),
             ring_slots: value.map_or(0, |value| value.ring_slots),
             ring_digest: value.and_then(|value| state.rings.get(&value.ring_base)).map(|digest| digest.0),
             backends,
@@ -92,6 +110,7 @@ pub(crate) fn found(state: &State) -> Vec<VipView> {
             reason: None,
             admin: AdminState::Active,
             weight: 1,
+            overridden: None,
             share: 0.0,
             up: None,
             last_check: String::new(),
@@ -102,6 +121,7 @@ pub(crate) fn found(state: &State) -> Vec<VipView> {
             name: service.to_string(),
             service,
             pool: String::new(),
+            disabled: None,
             ring_slots: value.ring_slots,
             ring_digest: state.rings.get(&value.ring_base).map(|digest| digest.0),
             backends: targets(value, state).into_iter().map(backend).collect(),
@@ -131,13 +151,12 @@ fn share_out(backends: &mut [BackendView]) {
 
 /// A backend, and all that is known of it.
 struct Seen<'a> {
-    config: &'a Config,
+    known: &'a Known<'a>,
     vip: &'a Vip,
     pool: &'a Pool,
     backend: &'a Backend,
     found: Option<(u32, &'a Target)>,
-    health: &'a HealthView,
-    hops: &'a nexthop::Snapshot,
+    overridden: Option<BackendOverride>,
 }
 
 impl Seen<'_> {
@@ -145,7 +164,7 @@ impl Seen<'_> {
         let Backend { name, address, weight, state, .. } = self.backend;
         let target = self.found.map(|(_, target)| target);
         let effect = target.map_or(Disposition::Down, effect);
-        let known = self.health.get(&CheckId { service: self.vip.service, backend: *address });
+        let known = self.known.health.get(&CheckId { service: self.vip.service, backend: *address });
         let unchecked = self.pool.health.check == Check::None;
         let (up, last_check) = match known {
             _ if unchecked => (Some(true), "no check".into()),
@@ -161,6 +180,7 @@ impl Seen<'_> {
             reason: self.reason(effect, up, &last_check),
             admin: *state,
             weight: *weight,
+            overridden: self.overridden,
             share: 0.0,
             up,
             last_check,
@@ -171,25 +191,33 @@ impl Seen<'_> {
 
     /// Whether its frames would have to reach its MAC address through a router.
     fn is_behind_router(&self) -> bool {
-        let hop = self.hops.hops.get(&self.backend.address).copied().flatten();
+        let hop = self.known.hops.hops.get(&self.backend.address).copied().flatten();
         self.vip.encap == Encap::L2 && !self.backend.local && hop.is_some_and(|hop| !hop.on_link)
     }
 
     /// Why the backend is as it is, where that is not plain.
     fn reason(&self, effect: Disposition, up: Option<bool>, last_check: &str) -> Option<String> {
-        let by_kernel = self.config.dataplane.next_hop == NextHopConfig::Auto;
-        let lost = self.hops.reason(self.backend.address).filter(|_| by_kernel && !self.backend.local);
+        let by_kernel = self.known.config.dataplane.next_hop == NextHopConfig::Auto;
+        let lost = self.known.hops.reason(self.backend.address).filter(|_| by_kernel && !self.backend.local);
         match (effect, self.backend.state) {
             (Disposition::Serving, _) if up == Some(false) => {
                 Some(format!("check fails ({last_check}), used since too few backends are up"))
             }
             (Disposition::Serving, _) => None,
-            (_, AdminState::Disabled) => Some("disabled by the configuration".into()),
+            (_, AdminState::Disabled) => Some(match self.overridden.and_then(|given| given.state) {
+                Some(StateOverride::Drained) => "drained by an operator".into(),
+                Some(_) => "disabled by an operator".into(),
+                None => "disabled by the configuration".into(),
+            }),
+            _ if self.vip.disabled => Some("vip disabled by an operator".into()),
             _ if let Some(lost) = lost => Some(lost.to_string()),
             _ if self.is_behind_router() => {
                 Some("behind a router, where frames to its own MAC address don't reach".into())
             }
             _ if up == Some(false) => Some(last_check.to_owned()),
+            (_, AdminState::Drain) if self.overridden.is_some_and(|given| given.state.is_some()) => {
+                Some("draining by an operator's order".into())
+            }
             (_, AdminState::Drain) => Some("drained by the configuration".into()),
             _ if self.backend.weight == 0 => Some("weight 0".into()),
             _ if up.is_none() => Some("not checked yet".into()),

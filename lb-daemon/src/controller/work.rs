@@ -73,13 +73,13 @@ impl<E: Engine> Controller<E> {
     }
 
     /// Takes the newest reports. What comes in while ops are applied is for the next plan.
-    fn hear(&mut self) {
+    pub(super) fn hear(&mut self) {
         let (health, hops) = (&mut self.wires.health, &mut self.wires.hops);
         self.reports = Reports { health: health.borrow_and_update().clone(), hops: hops.borrow_and_update().clone() };
     }
 
     /// Ends the wait for first results once they are in or late.
-    fn settle(&mut self, now: Instant) {
+    pub(super) fn settle(&mut self, now: Instant) {
         let Some(until) = self.settling else { return };
         if now >= until || beliefs::complete(&self.config, &self.reports.health, &self.reports.hops) {
             self.settling = None;
@@ -87,7 +87,7 @@ impl<E: Engine> Controller<E> {
     }
 
     /// One attempt, with its log lines and its consequence for the next one. `None` when it failed.
-    fn attempt(&mut self) -> Option<usize> {
+    pub(super) fn attempt(&mut self) -> Option<usize> {
         let span = info_span!("reconcile", generation = self.generation);
         let _entered = span.enter();
         // The tables do not wait for an interface.
@@ -291,7 +291,8 @@ impl<E: Engine> Controller<E> {
         let lists = Lists::of(&asked);
         diff::plan(&self.state, &beliefs::best_case(&asked, &lists), &mut self.rings).map_err(Refusal::Plan)?;
         self.install(&asked, change)?;
-        (self.config, self.lists) = (Arc::new(asked), Arc::new(lists));
+        self.lists = Arc::new(lists);
+        self.desire(Arc::new(asked));
         self.last_reload = LastReload::succeeded();
         self.ask_for_inputs();
         self.hear();
@@ -311,8 +312,18 @@ impl<E: Engine> Controller<E> {
         let snapshot = Snapshot {
             generation: self.generation,
             settling: self.settling.is_some(),
+            desired: self.desired.clone(),
             config: self.config.clone(),
-            vips: view::views(&self.config, &self.lists, &self.state, &self.reports.health, &self.reports.hops),
+            overrides: self.keeper.overrides().clone(),
+            trouble: self.keeper.trouble().cloned(),
+            vips: view::views(&view::Known {
+                config: &self.config,
+                lists: &self.lists,
+                overrides: self.keeper.overrides(),
+                state: &self.state,
+                health: &self.reports.health,
+                hops: &self.reports.hops,
+            }),
             features: features::of(&self.engine),
             attached: self.attached.clone(),
             used: view::used(&self.state),

@@ -97,6 +97,12 @@ impl Memory {
         self.flows.iter().flatten().copied().filter(|entry| !entry.is_empty())
     }
 
+    /// Rewrites flows that are remembered, as the program does when packets come; tells how many became others.
+    pub fn change(&mut self, mut new: impl FnMut(FlowEntry) -> FlowEntry) -> usize {
+        let entries = self.flows.iter_mut().flatten().filter(|entry| !entry.is_empty());
+        entries.filter_map(|entry| (new(*entry) != *entry).then(|| *entry = new(*entry))).count()
+    }
+
     /// Counters of a target, to count at.
     pub fn target_counters(&mut self, id: u32) -> Option<&mut TargetCounters> {
         self.target_counters.get_mut(id as usize)

@@ -44,6 +44,8 @@ pub struct Vip {
     pub max_new_flows_per_second: Option<u32>,
     /// Whether packets to its address at a port that no VIP serves are dropped.
     pub drops_unknown_port: bool,
+    /// Whether an operator disabled it: its backends take nothing for it, and its flows are remembered. No file says so.
+    pub disabled: bool,
 }
 
 impl Vip {
@@ -65,6 +67,7 @@ impl Vip {
             access: Access::default(),
             max_new_flows_per_second: None,
             drops_unknown_port: false,
+            disabled: false,
         }
     }
 }

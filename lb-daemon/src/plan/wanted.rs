@@ -226,6 +226,7 @@ impl<'a> Shares<'a> {
             let up = healthy(backend) || panic && takes_new_flows(backend);
             let disposition = match backend.state {
                 AdminState::Disabled => Disposition::Down,
+                _ if vip.disabled => Disposition::Down,
                 _ if !up || !reaches(backend.local, vip.encap, next_hop) => Disposition::Down,
                 AdminState::Drain => Disposition::Draining,
                 AdminState::Active if backend.weight == 0 => Disposition::Draining,

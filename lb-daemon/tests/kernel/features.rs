@@ -8,7 +8,7 @@ use lb_common::{
 };
 use lb_daemon::{
     config,
-    controller::{Controller, Handle, Wires, engine, tuning::tuning},
+    controller::{Controller, Handle, Wires, engine, overrides::Keeper, tuning::tuning},
     dataplane::kernel::{Kernel, Options},
     health::HealthView,
     model::{AttachMode, Config, HashMode, Interface, SourceLimit},
@@ -60,7 +60,8 @@ fn start(place: &Place, config: Config) -> (Handle, JoinHandle<()>) {
     let (hop_targets, _) = watch::channel(BTreeSet::new());
     let (_, hops) = watch::channel(Arc::default());
     let (controller, handle) =
-        Controller::new(kernel, config, attached, Wires { checks, health, hop_targets, hops }).unwrap();
+        Controller::new(kernel, config, attached, Keeper::default(), Wires { checks, health, hop_targets, hops })
+            .unwrap();
     (handle, tokio::spawn(controller.run()))
 }
 

@@ -23,12 +23,13 @@ pub(crate) use self::engine::{Counted, Tables};
 use self::engine::{Fake, attached};
 use crate::{
     config,
-    controller::{Checks, Controller, Handle, StartError, Wires, hop_targets, tuning::tuning},
+    controller::{Checks, Controller, Handle, StartError, Wires, hop_targets, overrides::Keeper, tuning::tuning},
     dataplane::memory::Memory,
     health::{HealthView, Status},
     model::Config,
     nexthop::{self, NextHop},
     plan::{Capacity, wanted::key},
+    state::Folder,
 };
 
 /// Two VIPs over one checked pool of three, and one VIP over an unchecked pool.
@@ -79,6 +80,8 @@ pub(crate) struct Rig {
     /// The way to it.
     pub(crate) handle: Handle,
     tables: Arc<Mutex<Tables>>,
+    /// Where it keeps what must outlive it.
+    folder: Option<Folder>,
     pub(crate) health: watch::Sender<Arc<HealthView>>,
     pub(crate) hops: watch::Sender<Arc<nexthop::Snapshot>>,
     /// Checks that it asked for.
@@ -108,42 +111,52 @@ pub(crate) fn config(text: &str) -> Config {
 impl Rig {
     /// A controller over empty tables that has just begun; nothing was reported to it.
     pub(crate) fn new(text: &str) -> Self {
-        Self::over(tables(ROOMY), text).unwrap()
+        Self::over(tables(ROOMY), text, None).unwrap()
+    }
+
+    /// The same, which keeps its overrides in a folder.
+    pub(crate) fn kept(text: &str, folder: Folder) -> Self {
+        Self::over(tables(ROOMY), text, Some(folder)).unwrap()
     }
 
     /// A controller with next hops for all, and all checks passed.
     pub(crate) async fn serving(text: &str) -> Self {
-        let rig = Self::new(text);
-        rig.report_all(true);
-        rig.settle().await;
-        assert_eq!(rig.handle.snapshot().problems(), Vec::<String>::new());
-        rig
+        Self::new(text).served().await
     }
 
-    fn over(tables: Arc<Mutex<Tables>>, text: &str) -> Result<Self, StartError> {
+    /// The same once next hops are known for all, and all checks are passed.
+    pub(crate) async fn served(self) -> Self {
+        self.report_all(true);
+        self.settle().await;
+        assert_eq!(self.handle.snapshot().problems(), Vec::<String>::new());
+        self
+    }
+
+    fn over(tables: Arc<Mutex<Tables>>, text: &str, folder: Option<Folder>) -> Result<Self, StartError> {
         let (checks_in, checks) = watch::channel(Arc::default());
         let (health, health_out) = watch::channel(Arc::default());
         let (targets_in, hop_targets) = watch::channel(BTreeSet::new());
         let (hops, hops_out) = watch::channel(Arc::default());
         let wires = Wires { checks: checks_in, health: health_out, hop_targets: targets_in, hops: hops_out };
         // As a daemon starts: with what the configuration needs, and what the tables do.
+        let keeper = folder.clone().map(Keeper::restore).unwrap_or_default();
         let engine = Fake(Arc::clone(&tables));
         engine.start(&tuning(&config(text)));
-        let (controller, handle) = Controller::new(engine, config(text), vec![attached("eth0")], wires)?;
+        let (controller, handle) = Controller::new(engine, config(text), vec![attached("eth0")], keeper, wires)?;
         let task = tokio::spawn(controller.run());
-        Ok(Self { handle, tables, health, hops, checks, hop_targets, task })
+        Ok(Self { handle, tables, folder, health, hops, checks, hop_targets, task })
     }
 
     /// A controller over tables of these sizes, or why it does not begin.
     pub(crate) fn within(capacity: Capacity, text: &str) -> Result<Self, StartError> {
-        Self::over(tables(capacity), text)
+        Self::over(tables(capacity), text, None)
     }
 
     /// Ends this controller and begins another over the same tables.
     pub(crate) async fn restart(self, text: &str) -> Self {
         self.handle.stop().await;
         self.task.await.unwrap();
-        Self::over(self.tables, text).unwrap()
+        Self::over(self.tables, text, self.folder).unwrap()
     }
 
     /// The tables.
@@ -238,6 +251,7 @@ fn tables(capacity: Capacity) -> Arc<Mutex<Tables>> {
         memory: Memory::new(capacity, 8),
         observed: 0,
         counted: 0,
+        flows_counted: 0,
         slow: Duration::ZERO,
         told: None,
         applied: 0,

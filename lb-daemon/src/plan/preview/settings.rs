@@ -71,6 +71,7 @@ fn vip(vip: &Vip) -> Described {
         access: _,
         max_new_flows_per_second,
         drops_unknown_port,
+        disabled,
     } = vip;
     let quic = match quic {
         Quic::QuicLb(lengths) => format!("{quic} {lengths:?}"),
@@ -89,6 +90,7 @@ fn vip(vip: &Vip) -> Described {
         ("udp_stable", udp_stable.to_string()),
         ("max_new_flows_per_second", limit(*max_new_flows_per_second)),
         ("unknown_port", if *drops_unknown_port { "drop" } else { "pass" }.into()),
+        ("served", if *disabled { "no, disabled by an operator" } else { "yes" }.into()),
     ]
 }
 

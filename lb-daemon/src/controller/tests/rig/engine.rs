@@ -36,7 +36,9 @@ pub(crate) struct Tables {
     pub(crate) applied: usize,
     /// How often counters were read.
     pub(crate) counted: usize,
-    /// How long that takes.
+    /// How often flows were counted.
+    pub(crate) flows_counted: usize,
+    /// How long reading counters takes.
     pub(crate) slow: Duration,
     /// Counters of verdicts and events in place of those that there are.
     pub(crate) told: Option<Counted>,
@@ -110,6 +112,7 @@ impl Dataplane for Fake {
     }
 
     fn flows(&mut self, rule: Liveness) -> Result<FlowCount, Error> {
+        self.tables().flows_counted += 1;
         self.tables().memory.flows(rule)
     }
 
