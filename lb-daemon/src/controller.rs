@@ -39,6 +39,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
+pub use self::program::grows;
 pub(crate) use self::work::chain;
 use self::{clock::Clock, commands::Command, concerned::Inputs, overrides::Keeper, totals::Totals};
 pub use self::{
@@ -51,7 +52,7 @@ use crate::{
     health::{CheckId, HealthView},
     model::{AdminState, Backend, Check, Config, Health, NextHopConfig, Pool, RouteTo, Vip},
     nexthop,
-    plan::{RingCache, State, diff, lists::Lists},
+    plan::{RingCache, Room, State, diff, lists::Lists, room},
 };
 
 /// Checks to run, by their identity.
@@ -88,9 +89,7 @@ pub enum StartError {
     #[error("cannot read the tables that are in place")]
     Observe(#[source] dataplane::Error),
     /// The configuration does not fit the tables.
-    #[error(
-        "the configuration does not fit the tables that are in place; `lb unload` removes them, and with them all flows"
-    )]
+    #[error("no tables can hold what the configuration asks for")]
     Plan(#[source] diff::PlanError),
     /// The system gave no thread.
     #[error("cannot start the controller's thread")]
@@ -133,12 +132,12 @@ pub struct Controller<E> {
 }
 
 impl<E: Engine> Controller<E> {
-    /// Reads the tables, sees whether the configuration fits them, and asks for its checks and next hops. Nothing is
-    /// written before [`Controller::run`]. `attached` says where the program is in force, `keeper` what operators want
-    /// beyond the configuration.
+    /// Reads the tables, and asks for the configuration's checks and next hops. Nothing is written before
+    /// [`Controller::run`]. `attached` says where the program is in force, `keeper` what operators want beyond the
+    /// configuration.
     ///
     /// # Errors
-    /// When the tables cannot be read, or the configuration does not fit them.
+    /// When the tables cannot be read.
     pub fn new(
         mut engine: E,
         config: Config,
@@ -148,7 +147,6 @@ impl<E: Engine> Controller<E> {
     ) -> Result<(Self, Handle), StartError> {
         let lists = Lists::of(&config);
         let state = engine.observe().map_err(StartError::Observe)?;
-        let rings = fits(&state, &config, &lists)?;
         let now = Instant::now();
         let mut totals = Totals::default();
         totals.learn(&state);
@@ -172,7 +170,7 @@ impl<E: Engine> Controller<E> {
             inbox,
             snapshots,
             clock: Clock::new(now),
-            rings,
+            rings: RingCache::default(),
             totals,
             state,
             generation: 0,
@@ -257,14 +255,15 @@ impl<E: Engine> Controller<E> {
     }
 }
 
-/// Sees whether tables that hold `state` can take all that `config` may come to need. `lists` are those of `config`.
+/// The sizes of tables that hold `state` with which they can take all that `config` may come to need; those that they have,
+/// where these do. `lists` are those of `config`.
 ///
 /// # Errors
-/// When they cannot.
-pub fn fits(state: &State, config: &Config, lists: &Lists) -> Result<RingCache, StartError> {
-    let mut rings = RingCache::default();
-    diff::plan(state, &beliefs::best_case(config, lists), &mut rings).map_err(StartError::Plan)?;
-    Ok(rings)
+/// When no tables could.
+pub fn room(state: &State, config: &Config, lists: &Lists) -> Result<Room, StartError> {
+    let wanted = beliefs::best_case(config, lists);
+    let capacity = room::enough(state, &wanted, &mut RingCache::default()).map_err(StartError::Plan)?;
+    Ok(Room { capacity, flow_entries: config.dataplane.flow_table_entries })
 }
 
 /// The checks that `config` asks for: those of disabled backends are not run.

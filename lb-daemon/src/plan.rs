@@ -8,6 +8,7 @@ pub mod lists;
 pub mod patch;
 pub mod prefixes;
 pub mod preview;
+pub mod room;
 pub mod target;
 pub mod wanted;
 
@@ -23,6 +24,7 @@ mod state;
 mod turns;
 
 pub use rings::RingCache;
+pub use room::Room;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

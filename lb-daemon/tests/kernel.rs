@@ -8,6 +8,7 @@ mod kernel {
     mod conformance;
     mod decap;
     mod features;
+    mod grow;
     mod open;
     mod ops;
     mod place;

@@ -26,7 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("state", &["latch", "model"]),
     // Of health and next hops the plan knows what they publish, nothing of how they work.
     ("plan", &["health", "maglev", "model", "nexthop"]),
-    ("dataplane", &["model", "plan", "privileges"]),
+    ("dataplane", &["latch", "model", "plan", "privileges"]),
     // The one owner.
     ("controller", &["config", "dataplane", "health", "latch", "model", "nexthop", "plan", "state"]),
     // Those who ask it.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Exit, Global, load_config, output, output::table};
 use crate::{
-    controller::{beliefs, engine, fits, hop_targets, tuning},
+    controller::{beliefs, engine, hop_targets, room, tuning},
     dataplane::{
         Dataplane,
         kernel::{Kernel, Opened, Options},
@@ -93,11 +93,11 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     };
     let mut opened = Opened::new(&options)?;
     let adopted = opened.adopted();
-    fits(&opened.observe()?, &config, &lists)?;
+    let room = room(&opened.observe()?, &config, &lists)?;
     if !args.no_attach {
         opened.require(&config.dataplane.interfaces)?;
     }
-    let mut kernel = opened.take_over()?;
+    let mut kernel = opened.take_over(&room)?;
     match fill(&mut kernel, &config, &lists, args.no_attach) {
         Ok(filled) => {
             let report = Report {

@@ -34,8 +34,6 @@ impl fmt::Display for Fixed {
 }
 
 const RESTART: &str = "restart the daemon; forwarding goes on meanwhile";
-const UNLOAD: &str =
-    "stop the daemon, run `lb unload`, and start it again; traffic stops meanwhile and flows are forgotten";
 
 impl Change {
     /// Compares the running configuration with the one that is asked for.
@@ -59,12 +57,6 @@ fn fixed(running: &Config, asked: &Config) -> Vec<Fixed> {
         config.api_read_only_socket.as_ref().map_or_else(|| "none".into(), |path| path.display().to_string())
     };
     let settings = [
-        (
-            "dataplane.flow_table_entries",
-            running.dataplane.flow_table_entries.to_string(),
-            asked.dataplane.flow_table_entries.to_string(),
-            UNLOAD,
-        ),
         (
             "daemon.state_dir",
             running.daemon.state_dir.display().to_string(),

@@ -10,6 +10,7 @@ use crate::{
         kernel::{self, AttachError, Kernel},
     },
     model::{DataplaneConfig, Interface},
+    plan::Room,
 };
 
 /// The tables, and the program that reads them.
@@ -26,6 +27,16 @@ pub trait Engine: Dataplane {
     /// # Errors
     /// When it cannot be loaded or put in place; the old one goes on.
     fn retune(&mut self, tuning: &Tuning) -> Result<(), InstallError>;
+
+    /// Sizes of the tables.
+    fn room(&self) -> Room;
+
+    /// Has tables at least as large as in `room`, and a flow table of just that size, with the same contents: no packet is
+    /// lost and no flow goes elsewhere.
+    ///
+    /// # Errors
+    /// When there is no memory for them, or the kernel refuses; the old ones go on.
+    fn resize(&mut self, room: &Room) -> Result<(), InstallError>;
 
     /// Binds the program to these interfaces and to no others.
     ///
@@ -52,7 +63,7 @@ pub struct Attached {
 
 /// Why a program could not be put in force.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot put the program in force with the new settings")]
+#[error("cannot put program and tables in force with the new settings")]
 pub struct InstallError(#[source] pub Box<dyn Error + Send + Sync>);
 
 impl Engine for Kernel {
@@ -66,6 +77,14 @@ impl Engine for Kernel {
 
     fn retune(&mut self, tuning: &Tuning) -> Result<(), InstallError> {
         Kernel::retune(self, tuning).map_err(|error| InstallError(error.into()))
+    }
+
+    fn room(&self) -> Room {
+        Kernel::room(self)
+    }
+
+    fn resize(&mut self, room: &Room) -> Result<(), InstallError> {
+        Kernel::resize(self, room).map_err(|error| InstallError(error.into()))
     }
 
     fn attach(&mut self, interfaces: &[Interface]) -> Result<Vec<Attached>, InstallError> {

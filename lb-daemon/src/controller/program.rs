@@ -3,6 +3,8 @@
 //! An instance has the features that were asked for when it was loaded. Before ops are applied one is in force that has
 //! those of the tables as they are and as they will be; afterwards, if that is less, one that has the latter alone.
 
+use std::thread;
+
 use lb_common::maps::Tuning;
 use tracing::{error, info, warn};
 
@@ -15,15 +17,30 @@ use super::{
     tuning::{either, needed},
     work::chain,
 };
-use crate::{dataplane::needs, model::Config};
+use crate::{
+    dataplane::needs,
+    model::Config,
+    plan::{Room, room},
+};
+
+/// Logs which tables are to be made anew in another size, and the memory for that.
+pub fn grows(from: &Room, to: &Room) {
+    let cpus = thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX));
+    let bytes = room::growth(from, to, cpus);
+    if !bytes.is_empty() {
+        let tables = bytes.keys().copied().collect::<Vec<_>>().join(" ");
+        info!(tables, bytes = bytes.values().sum::<u64>(), "making tables of another size");
+    }
+}
 
 impl<E: Engine> Controller<E> {
-    /// Puts a program in force that does for the running configuration and for `asked`, on the interfaces of the latter;
-    /// the one of before if that fails.
-    pub(super) fn install(&mut self, asked: &Config, change: Change) -> Result<(), Refusal> {
+    /// Puts a program in force that does for the running configuration and for `asked`, on the interfaces of the latter, over
+    /// tables that have `room` for it; the one of before if that fails.
+    pub(super) fn install(&mut self, asked: &Config, change: Change, room: &Room) -> Result<(), Refusal> {
         let before = self.engine.tuning();
         let between = either(&before, &self.tuning(asked));
-        if let Err(refusal) = self.put_in_force(&between, asked, change) {
+        let installed = self.put_in_force(&between, asked, change).and_then(|()| self.make_room(room));
+        if let Err(refusal) = installed {
             let running = self.config.clone();
             if let Err(error) = self.put_in_force(&before, &running, change) {
                 error!(error = chain(&error), "the settings before the reload could not be restored");
@@ -42,6 +59,20 @@ impl<E: Engine> Controller<E> {
             self.attached = self.engine.attach(&config.dataplane.interfaces)?;
             info!(interfaces = self.attached.len(), "attached as the file says");
         }
+        Ok(())
+    }
+
+    /// Has tables in force that are large enough.
+    pub(super) fn make_room(&mut self, room: &Room) -> Result<(), InstallError> {
+        let before = self.engine.room();
+        if *room == before {
+            return Ok(());
+        }
+        grows(&before, room);
+        self.engine.resize(room)?;
+        let after = self.engine.room();
+        self.state.capacity = after.capacity;
+        info!(flow_table_entries = after.flow_entries, "tables replaced; flows and counters are kept");
         Ok(())
     }
 

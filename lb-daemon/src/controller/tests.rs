@@ -1,6 +1,7 @@
 //! The controller over tables in memory, with a paused clock.
 
 mod ended;
+mod growth;
 mod overrides;
 mod program;
 pub(crate) mod rig;
@@ -9,13 +10,9 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use self::rig::{ROOMY, Rig, TEXT, config};
-use super::{Refusal, ReloadError, StartError, snapshot::BackendView};
-use crate::{
-    health::HealthView,
-    nexthop::Unreachable,
-    plan::{Capacity, wanted::Disposition},
-};
+use self::rig::{Rig, TEXT, config};
+use super::{Refusal, ReloadError, snapshot::BackendView};
+use crate::{health::HealthView, nexthop::Unreachable, plan::wanted::Disposition};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -216,10 +213,9 @@ async fn a_reload_keeps_numbers_and_brings_what_is_new() {
 async fn a_refused_reload_changes_nothing_and_says_which_key_it_was() {
     let rig = Rig::serving(TEXT).await;
     let (applied, generation) = (rig.tables().applied, rig.handle.snapshot().generation);
-    let fixed =
-        TEXT.replace("[dataplane]\n", "[dataplane]\nflow_table_entries = 4096\n").replace("10.0.0.1\"", "10.0.0.7\"");
+    let fixed = format!("{}\n[api]\nsocket = \"/run/other.sock\"\n", TEXT.replace("10.0.0.1\"", "10.0.0.7\""));
     let refused = refusal(rig.handle.reload(config(&fixed)).await).to_string();
-    assert!(refused.contains("dataplane.flow_table_entries") && refused.contains("lb unload"), "{refused}");
+    assert!(refused.contains("api.socket") && refused.contains("restart the daemon"), "{refused}");
     let snapshot = rig.handle.snapshot();
     assert_eq!((rig.tables().applied, snapshot.generation), (applied, generation));
     assert!(snapshot.last_reload.refused.is_some());
@@ -257,19 +253,6 @@ async fn an_interface_that_is_lost_shows_and_is_bound_again_when_it_returns() {
     let snapshot = rig.handle.snapshot();
     assert_eq!(snapshot.attached.len(), 1);
     assert!(snapshot.failing.is_none());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_configuration_that_the_tables_cannot_hold_is_refused_whole() {
-    let tight = Capacity { ring_blocks: 40, ..ROOMY };
-    let rig = Rig::within(tight, TEXT).unwrap();
-    rig.report_all(true);
-    rig.settle().await;
-    let large = TEXT.replace("ring_size = 251", "ring_size = 4099");
-    let refused = refusal(rig.handle.reload(config(&large)).await);
-    assert!(matches!(refused, Refusal::Plan(_)), "{refused:?}");
-    assert_eq!(rig.steered_to("web").len(), 3);
-    assert!(matches!(Rig::within(tight, &large), Err(StartError::Plan(_))));
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,7 +23,7 @@ use crate::{
     dataplane::{self, kernel::AttachError},
     latch,
     model::Config,
-    plan::{Op, diff, lists::Lists, patch, wanted},
+    plan::{Op, Room, diff, lists::Lists, patch, room, wanted},
 };
 
 /// Why an attempt failed.
@@ -35,7 +35,9 @@ enum Failure {
     Attach(#[source] AttachError),
     #[error("the program cannot be replaced by one that does what is wanted")]
     Retune(#[source] InstallError),
-    #[error("the tables cannot take what is wanted")]
+    #[error("the tables cannot be replaced by larger ones")]
+    Room(#[source] InstallError),
+    #[error("no tables can hold what is wanted")]
     Plan(#[from] diff::PlanError),
     #[error("op {number} of {of} failed")]
     Apply {
@@ -183,11 +185,19 @@ impl<E: Engine> Controller<E> {
         Inputs { config, lists, reports: self.reports.clone() }
     }
 
-    /// Plans the way from what is observed to what the configuration and the newest reports want.
+    /// Plans the way from what is observed to what the configuration and the newest reports want. Tables that are too small
+    /// for it are replaced by larger ones.
     fn plan_whole(&mut self) -> Result<Plan, Failure> {
         self.state = self.engine.observe().map_err(Failure::Observe)?;
         self.totals.learn(&self.state);
         let wanted = beliefs::wanted(&self.config, &self.lists, &self.state, &self.reports.health, &self.reports.hops);
+        let short = match diff::plan(&self.state, &wanted, &mut self.rings) {
+            Ok(ops) => return Ok(Plan { ops, part: None }),
+            Err(short) => short,
+        };
+        debug!(reason = %short, "the tables are too small");
+        let capacity = room::enough(&self.state, &wanted, &mut self.rings)?;
+        self.make_room(&Room { capacity, ..self.engine.room() }).map_err(Failure::Room)?;
         Ok(Plan { ops: diff::plan(&self.state, &wanted, &mut self.rings)?, part: None })
     }
 
@@ -289,8 +299,9 @@ impl<E: Engine> Controller<E> {
         self.state = self.engine.observe().map_err(Refusal::Observe)?;
         self.totals.learn(&self.state);
         let lists = Lists::of(&asked);
-        diff::plan(&self.state, &beliefs::best_case(&asked, &lists), &mut self.rings).map_err(Refusal::Plan)?;
-        self.install(&asked, change)?;
+        let wanted = beliefs::best_case(&asked, &lists);
+        let capacity = room::enough(&self.state, &wanted, &mut self.rings).map_err(Refusal::Plan)?;
+        self.install(&asked, change, &Room { capacity, flow_entries: asked.dataplane.flow_table_entries })?;
         self.lists = Arc::new(lists);
         self.desire(Arc::new(asked));
         self.last_reload = LastReload::succeeded();

@@ -18,14 +18,17 @@ pub use self::{
     sys::share_one_heap,
     unload::Unloaded,
 };
-use self::{lock::Lock, pins::Pins, specs::Sizes, stage::Staged, tables::Tables};
+use self::{counted::Rest, lock::Lock, pins::Pins, specs::Sizes, stage::Staged, tables::Tables};
 use super::{Counters, Dataplane, Error, FlowCount, flows::Liveness};
 use crate::{
+    latch,
     model::Interface,
-    plan::{Op, State},
+    plan::{Op, Room, State},
 };
 
 mod attach;
+mod copy;
+mod counted;
 pub mod decap;
 mod error;
 mod explain;
@@ -36,9 +39,12 @@ mod lists;
 mod load;
 mod lock;
 mod mapping;
+mod memory;
 mod occupant;
 mod open;
+mod origin;
 mod pins;
+mod recover;
 mod refusal;
 mod selectors;
 mod specs;
@@ -61,17 +67,22 @@ pub struct Kernel {
     /// Parameters of the program in force, but for what [`Options::tuning`] says is filled in.
     tuning: Tuning,
     sizes: Sizes,
+    /// What was counted in tables that are gone.
+    rest: Rest,
     adopted: bool,
     _lock: Lock,
 }
 
 impl Kernel {
-    /// Opens the tables and takes over at once: for whoever has nothing to ask in between. See [`Opened`].
+    /// Opens the tables and takes over at once, in the sizes that they have, but for the flow table's: for whoever has nothing
+    /// to ask in between. See [`Opened`].
     ///
     /// # Errors
     /// Those of [`Opened::new`] and [`Opened::take_over`].
     pub fn open(options: &Options) -> Result<Self, OpenError> {
-        Opened::new(options)?.take_over()
+        let opened = Opened::new(options)?;
+        let room = Room { flow_entries: options.flow_entries, ..opened.room() };
+        opened.take_over(&room)
     }
 
     /// Parameters of the program in force. What [`Kernel`] fills in by itself is as it was given.
@@ -88,13 +99,45 @@ impl Kernel {
         if *tuning == self.tuning {
             return Ok(());
         }
-        let found = specs::adopt(&self.pins, &self.sizes.with_source_lines(source_lines(tuning)))?;
+        self.replace(tuning, None)
+    }
+
+    /// Sizes of the tables.
+    pub fn room(&self) -> Room {
+        Room { capacity: self.sizes.capacity(), flow_entries: self.sizes.flow_entries() }
+    }
+
+    /// Makes tables as large as in `room`, and the flow table of just that size: new ones with the same contents, and an
+    /// instance of the program over them, take the places of the old ones together. No packet is lost, no flow goes
+    /// elsewhere. Larger ones than asked for stay.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or there is no memory; the old ones go on.
+    pub fn resize(&mut self, room: &Room) -> Result<(), OpenError> {
+        if *room == self.room() {
+            return Ok(());
+        }
+        memory::require(&self.room(), room)?;
+        let tuning = self.tuning;
+        self.replace(&tuning, Some(room))
+    }
+
+    fn replace(&mut self, tuning: &Tuning, room: Option<&Room>) -> Result<(), OpenError> {
+        let mut found = specs::adopt(&self.pins, &self.sizes.with_source_lines(source_lines(tuning)))?;
         if !found.is_whole() {
             return Err(OpenError::NothingPinned { path: self.pins.dir().to_owned() });
         }
+        if let Some(room) = room {
+            found.resize(&Sizes::fresh(&room.capacity, room.flow_entries, source_lines(tuning)));
+        }
+        let moved = !found.resized.is_empty();
         let staged = stage::balancer(&self.pins, tuning, &found)?;
-        self.program = put_in_force(&self.pins, staged)?;
-        (self.tuning, self.sizes) = (*tuning, found.sizes);
+        let (program, rest) = put_in_force(&self.pins, staged)?;
+        self.rest.join(rest);
+        (self.program, self.tuning, self.sizes) = (program, *tuning, found.sizes);
+        if moved {
+            self.tables = Tables::open(&self.pins, true)?;
+        }
         Ok(())
     }
 
@@ -163,8 +206,11 @@ impl Kernel {
 }
 
 /// Puts a program on all links that are alive and gives it its name; when one link does not take it, none keeps it.
-fn put_in_force(pins: &Pins, mut staged: Staged) -> Result<Xdp, OpenError> {
-    let Err(error) = attach::swap_all(pins, &mut staged.program) else { return staged.settle() };
+fn put_in_force(pins: &Pins, mut staged: Staged) -> Result<(Xdp, Rest), OpenError> {
+    let Err(error) = attach::swap_all(pins, &mut staged.program) else {
+        latch::at("program-swapped");
+        return staged.settle();
+    };
     if let Some(mut before) = load::in_force(pins)
         && let Err(error) = attach::swap_all(pins, &mut before)
     {
@@ -187,7 +233,10 @@ impl Dataplane for Kernel {
     fn apply(&mut self, op: &Op) -> Result<(), Error> {
         match op {
             Op::SetTarget { id, target } => self.tables.set_target(*id, target)?,
-            Op::ClearCounters { id } => self.tables.clear_counters(*id)?,
+            Op::ClearCounters { id } => {
+                self.tables.clear_counters(*id)?;
+                self.rest.clear(*id);
+            }
             Op::WriteRing { base, slots } => self.tables.write_ring(*base, slots)?,
             Op::SetGroup { id, group } => self.tables.selectors.set_group(*id, group)?,
             Op::SetServer { key, target } => self.tables.selectors.servers.set(key, *target)?,
@@ -213,7 +262,9 @@ impl Dataplane for Kernel {
     }
 
     fn counters(&mut self) -> Result<Counters, Error> {
-        self.tables.counters()
+        let mut counters = self.tables.counters()?;
+        self.rest.add_to(&mut counters);
+        Ok(counters)
     }
 
     fn flows(&mut self, rule: Liveness) -> Result<FlowCount, Error> {

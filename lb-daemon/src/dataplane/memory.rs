@@ -72,6 +72,16 @@ impl Memory {
         }
     }
 
+    /// Makes tables larger, never smaller.
+    pub fn resize(&mut self, capacity: Capacity) {
+        let count = |has: usize, asked: u32| has.max(asked as usize);
+        self.rings.resize(count(self.rings.len(), capacity.ring_blocks), RingBlock::default());
+        self.targets.resize(count(self.targets.len(), capacity.targets), Target::default());
+        self.target_counters.resize(self.targets.len(), TargetCounters::default());
+        self.groups.resize(count(self.groups.len(), capacity.groups), Group::default());
+        self.capacity = capacity;
+    }
+
     /// Lets the op after the next `ops` ones fail, once, without effect.
     pub fn fail_after(&mut self, ops: usize) {
         self.fail_at = Some(self.applied + ops);

@@ -1,13 +1,11 @@
 //! Why there is no plan.
 
-/// Tables are sized when they are made, for the configuration of that time.
-const FIX: &str = "`lb unload` and a new start make tables of the size that this configuration needs";
-
-/// Why there is no plan; the state in force goes on serving.
+/// Why there is no plan in tables of this size; the state in force goes on serving. Larger tables mend it unless they are as
+/// large as can be: [`super::room`].
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// `VIPS` is too small.
-    #[error("the configuration takes {needed} entries for VIPs and their addresses, the table holds {places}; {FIX}")]
+    #[error("the configuration takes {needed} entries for VIPs and their addresses, the table holds {places}")]
     TooManyVips {
         /// Entries of all services and addresses.
         needed: u32,
@@ -26,7 +24,7 @@ pub enum PlanError {
     },
     /// `TARGETS` is too small, or too fragmented.
     #[error(
-        "{service} needs {needed} places in a row for its targets; of the table's {places}, {free} are free, {longest} in a row at most; {FIX}"
+        "{service} needs {needed} places in a row for its targets; of the table's {places}, {free} are free, {longest} in a row at most"
     )]
     TooManyTargets {
         /// The VIP.
@@ -42,7 +40,7 @@ pub enum PlanError {
     },
     /// `RINGS` is too small, or too fragmented: an old ring must stay until its successor is in force.
     #[error(
-        "the new ring of {service} needs {needed} blocks in a row; of the table's {places}, {free} are free, {longest} in a row at most; {FIX}"
+        "the new ring of {service} needs {needed} blocks in a row; of the table's {places}, {free} are free, {longest} in a row at most"
     )]
     RingSpace {
         /// The VIP.
@@ -57,9 +55,7 @@ pub enum PlanError {
         places: u32,
     },
     /// `GROUPS` is too small.
-    #[error(
-        "{service} needs places for {needed} groups of source routes, of the table's {places}, {free} are free; {FIX}"
-    )]
+    #[error("{service} needs places for {needed} groups of source routes, of the table's {places}, {free} are free")]
     TooManyGroups {
         /// The VIP.
         service: String,
@@ -71,7 +67,7 @@ pub enum PlanError {
         places: u32,
     },
     /// `SERVER_IDS` is too small.
-    #[error("the configuration has {needed} server IDs, the table holds {places}; {FIX}")]
+    #[error("the configuration has {needed} server IDs, the table holds {places}")]
     TooManyServers {
         /// Server IDs of all VIPs.
         needed: u32,
@@ -80,7 +76,7 @@ pub enum PlanError {
     },
     /// A table of source prefixes is too small for all lists in it, the old and the new version of one among them: both
     /// must be there while it changes.
-    #[error("{table} would have to hold {needed} prefixes, it holds {places}; {FIX}")]
+    #[error("{table} would have to hold {needed} prefixes, it holds {places}")]
     TooManyPrefixes {
         /// The table.
         table: &'static str,

@@ -94,20 +94,8 @@ fn keeps_the_sizes_of_tables_that_are_there() {
     drop(Kernel::open(&options).unwrap_or_else(|error| panic!("{error}")));
     assert_eq!(place.bpftool("map", "maps/TARGET_COUNTERS")["max_entries"], CAPACITY.targets);
     fs::remove_file(place.path.join("maps/TARGETS")).unwrap();
-    let Err(error) = Kernel::open(&options) else { panic!("adopted counters that are too few") };
-    assert!(error.to_string().contains("TARGET_COUNTERS has a size of 64, and this lb needs 1000"), "{error}");
-}
-
-#[test]
-fn refuses_another_size_of_the_flow_table() {
-    let Some(place) = Place::new() else { return };
-    drop(place.open());
-    let program = place.id("prog", "prog");
-    let options = Options { flow_entries: FLOW_ENTRIES * 2, ..place.options() };
-    let Err(error) = Kernel::open(&options) else { panic!("adopted a flow table of another size") };
-    assert!(matches!(error, OpenError::FlowTableSize { has: 4096, needs: 8192 }), "{error}");
-    assert!(error.to_string().contains("flow_table_entries"), "{error}");
-    assert_eq!(place.id("prog", "prog"), program, "what ran before still runs");
+    drop(Kernel::open(&options).unwrap_or_else(|error| panic!("{error}")));
+    assert_eq!(place.bpftool("map", "maps/TARGET_COUNTERS")["max_entries"], 1000, "as many as what they count");
 }
 
 #[test]

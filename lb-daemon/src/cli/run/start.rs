@@ -10,7 +10,7 @@ use super::signals::Signals;
 use crate::{
     api::socket::{self, Socket},
     config::Bundle,
-    controller::{Attached, StartError, beliefs, chain, engine, fits, tuning::tuning},
+    controller::{Attached, StartError, beliefs, chain, engine, grows, room, tuning::tuning},
     dataplane::kernel::{Kernel, Opened, Options},
     model::Config,
     plan::{diff, lists::Lists},
@@ -76,9 +76,10 @@ pub(super) fn open(config: &Config, pin_path: &Path) -> Result<(Kernel, Vec<Atta
     let adopted = opened.adopted();
     // Until here no packet has noticed anything, and a refusal leaves all as it was.
     let state = opened.observe().map_err(StartError::Observe)?;
-    fits(&state, config, &lists)?;
+    let room = room(&state, config, &lists)?;
     opened.require(&config.dataplane.interfaces)?;
-    let mut kernel = opened.take_over()?;
+    grows(&opened.room(), &room);
+    let mut kernel = opened.take_over(&room)?;
     match engine::attach(&mut kernel, &config.dataplane) {
         Ok(attached) => {
             info!(pin_path = %pin_path.display(), adopted, "tables ready");

@@ -263,5 +263,8 @@ fn tables(capacity: Capacity) -> Arc<Mutex<Tables>> {
         lost: BTreeMap::new(),
         refused_seed: None,
         refused_features: 0,
+        flow_entries: 1_048_576,
+        resized: Vec::new(),
+        no_memory: false,
     }))
 }

@@ -139,6 +139,16 @@ pub(super) fn swap_all(pins: &Pins, program: &mut Xdp) -> Result<(), OpenError> 
     Ok(())
 }
 
+/// Whether any pinned link runs the program with this number.
+pub(super) fn runs(pins: &Pins, id: u32) -> Result<bool, OpenError> {
+    for path in pinned(pins)?.into_values() {
+        if running(&path)? == Some(id) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Puts the program in the place of the one that a pinned link runs; packets meet either.
 fn swap(path: &Path, program: &mut Xdp) -> Result<(), OpenError> {
     let what = || format!("put the new program in place at {}", path.display());

@@ -81,16 +81,18 @@ pub enum OpenError {
         /// As it should be.
         needs: String,
     },
-    /// The flow table has another size than configured.
+    /// Tables of another size would take more memory than there is.
     #[error(
-        "the flow table in place has {has} entries and flow_table_entries asks for {needs}; the size cannot change while \
-         flows live: set it back, or take the tables down with `lb unload`, which stops forwarding, then start again"
+        "tables of the size that is asked for take {} MiB beside those in place, and {} MiB of memory are available; ask for \
+         less, such as by flow_table_entries, or free memory",
+        needs.div_ceil(1 << 20),
+        available >> 20
     )]
-    FlowTableSize {
-        /// As it is.
-        has: u64,
-        /// As configured.
+    NoMemory {
+        /// Bytes that the new tables take.
         needs: u64,
+        /// Bytes that are to be had.
+        available: u64,
     },
     /// Nothing is pinned there.
     #[error("nothing is loaded: {} holds no tables; `lb run` or `lb load` puts them there", path.display())]

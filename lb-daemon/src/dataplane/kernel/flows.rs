@@ -12,6 +12,8 @@ use crate::dataplane::{
     flows::{Liveness, PARTS},
 };
 
+pub(super) mod carry;
+
 /// What becomes of a target's flows: nothing, to be forgotten, or the target's new number.
 const KEEP: u32 = u32::MAX;
 const FORGET: u32 = u32::MAX - 1;

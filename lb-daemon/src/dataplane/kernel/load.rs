@@ -35,7 +35,12 @@ const LOG_FILES: u32 = 100;
 
 /// The program that is pinned as the one in force, if there is one.
 pub(super) fn in_force(pins: &Pins) -> Option<Xdp> {
-    Xdp::from_pin(pins.program(), XdpAttachType::Interface).ok()
+    pinned(&pins.program())
+}
+
+/// The program that is pinned there, if there is one.
+pub(super) fn pinned(path: &Path) -> Option<Xdp> {
+    Xdp::from_pin(path, XdpAttachType::Interface).ok()
 }
 
 /// Whether a program is the form for frames in several buffers.

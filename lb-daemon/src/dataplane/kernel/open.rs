@@ -9,8 +9,9 @@ use super::{
     error::{AttachError, OpenError},
     explain,
     lock::Lock,
+    memory,
     pins::Pins,
-    put_in_force, source_lines,
+    put_in_force, recover, source_lines,
     specs::{self, Adopted, Sizes},
     stage::{self, Made},
     tables::Tables,
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     dataplane::{Error, needs},
     model::Interface,
-    plan::{Capacity, State},
+    plan::{Capacity, Room, State},
 };
 
 /// What [`Opened::new`] needs to know.
@@ -26,9 +27,9 @@ use crate::{
 pub struct Options {
     /// Folder on a BPF file system.
     pub pin_path: PathBuf,
-    /// Sizes of tables that are not there yet; those that are keep theirs.
+    /// Sizes of tables that are not there yet; those that are keep theirs until they are taken over.
     pub capacity: Capacity,
-    /// Entries of the flow table, a power of two.
+    /// Entries of the flow table, a power of two; likewise.
     pub flow_entries: u32,
     /// Parameters of the program. Its `bucket_mask` follows from `flow_entries`, `MULTI_BUFFER` from the kernel,
     /// whatever they say here; features that the tables in place need are added.
@@ -67,6 +68,7 @@ impl Opened {
 
     fn adopt_or_make(pins: Pins, lock: Lock, options: &Options) -> Result<Self, OpenError> {
         pins.check_version()?;
+        recover::settle(&pins)?;
         let tuning = options.tuning;
         let fresh = Sizes::fresh(&options.capacity, options.flow_entries, source_lines(&tuning));
         let mut found = specs::adopt(&pins, &fresh)?;
@@ -74,6 +76,11 @@ impl Opened {
         let made = stage::tables(&pins, &mut found)?;
         let tables = Tables::open(&pins, true)?;
         Ok(Self { pins, made, tables, found, tuning, adopted, lock })
+    }
+
+    /// Sizes of the tables.
+    pub fn room(&self) -> Room {
+        Room { capacity: self.found.sizes.capacity(), flow_entries: self.found.sizes.flow_entries() }
     }
 
     /// Whether all tables were there already.
@@ -98,18 +105,25 @@ impl Opened {
     }
 
     /// Loads a new instance of the program over the tables and puts it in the place of the one in force, on all interfaces
-    /// that are bound already.
+    /// that are bound already. Tables that are smaller than in `room`, and a flow table of another size, make way for others
+    /// with the same contents.
     ///
     /// # Errors
     /// When the kernel refuses. What ran before still runs then, and nothing new is left.
-    pub fn take_over(mut self) -> Result<Kernel, OpenError> {
+    pub fn take_over(mut self, room: &Room) -> Result<Kernel, OpenError> {
+        memory::require(&self.room(), room)?;
         // What they hold may have been written for another configuration, and packets go by it until that changes.
         let state = self.tables.observe().map_err(|source| OpenError::Read { source })?;
         self.tuning.features |= needs::features(&state);
+        self.found.resize(&Sizes::fresh(&room.capacity, room.flow_entries, source_lines(&self.tuning)));
+        let moved = !self.found.resized.is_empty();
         let staged = stage::balancer(&self.pins, &self.tuning, &self.found)?;
-        let program = put_in_force(&self.pins, staged)?;
+        let (program, rest) = put_in_force(&self.pins, staged)?;
         self.made.keep();
-        let Self { pins, tables, found, tuning, adopted, lock, .. } = self;
-        Ok(Kernel { pins, tables, program, tuning, sizes: found.sizes, adopted, _lock: lock })
+        let Self { pins, mut tables, found, tuning, adopted, lock, .. } = self;
+        if moved {
+            tables = Tables::open(&pins, true)?;
+        }
+        Ok(Kernel { pins, tables, program, tuning, sizes: found.sizes, rest, adopted, _lock: lock })
     }
 }

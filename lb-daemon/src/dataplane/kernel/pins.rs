@@ -12,7 +12,7 @@
 //! names (`eth0.100`) are written as `%2e`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     os::unix::fs::{DirBuilderExt, MetadataExt, symlink},
     path::{Path, PathBuf},
@@ -60,6 +60,11 @@ impl Pins {
     /// Where a new table is pinned before it takes the place of one of no use.
     pub(super) fn next_table(&self, name: &str) -> PathBuf {
         self.tables().join(format!("{name}{NEXT}"))
+    }
+
+    /// Names of tables of which another waits to take their place.
+    pub(super) fn waiting(&self) -> io::Result<BTreeSet<String>> {
+        Ok(names(&self.tables())?.iter().filter_map(|name| Some(name.strip_suffix(NEXT)?.to_owned())).collect())
     }
 
     /// Folder of this layout version.

@@ -122,6 +122,25 @@ impl Sizes {
         sizes
     }
 
+    /// The same, with those counters that are of one size in `fresh`.
+    fn with_counters(&self, fresh: &Self) -> Self {
+        let mut sizes = self.clone();
+        for name in [maps::VERDICT_COUNTERS, maps::PATH_COUNTERS] {
+            sizes.0.insert(name, fresh.of(name));
+        }
+        sizes
+    }
+
+    /// Entries of `VIP_LIMITS`: numbers of VIPs start at 1.
+    fn limits(&self) -> u32 {
+        self.of(maps::VIPS).max(self.of(maps::PREFIX_VIPS)).saturating_add(1)
+    }
+
+    /// Entries of the flow table.
+    pub(super) fn flow_entries(&self) -> u32 {
+        self.of(maps::FLOWS).saturating_mul(count(WAYS))
+    }
+
     /// Entries of a table; 0 for an unknown one.
     pub(super) fn of(&self, name: &str) -> u32 {
         self.0.get(name).copied().unwrap_or_default()
@@ -166,51 +185,63 @@ pub(super) struct Adopted {
     pub(super) present: BTreeSet<&'static str>,
     /// Tables that are pinned and of no use: new ones take their places together with the new program.
     pub(super) replaced: BTreeSet<&'static str>,
+    /// Tables that are pinned and too small, or a flow table of another size than asked for: so do new ones with the same
+    /// contents.
+    pub(super) resized: BTreeSet<&'static str>,
 }
 
 impl Adopted {
     /// Tables that are not there at all.
     pub(super) fn missing(&self) -> impl Iterator<Item = &'static str> {
-        maps::ALL.into_iter().filter(|name| !self.present.contains(name) && !self.replaced.contains(name))
+        let there = [&self.present, &self.replaced, &self.resized];
+        maps::ALL.into_iter().filter(move |name| !there.iter().any(|tables| tables.contains(name)))
+    }
+
+    /// Asks for tables that are as large as in `wanted`, and for a flow table of just that size.
+    pub(super) fn resize(&mut self, wanted: &Sizes) {
+        for spec in SPECS.iter().filter(|spec| !spec.ephemeral) {
+            let counted = spec.name == maps::TARGET_COUNTERS;
+            let needs = if counted { self.sizes.of(maps::TARGETS) } else { wanted.of(spec.name) };
+            let has = self.sizes.of(spec.name);
+            if has < needs || has != needs && spec.name == maps::FLOWS {
+                self.sizes.0.insert(spec.name, needs);
+                if self.present.remove(spec.name) {
+                    self.resized.insert(spec.name);
+                }
+            }
+        }
+        let limits = self.sizes.limits();
+        if self.sizes.0.insert(maps::VIP_LIMITS, limits) != Some(limits) && self.present.remove(maps::VIP_LIMITS) {
+            self.replaced.insert(maps::VIP_LIMITS);
+        }
     }
 
     /// Whether all tables were there that hold more than what packets did a moment ago.
     pub(super) fn is_whole(&self) -> bool {
-        SPECS.iter().all(|spec| spec.ephemeral || self.present.contains(spec.name))
+        let there = |name| self.present.contains(name) || self.resized.contains(name);
+        SPECS.iter().all(|spec| spec.ephemeral || there(spec.name))
     }
 }
 
 /// Sees which tables are there already, given the sizes of new ones.
 ///
-/// Tables that are there keep their size, as the plan goes by what it finds: `fresh` has head-room, and a restart must not
-/// fail for want of that. Only the flow table's size must be as configured, because the program's mask and every entry's
-/// place follow from it, and counters must reach as far as what they count. Ephemeral tables get the size that the new
-/// program needs; the old one keeps its own until it is replaced.
+/// Tables that are there keep their size, as the plan goes by what it finds, but for counters, which must reach as far as
+/// what they count. Ephemeral tables get the size that the new program needs; the old one keeps its own until it is replaced.
 pub(super) fn adopt(pins: &Pins, fresh: &Sizes) -> Result<Adopted, OpenError> {
-    let mut adopted = Adopted { sizes: fresh.clone(), present: BTreeSet::new(), replaced: BTreeSet::new() };
+    let mut adopted =
+        Adopted { sizes: fresh.clone(), present: BTreeSet::new(), replaced: BTreeSet::new(), resized: BTreeSet::new() };
     for spec in SPECS.iter().filter(|spec| !spec.ephemeral) {
         let Some(info) = find(pins, spec)? else { continue };
-        let (has, needs) = (info.max_entries(), fresh.of(spec.name));
-        if spec.name == maps::FLOWS && has != needs {
-            let entries = |buckets: u32| u64::from(buckets) * WAYS as u64;
-            return Err(OpenError::FlowTableSize { has: entries(has), needs: entries(needs) });
-        }
-        adopted.sizes.0.insert(spec.name, has);
+        adopted.sizes.0.insert(spec.name, info.max_entries());
         adopted.present.insert(spec.name);
     }
-    for spec in SPECS.iter().filter(|spec| spec.kind == MapType::PerCpuArray) {
-        let counted = spec.name == maps::TARGET_COUNTERS;
-        let needs = if counted { adopted.sizes.of(maps::TARGETS) } else { fresh.of(spec.name) };
-        let has = adopted.sizes.of(spec.name);
-        if !adopted.present.contains(spec.name) {
-            adopted.sizes.0.insert(spec.name, needs);
-        } else if has < needs {
-            return Err(unfit(spec, "a size of", &has, &needs));
-        }
+    if !adopted.present.contains(maps::TARGET_COUNTERS) {
+        let targets = adopted.sizes.of(maps::TARGETS);
+        adopted.sizes.0.insert(maps::TARGET_COUNTERS, targets);
     }
     // Of the VIPs that are there already, in tables larger than asked for.
-    let vips = adopted.sizes.of(maps::VIPS).max(adopted.sizes.of(maps::PREFIX_VIPS));
-    adopted.sizes.0.insert(maps::VIP_LIMITS, vips.saturating_add(1));
+    let limits = adopted.sizes.limits();
+    adopted.sizes.0.insert(maps::VIP_LIMITS, limits);
     for spec in SPECS.iter().filter(|spec| spec.ephemeral) {
         let name = spec.name;
         match find(pins, spec) {
@@ -220,6 +251,8 @@ pub(super) fn adopt(pins: &Pins, fresh: &Sizes) -> Result<Adopted, OpenError> {
             Err(error) => return Err(error),
         }
     }
+    let counters = adopted.sizes.with_counters(fresh);
+    adopted.resize(&counters);
     Ok(adopted)
 }
 

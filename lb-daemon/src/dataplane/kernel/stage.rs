@@ -7,13 +7,17 @@ use aya::{Ebpf, EbpfLoader, programs::Xdp};
 use lb_common::maps::{self, Tuning, feature};
 
 use super::{
+    copy::{self, CatchUp, Pairs},
+    counted::Rest,
     error::OpenError,
     explain::system,
     load::{self, OBJECT},
+    origin,
     pins::{self, Pins},
     specs::Adopted,
     sys,
 };
+use crate::latch;
 
 /// Pins that were made a moment ago. They go again with this, unless they are kept.
 #[derive(Debug)]
@@ -47,25 +51,33 @@ impl Drop for Made {
 }
 
 /// A new instance of the program, pinned beside the one in force. It goes again unless it settles.
-#[derive(Debug)]
 pub(super) struct Staged {
     /// The program.
     pub(super) program: Xdp,
     /// Where it and new tables are pinned, and the pins whose places they take.
     moves: Vec<(PathBuf, PathBuf)>,
+    catch_up: CatchUp,
     made: Made,
 }
 
 impl Staged {
-    /// Gives everything its name, in place of what had it.
-    pub(super) fn settle(mut self) -> Result<Xdp, OpenError> {
+    /// Once it is on all links: brings over what packets wrote to the old tables meanwhile, and gives everything its name, in
+    /// place of what had it. Returns what was counted in the old tables since they were copied.
+    pub(super) fn settle(mut self) -> Result<(Xdp, Rest), OpenError> {
         // Packets meet it already: it must not go any more, whatever comes of the names.
         self.made.keep();
-        for (next, name) in self.moves {
-            fs::rename(next, &name).map_err(|source| system(format!("pin {}", name.display()), source))?;
-        }
-        Ok(self.program)
+        let rest = self.catch_up.finish();
+        name(&self.moves)?;
+        Ok((self.program, rest?))
     }
+}
+
+/// Moves pins. The program comes first: a daemon that is ended in between tells by it which tables are in force.
+pub(super) fn name(moves: &[(PathBuf, PathBuf)]) -> Result<(), OpenError> {
+    for (next, name) in moves {
+        fs::rename(next, name).map_err(|source| system(format!("pin {}", name.display()), source))?;
+    }
+    Ok(())
 }
 
 /// Makes and pins the tables that are neither present nor wait for a program that replaces them.
@@ -86,8 +98,9 @@ pub(super) fn tables(pins: &Pins, adopted: &mut Adopted) -> Result<Made, OpenErr
     Ok(made)
 }
 
-/// Loads a new instance of the program over the tables that are present and new ones in place of those to be replaced, and
-/// pins these beside them. Which of its two forms is for the kernel to say. Nothing stays pinned when it refuses.
+/// Loads a new instance of the program over the tables that are present and new ones in place of those to be replaced or to
+/// get another size, and pins these beside them, filled. Which of its two forms is for the kernel to say. Nothing stays
+/// pinned when it refuses.
 pub(super) fn balancer(pins: &Pins, tuning: &Tuning, adopted: &Adopted) -> Result<Staged, OpenError> {
     let multi_buffer = sys::takes_multi_buffer();
     let (name, buffers) = if multi_buffer { (maps::PROGRAM_FRAGS, feature::MULTI_BUFFER) } else { (maps::PROGRAM, 0) };
@@ -103,15 +116,24 @@ pub(super) fn balancer(pins: &Pins, tuning: &Tuning, adopted: &Adopted) -> Resul
     let mut made = Made::new(pins);
     let next = pins.next_program();
     let mut moves = vec![(next.clone(), pins.program())];
-    for name in &adopted.replaced {
-        let next = pins.next_table(name);
+    let mut pairs = Pairs::new();
+    for name in adopted.replaced.iter().chain(&adopted.resized) {
+        let (next, place) = (pins.next_table(name), pins.table(name));
         pin(&mut made, &object, name, next.clone())?;
-        moves.push((next, pins.table(name)));
+        moves.push((next.clone(), place.clone()));
+        if adopted.resized.contains(name) {
+            pairs.insert(*name, (place, next));
+        }
+    }
+    let catch_up = copy::all(&pairs, &origin::OWN)?;
+    if !pairs.is_empty() {
+        latch::at("tables-copied");
     }
     made.paths.push(next.clone());
     load::pin_loaded(&mut object, name, &next)?;
     let program = load::open_pinned(&next)?;
-    Ok(Staged { program, moves, made })
+    latch::at("program-staged");
+    Ok(Staged { program, moves, catch_up, made })
 }
 
 /// Opens the object with the tables that are present, and makes all others.

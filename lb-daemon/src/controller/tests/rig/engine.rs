@@ -15,7 +15,7 @@ use crate::{
     controller::{Attached, Engine, InstallError},
     dataplane::{Counters, Dataplane, Error, FlowCount, flows::Liveness, kernel::AttachError, memory::Memory, needs},
     model::{DataplaneConfig, Interface},
-    plan::{Op, State},
+    plan::{Op, Room, State},
 };
 
 /// What the program counted.
@@ -58,6 +58,12 @@ pub(crate) struct Tables {
     pub(crate) refused_seed: Option<u64>,
     /// Features that no program can be loaded with.
     pub(crate) refused_features: u32,
+    /// Entries of the flow table.
+    pub(crate) flow_entries: u32,
+    /// Sizes that were asked for.
+    pub(crate) resized: Vec<Room>,
+    /// There is no memory for other tables.
+    pub(crate) no_memory: bool,
 }
 
 /// The engine's end of shared tables.
@@ -140,6 +146,23 @@ impl Engine for Fake {
         tables.tuning = *tuning;
         let needed = needs::features(&tables.memory.observe().unwrap());
         assert_eq!(needed & !tuning.features, 0, "the program cannot do what the tables ask of it");
+        Ok(())
+    }
+
+    fn room(&self) -> Room {
+        let mut tables = self.tables();
+        let capacity = tables.memory.observe().unwrap().capacity;
+        Room { capacity, flow_entries: tables.flow_entries }
+    }
+
+    fn resize(&mut self, room: &Room) -> Result<(), InstallError> {
+        let mut tables = self.tables();
+        if tables.no_memory {
+            return Err(InstallError("there is no memory".into()));
+        }
+        tables.resized.push(*room);
+        tables.memory.resize(room.capacity);
+        tables.flow_entries = room.flow_entries;
         Ok(())
     }
 
