@@ -31,6 +31,7 @@ pub mod reload;
 pub mod run;
 pub mod stats;
 pub mod status;
+pub mod top;
 pub mod unload;
 pub mod vip;
 
@@ -112,6 +113,8 @@ pub enum Command {
     Backend(backend::Args),
     /// Show counters: why frames left, what the flow table met and holds
     Stats(stats::Args),
+    /// Watch VIPs, backends and drops; without a daemon by address, from the pinned tables
+    Top(top::Args),
     /// Print a script that completes this command's words in a shell
     Completions(completions::Args),
     /// Print or write the manual
@@ -151,6 +154,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, anyhow::Error> {
         Command::Vip(args) => vip::run(args, global),
         Command::Backend(args) => backend::run(args, global),
         Command::Stats(args) => stats::run(args, global),
+        Command::Top(args) => top::run(args, global),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }

@@ -112,6 +112,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "lb-daemon/src/cli/ask.rs",
             "lb-daemon/src/cli/load.rs",
             "lb-daemon/src/cli/run",
+            "lb-daemon/src/cli/top",
             "lb-daemon/src/controller",
             "lb-daemon/src/health/driver",
             "lb-daemon/src/health/probe",

@@ -56,6 +56,18 @@ pub fn print_text(text: &str) -> Result<(), anyhow::Error> {
     write(&mut io::stdout().lock(), text).context("cannot write to stdout")
 }
 
+/// Prints one of many texts. Tells whether anybody reads on.
+///
+/// # Errors
+/// When stdout cannot be written for another reason than that its reader is gone.
+pub fn print_on(text: &str) -> Result<bool, anyhow::Error> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        result => result.map(|()| true).context("cannot write to stdout"),
+    }
+}
+
 /// Whether to colour what goes to a stream; see <https://no-color.org>.
 pub fn colours(terminal: bool) -> bool {
     terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())

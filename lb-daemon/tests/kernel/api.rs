@@ -209,3 +209,38 @@ fn a_thousand_slow_bodies_take_a_bounded_memory_and_keep_nobody_out() {
     }
     daemon.serves();
 }
+
+#[test]
+fn top_shows_rates_on_a_terminal_until_q_and_elsewhere_as_lines() {
+    let Some(daemon) = Daemon::start() else { return };
+    let once = daemon.ask("look.sock", &["-o", "json", "top", "--once"]);
+    let frame: serde_json::Value = serde_json::from_slice(&once.stdout).unwrap();
+    assert_eq!((&frame["vips"][0]["name"], &frame["packets_per_second"]), (&"web".into(), &0.0.into()), "{frame}");
+    let once = String::from_utf8(daemon.ask("lb.sock", &["top", "--once"]).stdout).unwrap();
+    assert!(once.starts_with("0 packets/s, 0bit/s, 0 new flows/s, 0 live flows\n\nVIP "), "{once}");
+    // `script` makes a terminal of its own.
+    let command = format!(
+        "stty -g; {} --pin-path {} --api {} top; echo ended $?; stty -g",
+        env!("CARGO_BIN_EXE_lb"),
+        daemon.place.path.display(),
+        daemon.socket("lb.sock").display()
+    );
+    for (key, ends) in [("q", "ended 0"), ("\u{3}", "ended 0")] {
+        let mut script = Command::new("script");
+        script.args(["-qec", &command, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut script = script.spawn().unwrap();
+        let mut keys = script.stdin.take().unwrap();
+        sleep(Duration::from_secs(3));
+        keys.write_all(key.as_bytes()).unwrap();
+        let begun = Instant::now();
+        let output = script.wait_with_output().unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert!(shown.contains("\x1b[?1049h") && shown.contains("packets/s") && shown.contains("web-1"), "{shown}");
+        assert!(shown.contains("\x1b[?1049l") && shown.contains(ends), "{shown}");
+        // The terminal's settings, before and after.
+        let lines: Vec<&str> = shown.lines().map(str::trim).collect();
+        assert_eq!(lines.first(), lines.last(), "{shown}");
+        drop(keys);
+    }
+}
