@@ -3,9 +3,9 @@
 pub mod body;
 pub mod client;
 mod document;
-mod generations;
 mod journal;
 mod read;
+mod reload;
 pub mod socket;
 pub mod types;
 pub(crate) mod view;
@@ -95,11 +95,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(read::backends))
         .routes(routes!(read::flows))
         .routes(routes!(read::stats))
-        .routes(routes!(generations::list))
-        .routes(routes!(generations::reload))
-        .routes(routes!(generations::apply))
-        .routes(routes!(generations::roll_back))
-        .routes(routes!(generations::confirm))
+        .routes(routes!(reload::reload))
 }
 
 /// An answer that is not a success.

@@ -14,24 +14,20 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::{
     api::{client::ClientError, types::Problem},
-    config::{self, Bundle, Reading, diagnostic::Diagnostics},
+    config::{self, Bundle, Reading, Traces, diagnostic::Diagnostics},
     model::Config,
 };
 
-pub mod apply;
 mod ask;
 pub mod backend;
 pub mod check;
 pub mod completions;
-pub mod confirm;
 pub mod decap;
-pub mod history;
 pub mod load;
 pub mod man;
 pub mod output;
 mod pins;
 pub mod reload;
-pub mod rollback;
 pub mod run;
 pub mod stats;
 pub mod status;
@@ -103,14 +99,6 @@ pub enum Command {
     Run(run::Args),
     /// Fill and pin the dataplane, all reachable backends taken as healthy, and exit
     Load(load::Args),
-    /// Put a configuration in force through the daemon
-    Apply(apply::Args),
-    /// Let a configuration stay that was applied with `--confirm`
-    Confirm(confirm::Args),
-    /// Put an older configuration in force
-    Rollback(rollback::Args),
-    /// List the configurations that were in force
-    History(history::Args),
     /// Detach from all interfaces and remove every pin
     Unload(unload::Args),
     /// On a backend: unwrap tunnelled packets without tunnel devices
@@ -159,10 +147,6 @@ pub fn run(arguments: &Arguments) -> Result<Exit, anyhow::Error> {
         Command::Check(args) => check::run(args, global),
         Command::Run(args) => run::run(args, global),
         Command::Load(args) => load::run(args, global),
-        Command::Apply(args) => apply::run(args, global),
-        Command::Confirm(args) => confirm::run(args, global),
-        Command::Rollback(args) => rollback::run(args, global),
-        Command::History(args) => history::run(args, global),
         Command::Unload(args) => unload::run(args, global),
         Command::Decap(args) => decap::run(args, global),
         Command::Reload(args) => reload::run(args, global),
@@ -256,14 +240,23 @@ pub fn load_config(path: &Path, global: &Global) -> Result<Config, anyhow::Error
 /// # Errors
 /// As [`load_config`].
 pub fn load_bundle(path: &Path, global: &Global) -> Result<(Bundle, Config), anyhow::Error> {
+    load_traced(path, global).map(|(bundle, config, _)| (bundle, config))
+}
+
+/// The same, with what the files looked like.
+///
+/// # Errors
+/// As [`load_config`].
+pub fn load_traced(path: &Path, global: &Global) -> Result<(Bundle, Config, Traces), anyhow::Error> {
     let file = path.display().to_string();
-    let Reading { bundle, checked } = Bundle::read(path).with_context(|| format!("cannot read config {file}"))?;
+    let Reading { bundle, checked, traces } =
+        Bundle::read(path).with_context(|| format!("cannot read config {file}"))?;
     // A closed stderr must not keep the daemon from starting.
     let _ =
         io::stderr().write_all(print_diagnostics(&checked.diagnostics, global, io::stderr().is_terminal()).as_bytes());
     let summary = || format!("{file}: {}", checked.diagnostics.summary());
     let config = checked.config.ok_or_else(|| Refused { summary: summary() })?;
-    Ok((bundle, config))
+    Ok((bundle, config, traces))
 }
 
 /// Diagnostics as `global` wants them, one JSON object a line or annotated excerpts.

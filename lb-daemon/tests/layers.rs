@@ -23,14 +23,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["model", "privileges"]),
     ("health", &["model"]),
     ("nexthop", &[]),
-    ("state", &["config", "latch", "model"]),
+    ("state", &["latch", "model"]),
     // Of health and next hops the plan knows what they publish, nothing of how they work.
     ("plan", &["health", "maglev", "model", "nexthop"]),
     ("dataplane", &["latch", "model", "plan", "privileges"]),
     // The one owner.
     ("controller", &["config", "dataplane", "health", "latch", "model", "nexthop", "plan", "state"]),
     // Those who ask it.
-    ("api", &["config", "controller", "http", "plan", "privileges", "state"]),
+    ("api", &["controller", "http", "plan", "privileges"]),
     ("metrics", &["api", "controller", "health"]),
     ("notify", &["controller", "model", "plan"]),
     // Puts all together.

@@ -2,7 +2,6 @@
 
 mod backend;
 mod flows;
-mod generation;
 mod problem;
 mod reload;
 mod stats;
@@ -12,7 +11,6 @@ mod vip;
 pub use self::{
     backend::{Backend, Effect, Traffic},
     flows::{BackendFlows, Flows},
-    generation::{Applied, ApplyRequest, ConfirmRequest, Confirmed, Generation, RollbackRequest, Standing, Waiting},
     problem::Problem,
     reload::{ReloadRequest, Reloaded},
     stats::{Stats, VerdictCount},

@@ -18,13 +18,15 @@ use tracing::info;
 
 use self::{
     announce::announce,
+    follow::follow,
     signals::{Reloads, Signals},
     start::Places,
 };
-use super::{Exit, Global, Misuse, load_bundle};
+use super::{Exit, Global, Misuse, load_traced};
 use crate::{
     api::{self, Facts},
-    controller::{Attached, Checks, Controller, Wires, history::History, overrides::Keeper, reloader::Reloader},
+    config::Traces,
+    controller::{Attached, Checks, Controller, Wires, overrides::Keeper, reloader::Reloader},
     dataplane::kernel::{Kernel, share_one_heap},
     health, http, metrics,
     model::Config,
@@ -36,6 +38,7 @@ use crate::{
 };
 
 mod announce;
+mod follow;
 mod signals;
 mod start;
 
@@ -66,7 +69,7 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     // Before there are threads.
     share_one_heap();
     telemetry::start(global.verbose)?;
-    let (bundle, config) = load_bundle(&args.config, global)?;
+    let (bundle, config, traces) = load_traced(&args.config, global)?;
     if let Some(given) = global.api.clone().filter(|given| *given != config.api_socket) {
         return Err(Misuse::OtherSocket { configured: config.api_socket, given }.into());
     }
@@ -77,9 +80,6 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     }
     let notifier = Notifier::from_environment()?;
     let (signals, places) = start::places(&config)?;
-    // A daemon that ended a moment ago kept its places until it had written its last.
-    let state_dir = config.daemon.state_dir.clone();
-    let (history, config) = History::begin(&state_dir, &global.pin_path, &bundle, config);
     let (kernel, attached) = start::open(&config, &global.pin_path)?;
     let adopted = kernel.adopted();
     // What follows is done by threads that start confined.
@@ -93,7 +93,7 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
         .build()
         .context("cannot start the daemon's threads")?;
     let facts = Facts { config: args.config.clone(), pin_path: global.pin_path.clone(), started, confinement };
-    let parts = Parts { config, history, kernel, attached, places, facts, notifier };
+    let parts = Parts { config, kernel, attached, places, facts, notifier, traces };
     let outcome = runtime.block_on(parts.work(signals));
     // The controller has ended, and with it its hold on the pins.
     let ended = outcome.and_then(|served| last_words(served, adopted, args.detach_on_exit, &global.pin_path));
@@ -120,28 +120,29 @@ fn last_words(served: bool, adopted: bool, detach: bool, pin_path: &Path) -> Res
 /// What the daemon is made of.
 struct Parts {
     config: Config,
-    history: History,
     kernel: Kernel,
     attached: Vec<Attached>,
     places: Places,
     facts: Facts,
     notifier: Notifier,
+    traces: Traces,
 }
 
 impl Parts {
     /// Starts all parts, waits for the end, ends all parts. Tells whether the tables serve anything then.
     async fn work(self, mut signals: Signals) -> Result<bool, anyhow::Error> {
-        let Self { config, history, kernel, attached, places, facts, notifier } = self;
+        let Self { config, kernel, attached, places, facts, notifier, traces } = self;
         let socket = config.api_socket.clone();
         let mut parts = JoinSet::new();
         let stats = health::Stats::new().context("cannot count health checks")?;
         let wires = wires(&mut parts, stats.clone());
         let keeper = Keeper::restore(Folder::of(&config.daemon.state_dir, &facts.pin_path));
-        let (controller, handle) = Controller::new(kernel, config, history, attached, keeper, wires)?;
+        let (controller, handle) = Controller::new(kernel, config, attached, keeper, wires)?;
         let mut ended = controller.spawn(runtime::Handle::current())?;
         // The controller's thread alone may do so from now on.
         privileges::end_loading();
         let reloader = Arc::new(Reloader::new(facts.config.clone(), handle.clone()));
+        reloader.saw(traces);
         let router = api::router(handle.clone(), Arc::clone(&reloader), facts);
         let looking = places.read_only.map(|place| (place, api::read_only(router.clone(), &socket)));
         let mut sockets = Vec::new();
@@ -157,6 +158,7 @@ impl Parts {
         }
         part(&mut parts, "the announcements", announce(handle.snapshots()));
         part(&mut parts, "the notices", notify::states(notifier.clone(), handle.snapshots()));
+        part(&mut parts, "the watch over the files", follow(Arc::clone(&reloader), handle.clone(), notifier.clone()));
         if let Some(every) = notifier.watchdog_interval() {
             part(&mut parts, "the watchdog", notify::watchdog(notifier.clone(), every, handle.clone()));
         }
@@ -174,7 +176,7 @@ impl Parts {
         drop(sockets);
         let last = handle.snapshot();
         // Tables that were there before serve from the start.
-        outcome.map(|()| last.applied > 0 || last.used.vips > 0)
+        outcome.map(|()| last.generation > 0 || last.used.vips > 0)
     }
 }
 

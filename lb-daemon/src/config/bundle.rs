@@ -10,22 +10,21 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use utoipa::ToSchema;
 
 use super::{
-    Checked, check,
+    Checked, LoadError, check,
     source::{Disk, Fault, Source},
+    traces::Traces,
 };
+use crate::model::Config;
 
 /// A configuration as texts. It holds all that decides what is served, so it can be sent, kept and checked elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bundle {
     /// The main file's name; those of other files that it names are relative to its folder.
-    #[schema(value_type = String)]
     pub main: PathBuf,
     /// What each file says, the main one among them. A name is the main file's folder and what names the file, joined.
-    #[schema(value_type = BTreeMap<String, String>)]
     pub files: BTreeMap<PathBuf, Arc<str>>,
 }
 
@@ -36,6 +35,19 @@ pub struct Reading {
     pub bundle: Bundle,
     /// What they were found to be, and why others could not be read. If all could, [`Bundle::check`] finds the same.
     pub checked: Checked,
+    /// What all files looked like that were asked for.
+    pub traces: Traces,
+}
+
+impl Reading {
+    /// What was read, if it is a valid configuration.
+    ///
+    /// # Errors
+    /// With every complaint, if it is not.
+    pub fn valid(self) -> Result<(Bundle, Config), LoadError> {
+        let config = self.checked.config.ok_or(LoadError::Invalid(self.checked.diagnostics))?;
+        Ok((self.bundle, config))
+    }
 }
 
 impl Bundle {
@@ -56,7 +68,8 @@ impl Bundle {
             text => text,
         };
         let checked = check(main, text, &disk);
-        Ok(Reading { bundle: Self { main: main.to_owned(), files: disk.into_texts() }, checked })
+        let (files, traces) = disk.into_texts();
+        Ok(Reading { bundle: Self { main: main.to_owned(), files }, checked, traces })
     }
 
     /// Validates the texts; no file is read. A file that they name and that is not among them is complained about.

@@ -13,7 +13,7 @@ pub(super) async fn announce(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     let mut empty = BTreeSet::new();
     while snapshots.changed().await.is_ok() {
         let snapshot = snapshots.borrow_and_update().clone();
-        if snapshot.applied == 0 {
+        if snapshot.generation == 0 {
             continue;
         }
         let now: BTreeSet<String> = snapshot.without_backend().map(|vip| vip.name.clone()).collect();
@@ -26,7 +26,7 @@ pub(super) async fn announce(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
         empty = now;
         if !ready && !snapshot.settling && snapshot.failing.is_none() {
             ready = true;
-            info!(generation = snapshot.in_force.about.number, "serving");
+            info!(generation = snapshot.generation, "serving");
         }
     }
 }

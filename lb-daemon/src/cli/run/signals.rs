@@ -16,7 +16,6 @@ use crate::{
         reloader::{Failure, Reloader},
     },
     notify::{Notifier, summary},
-    state::Author,
 };
 
 /// Exit code of a daemon that was told twice to stop: what it was at is not done.
@@ -78,14 +77,13 @@ impl Signals {
 }
 
 /// Reloads once and tells what came of it.
-async fn reload(reloads: &Reloads<'_>) {
+pub(super) async fn reload(reloads: &Reloads<'_>) {
     reloads.notifier.reloading();
-    // Who sends a signal is not known.
-    match reloads.reloader.reload(Author::default()).await {
-        Ok(done) => info!(generation = done.generation, new = done.new, ops = done.ops, "reloaded"),
+    match reloads.reloader.reload().await {
+        Ok(done) => info!(generation = done.generation, ops = done.ops, "reloaded"),
         // The controller has logged why; excerpts of the file are for people, as at the start.
         Err(Failure::Invalid(diagnostics)) => show(&diagnostics),
-        Err(refused) => debug!(%refused, "SIGHUP changed nothing"),
+        Err(refused) => debug!(%refused, "nothing changed"),
     }
     reloads.notifier.reloaded(&summary(&reloads.controller.snapshot()));
 }
