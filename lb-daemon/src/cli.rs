@@ -25,6 +25,7 @@ pub mod completions;
 pub mod decap;
 pub mod load;
 pub mod man;
+mod order;
 pub mod output;
 mod pins;
 pub mod reload;
@@ -107,9 +108,9 @@ pub enum Command {
     Reload(reload::Args),
     /// Show how the daemon is; without one, what the pinned tables tell
     Status(status::Args),
-    /// Look at VIPs; without a daemon by address, from the pinned tables
+    /// Look at VIPs, without a daemon by address from the pinned tables; disable and enable them
     Vip(vip::Args),
-    /// Look at backends; without a daemon by address, from the pinned tables
+    /// Look at backends, without a daemon by address from the pinned tables; drain, enable, disable and weigh them
     Backend(backend::Args),
     /// Show counters: why frames left, what the flow table met and holds
     Stats(stats::Args),

@@ -4,7 +4,7 @@
 //! duplicates) → [`crate::model`]. Each stage complains and goes on, so that one run shows everything. Pools and VIPs may lie
 //! in files of their own (`include`), long lists too (`lists`). All texts together are a [`Bundle`].
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use toml::de::DeTable;
 
@@ -76,6 +76,14 @@ pub enum LoadError {
 /// When the file itself cannot be read.
 pub fn read(path: &Path) -> Result<Reading, LoadError> {
     Bundle::read(path).map_err(|source| LoadError::Read { file: path.display().to_string(), source })
+}
+
+/// Reads a duration as the file has them: `"500ms"`, `"2s"`, `"1m"`, `"1h"`.
+///
+/// # Errors
+/// What is wrong with it, and how to write one.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    quantity::duration(text).map_err(|wrong| format!("{}; {}", wrong.label, wrong.hint))
 }
 
 /// Validates a text that names no other file; `file` is its name in messages.
