@@ -203,6 +203,11 @@ pub fn failure(error: &anyhow::Error) -> Exit {
     }
 }
 
+/// What to add to the report of an error, if anything helps.
+pub fn hint(global: &Global, error: &anyhow::Error) -> Option<String> {
+    ask::without_daemon(global, error)
+}
+
 /// A command line that the parser takes, but that makes no sense.
 #[derive(Debug, thiserror::Error)]
 pub enum Misuse {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Parser;
-use lb_daemon::cli::{Arguments, USAGE_EXIT, exit_code, failure, run};
+use lb_daemon::cli::{Arguments, USAGE_EXIT, exit_code, failure, hint, run};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -18,6 +18,9 @@ fn main() -> ExitCode {
         Err(error) => {
             // Nobody may be listening on stderr any more; the exit code still tells.
             let _ = writeln!(io::stderr(), "lb: {error:#}");
+            if let Some(hint) = hint(&arguments.global, &error) {
+                let _ = writeln!(io::stderr(), "lb: {hint}");
+            }
             exit_code(failure(&error))
         }
     }

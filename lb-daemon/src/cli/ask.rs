@@ -33,6 +33,21 @@ fn wait<T>(answer: impl Future<Output = Result<T, ClientError>>) -> Result<T, an
     Ok(runtime.block_on(answer)?)
 }
 
+/// What still works without a daemon, for a command that needs one and found none.
+pub(super) fn without_daemon(global: &Global, error: &anyhow::Error) -> Option<String> {
+    if !matches!(error.downcast_ref(), Some(ClientError::NoDaemon { .. })) {
+        return None;
+    }
+    let at = global.pin_path.display();
+    Some(if global.pin_path.exists() {
+        format!(
+            "what is pinned at {at} forwards on; `lb status`, `vip`, `backend`, `stats` and `top` read it without a daemon"
+        )
+    } else {
+        format!("nothing is loaded at {at} either; start a daemon: `lb run --config FILE`")
+    })
+}
+
 /// The time in words: the two largest units.
 pub(super) fn duration(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);

@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{sync::watch, task::JoinHandle, time::sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::{
     CheckId, HealthView, Stats, Status,
@@ -170,14 +170,10 @@ fn alike(one: &HealthView, other: &HealthView) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(same)
 }
 
+/// The controller's states tell operators, by name, what comes of it.
 fn log(id: CheckId, status: &Status, transition: Transition) {
     let (vip, backend, reason) = (id.service, id.backend, &status.last);
-    match transition {
-        // At the start, a line for each backend that is as it should be would bury the others.
-        Transition { up: true, first: true } => debug!(%vip, %backend, reason, "backend up"),
-        Transition { up: true, first: false } => info!(%vip, %backend, reason, "backend up"),
-        Transition { up: false, .. } => info!(%vip, %backend, reason, "backend down"),
-    }
+    debug!(%vip, %backend, reason, up = transition.up, first = transition.first, "check has another result");
 }
 
 fn most_probes() -> usize {

@@ -127,7 +127,12 @@ fn without_a_daemon_lists_and_counters_are_read_from_the_tables() {
         );
         assert_eq!((output.status.code(), complaint), (Some(1), expected), "{line}");
     }
+    let reload = || String::from_utf8(ask("reload").stderr).unwrap();
+    let at = commands.place.path.display();
+    assert!(reload().contains(&format!("lb: nothing is loaded at {at} either; start a daemon")), "{}", reload());
     commands.json("load", &["--config", "lb.toml", "--no-attach"]);
+    assert!(reload().starts_with(&format!("lb: no daemon answers on {nobody}: ")), "{}", reload());
+    assert!(reload().contains(&format!("lb: what is pinned at {at} forwards on; `lb status`")), "{}", reload());
     let told = |line: &str| {
         let output = ask(line);
         let notes = String::from_utf8(output.stderr).unwrap();
