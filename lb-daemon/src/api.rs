@@ -4,7 +4,6 @@ pub mod body;
 pub mod client;
 mod document;
 mod journal;
-mod overrides;
 mod read;
 mod reload;
 pub mod socket;
@@ -97,13 +96,6 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(read::flows))
         .routes(routes!(read::stats))
         .routes(routes!(reload::reload))
-        .routes(routes!(overrides::pools))
-        .routes(routes!(overrides::drain))
-        .routes(routes!(overrides::enable))
-        .routes(routes!(overrides::disable))
-        .routes(routes!(overrides::weight))
-        .routes(routes!(overrides::disable_vip))
-        .routes(routes!(overrides::enable_vip))
 }
 
 /// An answer that is not a success.

@@ -21,7 +21,7 @@ mod tests;
 
 pub use self::{
     capabilities::{Loading, end_loading, missing},
-    denied::explain,
+    denied::{Denied, explain},
     files::Files,
 };
 

@@ -1,10 +1,11 @@
 //! The real `lb`, run in its namespace as a guard: started, asked, reloaded, killed, started again.
 
 use std::{
+    ffi::OsString,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -42,6 +43,11 @@ pub struct Balancer {
     socket: PathBuf,
     metrics: SocketAddr,
     log: Log,
+    /// The program that starts `lb`, with its arguments; none if it is started as it is.
+    wrapper: Vec<OsString>,
+    /// What `lb run` is started with besides.
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
     child: Option<Child>,
 }
 
@@ -92,6 +98,9 @@ impl Balancer {
             socket: settings.socket.clone(),
             metrics: settings.metrics,
             log: lab.log().clone(),
+            wrapper: Vec::new(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
             child: None,
         };
         balancer.write(&settings.to_string())?;
@@ -111,6 +120,9 @@ impl Balancer {
             socket: settings.socket.clone(),
             metrics: settings.metrics,
             log: lab.log().clone(),
+            wrapper: Vec::new(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
             child: None,
         };
         balancer.write(&settings.to_string())?;
@@ -125,7 +137,8 @@ impl Balancer {
     /// When it ends or does not answer in time.
     pub fn start_again(&mut self) -> Result<()> {
         let mut command = self.command();
-        command.arg("run").arg("--config").arg(&self.config);
+        command.arg("run").arg("--config").arg(&self.config).args(&self.arguments);
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -148,9 +161,34 @@ impl Balancer {
         })
     }
 
+    /// From now on this `lb` is run, with this file, by a program that takes it as its last arguments.
+    pub fn run_as(&mut self, program: &str, arguments: &[&str], binary: &Path, config: &Path) {
+        self.wrapper = [program].iter().chain(arguments).map(OsString::from).collect();
+        (self.binary, self.config) = (binary.to_owned(), config.to_owned());
+    }
+
+    fn wrapped(&self) -> Command {
+        let Some((program, arguments)) = self.wrapper.split_first() else {
+            return self.namespace.command(&self.binary);
+        };
+        let mut command = self.namespace.command(program);
+        command.args(arguments).arg(&self.binary);
+        command
+    }
+
+    /// One more argument of `lb run`, from the next start on.
+    pub fn argue(&mut self, argument: impl Into<OsString>) {
+        self.arguments.push(argument.into());
+    }
+
+    /// One more variable of its environment, from the next start on.
+    pub fn set(&mut self, variable: &str, value: impl Into<OsString>) {
+        self.environment.push((variable.into(), value.into()));
+    }
+
     /// `lb` with this balancer's global options, to be run in its namespace.
     pub fn command(&self) -> Command {
-        let mut command = self.namespace.command(&self.binary);
+        let mut command = self.wrapped();
         command.arg("--pin-path").arg(&self.pin_path).arg("--api").arg(&self.socket).env("NO_COLOR", "1");
         command
     }
@@ -276,10 +314,18 @@ impl Balancer {
     /// When it does not run, or does not end well in time.
     pub fn stop(&mut self) -> Result<()> {
         self.signal(Signal::TERM)?;
-        let mut child = self.child.take().context("the daemon does not run")?;
-        let status = wait::until("the daemon stops", LIMIT, || Ok(child.try_wait()?))?;
+        let status = self.ended()?;
         ensure!(status.success(), "the daemon ended: {status}");
         Ok(())
+    }
+
+    /// Waits for the end of the daemon.
+    ///
+    /// # Errors
+    /// When it does not run, or does not end in time.
+    pub fn ended(&mut self) -> Result<ExitStatus> {
+        let mut child = self.child.take().context("the daemon does not run")?;
+        wait::until("the daemon stops", LIMIT, || Ok(child.try_wait()?))
     }
 
     /// Numbers of the link that binds the program to the balancer's interface.
@@ -318,7 +364,11 @@ impl Balancer {
         fs::write(&self.config, text).with_context(|| format!("cannot write {}", self.config.display()))
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
+    /// Sends the daemon a signal.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
         let child = self.child.as_ref().context("the daemon does not run")?;
         let pid = Pid::from_child(child);
         kill_process(pid, signal).with_context(|| format!("cannot signal the daemon by {signal:?}"))

@@ -8,6 +8,7 @@
 //! * [`balancer`]: `lb run` as a guard: reload, kill, restart, ask;
 //! * [`traffic`]: what the client does: requests, sessions, downloads, datagrams, pings;
 //! * [`capture`]: frames on the balancer's link, each checksum verified, and a pcap if a test fails;
+//! * [`hang`]: a thread of the daemon stopped from outside;
 //! * [`scenario`]: the frame of a test: builds a lab, runs the test, checks what every test must leave behind;
 //! * [`packet`]: named cases of one packet each, run by the program in the kernel and by the same code on the host;
 //! * [`leftovers`]: removes what a killed run left.
@@ -17,6 +18,7 @@
 pub mod balancer;
 pub mod bpf;
 pub mod capture;
+pub mod hang;
 pub mod host;
 pub mod leftovers;
 pub mod netns;

@@ -1,7 +1,6 @@
 //! The API over a real unix socket, before a controller over tables in memory.
 
 mod document;
-mod overrides;
 mod read_only;
 mod schema;
 

@@ -2,7 +2,6 @@
 
 mod backend;
 mod flows;
-mod overrides;
 mod problem;
 mod reload;
 mod stats;
@@ -12,7 +11,6 @@ mod vip;
 pub use self::{
     backend::{Backend, Effect, Traffic},
     flows::{BackendFlows, Flows},
-    overrides::{DrainRequest, ListedOverride, OrderRequest, Overridden, Override, Pool, WeightRequest},
     problem::Problem,
     reload::{ReloadRequest, Reloaded},
     stats::{Stats, VerdictCount},

@@ -2,13 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use tokio::{
-    sync::{Mutex, watch},
-    task,
-};
+use tokio::{sync::Mutex, task};
 
 use super::{Handle, Refusal, ReloadError, Reloaded, work::chain};
-use crate::config::{self, Diagnostics, LoadError, Traces};
+use crate::config::{self, Diagnostics, LoadError};
 
 /// Reloads one file, one reload at a time.
 #[derive(Debug)]
@@ -17,8 +14,6 @@ pub struct Reloader {
     controller: Handle,
     /// Held while a file is read and applied, so that an older reading never overtakes a newer one.
     turn: Mutex<()>,
-    /// What the files looked like when they were last read, whatever came of it.
-    seen: watch::Sender<Traces>,
 }
 
 /// Why a reload did not happen. What ran before runs on.
@@ -41,22 +36,12 @@ pub enum Failure {
 impl Reloader {
     /// Will reload `file`.
     pub fn new(file: PathBuf, controller: Handle) -> Self {
-        Self { file, controller, turn: Mutex::new(()), seen: watch::Sender::default() }
+        Self { file, controller, turn: Mutex::new(()) }
     }
 
     /// The file.
     pub fn file(&self) -> &Path {
         &self.file
-    }
-
-    /// Notes what the files looked like when they were read.
-    pub fn saw(&self, traces: Traces) {
-        self.seen.send_replace(traces);
-    }
-
-    /// What the files looked like when they were last read. None are known before [`Reloader::saw`] or a reload.
-    pub fn seen(&self) -> Traces {
-        self.seen.borrow().clone()
     }
 
     /// Reads the file and puts it in force.
@@ -66,11 +51,7 @@ impl Reloader {
     pub async fn reload(&self) -> Result<Reloaded, Failure> {
         let _turn = self.turn.lock().await;
         let file = self.file.clone();
-        let read = task::spawn_blocking(move || config::read(&file)).await.map_err(|_| Failure::Ending)?;
-        let loaded = read.and_then(|reading| {
-            self.saw(reading.traces.clone());
-            reading.valid()
-        });
+        let loaded = task::spawn_blocking(move || config::load(&file)).await.map_err(|_| Failure::Ending)?;
         let config = match loaded {
             Ok((_, config)) => config,
             Err(error) => {

@@ -36,8 +36,37 @@ pub(super) fn remember(folders: impl Iterator<Item = PathBuf>) {
     let _ = READABLE.set(folders.filter_map(|folder| Folder::at(&folder)).collect());
 }
 
-/// An error of reading a file, with the reason where being confined is the reason. Another process's errors stay as they
-/// are.
+/// Why a confined daemon may not read a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// It is in no folder that was allowed.
+    #[error("outside of what the daemon may read since it started; restart it")]
+    Outside,
+    /// The file's permissions forbid it, and this is root no more.
+    #[error("permission denied, and the daemon gave up CAP_DAC_OVERRIDE when it had started")]
+    Permission,
+}
+
+impl Denied {
+    /// The reason that [`explain`] gave to an error, if it did.
+    pub fn of(error: &io::Error) -> Option<Self> {
+        error.get_ref()?.downcast_ref().copied()
+    }
+
+    /// What mends it.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::Outside => {
+                "restart the daemon, forwarding goes on meanwhile; it may then read the folders of all files that the \
+                 configuration names"
+            }
+            Self::Permission => "make the file the daemon's user's own, or readable for all",
+        }
+    }
+}
+
+/// An error of reading a file, with the reason where being confined is the reason. Other errors stay as they are, and so do
+/// those of a process that is not confined.
 pub fn explain(path: &Path, error: io::Error) -> io::Error {
     match READABLE.get() {
         Some(folders) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -48,17 +77,8 @@ pub fn explain(path: &Path, error: io::Error) -> io::Error {
 }
 
 /// Why a file cannot be read by who may read these folders.
-pub(super) fn reason(path: &Path, folders: &[Folder]) -> String {
+pub(super) fn reason(path: &Path, folders: &[Folder]) -> Denied {
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let inside =
-        folders.iter().any(|folder| real.starts_with(&folder.real) && identity(&folder.real) == Some(folder.identity));
-    if inside {
-        "permission denied: the daemon gave up CAP_DAC_OVERRIDE when it had started, so also as root it needs the file's \
-         permission; make the file the daemon's user's, or readable for all"
-            .to_owned()
-    } else {
-        "outside of what the daemon may read since it started: the folders of its configuration's files, as they were \
-         then; restart it, forwarding goes on meanwhile"
-            .to_owned()
-    }
+    let is_within = |folder: &Folder| real.starts_with(&folder.real) && identity(&folder.real) == Some(folder.identity);
+    if folders.iter().any(is_within) { Denied::Permission } else { Denied::Outside }
 }
