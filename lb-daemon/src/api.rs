@@ -4,6 +4,7 @@ pub mod body;
 pub mod client;
 mod document;
 mod journal;
+mod overrides;
 mod read;
 mod reload;
 pub mod socket;
@@ -96,6 +97,13 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(read::flows))
         .routes(routes!(read::stats))
         .routes(routes!(reload::reload))
+        .routes(routes!(overrides::pools))
+        .routes(routes!(overrides::drain))
+        .routes(routes!(overrides::enable))
+        .routes(routes!(overrides::disable))
+        .routes(routes!(overrides::weight))
+        .routes(routes!(overrides::disable_vip))
+        .routes(routes!(overrides::enable_vip))
 }
 
 /// An answer that is not a success.

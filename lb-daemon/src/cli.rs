@@ -14,7 +14,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::{
     api::{client::ClientError, types::Problem},
-    config::{self, Bundle, Reading, diagnostic::Diagnostics},
+    config::{self, Bundle, Reading, Traces, diagnostic::Diagnostics},
     model::Config,
 };
 
@@ -25,6 +25,7 @@ pub mod completions;
 pub mod decap;
 pub mod load;
 pub mod man;
+mod order;
 pub mod output;
 mod pins;
 pub mod reload;
@@ -107,9 +108,9 @@ pub enum Command {
     Reload(reload::Args),
     /// Show how the daemon is; without one, what the pinned tables tell
     Status(status::Args),
-    /// Look at VIPs; without a daemon by address, from the pinned tables
+    /// Look at VIPs, without a daemon by address from the pinned tables; disable and enable them
     Vip(vip::Args),
-    /// Look at backends; without a daemon by address, from the pinned tables
+    /// Look at backends, without a daemon by address from the pinned tables; drain, enable, disable and weigh them
     Backend(backend::Args),
     /// Show counters: why frames left, what the flow table met and holds
     Stats(stats::Args),
@@ -245,14 +246,23 @@ pub fn load_config(path: &Path, global: &Global) -> Result<Config, anyhow::Error
 /// # Errors
 /// As [`load_config`].
 pub fn load_bundle(path: &Path, global: &Global) -> Result<(Bundle, Config), anyhow::Error> {
+    load_traced(path, global).map(|(bundle, config, _)| (bundle, config))
+}
+
+/// The same, with what the files looked like.
+///
+/// # Errors
+/// As [`load_config`].
+pub fn load_traced(path: &Path, global: &Global) -> Result<(Bundle, Config, Traces), anyhow::Error> {
     let file = path.display().to_string();
-    let Reading { bundle, checked } = Bundle::read(path).with_context(|| format!("cannot read config {file}"))?;
+    let Reading { bundle, checked, traces } =
+        Bundle::read(path).with_context(|| format!("cannot read config {file}"))?;
     // A closed stderr must not keep the daemon from starting.
     let _ =
         io::stderr().write_all(print_diagnostics(&checked.diagnostics, global, io::stderr().is_terminal()).as_bytes());
     let summary = || format!("{file}: {}", checked.diagnostics.summary());
     let config = checked.config.ok_or_else(|| Refused { summary: summary() })?;
-    Ok((bundle, config))
+    Ok((bundle, config, traces))
 }
 
 /// Diagnostics as `global` wants them, one JSON object a line or annotated excerpts.

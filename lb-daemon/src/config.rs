@@ -4,7 +4,7 @@
 //! duplicates) → [`crate::model`]. Each stage complains and goes on, so that one run shows everything. Pools and VIPs may lie
 //! in files of their own (`include`), long lists too (`lists`). All texts together are a [`Bundle`].
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use toml::de::DeTable;
 
@@ -19,6 +19,7 @@ mod raw;
 mod schema;
 mod source;
 mod syntax;
+mod traces;
 mod validate;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub(crate) use self::schema::nearest;
 pub use self::{
     bundle::{Bundle, Reading},
     diagnostic::{Diagnostic, Diagnostics},
+    traces::Traces,
 };
 use self::{
     diagnostic::{Code, Complaint},
@@ -68,15 +70,20 @@ pub enum LoadError {
     Invalid(Diagnostics),
 }
 
-/// Reads and validates a file and all that it names.
+/// Reads a file and all that it names, and validates them on the way.
 ///
 /// # Errors
-/// When the file cannot be read or is invalid.
-pub fn load(path: &Path) -> Result<(Bundle, Config), LoadError> {
-    let read = Bundle::read(path).map_err(|source| LoadError::Read { file: path.display().to_string(), source });
-    let Reading { bundle, checked } = read?;
-    let config = checked.config.ok_or(LoadError::Invalid(checked.diagnostics))?;
-    Ok((bundle, config))
+/// When the file itself cannot be read.
+pub fn read(path: &Path) -> Result<Reading, LoadError> {
+    Bundle::read(path).map_err(|source| LoadError::Read { file: path.display().to_string(), source })
+}
+
+/// Reads a duration as the file has them: `"500ms"`, `"2s"`, `"1m"`, `"1h"`.
+///
+/// # Errors
+/// What is wrong with it, and how to write one.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    quantity::duration(text).map_err(|wrong| format!("{}; {}", wrong.label, wrong.hint))
 }
 
 /// Validates a text that names no other file; `file` is its name in messages.

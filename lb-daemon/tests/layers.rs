@@ -30,7 +30,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The one owner.
     ("controller", &["config", "dataplane", "health", "latch", "model", "nexthop", "plan", "state"]),
     // Those who ask it.
-    ("api", &["controller", "http", "plan", "privileges"]),
+    ("api", &["controller", "http", "model", "plan", "privileges"]),
     ("metrics", &["api", "controller", "health"]),
     ("notify", &["controller", "model", "plan"]),
     // Puts all together.

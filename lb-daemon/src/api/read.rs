@@ -11,7 +11,11 @@ use super::{
 /// How the daemon is.
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
 pub(super) async fn status(State(app): State<App>) -> Json<Status> {
-    Json(view::status(&app.facts, &app.controller.snapshot()))
+    let snapshot = app.controller.snapshot();
+    // Only a drain has to do with flows, and a status is to be had where they cannot be counted.
+    let drains = snapshot.overrides.drains().next().is_some();
+    let flows = if drains { app.controller.flows().await.ok() } else { None };
+    Json(view::status(&app.facts, &snapshot, flows.as_ref()))
 }
 
 /// All VIPs, in the order of the configuration.

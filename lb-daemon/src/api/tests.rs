@@ -1,6 +1,7 @@
 //! The API over a real unix socket, before a controller over tables in memory.
 
 mod document;
+mod overrides;
 mod read_only;
 mod schema;
 

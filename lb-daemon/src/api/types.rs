@@ -2,6 +2,7 @@
 
 mod backend;
 mod flows;
+mod overrides;
 mod problem;
 mod reload;
 mod stats;
@@ -11,6 +12,7 @@ mod vip;
 pub use self::{
     backend::{Backend, Effect, Traffic},
     flows::{BackendFlows, Flows},
+    overrides::{DrainRequest, ListedOverride, OrderRequest, Overridden, Override, Pool, WeightRequest},
     problem::Problem,
     reload::{ReloadRequest, Reloaded},
     stats::{Stats, VerdictCount},

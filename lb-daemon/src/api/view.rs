@@ -1,5 +1,7 @@
 //! From the controller's snapshot and counters to what goes over the socket. Pure.
 
+pub(crate) mod overrides;
+
 use std::{
     collections::BTreeMap,
     time::{SystemTime, UNIX_EPOCH},
@@ -31,7 +33,7 @@ use crate::{
 };
 
 /// `GET /v1/status`
-pub(crate) fn status(facts: &Facts, snapshot: &Snapshot) -> Status {
+pub(crate) fn status(facts: &Facts, snapshot: &Snapshot, flows: Option<&totals::Flows>) -> Status {
     let problems = snapshot.problems();
     let state = match (snapshot.settling && snapshot.generation == 0, problems.is_empty()) {
         (true, _) => Condition::Starting,
@@ -59,6 +61,7 @@ pub(crate) fn status(facts: &Facts, snapshot: &Snapshot) -> Status {
         backends_serving: snapshot.vips.iter().map(VipView::serving).sum(),
         last_reload: Some(last_reload(&snapshot.last_reload)),
         tables: all_tables(snapshot.used, snapshot.capacity),
+        overrides: Some(overrides::listed(snapshot, flows)),
         confinement: Some(confinement(&facts.confinement)),
     }
 }
@@ -116,6 +119,7 @@ pub(crate) fn vips(vips: &[VipView], figures: &totals::Figures) -> Vec<Vip> {
         protocol: vip.service.protocol.to_string(),
         pool: vip.pool.clone(),
         settings: None,
+        r#override: vip.disabled.map(overrides::of_vip),
         backends: vip.backends.len(),
         backends_serving: vip.serving(),
         ring_slots: vip.ring_slots,
@@ -152,7 +156,9 @@ pub(crate) fn configured_vips(snapshot: &Snapshot, figures: &totals::Figures) ->
 
 /// `GET /v1/backends`
 pub(crate) fn backends(vips: &[VipView], figures: &totals::Figures, flows: &totals::Flows) -> Vec<Backend> {
-    let one = |vip: &VipView, backend: &BackendView| {
+    let left = overrides::Left::of(vips, flows);
+    let left = &left;
+    let one = move |vip: &VipView, backend: &BackendView| {
         let pair = (vip.service, backend.address);
         Backend {
             pool: backend.pool.clone(),
@@ -163,6 +169,7 @@ pub(crate) fn backends(vips: &[VipView], figures: &totals::Figures, flows: &tota
             reason: backend.reason.clone(),
             admin_state: Some(backend.admin.to_string()),
             weight: Some(backend.weight),
+            r#override: left.told(backend),
             share: Some(backend.share),
             up: backend.up,
             last_check: backend.last_check.clone(),

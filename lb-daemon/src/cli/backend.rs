@@ -1,15 +1,23 @@
-//! `lb backend`: who serves.
+//! `lb backend`: who serves, and who is to.
+
+use std::time::Duration;
 
 use anyhow::anyhow;
 
 use super::{
-    Exit, Global, Output, ask, output,
+    Exit, Global, Output, ask, order, output,
     output::{columns, table},
     pins,
 };
-use crate::api::types::Backend;
+use crate::{
+    api::types::{Backend, DrainRequest, OrderRequest, Override, WeightRequest},
+    config,
+    model::MAX_WEIGHT,
+};
 
-/// Look at backends
+/// Look at backends, and override what the configuration says of them
+///
+/// Orders hold until they are taken back, also over reloads and restarts; `lb status` lists them.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -22,16 +30,82 @@ enum Verb {
     List,
     /// Show all that is known of a backend, for each VIP that it serves
     Show {
-        /// Its name in the configuration; without a daemon, its address
+        /// Its name in the configuration, NAME or POOL/NAME; without a daemon, its address
         name: String,
+    },
+    /// Give it no new flows; when no live flow is left it is off, until it is enabled
+    Drain {
+        /// NAME or POOL/NAME
+        name: String,
+        /// Off after this time, whatever is left then: "90s", "30m"
+        #[arg(long, value_name = "TIME", value_parser = config::parse_duration)]
+        deadline: Option<Duration>,
+        /// Wait until it is drained, and say how it goes
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Have it serve: takes drain and disable back, and overrides the file's state
+    Enable {
+        /// NAME or POOL/NAME
+        name: String,
+    },
+    /// Give it nothing; its flows move to others
+    Disable {
+        /// NAME or POOL/NAME
+        name: String,
+    },
+    /// Set its weight beside the file
+    Weight {
+        /// NAME or POOL/NAME
+        name: String,
+        /// 0 to 65535, or `file` for what the file says
+        #[arg(value_name = "WEIGHT", value_parser = weight)]
+        weight: Weight,
     },
 }
 
-/// Prints backends.
+/// A weight, or none to take that of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Weight(Option<u32>);
+
+fn weight(text: &str) -> Result<Weight, String> {
+    if text == "file" {
+        return Ok(Weight(None));
+    }
+    let number = text.parse().ok().filter(|number| *number <= MAX_WEIGHT);
+    number.map(|number| Weight(Some(number))).ok_or_else(|| format!("write 0 to {MAX_WEIGHT}, or `file`"))
+}
+
+/// Prints backends, or gives an order.
 ///
 /// # Errors
-/// When no daemon answers and nothing is pinned, there is no such backend, or stdout fails.
+/// When no daemon answers and nothing is pinned, there is no such backend, the daemon refuses, or stdout fails.
 pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
+    match &args.verb {
+        Verb::List => look(None, global),
+        Verb::Show { name } => look(Some(name), global),
+        Verb::Drain { name, deadline, wait } => drain(name, *deadline, *wait, global),
+        Verb::Enable { name } => give(name, "enable", &OrderRequest {}, global),
+        Verb::Disable { name } => give(name, "disable", &OrderRequest {}, global),
+        Verb::Weight { name, weight } => give(name, "weight", &WeightRequest { weight: weight.0 }, global),
+    }
+}
+
+fn give(name: &str, verb: &str, request: &impl serde::Serialize, global: &Global) -> Result<Exit, anyhow::Error> {
+    let (pool, name) = order::backend(global, name)?;
+    order::give(global, &format!("backend {pool}/{name}"), &format!("/v1/backends/{pool}/{name}/{verb}"), request)
+}
+
+fn drain(name: &str, deadline: Option<Duration>, wait: bool, global: &Global) -> Result<Exit, anyhow::Error> {
+    let (pool, name) = order::backend(global, name)?;
+    let seconds = |time: Duration| u64::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+    let request = DrainRequest { deadline_seconds: deadline.map(seconds) };
+    let exit = give(&format!("{pool}/{name}"), "drain", &request, global)?;
+    if wait { order::wait(global, &pool, &name) } else { Ok(exit) }
+}
+
+/// Prints all backends, or those that are named so.
+fn look(named: Option<&String>, global: &Global) -> Result<Exit, anyhow::Error> {
     let backends: Vec<Backend> = pins::ask_or_read(
         global,
         || ask::get(global, "/v1/backends"),
@@ -40,12 +114,16 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
             tables.backends()
         },
     )?;
-    match &args.verb {
-        Verb::List => {
+    match named {
+        None => {
             output::print(global.output, &backends, |backends| list(backends, global.output == Output::Wide))?;
         }
-        Verb::Show { name } => {
-            let found: Vec<Backend> = backends.into_iter().filter(|backend| backend.name == *name).collect();
+        Some(name) => {
+            let is_named = |backend: &Backend| match name.split_once('/') {
+                Some((pool, name)) => backend.pool == pool && backend.name == name,
+                None => backend.name == *name,
+            };
+            let found: Vec<Backend> = backends.into_iter().filter(is_named).collect();
             if found.is_empty() {
                 return Err(anyhow!("no backend {name}; `lb backend list` shows all"));
             }
@@ -79,7 +157,7 @@ pub(super) fn list(backends: &[Backend], wide: bool) -> String {
             backend.name.clone(),
             backend.address.to_string(),
             state(backend),
-            backend.weight.map_or_else(unknown, |weight| weight.to_string()),
+            weight_of(backend),
             backend.share.map_or_else(unknown, ask::percent),
             traffic.packets.to_string(),
             backend.live_flows.unwrap_or(backend.flows).to_string(),
@@ -103,6 +181,13 @@ pub(super) fn list(backends: &[Backend], wide: bool) -> String {
     columns(&headings, backends.iter().map(row))
 }
 
+/// Its weight, with a mark if it is an operator's.
+fn weight_of(backend: &Backend) -> String {
+    let overridden = backend.r#override.as_ref().is_some_and(|given| given.weight.is_some());
+    let mark = if overridden { "*" } else { "" };
+    backend.weight.map_or_else(unknown, |weight| format!("{weight}{mark}"))
+}
+
 /// What is said of what only a daemon knows.
 fn unknown() -> String {
     "-".into()
@@ -116,6 +201,11 @@ fn known(text: &str) -> String {
 /// What a backend takes, and why.
 fn state(backend: &Backend) -> String {
     match &backend.reason {
+        _ if let Some(given) = backend.r#override.as_ref().filter(|given| given.state.is_some()) => {
+            // What was ordered of its weight stands in another column.
+            let given = Override { weight: None, ..given.clone() };
+            format!("{} (override: {})", backend.state.name(), order::given(&given))
+        }
         // The last column tells what the check found.
         Some(reason) if *reason != backend.last_check => format!("{} ({reason})", backend.state.name()),
         _ => backend.state.name().into(),
@@ -135,6 +225,8 @@ fn show(backend: &Backend) -> String {
         Some(live) => format!("{live} live, {} remembered", backend.flows),
         None => format!("{} now", backend.flows),
     };
+    let given = backend.r#override.as_ref();
+    let given = given.map(|given| ["override".into(), format!("{}; {}", order::given(given), order::by(given))]);
     let rows: [[String; 2]; 13] = [
         ["vip".into(), backend.vip.clone()],
         ["pool".into(), known(&backend.pool)],
@@ -153,5 +245,5 @@ fn show(backend: &Backend) -> String {
         ],
         ["tcp ends".into(), format!("{} by FIN, {} by RST", traffic.fins, traffic.rsts)],
     ];
-    format!("{}\n{}", backend.name, table(["", ""], rows).trim_start_matches('\n'))
+    format!("{}\n{}", backend.name, table(["", ""], rows.into_iter().chain(given)).trim_start_matches('\n'))
 }

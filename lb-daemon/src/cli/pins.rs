@@ -112,6 +112,7 @@ impl Tables {
             backends: vips.iter().map(|vip| vip.backends.len()).sum(),
             backends_serving: vips.iter().map(VipView::serving).sum(),
             last_reload: None,
+            overrides: None,
             tables: answer::tables(view::used(state), state.capacity),
             confinement: None,
         })

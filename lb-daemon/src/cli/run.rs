@@ -18,12 +18,14 @@ use tracing::info;
 
 use self::{
     announce::announce,
+    follow::follow,
     signals::{Reloads, Signals},
     start::Places,
 };
-use super::{Exit, Global, Misuse, load_bundle};
+use super::{Exit, Global, Misuse, load_traced};
 use crate::{
     api::{self, Facts},
+    config::Traces,
     controller::{Attached, Checks, Controller, Wires, overrides::Keeper, reloader::Reloader},
     dataplane::kernel::{Kernel, share_one_heap},
     health, http, metrics,
@@ -36,6 +38,7 @@ use crate::{
 };
 
 mod announce;
+mod follow;
 mod signals;
 mod start;
 
@@ -66,7 +69,7 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     // Before there are threads.
     share_one_heap();
     telemetry::start(global.verbose)?;
-    let (bundle, config) = load_bundle(&args.config, global)?;
+    let (bundle, config, traces) = load_traced(&args.config, global)?;
     if let Some(given) = global.api.clone().filter(|given| *given != config.api_socket) {
         return Err(Misuse::OtherSocket { configured: config.api_socket, given }.into());
     }
@@ -90,7 +93,7 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
         .build()
         .context("cannot start the daemon's threads")?;
     let facts = Facts { config: args.config.clone(), pin_path: global.pin_path.clone(), started, confinement };
-    let parts = Parts { config, kernel, attached, places, facts, notifier };
+    let parts = Parts { config, kernel, attached, places, facts, notifier, traces };
     let outcome = runtime.block_on(parts.work(signals));
     // The controller has ended, and with it its hold on the pins.
     let ended = outcome.and_then(|served| last_words(served, adopted, args.detach_on_exit, &global.pin_path));
@@ -122,12 +125,13 @@ struct Parts {
     places: Places,
     facts: Facts,
     notifier: Notifier,
+    traces: Traces,
 }
 
 impl Parts {
     /// Starts all parts, waits for the end, ends all parts. Tells whether the tables serve anything then.
     async fn work(self, mut signals: Signals) -> Result<bool, anyhow::Error> {
-        let Self { config, kernel, attached, places, facts, notifier } = self;
+        let Self { config, kernel, attached, places, facts, notifier, traces } = self;
         let socket = config.api_socket.clone();
         let mut parts = JoinSet::new();
         let stats = health::Stats::new().context("cannot count health checks")?;
@@ -138,6 +142,7 @@ impl Parts {
         // The controller's thread alone may do so from now on.
         privileges::end_loading();
         let reloader = Arc::new(Reloader::new(facts.config.clone(), handle.clone()));
+        reloader.saw(traces);
         let router = api::router(handle.clone(), Arc::clone(&reloader), facts);
         let looking = places.read_only.map(|place| (place, api::read_only(router.clone(), &socket)));
         let mut sockets = Vec::new();
@@ -153,6 +158,7 @@ impl Parts {
         }
         part(&mut parts, "the announcements", announce(handle.snapshots()));
         part(&mut parts, "the notices", notify::states(notifier.clone(), handle.snapshots()));
+        part(&mut parts, "the watch over the files", follow(Arc::clone(&reloader), handle.clone(), notifier.clone()));
         if let Some(every) = notifier.watchdog_interval() {
             part(&mut parts, "the watchdog", notify::watchdog(notifier.clone(), every, handle.clone()));
         }

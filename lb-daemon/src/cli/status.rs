@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Exit, Global, ask, output, output::table, pins};
+use super::{Exit, Global, ask, order, output, output::table, pins};
 use crate::api::types::{Condition, Places, Status};
 
 /// Show how the daemon is; without one, what the pinned tables tell
@@ -64,7 +64,15 @@ fn text(status: &Status, verbose: bool) -> String {
         row("files closed", confinement.files.clone());
         row("calls closed", confinement.calls.clone());
     }
+    let overrides = status.overrides.as_deref().unwrap_or_default();
+    if !overrides.is_empty() {
+        row("overrides", overrides.len().to_string());
+    }
     let mut out = table(["", ""], rows).trim_start().to_owned();
+    for one in overrides {
+        // As below.
+        let _ = writeln!(out, "* {}", order::line(one));
+    }
     for problem in &status.problems {
         // Writing to a string cannot fail.
         let _ = writeln!(out, "! {problem}");

@@ -1,4 +1,4 @@
-//! `lb vip`: what is served.
+//! `lb vip`: what is served, and whether.
 
 use std::net::SocketAddr;
 
@@ -6,13 +6,15 @@ use anyhow::anyhow;
 use serde::Serialize;
 
 use super::{
-    Exit, Global, Output, ask, backend, output,
+    Exit, Global, Output, ask, backend, order, output,
     output::{columns, table},
     pins,
 };
-use crate::api::types::{Backend, Vip, VipSettings};
+use crate::api::types::{Backend, OrderRequest, Vip, VipSettings};
 
-/// Look at VIPs
+/// Look at VIPs, and take one out of service
+///
+/// Orders hold until they are taken back, also over reloads and restarts; `lb status` lists them.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -28,6 +30,16 @@ enum Verb {
         /// Its name in the configuration; without a daemon, its address as `lb vip list` shows it
         name: String,
     },
+    /// Serve nobody: drop its packets, and remember its flows
+    Disable {
+        /// Its name in the configuration
+        name: String,
+    },
+    /// Serve again; flows go on where they were
+    Enable {
+        /// Its name in the configuration
+        name: String,
+    },
 }
 
 /// A VIP and its backends.
@@ -38,10 +50,10 @@ struct Shown {
     members: Vec<Backend>,
 }
 
-/// Prints VIPs.
+/// Prints VIPs, or gives an order.
 ///
 /// # Errors
-/// When no daemon answers and nothing is pinned, there is no such VIP, or stdout fails.
+/// When no daemon answers and nothing is pinned, there is no such VIP, the daemon refuses, or stdout fails.
 pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     let ask_vips = || ask::get::<Vec<Vip>>(global, "/v1/vips");
     match &args.verb {
@@ -68,8 +80,17 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
             let wide = global.output == Output::Wide;
             output::print(global.output, &Shown { vip: vip.clone(), members }, |shown| show(shown, wide))?;
         }
+        Verb::Disable { name } => return give(name, "disable", global),
+        Verb::Enable { name } => return give(name, "enable", global),
     }
     Ok(Exit::Done)
+}
+
+fn give(name: &str, verb: &str, global: &Global) -> Result<Exit, anyhow::Error> {
+    if !order::is_name(name) {
+        return Err(anyhow!("no vip {name}; `lb vip list` shows all"));
+    }
+    order::give(global, &format!("vip {name}"), &format!("/v1/vips/{name}/{verb}"), &OrderRequest {})
 }
 
 /// A name as a shell takes it for one word.
@@ -87,7 +108,10 @@ fn list(vips: &[Vip], wide: bool) -> String {
             vip.name.clone(),
             service(vip),
             if vip.pool.is_empty() { "-".into() } else { vip.pool.clone() },
-            format!("{} of {}", vip.backends_serving, vip.backends),
+            match &vip.r#override {
+                Some(given) => order::given(given),
+                None => format!("{} of {}", vip.backends_serving, vip.backends),
+            },
             vip.traffic.packets.to_string(),
             vip.traffic.bytes.to_string(),
             vip.traffic.flows_created.to_string(),
@@ -115,6 +139,9 @@ fn show(shown: &Shown, wide: bool) -> String {
     let mut row = |name: &str, value: String| rows.push([name.into(), value]);
     row("service", service(vip));
     row("pool", if vip.pool.is_empty() { "unknown".into() } else { vip.pool.clone() });
+    if let Some(given) = &vip.r#override {
+        row("override", format!("{}; {}", order::given(given), order::by(given)));
+    }
     let digest = vip.ring_digest.as_deref().unwrap_or("none");
     row("ring", format!("{} slots, digest {digest}", vip.ring_slots));
     if let Some(settings) = &vip.settings {
@@ -204,6 +231,7 @@ mod tests {
             protocol: service.protocol.to_string(),
             pool: "web".into(),
             settings,
+            r#override: None,
             backends: 0,
             backends_serving: 0,
             ring_slots: 251,

@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Checked, check,
+    Checked, LoadError, check,
     source::{Disk, Fault, Source},
+    traces::Traces,
 };
+use crate::model::Config;
 
 /// A configuration as texts. It holds all that decides what is served, so it can be sent, kept and checked elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +35,19 @@ pub struct Reading {
     pub bundle: Bundle,
     /// What they were found to be, and why others could not be read. If all could, [`Bundle::check`] finds the same.
     pub checked: Checked,
+    /// What all files looked like that were asked for.
+    pub traces: Traces,
+}
+
+impl Reading {
+    /// What was read, if it is a valid configuration.
+    ///
+    /// # Errors
+    /// With every complaint, if it is not.
+    pub fn valid(self) -> Result<(Bundle, Config), LoadError> {
+        let config = self.checked.config.ok_or(LoadError::Invalid(self.checked.diagnostics))?;
+        Ok((self.bundle, config))
+    }
 }
 
 impl Bundle {
@@ -53,7 +68,8 @@ impl Bundle {
             text => text,
         };
         let checked = check(main, text, &disk);
-        Ok(Reading { bundle: Self { main: main.to_owned(), files: disk.into_texts() }, checked })
+        let (files, traces) = disk.into_texts();
+        Ok(Reading { bundle: Self { main: main.to_owned(), files }, checked, traces })
     }
 
     /// Validates the texts; no file is read. A file that they name and that is not among them is complained about.

@@ -12,7 +12,7 @@ use std::{
 
 use glob::{MatchOptions, Pattern};
 
-use super::Bundle;
+use super::{Bundle, traces::Traces};
 use crate::privileges::{self, Denied};
 
 /// Largest file that is read, in bytes: ten times what thousands of VIPs take, and a million source routes.
@@ -110,13 +110,14 @@ impl Source for Bundle {
 #[derive(Debug)]
 pub(super) struct Disk {
     texts: RefCell<BTreeMap<PathBuf, Arc<str>>>,
+    traces: RefCell<Traces>,
     /// Bytes that may still be read.
     left: Cell<u64>,
 }
 
 impl Default for Disk {
     fn default() -> Self {
-        Self { texts: RefCell::default(), left: Cell::new(LARGEST_BUNDLE) }
+        Self { texts: RefCell::default(), traces: RefCell::default(), left: Cell::new(LARGEST_BUNDLE) }
     }
 }
 
@@ -133,16 +134,19 @@ impl Disk {
         Ok(found)
     }
 
-    /// What was read.
-    pub(super) fn into_texts(self) -> BTreeMap<PathBuf, Arc<str>> {
-        self.texts.into_inner()
+    /// What was read, and the traces of all that was asked for.
+    pub(super) fn into_texts(self) -> (BTreeMap<PathBuf, Arc<str>>, Traces) {
+        (self.texts.into_inner(), self.traces.into_inner())
     }
 
     /// The bytes of a file, if they are not too many: a device may have no end.
     fn bytes(&self, path: &Path) -> io::Result<Vec<u8>> {
         let most = LARGEST_FILE.min(self.left.get());
         let mut bytes = Vec::new();
-        let file = fs::File::open(path).map_err(|error| privileges::explain(path, error))?;
+        let file = fs::File::open(path);
+        let about = file.as_ref().map_or_else(|_| fs::metadata(path), fs::File::metadata);
+        self.traces.borrow_mut().file(path, about.ok().as_ref());
+        let file = file.map_err(|error| privileges::explain(path, error))?;
         file.take(most + 1).read_to_end(&mut bytes)?;
         let length = bytes.len() as u64;
         if length > LARGEST_FILE {
@@ -160,20 +164,29 @@ impl Disk {
 impl Source for Disk {
     fn text(&self, path: &Path) -> Result<Found, Fault> {
         // Nobody may ever write to it, and then nobody would hear why nothing happens.
-        if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
+        if let Ok(about) = fs::metadata(path)
+            && about.file_type().is_fifo()
+        {
+            self.traces.borrow_mut().file(path, Some(&about));
             return Err(Fault::Unreadable(io::Error::new(io::ErrorKind::InvalidInput, "a pipe, not a file")));
         }
         self.main(path)
     }
 
     fn matches(&self, pattern: &Pattern) -> Result<Vec<PathBuf>, Fault> {
-        let unreadable = |error: io::Error| Fault::Unreadable(error);
-        let paths = glob::glob_with(pattern.as_str(), MATCHING);
-        let paths = paths.map_err(|error| unreadable(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-        let explain = |error: glob::GlobError| {
-            let path = error.path().to_owned();
-            privileges::explain(&path, error.into())
-        };
-        paths.map(|path| path.map_err(|error| unreadable(explain(error)))).collect()
+        let found = matching_files(pattern.as_str());
+        self.traces.borrow_mut().pattern(pattern.as_str(), found.as_deref().unwrap_or_default());
+        found.map_err(Fault::Unreadable)
     }
+}
+
+/// The files on disk that a pattern matches, in no order.
+pub(super) fn matching_files(pattern: &str) -> io::Result<Vec<PathBuf>> {
+    let paths = glob::glob_with(pattern, MATCHING);
+    let paths = paths.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let explain = |error: glob::GlobError| {
+        let path = error.path().to_owned();
+        privileges::explain(&path, error.into())
+    };
+    paths.map(|path| path.map_err(explain)).collect()
 }

@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use tokio::{sync::Mutex, task};
+use tokio::{
+    sync::{Mutex, watch},
+    task,
+};
 
 use super::{Handle, Refusal, ReloadError, Reloaded, work::chain};
-use crate::config::{self, Diagnostics, LoadError};
+use crate::config::{self, Diagnostics, LoadError, Traces};
 
 /// Reloads one file, one reload at a time.
 #[derive(Debug)]
@@ -14,6 +17,8 @@ pub struct Reloader {
     controller: Handle,
     /// Held while a file is read and applied, so that an older reading never overtakes a newer one.
     turn: Mutex<()>,
+    /// What the files looked like when they were last read, whatever came of it.
+    seen: watch::Sender<Traces>,
 }
 
 /// Why a reload did not happen. What ran before runs on.
@@ -36,12 +41,22 @@ pub enum Failure {
 impl Reloader {
     /// Will reload `file`.
     pub fn new(file: PathBuf, controller: Handle) -> Self {
-        Self { file, controller, turn: Mutex::new(()) }
+        Self { file, controller, turn: Mutex::new(()), seen: watch::Sender::default() }
     }
 
     /// The file.
     pub fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// Notes what the files looked like when they were read.
+    pub fn saw(&self, traces: Traces) {
+        self.seen.send_replace(traces);
+    }
+
+    /// What the files looked like when they were last read. None are known before [`Reloader::saw`] or a reload.
+    pub fn seen(&self) -> Traces {
+        self.seen.borrow().clone()
     }
 
     /// Reads the file and puts it in force.
@@ -51,7 +66,11 @@ impl Reloader {
     pub async fn reload(&self) -> Result<Reloaded, Failure> {
         let _turn = self.turn.lock().await;
         let file = self.file.clone();
-        let loaded = task::spawn_blocking(move || config::load(&file)).await.map_err(|_| Failure::Ending)?;
+        let read = task::spawn_blocking(move || config::read(&file)).await.map_err(|_| Failure::Ending)?;
+        let loaded = read.and_then(|reading| {
+            self.saw(reading.traces.clone());
+            reading.valid()
+        });
         let config = match loaded {
             Ok((_, config)) => config,
             Err(error) => {

@@ -158,7 +158,9 @@ impl<E: Engine> Controller<E> {
             self.widen().map_err(Failure::Retune)?;
             match (self.apply(&ops), part) {
                 (Ok(()), Some(keys)) => {
-                    ops.iter().for_each(|op| self.state.note(op));
+                    for op in &ops {
+                        self.state.note(op);
+                    }
                     self.totals.learn_part(&patch::part(&self.state, keys.iter()).unwrap_or_default());
                 }
                 (applied, _) => {

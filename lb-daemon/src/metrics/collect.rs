@@ -119,6 +119,7 @@ impl Sheet {
         let since = snapshot.last_reload.succeeded_at.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.add_exact(f::RELOAD_TIMESTAMP, &[], since.as_secs_f64());
         self.add(f::APPLY_FAILING, &[], snapshot.failing.is_some().into());
+        self.add(f::OVERRIDES, &[], snapshot.overrides.len() as u64);
         for attached in &snapshot.attached {
             self.add(f::ATTACHED, &[&attached.interface, attached.mode], 1);
         }

@@ -35,6 +35,8 @@ families! {
         "When the configuration was last loaded successfully, in seconds since 1970.";
     APPLY_FAILING = GAUGE "lb_apply_failing" []
         "Whether the last attempt to write the wanted state to the tables failed.";
+    OVERRIDES = GAUGE "lb_overrides" []
+        "Backends and VIPs for which an operator wants something else than the configuration says.";
     ATTACHED = GAUGE "lb_xdp_attached" ["interface", "mode"]
         "Always 1 for an interface that the program is attached to; the mode is native or generic.";
     FEATURE = GAUGE "lb_xdp_feature" ["feature"]

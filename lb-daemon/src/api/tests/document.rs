@@ -17,6 +17,13 @@ pub(super) fn calls() -> Vec<(&'static str, &'static str, Value)> {
         ("get", "/v1/flows/count", Value::Null),
         ("get", "/v1/stats", Value::Null),
         ("post", "/v1/reload", json!({})),
+        ("get", "/v1/pools", Value::Null),
+        ("post", "/v1/backends/web/web-1/drain", json!({"deadline_seconds": 600})),
+        ("post", "/v1/backends/web/web-2/disable", json!({})),
+        ("post", "/v1/backends/web/web-2/enable", json!({})),
+        ("post", "/v1/backends/web/web-2/weight", json!({"weight": 7})),
+        ("post", "/v1/vips/dns/disable", json!({})),
+        ("post", "/v1/vips/dns/enable", json!({})),
     ]
 }
 

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::Override;
+
 /// An element of `GET /v1/backends`: a backend of a VIP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Backend {
@@ -25,6 +27,9 @@ pub struct Backend {
     pub admin_state: Option<String>,
     /// Its weight; absent without a daemon.
     pub weight: Option<u32>,
+    /// What an operator wants beyond the file, if anything.
+    #[serde(default)]
+    pub r#override: Option<Override>,
     /// Its share of the VIP's new flows, 0 to 1; absent without a daemon.
     pub share: Option<f64>,
     /// Whether it passes its check; absent before the first result.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::ListedOverride;
+
 /// `GET /v1/status`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
@@ -41,6 +43,9 @@ pub struct Status {
     pub last_reload: Option<LastReload>,
     /// Places of the tables, by table.
     pub tables: BTreeMap<String, Places>,
+    /// What operators want beyond the file; absent without a daemon.
+    #[serde(default)]
+    pub overrides: Option<Vec<ListedOverride>>,
     /// What the daemon gave up; absent without a daemon.
     #[serde(default)]
     pub confinement: Option<Confinement>,

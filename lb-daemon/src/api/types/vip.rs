@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Traffic;
+use super::{Override, Traffic};
 
 /// An element of `GET /v1/vips`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -27,6 +27,9 @@ pub struct Vip {
     /// How it is configured; absent without a daemon.
     #[serde(default)]
     pub settings: Option<VipSettings>,
+    /// What an operator wants beyond the file, if anything.
+    #[serde(default)]
+    pub r#override: Option<Override>,
     /// Its backends, with those that its source routes lead to.
     pub backends: usize,
     /// Those of them that take new flows.

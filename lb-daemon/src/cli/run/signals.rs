@@ -77,13 +77,13 @@ impl Signals {
 }
 
 /// Reloads once and tells what came of it.
-async fn reload(reloads: &Reloads<'_>) {
+pub(super) async fn reload(reloads: &Reloads<'_>) {
     reloads.notifier.reloading();
     match reloads.reloader.reload().await {
         Ok(done) => info!(generation = done.generation, ops = done.ops, "reloaded"),
         // The controller has logged why; excerpts of the file are for people, as at the start.
         Err(Failure::Invalid(diagnostics)) => show(&diagnostics),
-        Err(refused) => debug!(%refused, "SIGHUP changed nothing"),
+        Err(refused) => debug!(%refused, "nothing changed"),
     }
     // A refusal is noted after we hear of it; whoever reads the status line should see it there. No answer is the end.
     let _ = reloads.controller.ping().await;

@@ -29,7 +29,7 @@ fn listed() -> String {
 #[test]
 fn reads_the_main_file_and_all_that_it_names() {
     let folder = folder(&[("lb.toml", &listed()), ("lists/deny.txt", "10.0.0.0/8\n"), ("other.txt", "")]);
-    let Reading { bundle, checked } = read(&folder);
+    let Reading { bundle, checked, .. } = read(&folder);
     assert!(checked.diagnostics.is_empty(), "{}", checked.diagnostics);
     let names: Vec<&Path> = bundle.files.keys().map(|name| name.strip_prefix(folder.path()).unwrap()).collect();
     assert_eq!(names, [Path::new("lb.toml"), Path::new("lists/deny.txt")]);
@@ -109,6 +109,37 @@ fn travels_as_json() {
     assert_eq!(serde_json::from_value::<Bundle>(json).expect("a bundle"), bundle);
     let unknown = serde_json::json!({ "main": "x", "files": {}, "more": 1 });
     assert!(serde_json::from_value::<Bundle>(unknown).is_err());
+}
+
+#[test]
+fn traces_tell_whether_a_file_changed_since_it_was_read() {
+    let main = format!("include = [\"d/*.toml\", \"none\"]\n{}", listed());
+    let folder = folder(&[("lb.toml", &main), ("lists/deny.txt", ""), ("x", "")]);
+    let path = |name: &str| folder.path().join(name);
+    fs::create_dir(path("d")).expect("a folder");
+    let mut traces = read(&folder).traces;
+    let mut differ = |what: &str, differ: bool| {
+        let now = traces.now();
+        assert_eq!(now != traces, differ, "{what}");
+        traces = now;
+    };
+    differ("nothing was done", false);
+    fs::write(path("x"), "1").expect("a file");
+    fs::write(path("d/x.txt"), "1").expect("a file");
+    differ("files that nobody names", false);
+    fs::write(path("lb.toml"), "").expect("a file");
+    differ("the main file was written", true);
+    fs::write(path("none"), "").expect("a file");
+    differ("a file came that was not there", true);
+    fs::write(path("d/a.toml"), "").expect("a file");
+    differ("a file came that a pattern matches", true);
+    fs::rename(path("none"), path("lb.toml")).expect("a file");
+    differ("one was put in place of another", true);
+    fs::set_permissions(path("lb.toml"), std::os::unix::fs::PermissionsExt::from_mode(0o400)).expect("a file");
+    differ("rights changed", true);
+    fs::remove_file(path("lb.toml")).expect("a file");
+    differ("the main file is gone", true);
+    differ("it still is", false);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{fs, time::Instant};
 
 use super::{VALID, check_beside, complaints, refuses, refuses_found, short, valid, with};
 use crate::{
-    config::{Checked, load},
+    config::{Checked, Reading, read},
     model::{Access, Config},
 };
 
@@ -84,7 +84,7 @@ fn paths_are_relative_to_the_configurations_folder() {
     fs::write(folder.path().join("lists/deny.txt"), "10.0.0.0/8\n").expect("a file");
     let deny = |file: &str| {
         fs::write(&path, with("#vip", &format!("deny_file = \"{file}\""))).expect("a file");
-        load(&path).expect("a valid configuration").1.vips[0].access.deny.clone()
+        read(&path).and_then(Reading::valid).expect("a valid configuration").1.vips[0].access.deny.clone()
     };
     let net = ["10.0.0.0/8".parse().unwrap()];
     assert_eq!(deny("lists/deny.txt"), net);

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use super::{VALID, check, check_beside, complaints, with};
-use crate::config::{Bundle, LoadError, load, parse};
+use crate::config::{Bundle, LoadError, parse, read};
 
 /// All that is printed about a text, without the empty line after each complaint.
 fn printed(text: &str) -> String {
@@ -221,7 +221,7 @@ fn refuses_a_file_that_is_not_utf8() {
 
 #[test]
 fn says_why_a_file_cannot_be_read() {
-    let error = load(Path::new("/nowhere/lb.toml")).expect_err("no such file");
+    let error = read(Path::new("/nowhere/lb.toml")).expect_err("no such file");
     assert!(matches!(error, LoadError::Read { .. }));
     assert_eq!(
         format!("{:#}", anyhow::Error::from(error)),
