@@ -3,10 +3,10 @@
 pub mod body;
 pub mod client;
 mod document;
+mod generations;
 mod journal;
 mod overrides;
 mod read;
-mod reload;
 pub mod socket;
 pub mod types;
 pub(crate) mod view;
@@ -96,7 +96,11 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(read::backends))
         .routes(routes!(read::flows))
         .routes(routes!(read::stats))
-        .routes(routes!(reload::reload))
+        .routes(routes!(generations::list))
+        .routes(routes!(generations::reload))
+        .routes(routes!(generations::apply))
+        .routes(routes!(generations::roll_back))
+        .routes(routes!(generations::confirm))
         .routes(routes!(overrides::pools))
         .routes(routes!(overrides::drain))
         .routes(routes!(overrides::enable))

@@ -18,17 +18,21 @@ use crate::{
     model::Config,
 };
 
+pub mod apply;
 mod ask;
 pub mod backend;
 pub mod check;
 pub mod completions;
+pub mod confirm;
 pub mod decap;
+pub mod history;
 pub mod load;
 pub mod man;
 mod order;
 pub mod output;
 mod pins;
 pub mod reload;
+pub mod rollback;
 pub mod run;
 pub mod stats;
 pub mod status;
@@ -100,6 +104,14 @@ pub enum Command {
     Run(run::Args),
     /// Fill and pin the dataplane, all reachable backends taken as healthy, and exit
     Load(load::Args),
+    /// Put a configuration in force through the daemon
+    Apply(apply::Args),
+    /// Let a configuration stay that was applied with `--confirm`
+    Confirm(confirm::Args),
+    /// Put an older configuration in force
+    Rollback(rollback::Args),
+    /// List the configurations that were in force
+    History(history::Args),
     /// Detach from all interfaces and remove every pin
     Unload(unload::Args),
     /// On a backend: unwrap tunnelled packets without tunnel devices
@@ -148,6 +160,10 @@ pub fn run(arguments: &Arguments) -> Result<Exit, anyhow::Error> {
         Command::Check(args) => check::run(args, global),
         Command::Run(args) => run::run(args, global),
         Command::Load(args) => load::run(args, global),
+        Command::Apply(args) => apply::run(args, global),
+        Command::Confirm(args) => confirm::run(args, global),
+        Command::Rollback(args) => rollback::run(args, global),
+        Command::History(args) => history::run(args, global),
         Command::Unload(args) => unload::run(args, global),
         Command::Decap(args) => decap::run(args, global),
         Command::Reload(args) => reload::run(args, global),

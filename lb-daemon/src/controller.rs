@@ -4,6 +4,7 @@
 //! upon each change of configuration, health or next hops, and every minute, because what was written once may have been
 //! changed by others. Others know it by its [`Handle`]: an inbox of commands, and the newest [`Snapshot`].
 
+pub(crate) mod apply;
 pub mod beliefs;
 pub mod change;
 mod clock;
@@ -12,6 +13,7 @@ mod concerned;
 mod ended;
 pub mod engine;
 pub(crate) mod features;
+pub mod history;
 pub mod overrides;
 mod program;
 pub mod reloader;
@@ -41,12 +43,13 @@ use tokio::{
 
 pub use self::program::grows;
 pub(crate) use self::work::chain;
-use self::{clock::Clock, commands::Command, concerned::Inputs, overrides::Keeper, totals::Totals};
 pub use self::{
-    commands::{AskError, Handle, Refusal, ReloadError, Reloaded},
+    apply::{Asked, By},
+    commands::{AskError, Handle, NotConfirmed, Refusal, ReloadError, Reloaded},
     engine::{Attached, Engine, InstallError},
     snapshot::Snapshot,
 };
+use self::{clock::Clock, commands::Command, concerned::Inputs, history::History, overrides::Keeper, totals::Totals};
 use crate::{
     dataplane,
     health::{CheckId, HealthView},
@@ -117,7 +120,9 @@ pub struct Controller<E> {
     totals: Totals,
     /// What the tables held after the last write.
     state: State,
-    generation: u64,
+    history: History,
+    /// Plans that changed the tables.
+    applied: u64,
     /// What the latest plan was made of. Newer reports are shown only once they are planned for.
     reports: Reports,
     /// What the tables were last brought to whole, if no attempt failed since.
@@ -133,14 +138,15 @@ pub struct Controller<E> {
 
 impl<E: Engine> Controller<E> {
     /// Reads the tables, and asks for the configuration's checks and next hops. Nothing is written before
-    /// [`Controller::run`]. `attached` says where the program is in force, `keeper` what operators want beyond the
-    /// configuration.
+    /// [`Controller::run`]. `history` tells where the configuration comes from, `attached` where the program is in force,
+    /// `keeper` what operators want beyond the configuration.
     ///
     /// # Errors
     /// When the tables cannot be read.
     pub fn new(
         mut engine: E,
         config: Config,
+        history: History,
         attached: Vec<Attached>,
         keeper: Keeper,
         wires: Wires,
@@ -152,7 +158,7 @@ impl<E: Engine> Controller<E> {
         totals.learn(&state);
         let desired = Arc::new(config);
         let config = keeper.effective(&desired);
-        let first = Snapshot::starting(&desired, &keeper, &lists, &attached, features::of(&engine), &state);
+        let first = Snapshot::starting(&desired, &keeper, &lists, &history, &attached, features::of(&engine), &state);
         let last_reload = first.last_reload.clone();
         let (snapshots, newest) = watch::channel(Arc::new(first));
         let (sender, inbox) = mpsc::channel(INBOX);
@@ -173,7 +179,8 @@ impl<E: Engine> Controller<E> {
             rings: RingCache::default(),
             totals,
             state,
-            generation: 0,
+            history,
+            applied: 0,
             reports,
             reached: None,
             settling,
@@ -206,11 +213,13 @@ impl<E: Engine> Controller<E> {
 
     /// Works until it is told to stop or nobody holds a [`Handle`] any more. Forwarding goes on afterwards.
     pub async fn run(mut self) {
+        self.history.commence();
         self.reconcile();
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let wake = self.settling.map_or(self.clock.next(), |until| until.min(self.clock.next()));
+            let deadline = self.history.until();
             tokio::select! {
                 command = self.inbox.recv() => {
                     let Some(command) = command else { return };
@@ -222,6 +231,8 @@ impl<E: Engine> Controller<E> {
                 Ok(()) = self.wires.health.changed() => self.clock.changed(Instant::now()),
                 Ok(()) = self.wires.hops.changed() => self.clock.changed(Instant::now()),
                 () = tokio::time::sleep_until(wake) => self.reconcile(),
+                // Not looked at without a deadline; the time then means nothing.
+                () = tokio::time::sleep_until(deadline.unwrap_or(wake)), if deadline.is_some() => self.expire(),
                 _ = look.tick() => {
                     self.forget_ended();
                     self.watch_drains();

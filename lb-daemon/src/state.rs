@@ -5,6 +5,14 @@
 //! that it is what was written.
 
 mod folder;
+mod generation;
+mod generations;
 pub mod overrides;
+mod start;
 
-pub use self::folder::{Folder, StateError};
+pub use self::{
+    folder::{Folder, StateError},
+    generation::{About, Author, Generation, Origin, Pending},
+    generations::Generations,
+    start::{Start, choose},
+};

@@ -23,14 +23,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["model", "privileges"]),
     ("health", &["model"]),
     ("nexthop", &[]),
-    ("state", &["latch", "model"]),
+    ("state", &["config", "latch", "model"]),
     // Of health and next hops the plan knows what they publish, nothing of how they work.
     ("plan", &["health", "maglev", "model", "nexthop"]),
     ("dataplane", &["latch", "model", "plan", "privileges"]),
     // The one owner.
     ("controller", &["config", "dataplane", "health", "latch", "model", "nexthop", "plan", "state"]),
     // Those who ask it.
-    ("api", &["controller", "http", "model", "plan", "privileges"]),
+    ("api", &["config", "controller", "http", "model", "plan", "privileges", "state"]),
     ("metrics", &["api", "controller", "health"]),
     ("notify", &["controller", "model", "plan"]),
     // Puts all together.

@@ -2,6 +2,7 @@
 
 mod backend;
 mod flows;
+mod generation;
 mod overrides;
 mod problem;
 mod reload;
@@ -12,6 +13,7 @@ mod vip;
 pub use self::{
     backend::{Backend, Effect, Traffic},
     flows::{BackendFlows, Flows},
+    generation::{Applied, ApplyRequest, ConfirmRequest, Confirmed, Generation, RollbackRequest, Standing, Waiting},
     overrides::{DrainRequest, ListedOverride, OrderRequest, Overridden, Override, Pool, WeightRequest},
     problem::Problem,
     reload::{ReloadRequest, Reloaded},

@@ -18,24 +18,25 @@ use lb_common::{
 use super::{
     Facts,
     types::{
-        Backend, BackendFlows, Condition, Confinement, Effect, Flows, Interface, LastReload, Places, Stats, Status,
-        Traffic, VerdictCount, Vip, VipSettings,
+        Backend, BackendFlows, Condition, Confinement, Effect, Flows, Generation, Interface, LastReload, Places,
+        Standing, Stats, Status, Traffic, VerdictCount, Vip, VipSettings, Waiting,
     },
 };
 use crate::{
     controller::{
         features::names,
-        snapshot::{self, BackendView, Snapshot, VipView},
+        snapshot::{self, BackendView, InForce, Snapshot, VipView},
         totals,
     },
     plan::{Capacity, wanted::Disposition},
     privileges,
+    state::{About, Pending},
 };
 
 /// `GET /v1/status`
 pub(crate) fn status(facts: &Facts, snapshot: &Snapshot, flows: Option<&totals::Flows>) -> Status {
     let problems = snapshot.problems();
-    let state = match (snapshot.settling && snapshot.generation == 0, problems.is_empty()) {
+    let state = match (snapshot.settling && snapshot.applied == 0, problems.is_empty()) {
         (true, _) => Condition::Starting,
         (false, true) => Condition::Serving,
         (false, false) => Condition::Degraded,
@@ -46,7 +47,10 @@ pub(crate) fn status(facts: &Facts, snapshot: &Snapshot, flows: Option<&totals::
         uptime_seconds: Some(facts.started.elapsed().as_secs()),
         state,
         problems,
-        generation: Some(snapshot.generation),
+        generation: Some(snapshot.in_force.about.number),
+        in_force: Some(generation(&snapshot.in_force.about, &snapshot.in_force, SystemTime::now())),
+        differs_from_file: Some(snapshot.in_force.differs_from_file),
+        applied: Some(snapshot.applied),
         config: Some(facts.config.display().to_string()),
         pin_path: facts.pin_path.display().to_string(),
         interfaces: snapshot
@@ -74,6 +78,34 @@ fn confinement(found: &privileges::Confinement) -> Confinement {
         files: found.files.to_string(),
         calls: found.calls.to_string(),
     }
+}
+
+/// A generation, where `in_force` is.
+pub(crate) fn generation(about: &About, in_force: &InForce, now: SystemTime) -> Generation {
+    let waiting = in_force.pending.as_ref().filter(|pending| pending.generation == about.number);
+    Generation {
+        generation: about.number,
+        at: about.time,
+        origin: about.origin.name().into(),
+        uid: about.author.uid,
+        author: about.author.name.clone(),
+        reason: about.reason.clone(),
+        of: about.of,
+        state: match waiting {
+            Some(_) => Standing::Unconfirmed,
+            None if about.number == in_force.about.number => Standing::InForce,
+            None => Standing::Former,
+        },
+        waiting: waiting.map(|pending| self::waiting(pending, now)),
+        digest: about.digest.clone(),
+        bytes: about.bytes,
+    }
+}
+
+/// What waits for confirmation.
+pub(crate) fn waiting(pending: &Pending, now: SystemTime) -> Waiting {
+    let &Pending { generation, back_to, deadline, .. } = pending;
+    Waiting { generation, back_to, deadline, seconds_left: pending.left(seconds(now)) }
 }
 
 /// How full the tables are, those of prefixes included.

@@ -26,7 +26,7 @@ use super::{Exit, Global, Misuse, load_traced};
 use crate::{
     api::{self, Facts},
     config::Traces,
-    controller::{Attached, Checks, Controller, Wires, overrides::Keeper, reloader::Reloader},
+    controller::{Attached, Checks, Controller, Wires, history::History, overrides::Keeper, reloader::Reloader},
     dataplane::kernel::{Kernel, share_one_heap},
     health, http, metrics,
     model::Config,
@@ -80,6 +80,9 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     }
     let notifier = Notifier::from_environment()?;
     let (signals, places) = start::places(&config)?;
+    // A daemon that ended a moment ago kept its places until it had written its last.
+    let state_dir = config.daemon.state_dir.clone();
+    let (history, config) = History::begin(&state_dir, &global.pin_path, &bundle, config);
     let (kernel, attached) = start::open(&config, &global.pin_path)?;
     let adopted = kernel.adopted();
     // What follows is done by threads that start confined.
@@ -93,7 +96,7 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
         .build()
         .context("cannot start the daemon's threads")?;
     let facts = Facts { config: args.config.clone(), pin_path: global.pin_path.clone(), started, confinement };
-    let parts = Parts { config, kernel, attached, places, facts, notifier, traces };
+    let parts = Parts { config, history, kernel, attached, places, facts, notifier, traces };
     let outcome = runtime.block_on(parts.work(signals));
     // The controller has ended, and with it its hold on the pins.
     let ended = outcome.and_then(|served| last_words(served, adopted, args.detach_on_exit, &global.pin_path));
@@ -120,6 +123,7 @@ fn last_words(served: bool, adopted: bool, detach: bool, pin_path: &Path) -> Res
 /// What the daemon is made of.
 struct Parts {
     config: Config,
+    history: History,
     kernel: Kernel,
     attached: Vec<Attached>,
     places: Places,
@@ -131,13 +135,13 @@ struct Parts {
 impl Parts {
     /// Starts all parts, waits for the end, ends all parts. Tells whether the tables serve anything then.
     async fn work(self, mut signals: Signals) -> Result<bool, anyhow::Error> {
-        let Self { config, kernel, attached, places, facts, notifier, traces } = self;
+        let Self { config, history, kernel, attached, places, facts, notifier, traces } = self;
         let socket = config.api_socket.clone();
         let mut parts = JoinSet::new();
         let stats = health::Stats::new().context("cannot count health checks")?;
         let wires = wires(&mut parts, stats.clone());
         let keeper = Keeper::restore(Folder::of(&config.daemon.state_dir, &facts.pin_path));
-        let (controller, handle) = Controller::new(kernel, config, attached, keeper, wires)?;
+        let (controller, handle) = Controller::new(kernel, config, history, attached, keeper, wires)?;
         let mut ended = controller.spawn(runtime::Handle::current())?;
         // The controller's thread alone may do so from now on.
         privileges::end_loading();
@@ -176,7 +180,7 @@ impl Parts {
         drop(sockets);
         let last = handle.snapshot();
         // Tables that were there before serve from the start.
-        outcome.map(|()| last.generation > 0 || last.used.vips > 0)
+        outcome.map(|()| last.applied > 0 || last.used.vips > 0)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Exit, Global, ask, order, output, output::table, pins};
+use super::{Exit, Global, ask, history, order, output, output::table, pins};
 use crate::api::types::{Condition, Places, Status};
 
 /// Show how the daemon is; without one, what the pinned tables tell
@@ -47,8 +47,15 @@ fn text(status: &Status, verbose: bool) -> String {
     if let Some(config) = &status.config {
         row("config", config.clone());
     }
-    if let Some(generation) = status.generation {
-        row("generation", generation.to_string());
+    if let Some(one) = &status.in_force {
+        let by = if one.uid.is_some() { format!(" by {}", history::author(one)) } else { String::new() };
+        let differs = if status.differs_from_file == Some(true) { "; the file says something else" } else { "" };
+        let (origin, at) = (history::origin(one), history::time(one.at));
+        row("generation", format!("{}, {origin}{by}, {at}{differs}", one.generation));
+        if let Some(waiting) = &one.waiting {
+            let left = ask::duration(waiting.seconds_left);
+            row("unconfirmed", format!("back to generation {} in {left}, unless `lb confirm` comes", waiting.back_to));
+        }
     }
     let interfaces: Vec<String> = status.interfaces.iter().map(|one| format!("{} ({})", one.name, one.mode)).collect();
     row("interfaces", if interfaces.is_empty() { "none".into() } else { interfaces.join(", ") });

@@ -10,6 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use super::{
     Checked, LoadError, check,
@@ -19,12 +20,14 @@ use super::{
 use crate::model::Config;
 
 /// A configuration as texts. It holds all that decides what is served, so it can be sent, kept and checked elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Bundle {
     /// The main file's name; those of other files that it names are relative to its folder.
+    #[schema(value_type = String)]
     pub main: PathBuf,
     /// What each file says, the main one among them. A name is the main file's folder and what names the file, joined.
+    #[schema(value_type = BTreeMap<String, String>)]
     pub files: BTreeMap<PathBuf, Arc<str>>,
 }
 

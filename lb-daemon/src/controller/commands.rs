@@ -6,25 +6,31 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Controller,
+    apply::{Asked, By},
     change::Fixed,
     engine::{Engine, InstallError},
+    history::{ConfirmError, NotKept},
     overrides::{OrderError, Ordered},
     snapshot::Snapshot,
     totals::{Figures, Flows},
 };
 use crate::{
     dataplane,
-    model::{
-        Config,
-        overrides::{BackendName, Order},
-    },
+    model::overrides::{BackendName, Order},
     plan::diff::PlanError,
+    state::{About, Pending, StateError},
 };
 
 /// A request with the way for its answer.
 pub(super) enum Command {
     /// Put this configuration in force.
-    Reload { config: Box<Config>, reply: oneshot::Sender<Result<Reloaded, Refusal>> },
+    Change { asked: Box<Asked>, reply: oneshot::Sender<Result<Reloaded, Refusal>> },
+    /// Put that of an older generation in force.
+    RollBack { to: Option<u64>, by: By, reply: oneshot::Sender<Result<Reloaded, Refusal>> },
+    /// Let the generation in force stay.
+    Confirm { reply: oneshot::Sender<Result<u64, ConfirmError>> },
+    /// List the generations.
+    Generations { reply: oneshot::Sender<Vec<About>> },
     /// Note that a file was refused before it became a configuration.
     Note { refused: String },
     /// Read all counters.
@@ -49,12 +55,16 @@ pub(super) enum Command {
 /// A configuration is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reloaded {
-    /// The generation that was reached.
+    /// The generation in force.
     pub generation: u64,
+    /// Whether it is a new one: not if the texts are those that were in force.
+    pub new: bool,
     /// Writes that it took.
     pub ops: usize,
     /// What could not be written and is tried again; the tables are then between two generations, each safe.
     pub pending: Option<String>,
+    /// What it waits for, if it is to be confirmed.
+    pub waiting: Option<Pending>,
 }
 
 /// Why a configuration was not put in force. The old one serves on.
@@ -78,6 +88,37 @@ pub enum Refusal {
     /// The program could not be put in force with the new settings.
     #[error(transparent)]
     Install(#[from] InstallError),
+    /// The generation in force waits for confirmation.
+    #[error(
+        "generation {generation} waits for confirmation: `lb confirm` keeps it, `lb rollback` puts generation {back_to} back; \
+         then ask again"
+    )]
+    Waits {
+        /// The generation.
+        generation: u64,
+        /// What it goes back to.
+        back_to: u64,
+    },
+    /// It cannot be kept on disk that it is to be confirmed.
+    #[error("it could not be rolled back after a crash, so it is not applied; without --confirm it would be")]
+    Promise(#[source] StateError),
+    /// The generation that is to come back cannot be used.
+    #[error(transparent)]
+    NotKept(#[from] NotKept),
+    /// There is no older generation.
+    #[error("there is no generation before the one in force")]
+    NothingBefore,
+}
+
+/// Why a generation was not confirmed.
+#[derive(Debug, thiserror::Error)]
+pub enum NotConfirmed {
+    /// The controller has ended.
+    #[error("the controller has ended")]
+    Ended,
+    /// There is no reason to, or it failed.
+    #[error(transparent)]
+    Refused(#[from] ConfirmError),
 }
 
 /// Why an answer is missing.
@@ -128,9 +169,36 @@ impl Handle {
     ///
     /// # Errors
     /// When it is refused; the old one then serves on.
-    pub async fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
-        let answer = self.ask(|reply| Command::Reload { config: Box::new(config), reply }).await;
+    pub async fn change(&self, asked: Asked) -> Result<Reloaded, ReloadError> {
+        let answer = self.ask(|reply| Command::Change { asked: Box::new(asked), reply }).await;
         Ok(answer.ok_or(ReloadError::Ended)??)
+    }
+
+    /// Puts an older generation in force: `to`, else the one that an unconfirmed generation goes back to, else the one
+    /// before.
+    ///
+    /// # Errors
+    /// When it is refused; the one in force then serves on.
+    pub async fn roll_back(&self, to: Option<u64>, by: By) -> Result<Reloaded, ReloadError> {
+        let answer = self.ask(|reply| Command::RollBack { to, by, reply }).await;
+        Ok(answer.ok_or(ReloadError::Ended)??)
+    }
+
+    /// Lets the generation in force stay, and returns its number.
+    ///
+    /// # Errors
+    /// When nothing waits for confirmation, or it cannot be written down.
+    pub async fn confirm(&self) -> Result<u64, NotConfirmed> {
+        let answer = self.ask(|reply| Command::Confirm { reply }).await;
+        Ok(answer.ok_or(NotConfirmed::Ended)??)
+    }
+
+    /// All generations that are kept, newest first.
+    ///
+    /// # Errors
+    /// When the controller has ended.
+    pub async fn generations(&self) -> Result<Vec<About>, AskError> {
+        self.ask(|reply| Command::Generations { reply }).await.ok_or(AskError::Ended)
     }
 
     /// Notes that a reload was refused because its file is no configuration.
@@ -201,7 +269,10 @@ impl<E: Engine> Controller<E> {
     /// Carries out a command. Whoever asked may have gone: an answer that nobody takes is dropped.
     pub(super) fn obey(&mut self, command: Command) -> ControlFlow<()> {
         match command {
-            Command::Reload { config, reply } => drop(reply.send(self.reload(*config))),
+            Command::Change { asked, reply } => drop(reply.send(self.change(*asked))),
+            Command::RollBack { to, by, reply } => drop(reply.send(self.roll_back(to, by))),
+            Command::Confirm { reply } => drop(reply.send(self.confirm())),
+            Command::Generations { reply } => drop(reply.send(self.history.all())),
             Command::Note { refused } => self.refused(refused),
             Command::Figures { reply } => drop(reply.send(self.figures())),
             Command::Flows { reply } => {

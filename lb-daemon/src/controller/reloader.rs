@@ -1,16 +1,22 @@
-//! Reads the configuration file again and hands it to the controller.
+//! Hands configurations to the controller, one at a time: that of the file, or one that somebody sent.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tokio::{
     sync::{Mutex, watch},
     task,
 };
 
-use super::{Handle, Refusal, ReloadError, Reloaded, work::chain};
-use crate::config::{self, Diagnostics, LoadError, Traces};
+use super::{Asked, By, Handle, Refusal, ReloadError, Reloaded, work::chain};
+use crate::{
+    config::{self, Bundle, Checked, Diagnostics, LoadError, Traces},
+    state::{Author, Origin},
+};
 
-/// Reloads one file, one reload at a time.
+/// Changes the configuration, one change at a time.
 #[derive(Debug)]
 pub struct Reloader {
     file: PathBuf,
@@ -24,8 +30,8 @@ pub struct Reloader {
 /// Why a reload did not happen. What ran before runs on.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The file is no valid configuration.
-    #[error("the file is no valid configuration: {}", .0.summary())]
+    /// The texts are no valid configuration.
+    #[error("this is no valid configuration: {}", .0.summary())]
     Invalid(Diagnostics),
     /// The file could not be read.
     #[error("{0}")]
@@ -63,7 +69,7 @@ impl Reloader {
     ///
     /// # Errors
     /// When the file or what it says is refused; this is logged.
-    pub async fn reload(&self) -> Result<Reloaded, Failure> {
+    pub async fn reload(&self, author: Author) -> Result<Reloaded, Failure> {
         let _turn = self.turn.lock().await;
         let file = self.file.clone();
         let read = task::spawn_blocking(move || config::read(&file)).await.map_err(|_| Failure::Ending)?;
@@ -71,8 +77,8 @@ impl Reloader {
             self.saw(reading.traces.clone());
             reading.valid()
         });
-        let config = match loaded {
-            Ok((_, config)) => config,
+        let (bundle, config) = match loaded {
+            Ok(loaded) => loaded,
             Err(error) => {
                 let failure = Failure::from(error);
                 let why = match &failure {
@@ -83,10 +89,59 @@ impl Reloader {
                 return Err(failure);
             }
         };
-        self.controller.reload(config).await.map_err(|error| match error {
-            ReloadError::Refused(refusal) => Failure::Refused(refusal),
-            ReloadError::Ended => Failure::Ending,
-        })
+        let by = By { author, reason: None, file_digest: Some(bundle.digest()) };
+        Ok(self.controller.change(Asked { config, bundle, by, origin: Origin::Reload, confirm: None }).await?)
+    }
+
+    /// Puts texts in force that somebody sent. The file is read only to know what it says at the time.
+    ///
+    /// # Errors
+    /// When they are refused.
+    pub async fn apply(
+        &self,
+        bundle: Bundle,
+        author: Author,
+        reason: Option<String>,
+        confirm: Option<Duration>,
+    ) -> Result<Reloaded, Failure> {
+        let _turn = self.turn.lock().await;
+        let by = self.by(author, reason).await?;
+        let checked = task::spawn_blocking(move || (bundle.check(), bundle)).await.map_err(|_| Failure::Ending)?;
+        let (Checked { config, diagnostics }, bundle) = checked;
+        let config = config.ok_or(Failure::Invalid(diagnostics))?;
+        Ok(self.controller.change(Asked { config, bundle, by, origin: Origin::Apply, confirm }).await?)
+    }
+
+    /// Puts an older generation in force: `to`, else the one before.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn roll_back(
+        &self,
+        to: Option<u64>,
+        author: Author,
+        reason: Option<String>,
+    ) -> Result<Reloaded, Failure> {
+        let _turn = self.turn.lock().await;
+        let by = self.by(author, reason).await?;
+        Ok(self.controller.roll_back(to, by).await?)
+    }
+
+    /// Who wants a change, with what the file says now.
+    async fn by(&self, author: Author, reason: Option<String>) -> Result<By, Failure> {
+        let file = self.file.clone();
+        let read = move || Bundle::read(&file).ok().map(|read| read.bundle.digest());
+        let file_digest = task::spawn_blocking(read).await.map_err(|_| Failure::Ending)?;
+        Ok(By { author, reason, file_digest })
+    }
+}
+
+impl From<ReloadError> for Failure {
+    fn from(error: ReloadError) -> Self {
+        match error {
+            ReloadError::Refused(refusal) => Self::Refused(refusal),
+            ReloadError::Ended => Self::Ending,
+        }
     }
 }
 

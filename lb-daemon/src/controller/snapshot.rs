@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
-use super::{engine::Attached, overrides::Keeper, view};
+use super::{engine::Attached, history::History, overrides::Keeper, view};
 use crate::{
     health::HealthView,
     model::{
@@ -11,13 +11,16 @@ use crate::{
     },
     nexthop,
     plan::{Capacity, State, lists::Lists, wanted::Disposition},
+    state::{About, Pending},
 };
 
 /// The controller's state at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// Number of the applied state; 0 before the first.
-    pub generation: u64,
+    /// Which configuration that is.
+    pub in_force: InForce,
+    /// Plans that changed the tables; 0 before the first.
+    pub applied: u64,
     /// First results are still waited for.
     pub settling: bool,
     /// What the file says.
@@ -42,6 +45,19 @@ pub struct Snapshot {
     pub failing: Option<Failing>,
     /// How the last change of configuration ended.
     pub last_reload: LastReload,
+}
+
+/// The generation in force.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    /// What there is to say about it.
+    pub about: About,
+    /// Whether the daemon's file said something else when it was last read.
+    pub differs_from_file: bool,
+    /// What waits for confirmation.
+    pub pending: Option<Pending>,
+    /// What is wrong with what is kept on disk, or with going back.
+    pub problems: Vec<String>,
 }
 
 /// A VIP as it is in the tables.
@@ -137,6 +153,7 @@ impl Snapshot {
         desired: &Arc<Config>,
         keeper: &Keeper,
         lists: &Lists,
+        history: &History,
         attached: &[Attached],
         features: u32,
         state: &State,
@@ -151,7 +168,8 @@ impl Snapshot {
             hops: &nexthop::Snapshot::default(),
         };
         Self {
-            generation: 0,
+            in_force: history.in_force(),
+            applied: 0,
             settling: true,
             desired: Arc::clone(desired),
             vips: view::views(&known),
@@ -178,7 +196,8 @@ impl Snapshot {
         let failing = self.failing.iter().map(|failing| format!("applying fails: {}", failing.message));
         let refused = self.last_reload.refused.iter().flat_map(|why| why.lines());
         let refused = refused.map(|why| format!("the last reload was refused: {why}"));
-        failing.chain(refused).chain(self.trouble.iter().cloned()).chain(empty).collect()
+        let disk = self.trouble.iter().chain(&self.in_force.problems).cloned();
+        failing.chain(refused).chain(disk).chain(empty).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod ended;
 mod growth;
+mod history;
 mod overrides;
 mod program;
 pub(crate) mod rig;
@@ -46,7 +47,7 @@ async fn empty_tables_wait_for_the_first_results_of_all() {
     assert_eq!(rig.tables().applied, 0, "the first to answer would have got all traffic");
     rig.report("10.0.0.3", false);
     rig.settle().await;
-    assert_eq!(rig.handle.snapshot().generation, 1);
+    assert_eq!(rig.handle.snapshot().applied, 1);
     assert_eq!(rig.steered_to("web").len(), 2);
     assert!(!rig.handle.snapshot().settling);
 }
@@ -58,9 +59,9 @@ async fn empty_tables_do_not_wait_for_ever() {
     rig.resolve_all();
     rig.report("10.0.0.1", true);
     rig.until(start, SECOND).await;
-    assert_eq!(rig.handle.snapshot().generation, 0);
+    assert_eq!(rig.handle.snapshot().applied, 0);
     rig.until(start, SECOND * 2).await;
-    assert_eq!(rig.handle.snapshot().generation, 1, "timeout and a half second later");
+    assert_eq!(rig.handle.snapshot().applied, 1, "timeout and a half second later");
     assert_eq!(rig.steered_to("web").len(), 1);
     assert_eq!(backend(&rig, "web", "web-2").reason.as_deref(), Some("not checked yet"));
 }
@@ -77,7 +78,7 @@ async fn adopted_tables_keep_what_serves_until_its_first_result() {
     assert_eq!(rig.tables().applied, applied, "nobody has reported anything, so nothing may change");
     assert_eq!(rig.tables().memory.remembered().count(), before.remembered().count());
     assert_eq!(rig.steered_to("web").len(), 2);
-    assert_eq!(rig.handle.snapshot().generation, 1);
+    assert_eq!(rig.handle.snapshot().applied, 1);
     rig.report("10.0.0.1", false);
     rig.settle().await;
     assert_eq!(rig.steered_to("web"), [rig.target("web", "web-2")].into());
@@ -100,13 +101,13 @@ async fn a_way_that_is_being_asked_for_stays_and_one_that_is_lost_goes() {
 #[tokio::test(start_paused = true)]
 async fn a_burst_of_results_makes_one_plan() {
     let rig = Rig::serving(TEXT).await;
-    let (generation, observed) = (rig.handle.snapshot().generation, rig.tables().observed);
+    let (generation, observed) = (rig.handle.snapshot().applied, rig.tables().observed);
     for (backend, up) in [("10.0.0.1", false), ("10.0.0.2", false), ("10.0.0.1", true), ("10.0.0.3", false)] {
         rig.report(backend, up);
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     rig.settle().await;
-    assert_eq!(rig.handle.snapshot().generation, generation + 1);
+    assert_eq!(rig.handle.snapshot().applied, generation + 1);
     assert_eq!(rig.tables().observed, observed, "the plan is for two VIPs, of which all is known");
     assert_eq!(rig.steered_to("web"), [rig.target("web", "web-1")].into());
 }
@@ -159,7 +160,7 @@ async fn what_others_change_is_put_right_within_a_minute() {
 #[tokio::test(start_paused = true)]
 async fn a_failing_op_leaves_the_generation_and_is_tried_again_ever_more_seldom() {
     let rig = Rig::serving(TEXT).await;
-    let generation = rig.handle.snapshot().generation;
+    let generation = rig.handle.snapshot().applied;
     rig.tables().broken = true;
     let (start, applied) = (Instant::now(), rig.tables().applied);
     rig.report("10.0.0.1", false);
@@ -168,13 +169,13 @@ async fn a_failing_op_leaves_the_generation_and_is_tried_again_ever_more_seldom(
         assert_eq!(rig.tables().applied, applied + attempts, "after {seconds} s");
     }
     let snapshot = rig.handle.snapshot();
-    assert_eq!(snapshot.generation, generation);
+    assert_eq!(snapshot.applied, generation);
     assert_eq!(snapshot.failing.as_ref().unwrap().attempts, 5);
     assert_eq!(rig.steered_to("web").len(), 3, "what was applied before serves on");
     rig.tables().broken = false;
     rig.until(start, SECOND * 60).await;
     let snapshot = rig.handle.snapshot();
-    assert_eq!((snapshot.generation, snapshot.failing.clone()), (generation + 1, None));
+    assert_eq!((snapshot.applied, snapshot.failing.clone()), (generation + 1, None));
     assert_eq!(rig.steered_to("web").len(), 2);
 }
 
@@ -184,7 +185,7 @@ async fn an_op_that_fails_in_the_middle_of_a_plan_is_made_up_for() {
         let rig = Rig::serving(TEXT).await;
         rig.tables().memory.fail_after(after);
         let changed = TEXT.replace("10.0.0.2", "10.0.0.9").replace("name = \"web-v6\"\n", "name = \"other\"\n");
-        let done = rig.handle.reload(config(&changed)).await.unwrap();
+        let done = rig.reload(config(&changed)).await.unwrap();
         rig.report_all(true);
         tokio::time::sleep(SECOND * 5).await;
         let snapshot = rig.handle.snapshot();
@@ -198,29 +199,29 @@ async fn a_reload_keeps_numbers_and_brings_what_is_new() {
     let rig = Rig::serving(TEXT).await;
     let numbers = ["web-1", "web-3"].map(|name| rig.target("web", name));
     let changed = TEXT.replace("10.0.0.2", "10.0.0.9");
-    let done = rig.handle.reload(config(&changed)).await.unwrap();
+    let done = rig.reload(config(&changed)).await.unwrap();
     assert!(done.ops > 0 && done.pending.is_none(), "{done:?}");
     assert_eq!(rig.steered_to("web"), numbers.into(), "a new backend is not used before its first result");
     rig.report_all(true);
     rig.settle().await;
     assert_eq!(["web-1", "web-3"].map(|name| rig.target("web", name)), numbers);
     assert_eq!(rig.steered_to("web").len(), 3);
-    let again = rig.handle.reload(config(&changed)).await.unwrap();
+    let again = rig.reload(config(&changed)).await.unwrap();
     assert_eq!(again.ops, 0, "nothing differs");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_reload_changes_nothing_and_says_which_key_it_was() {
     let rig = Rig::serving(TEXT).await;
-    let (applied, generation) = (rig.tables().applied, rig.handle.snapshot().generation);
+    let (applied, generation) = (rig.tables().applied, rig.handle.snapshot().applied);
     let fixed = format!("{}\n[api]\nsocket = \"/run/other.sock\"\n", TEXT.replace("10.0.0.1\"", "10.0.0.7\""));
-    let refused = refusal(rig.handle.reload(config(&fixed)).await).to_string();
+    let refused = refusal(rig.reload(config(&fixed)).await).to_string();
     assert!(refused.contains("api.socket") && refused.contains("restart the daemon"), "{refused}");
     let snapshot = rig.handle.snapshot();
-    assert_eq!((rig.tables().applied, snapshot.generation), (applied, generation));
+    assert_eq!((rig.tables().applied, snapshot.applied), (applied, generation));
     assert!(snapshot.last_reload.refused.is_some());
     assert_eq!(*snapshot.config, config(TEXT));
-    rig.handle.reload(config(TEXT)).await.unwrap();
+    rig.reload(config(TEXT)).await.unwrap();
     assert_eq!(rig.handle.snapshot().last_reload.refused, None);
 }
 
@@ -228,7 +229,7 @@ async fn a_refused_reload_changes_nothing_and_says_which_key_it_was() {
 async fn an_empty_file_takes_nothing_down() {
     let rig = Rig::serving(TEXT).await;
     let applied = rig.tables().applied;
-    let refused = refusal(rig.handle.reload(config("")).await);
+    let refused = refusal(rig.reload(config("")).await);
     assert!(matches!(refused, Refusal::NoInterface), "{refused}");
     assert_eq!(rig.tables().applied, applied);
     assert_eq!(rig.tables().retuned, []);
@@ -259,11 +260,11 @@ async fn an_interface_that_is_lost_shows_and_is_bound_again_when_it_returns() {
 async fn new_settings_of_the_program_are_installed_and_old_ones_restored_if_that_fails() {
     let rig = Rig::serving(TEXT).await;
     let seeded = |seed: &str| config(&TEXT.replace("[dataplane]\n", &format!("[dataplane]\nhash_seed = \"{seed}\"\n")));
-    rig.handle.reload(seeded("0x1111")).await.unwrap();
+    rig.reload(seeded("0x1111")).await.unwrap();
     assert_eq!(rig.tables().tuning.hash_seed, 0x1111);
     assert!(rig.tables().bound.is_empty(), "the interfaces are the same");
     rig.tables().refused_seed = Some(0x2222);
-    let refused = refusal(rig.handle.reload(seeded("0x2222")).await);
+    let refused = refusal(rig.reload(seeded("0x2222")).await);
     assert!(matches!(refused, Refusal::Install(_)), "{refused:?}");
     assert_eq!(rig.tables().tuning.hash_seed, 0x1111);
     assert_eq!(rig.tables().retuned.len(), 1);
@@ -281,7 +282,7 @@ async fn figures_never_go_backwards_when_a_backend_leaves_and_returns() {
         rig.count(rig.target("web", "web-1"), 7);
         rig.count(rig.target("web", "web-2"), 10);
         for text in [&without, TEXT] {
-            rig.handle.reload(config(text)).await.unwrap();
+            rig.reload(config(text)).await.unwrap();
             rig.report_all(true);
             rig.settle().await;
             let figures = rig.handle.figures().await.unwrap();

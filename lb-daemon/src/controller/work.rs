@@ -1,4 +1,4 @@
-//! The work itself: observe, plan, apply, and reload.
+//! The work itself: observe, plan, apply.
 
 use std::{error::Error, sync::Arc, time::SystemTime};
 
@@ -7,23 +7,20 @@ use lb_common::layout::{
     vip::{Vip, VipKey},
 };
 use tokio::time::Instant;
-use tracing::{debug, error, info, info_span, warn};
+use tracing::{debug, error, info, info_span};
 
 use super::{
     Controller, Reports, beliefs,
-    change::Change,
-    commands::{Refusal, Reloaded},
     concerned::{self, Inputs},
     engine::{Engine, InstallError},
     features,
-    snapshot::{Failing, LastReload, Snapshot},
+    snapshot::{Failing, Snapshot},
     view,
 };
 use crate::{
     dataplane::{self, kernel::AttachError},
     latch,
-    model::Config,
-    plan::{Op, Room, diff, lists::Lists, patch, room, wanted},
+    plan::{Op, Room, diff, patch, room, wanted},
 };
 
 /// Why an attempt failed.
@@ -63,6 +60,7 @@ struct Done {
 impl<E: Engine> Controller<E> {
     /// Brings the tables to what is wanted now, and shows the outcome.
     pub(super) fn reconcile(&mut self) {
+        self.history.save();
         self.hear();
         self.settle(Instant::now());
         if self.settling.is_some() && self.state.vips.is_empty() {
@@ -90,7 +88,7 @@ impl<E: Engine> Controller<E> {
 
     /// One attempt, with its log lines and its consequence for the next one. `None` when it failed.
     pub(super) fn attempt(&mut self) -> Option<usize> {
-        let span = info_span!("reconcile", generation = self.generation);
+        let span = info_span!("reconcile", generation = self.history.current().number);
         let _entered = span.enter();
         // The tables do not wait for an interface.
         let held = self.hold();
@@ -173,10 +171,10 @@ impl<E: Engine> Controller<E> {
         }
         self.narrow().map_err(Failure::Retune)?;
         self.reached = Some(inputs).filter(|_| self.settling.is_none());
-        if !ops.is_empty() || self.generation == 0 {
-            self.generation += 1;
+        if !ops.is_empty() || self.applied == 0 {
+            self.applied += 1;
             let (vips, backends) = (self.config.vips.len(), super::members(&self.config).count());
-            info!(generation = self.generation, ops = ops.len(), vips, backends, "state applied");
+            info!(applied = self.applied, ops = ops.len(), vips, backends, "state applied");
         }
         Ok(Done { ops: ops.len(), whole })
     }
@@ -275,55 +273,11 @@ impl<E: Engine> Controller<E> {
         changed as u64
     }
 
-    /// Puts `asked` in force, or refuses it whole.
-    pub(super) fn reload(&mut self, asked: Config) -> Result<Reloaded, Refusal> {
-        let outcome = self.try_reload(asked);
-        if let Err(refusal) = &outcome {
-            self.refused(chain(refusal));
-        }
-        outcome
-    }
-
-    /// Notes that a reload was refused, with a reason on each line.
-    pub(super) fn refused(&mut self, why: String) {
-        for reason in why.lines() {
-            warn!(reason, "reload refused; the configuration before it stays in force");
-        }
-        self.last_reload = self.last_reload.refused(why);
-        self.publish();
-    }
-
-    fn try_reload(&mut self, asked: Config) -> Result<Reloaded, Refusal> {
-        let change = Change::between(&self.config, &asked).map_err(Refusal::Fixed)?;
-        if asked.dataplane.interfaces.is_empty() && !self.config.dataplane.interfaces.is_empty() {
-            return Err(Refusal::NoInterface);
-        }
-        self.state = self.engine.observe().map_err(Refusal::Observe)?;
-        self.totals.learn(&self.state);
-        let lists = Lists::of(&asked);
-        let wanted = beliefs::best_case(&asked, &lists);
-        let capacity = room::enough(&self.state, &wanted, &mut self.rings).map_err(Refusal::Plan)?;
-        self.install(&asked, change, &Room { capacity, flow_entries: asked.dataplane.flow_table_entries })?;
-        self.lists = Arc::new(lists);
-        self.desire(Arc::new(asked));
-        self.last_reload = LastReload::succeeded();
-        self.ask_for_inputs();
-        self.hear();
-        self.settle(Instant::now());
-        let waits = self.settling.is_some() && self.state.vips.is_empty();
-        let ops = if waits { Some(0) } else { self.attempt() };
-        self.publish();
-        let pending = match ops {
-            Some(_) => None,
-            None => self.failing.as_ref().map(|failing| failing.message.clone()),
-        };
-        Ok(Reloaded { generation: self.generation, ops: ops.unwrap_or(0), pending })
-    }
-
     /// Shows the newest state.
     pub(super) fn publish(&self) {
         let snapshot = Snapshot {
-            generation: self.generation,
+            in_force: self.history.in_force(),
+            applied: self.applied,
             settling: self.settling.is_some(),
             desired: self.desired.clone(),
             config: self.config.clone(),

@@ -114,7 +114,9 @@ impl Sheet {
 
     fn daemon(&mut self, snapshot: &Snapshot) {
         self.add(f::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
-        self.add(f::GENERATION, &[], snapshot.generation);
+        self.add(f::GENERATION, &[], snapshot.in_force.about.number);
+        self.add(f::UNCONFIRMED, &[], snapshot.in_force.pending.is_some().into());
+        self.add(f::DIFFERS_FROM_FILE, &[], snapshot.in_force.differs_from_file.into());
         self.add(f::RELOAD_SUCCESSFUL, &[], snapshot.last_reload.refused.is_none().into());
         let since = snapshot.last_reload.succeeded_at.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.add_exact(f::RELOAD_TIMESTAMP, &[], since.as_secs_f64());

@@ -28,7 +28,11 @@ families! {
     BUILD_INFO = GAUGE "lb_build_info" ["version"]
         "Always 1; the label names the version that runs.";
     GENERATION = GAUGE "lb_config_generation" []
-        "Number of the state that was applied last, counted from the daemon's start.";
+        "Number of the configuration in force.";
+    UNCONFIRMED = GAUGE "lb_config_unconfirmed" []
+        "Whether the configuration in force is rolled back unless it is confirmed in time.";
+    DIFFERS_FROM_FILE = GAUGE "lb_config_differs_from_file" []
+        "Whether the configuration in force is not what the file said when it was last read.";
     RELOAD_SUCCESSFUL = GAUGE "lb_config_last_reload_successful" []
         "Whether the last attempt to load the configuration succeeded.";
     RELOAD_TIMESTAMP = GAUGE "lb_config_last_reload_success_timestamp_seconds" []

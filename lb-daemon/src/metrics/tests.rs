@@ -55,7 +55,9 @@ async fn every_family_has_its_samples() {
     let (head, text) = ask(endpoint(&rig).await, "/metrics").await;
     assert!(head.contains("200 OK") && head.contains("text/plain; version=0.0.4"), "{head}");
     for line in [
-        "lb_config_generation 2",
+        "lb_config_generation 1",
+        "lb_config_unconfirmed 0",
+        "lb_config_differs_from_file 0",
         "lb_config_last_reload_successful 1",
         "lb_xdp_attached{interface=\"eth0\",mode=\"native\"} 1",
         "lb_packets_total{verdict=\"forwarded\"} 5",

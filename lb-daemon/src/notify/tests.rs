@@ -79,7 +79,7 @@ async fn a_start_that_cannot_apply_is_a_start_and_says_so() {
     rig.report_all(true);
     rig.settle().await;
     let all = heard.all();
-    assert_eq!(all.last().unwrap(), "READY=1\nSTATUS=generation 0, 0 of 3 VIPs serving, applying fails\n", "{all:?}");
+    assert_eq!(all.last().unwrap(), "READY=1\nSTATUS=generation 1, 0 of 3 VIPs serving, applying fails\n", "{all:?}");
 }
 
 #[tokio::test(start_paused = true)]

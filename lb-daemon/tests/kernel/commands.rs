@@ -163,8 +163,9 @@ fn unanswered(folder: &std::path::Path) -> String {
     run("ip", &["address", "add", "10.0.0.1/24", "dev", "lbx0"]);
     let socket = folder.join("lb.sock");
     let more = format!(
-        "[api]\nsocket = \"{}\"\n[metrics]\nlisten = \"off\"\n\
+        "[daemon]\nstate_dir = \"{}\"\n[api]\nsocket = \"{}\"\n[metrics]\nlisten = \"off\"\n\
          [pool.web.health]\ntype = \"tcp\"\nport = 80\ntimeout = \"5s\"\ninterval = \"5s\"\n[[vip]]",
+        folder.join("state").display(),
         socket.display()
     );
     CONFIG.replace("next_hop = \"02:00:00:00:00:01\"\n", "").replace("[[vip]]", &more)
@@ -251,25 +252,28 @@ fn makes_nothing_without_capabilities() {
 fn a_daemon_whose_log_nobody_reads_any_more_goes_on() {
     let Some(commands) = Commands::new() else { return };
     let socket = commands.folder.path().join("lb.sock").display().to_string();
-    let quiet = format!("[api]\nsocket = \"{socket}\"\n[metrics]\nlisten = \"off\"\n[pool.web]");
+    let state = commands.folder.path().join("state").display().to_string();
+    let quiet = format!(
+        "[daemon]\nstate_dir = \"{state}\"\n[api]\nsocket = \"{socket}\"\n[metrics]\nlisten = \"off\"\n[pool.web]"
+    );
     commands.write(&CONFIG.replace("[\"lbx0\"]", "[]").replace("[pool.web]", &quiet));
     let mut daemon = Command::new(env!("CARGO_BIN_EXE_lb"));
     daemon.current_dir(&commands.folder).arg("--pin-path").arg(&commands.place.path);
     let mut daemon = daemon.args(["run", "--config", "lb.toml"]).stderr(Stdio::piped()).spawn().unwrap();
     drop(daemon.stderr.take());
-    let generation = || {
+    let applied = || {
         let output = commands.run("status", &["--api", &socket]);
         let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
-        status["generation"].as_u64()
+        status["applied"].as_u64()
     };
     for _ in 0..200 {
-        if generation() == Some(1) {
+        if applied() == Some(1) {
             break;
         }
         assert_eq!(daemon.try_wait().unwrap(), None, "it ended");
         sleep(Duration::from_millis(50));
     }
-    assert_eq!(generation(), Some(1));
+    assert_eq!(applied(), Some(1));
     kill_process(Pid::from_child(&daemon), Signal::TERM).unwrap();
     assert!(daemon.wait().unwrap().success());
     commands.json("unload", &[]);

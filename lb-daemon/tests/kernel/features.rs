@@ -1,17 +1,21 @@
 //! The controller over the kernel's tables: a program of its own for what a configuration needs.
 
-use std::{collections::BTreeSet, fs, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 
 use lb_common::{
     layout::flow::{FlowEntry, FlowState},
     maps::{self, feature},
 };
 use lb_daemon::{
-    config,
-    controller::{Controller, Handle, Wires, engine, overrides::Keeper, tuning::tuning},
+    config::{self, Bundle},
+    controller::{
+        Asked, By, Controller, Handle, ReloadError, Reloaded, Wires, engine, history::History, overrides::Keeper,
+        tuning::tuning,
+    },
     dataplane::kernel::{Kernel, Options},
     health::HealthView,
     model::{AttachMode, Config, HashMode, Interface, SourceLimit},
+    state::Origin,
 };
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -59,10 +63,32 @@ fn start(place: &Place, config: Config) -> (Handle, JoinHandle<()>) {
     let (_, health) = watch::channel(Arc::new(HealthView::new()));
     let (hop_targets, _) = watch::channel(BTreeSet::new());
     let (_, hops) = watch::channel(Arc::default());
-    let (controller, handle) =
-        Controller::new(kernel, config, attached, Keeper::default(), Wires { checks, health, hop_targets, hops })
-            .unwrap();
-    (handle, tokio::spawn(controller.run()))
+    let state_dir = tempfile::tempdir().unwrap();
+    let (history, config) = History::begin(state_dir.path(), Path::new("/none"), &texts(&config), config);
+    let (controller, handle) = Controller::new(
+        kernel,
+        config,
+        history,
+        attached,
+        Keeper::default(),
+        Wires { checks, health, hop_targets, hops },
+    )
+    .unwrap();
+    let running = async move {
+        controller.run().await;
+        drop(state_dir);
+    };
+    (handle, tokio::spawn(running))
+}
+
+/// Texts that are as different as the configurations.
+fn texts(config: &Config) -> Bundle {
+    Bundle::of("/lb.toml", format!("{config:?}"))
+}
+
+async fn reload(handle: &Handle, config: Config) -> Result<Reloaded, ReloadError> {
+    let bundle = texts(&config);
+    handle.change(Asked { config, bundle, by: By::default(), origin: Origin::Reload, confirm: None }).await
 }
 
 /// Numbers of the pinned program and of the one that the link runs, which are the same.
@@ -80,7 +106,7 @@ async fn a_reload_replaces_the_program_when_it_needs_another_and_keeps_flows_and
     // Its first commands wait until the first state is applied.
     handle.ping().await.unwrap();
     let snapshot = handle.snapshot();
-    assert_eq!((snapshot.generation, snapshot.problems()), (1, vec![]));
+    assert_eq!((snapshot.applied, snapshot.problems()), (1, vec![]));
     let target = snapshot.vips[0].backends[0].target.unwrap();
     let flow = FlowEntry::new(7, target, 1, FlowState::Established).0;
     update(&place, maps::FLOWS, 0, &bucket([flow, 0, 0, 0, 0, 0, 0, 0]));
@@ -92,7 +118,7 @@ async fn a_reload_replaces_the_program_when_it_needs_another_and_keeps_flows_and
 
     // Only the tables change.
     let other = |config: &mut Config| config.pools.get_mut("web").unwrap().backends[1].weight = 0;
-    assert!(handle.reload(changed(other)).await.unwrap().ops > 0);
+    assert!(reload(&handle, changed(other)).await.unwrap().ops > 0);
     assert_eq!(program(&place), first);
 
     let hashed = |config: &mut Config| {
@@ -100,10 +126,10 @@ async fn a_reload_replaces_the_program_when_it_needs_another_and_keeps_flows_and
         config.vips[0].hash = HashMode::SourceIp;
         config.dataplane.access.deny = vec!["203.0.113.0/24".parse().unwrap()];
     };
-    handle.reload(changed(hashed)).await.unwrap();
+    reload(&handle, changed(hashed)).await.unwrap();
     let second = program(&place);
     assert_ne!(second, first);
-    handle.reload(changed(hashed)).await.unwrap();
+    reload(&handle, changed(hashed)).await.unwrap();
     assert_eq!(program(&place), second, "the same again");
 
     // Another size of a table that packets alone use.
@@ -117,7 +143,7 @@ async fn a_reload_replaces_the_program_when_it_needs_another_and_keeps_flows_and
         };
         config.dataplane.source_limit = Some(limit);
     };
-    handle.reload(changed(limited)).await.unwrap();
+    reload(&handle, changed(limited)).await.unwrap();
     assert_ne!(program(&place), second);
     assert_eq!(place.bpftool("map", "maps/SOURCES")["max_entries"], 32);
     assert_eq!(place.id("link", "link-lbx0"), link, "the link was made anew");

@@ -5,10 +5,12 @@ use std::{collections::BTreeSet, fs, path::Path};
 use serde_json::{Value, json};
 
 use super::{Api, schema::Schemas};
+use crate::{config::Bundle, controller::tests::rig::TEXT};
 
 /// Requests whose answers are held against the document: each operation at least once. For those with a body also that it
 /// refuses unknown fields is tried.
 pub(super) fn calls() -> Vec<(&'static str, &'static str, Value)> {
+    let bundle = Bundle::of("/etc/lb/lb.toml", TEXT.replace("10.0.0.2", "10.0.0.9"));
     vec![
         ("get", "/v1/openapi.json", Value::Null),
         ("get", "/v1/status", Value::Null),
@@ -16,7 +18,12 @@ pub(super) fn calls() -> Vec<(&'static str, &'static str, Value)> {
         ("get", "/v1/backends", Value::Null),
         ("get", "/v1/flows/count", Value::Null),
         ("get", "/v1/stats", Value::Null),
+        ("get", "/v1/generations", Value::Null),
         ("post", "/v1/reload", json!({})),
+        // They are asked in the order of the paths: what is applied is confirmed, and rolled back.
+        ("post", "/v1/apply", json!({ "bundle": bundle, "confirm_seconds": 60, "reason": "a test" })),
+        ("post", "/v1/confirm", json!({})),
+        ("post", "/v1/rollback", json!({ "reason": "a test" })),
         ("get", "/v1/pools", Value::Null),
         ("post", "/v1/backends/web/web-1/drain", json!({"deadline_seconds": 600})),
         ("post", "/v1/backends/web/web-2/disable", json!({})),

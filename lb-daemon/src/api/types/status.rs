@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::ListedOverride;
+use super::{Generation, ListedOverride};
 
 /// `GET /v1/status`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -20,8 +20,17 @@ pub struct Status {
     pub state: Condition,
     /// What an operator should look at.
     pub problems: Vec<String>,
-    /// Number of the applied state, 0 before the first; absent without a daemon.
+    /// Number of the configuration in force; absent without a daemon.
     pub generation: Option<u64>,
+    /// What there is to say about it; absent without a daemon.
+    #[serde(default)]
+    pub in_force: Option<Generation>,
+    /// Whether the configuration file said something else when it was last read; absent without a daemon.
+    #[serde(default)]
+    pub differs_from_file: Option<bool>,
+    /// Plans that changed the tables since the daemon started; absent without one.
+    #[serde(default)]
+    pub applied: Option<u64>,
     /// The configuration file; absent without a daemon.
     pub config: Option<String>,
     /// Where tables, program and links are pinned.

@@ -24,7 +24,7 @@ pub(super) async fn announce(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     let mut last: Option<Arc<Snapshot>> = None;
     while snapshots.changed().await.is_ok() {
         let snapshot = snapshots.borrow_and_update().clone();
-        if snapshot.generation == 0 {
+        if snapshot.applied == 0 {
             continue;
         }
         for (vip, backend) in changed(last.as_deref(), &snapshot) {
@@ -47,7 +47,7 @@ pub(super) async fn announce(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
         last = Some(Arc::clone(&snapshot));
         if !ready && !snapshot.settling && snapshot.failing.is_none() {
             ready = true;
-            info!(generation = snapshot.generation, "serving");
+            info!(generation = snapshot.in_force.about.number, "serving");
         }
     }
 }

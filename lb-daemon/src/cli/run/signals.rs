@@ -16,6 +16,7 @@ use crate::{
         reloader::{Failure, Reloader},
     },
     notify::{Notifier, summary},
+    state::Author,
 };
 
 /// Exit code of a daemon that was told twice to stop: what it was at is not done.
@@ -79,8 +80,9 @@ impl Signals {
 /// Reloads once and tells what came of it.
 pub(super) async fn reload(reloads: &Reloads<'_>) {
     reloads.notifier.reloading();
-    match reloads.reloader.reload().await {
-        Ok(done) => info!(generation = done.generation, ops = done.ops, "reloaded"),
+    // Who sends a signal is not known.
+    match reloads.reloader.reload(Author::default()).await {
+        Ok(done) => info!(generation = done.generation, new = done.new, ops = done.ops, "reloaded"),
         // The controller has logged why; excerpts of the file are for people, as at the start.
         Err(Failure::Invalid(diagnostics)) => show(&diagnostics),
         Err(refused) => debug!(%refused, "nothing changed"),

@@ -25,7 +25,7 @@ async fn serving(capacity: Capacity) -> Rig {
 #[tokio::test(start_paused = true)]
 async fn a_configuration_that_needs_more_room_gets_it_and_is_applied() {
     let rig = serving(TIGHT).await;
-    let done = rig.handle.reload(config(&large())).await.unwrap();
+    let done = rig.reload(config(&large())).await.unwrap();
     assert!(done.ops > 0 && done.pending.is_none(), "{done:?}");
     let grown = rig.tables().resized.clone();
     assert_eq!(grown.len(), 1, "once: {grown:?}");
@@ -33,7 +33,7 @@ async fn a_configuration_that_needs_more_room_gets_it_and_is_applied() {
     assert_eq!(Capacity { ring_blocks: 40, ..grown[0].capacity }, TIGHT, "and nothing else");
     assert_eq!(rig.handle.snapshot().capacity, grown[0].capacity);
     assert_eq!(rig.handle.snapshot().problems(), Vec::<String>::new());
-    rig.handle.reload(config(TEXT)).await.unwrap();
+    rig.reload(config(TEXT)).await.unwrap();
     assert_eq!(rig.tables().resized.len(), 1, "what has grown stays");
 }
 
@@ -43,7 +43,7 @@ async fn a_configuration_for_which_there_is_no_memory_is_refused_whole() {
     rig.tables().no_memory = true;
     let before = rig.tables().applied;
     let seeded = large().replace("[dataplane]\n", "[dataplane]\nhash_seed = \"0x7\"\n");
-    let refused = refusal(rig.handle.reload(config(&seeded)).await);
+    let refused = refusal(rig.reload(config(&seeded)).await);
     assert!(matches!(refused, Refusal::Install(_)), "{refused:?}");
     assert_eq!(rig.tables().applied, before);
     assert_eq!(rig.tables().tuning.hash_seed, config(TEXT).dataplane.hash_seed, "the program is the one of before");
@@ -61,7 +61,7 @@ async fn a_configuration_that_no_tables_can_hold_is_refused_whole() {
         let address = std::net::Ipv4Addr::from_bits(0x0a80_0000 + number).into();
         crate::model::Backend { name: format!("more-{number}"), address, ..one.clone() }
     }));
-    let refused = refusal(rig.handle.reload(crowded).await);
+    let refused = refusal(rig.reload(crowded).await);
     assert!(matches!(refused, Refusal::Plan(_)), "{refused:?}");
     assert_eq!(rig.tables().resized, []);
 }
@@ -71,7 +71,7 @@ async fn the_flow_table_takes_the_size_that_the_file_says() {
     let rig = Rig::serving(TEXT).await;
     for entries in [4096, 65_536] {
         let text = TEXT.replace("[dataplane]\n", &format!("[dataplane]\nflow_table_entries = {entries}\n"));
-        rig.handle.reload(config(&text)).await.unwrap();
+        rig.reload(config(&text)).await.unwrap();
         assert_eq!(rig.tables().resized.last(), Some(&Room { capacity: ROOMY, flow_entries: entries }));
     }
 }

@@ -204,18 +204,18 @@ async fn a_weight_takes_its_share_and_is_taken_back() {
 async fn overrides_stay_over_reloads_and_wait_for_what_is_gone() {
     let rig = Rig::serving(TEXT).await;
     order(&rig, "web-1", BackendOrder::Disable).await;
-    rig.handle.reload(config(&TEXT.replace("web-1", "web-9"))).await.unwrap();
+    rig.reload(config(&TEXT.replace("web-1", "web-9"))).await.unwrap();
     rig.report_all(true);
     rig.settle().await;
     let snapshot = rig.handle.snapshot();
     assert_eq!(snapshot.overrides.unmatched(&snapshot.desired).0, [&name("web-1")]);
     assert_eq!(snapshot.config, snapshot.desired);
     assert_eq!(effect(&rig, "web-9"), Disposition::Serving);
-    rig.handle.reload(config(TEXT)).await.unwrap();
+    rig.reload(config(TEXT)).await.unwrap();
     rig.settle().await;
     assert_eq!(effect(&rig, "web-1"), Disposition::Down);
     // What is gone can be taken back too.
-    rig.handle.reload(config(&TEXT.replace("web-1", "web-9"))).await.unwrap();
+    rig.reload(config(&TEXT.replace("web-1", "web-9"))).await.unwrap();
     order(&rig, "web-1", BackendOrder::Enable).await;
     assert!(rig.handle.snapshot().overrides.is_empty());
 }

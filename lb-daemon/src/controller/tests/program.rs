@@ -41,16 +41,16 @@ async fn a_feature_is_there_before_it_is_needed_and_goes_after_it_was() {
     let rig = Rig::serving(TEXT).await;
     assert_eq!(steps(&rig), [], "the first configuration needs none");
 
-    let done = rig.handle.reload(asked("10.0.0.8", hashes)).await.unwrap();
+    let done = rig.reload(asked("10.0.0.8", hashes)).await.unwrap();
     assert!(done.ops > 0);
     assert_eq!(steps(&rig), [(false, feature::HASHES)]);
 
-    let done = rig.handle.reload(asked("10.0.0.9", limits)).await.unwrap();
+    let done = rig.reload(asked("10.0.0.9", limits)).await.unwrap();
     assert!(done.ops > 0);
     let both = feature::HASHES | feature::NEW_FLOW_LIMIT;
     assert_eq!(steps(&rig), [(false, both), (true, feature::NEW_FLOW_LIMIT)]);
 
-    let done = rig.handle.reload(config(TEXT)).await.unwrap();
+    let done = rig.reload(config(TEXT)).await.unwrap();
     assert!(done.ops > 0);
     assert_eq!(steps(&rig), [(true, 0)]);
 }
@@ -58,9 +58,9 @@ async fn a_feature_is_there_before_it_is_needed_and_goes_after_it_was() {
 #[tokio::test(start_paused = true)]
 async fn a_reload_that_needs_no_other_program_loads_none() {
     let rig = Rig::serving(TEXT).await;
-    rig.handle.reload(asked("10.0.0.8", hashes)).await.unwrap();
+    rig.reload(asked("10.0.0.8", hashes)).await.unwrap();
     steps(&rig);
-    rig.handle.reload(asked("10.0.0.9", hashes)).await.unwrap();
+    rig.reload(asked("10.0.0.9", hashes)).await.unwrap();
     rig.report_all(true);
     rig.settle().await;
     tokio::time::sleep(130 * SECOND).await;
@@ -73,7 +73,7 @@ async fn a_feature_that_cannot_be_loaded_is_a_refusal_and_changes_nothing() {
     let rig = Rig::serving(TEXT).await;
     steps(&rig);
     rig.tables().refused_features = feature::NEW_FLOW_LIMIT;
-    let refused = refusal(rig.handle.reload(asked("10.0.0.8", limits)).await);
+    let refused = refusal(rig.reload(asked("10.0.0.8", limits)).await);
     assert!(matches!(refused, Refusal::Install(_)), "{refused:?}");
     assert_eq!(rig.tables().applied, 0);
     assert_eq!(rig.tables().tuning.features, 0);
@@ -87,10 +87,10 @@ async fn a_program_that_cannot_be_narrowed_goes_on_and_is_tried_again() {
         hashes(config);
         limits(config);
     });
-    rig.handle.reload(both).await.unwrap();
+    rig.reload(both).await.unwrap();
     steps(&rig);
     rig.tables().refused_features = feature::HASHES;
-    let done = rig.handle.reload(asked("10.0.0.9", hashes)).await.unwrap();
+    let done = rig.reload(asked("10.0.0.9", hashes)).await.unwrap();
     let pending = done.pending.unwrap_or_default();
     assert!(pending.contains("the program cannot be replaced") && pending.contains("the kernel says no"), "{pending}");
     assert_eq!(rig.tables().tuning.features, feature::HASHES | feature::NEW_FLOW_LIMIT);
@@ -108,7 +108,7 @@ async fn interfaces_that_cannot_be_bound_leave_program_and_interfaces_as_they_we
         hashes(config);
         config.dataplane.interfaces[0].name = "nosuch".into();
     });
-    let refused = refusal(rig.handle.reload(elsewhere).await);
+    let refused = refusal(rig.reload(elsewhere).await);
     assert!(matches!(refused, Refusal::Install(_)), "{refused:?}");
     let tables = rig.tables();
     assert_eq!(tables.tuning, before);

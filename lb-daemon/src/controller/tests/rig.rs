@@ -5,6 +5,7 @@ mod engine;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -13,6 +14,7 @@ use lb_common::{
     layout::{counter::TargetCounters, vip::VipKey},
     maps::Tuning,
 };
+use tempfile::TempDir;
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -22,14 +24,17 @@ use tokio::{
 pub(crate) use self::engine::{Counted, Tables};
 use self::engine::{Fake, attached};
 use crate::{
-    config,
-    controller::{Checks, Controller, Handle, StartError, Wires, hop_targets, overrides::Keeper, tuning::tuning},
+    config::{self, Bundle},
+    controller::{
+        Asked, By, Checks, Controller, Handle, ReloadError, Reloaded, StartError, Wires, history::History, hop_targets,
+        overrides::Keeper, tuning::tuning,
+    },
     dataplane::memory::Memory,
     health::{HealthView, Status},
     model::Config,
     nexthop::{self, NextHop},
     plan::{Capacity, wanted::key},
-    state::Folder,
+    state::{Author, Folder, Origin},
 };
 
 /// Two VIPs over one checked pool of three, and one VIP over an unchecked pool.
@@ -88,6 +93,8 @@ pub(crate) struct Rig {
     pub(crate) checks: watch::Receiver<Arc<Checks>>,
     /// Addresses that it asked next hops for.
     pub(crate) hop_targets: watch::Receiver<BTreeSet<IpAddr>>,
+    /// Where the controller keeps what outlives it.
+    pub(crate) state_dir: Arc<TempDir>,
     task: JoinHandle<()>,
 }
 
@@ -103,6 +110,17 @@ pub(crate) const ROOMY: Capacity = Capacity {
     own: 8,
 };
 
+/// Where the tables are said to be pinned.
+pub(crate) const PIN_PATH: &str = "/sys/fs/bpf/none";
+
+fn state_dir() -> Arc<TempDir> {
+    Arc::new(TempDir::new().unwrap())
+}
+
+fn bundle(text: &str) -> Bundle {
+    Bundle::of("/etc/lb.toml", text)
+}
+
 /// The configuration of a text.
 pub(crate) fn config(text: &str) -> Config {
     config::parse(text, "lb.toml").unwrap_or_else(|complaints| panic!("{complaints}"))
@@ -111,12 +129,12 @@ pub(crate) fn config(text: &str) -> Config {
 impl Rig {
     /// A controller over empty tables that has just begun; nothing was reported to it.
     pub(crate) fn new(text: &str) -> Self {
-        Self::over(tables(ROOMY), text, None).unwrap()
+        Self::over(tables(ROOMY), state_dir(), text, None).unwrap()
     }
 
     /// The same, which keeps its overrides in a folder.
     pub(crate) fn kept(text: &str, folder: Folder) -> Self {
-        Self::over(tables(ROOMY), text, Some(folder)).unwrap()
+        Self::over(tables(ROOMY), state_dir(), text, Some(folder)).unwrap()
     }
 
     /// A controller with next hops for all, and all checks passed.
@@ -132,7 +150,12 @@ impl Rig {
         self
     }
 
-    fn over(tables: Arc<Mutex<Tables>>, text: &str, folder: Option<Folder>) -> Result<Self, StartError> {
+    fn over(
+        tables: Arc<Mutex<Tables>>,
+        state_dir: Arc<TempDir>,
+        text: &str,
+        folder: Option<Folder>,
+    ) -> Result<Self, StartError> {
         let (checks_in, checks) = watch::channel(Arc::default());
         let (health, health_out) = watch::channel(Arc::default());
         let (targets_in, hop_targets) = watch::channel(BTreeSet::new());
@@ -141,22 +164,44 @@ impl Rig {
         // As a daemon starts: with what the configuration needs, and what the tables do.
         let keeper = folder.clone().map(Keeper::restore).unwrap_or_default();
         let engine = Fake(Arc::clone(&tables));
-        engine.start(&tuning(&config(text)));
-        let (controller, handle) = Controller::new(engine, config(text), vec![attached("eth0")], keeper, wires)?;
+        let (history, config) = History::begin(state_dir.path(), Path::new(PIN_PATH), &bundle(text), config(text));
+        engine.start(&tuning(&config));
+        let (controller, handle) = Controller::new(engine, config, history, vec![attached("eth0")], keeper, wires)?;
         let task = tokio::spawn(controller.run());
-        Ok(Self { handle, tables, folder, health, hops, checks, hop_targets, task })
+        Ok(Self { handle, tables, folder, health, hops, checks, hop_targets, state_dir, task })
+    }
+
+    /// Reloads this configuration; its texts are made up.
+    pub(crate) async fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
+        let bundle = bundle(&format!("{config:?}"));
+        let by = By { file_digest: Some(bundle.digest()), ..By::default() };
+        self.handle.change(Asked { config, bundle, by, origin: Origin::Reload, confirm: None }).await
+    }
+
+    /// Applies this text, while the file says something else.
+    pub(crate) async fn apply(&self, text: &str, confirm: Option<Duration>) -> Result<Reloaded, ReloadError> {
+        let by = By { author: Author { uid: Some(7), name: Some("ada".into()) }, ..By::default() };
+        let (config, bundle) = (config(text), bundle(text));
+        self.handle.change(Asked { config, bundle, by, origin: Origin::Apply, confirm }).await
     }
 
     /// A controller over tables of these sizes, or why it does not begin.
     pub(crate) fn within(capacity: Capacity, text: &str) -> Result<Self, StartError> {
-        Self::over(tables(capacity), text, None)
+        Self::over(tables(capacity), state_dir(), text, None)
     }
 
     /// Ends this controller and begins another over the same tables.
     pub(crate) async fn restart(self, text: &str) -> Self {
         self.handle.stop().await;
         self.task.await.unwrap();
-        Self::over(self.tables, text, self.folder).unwrap()
+        Self::over(self.tables, self.state_dir, text, self.folder).unwrap()
+    }
+
+    /// The same, but the controller dies wherever it is.
+    pub(crate) async fn crash(self, text: &str) -> Self {
+        self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
+        Self::over(self.tables, self.state_dir, text, self.folder).unwrap()
     }
 
     /// The tables.

@@ -1,0 +1,68 @@
+//! `lb apply`: puts a configuration in force through the daemon.
+
+use std::{fmt::Write, path::PathBuf, time::Duration};
+
+use super::{Exit, Global, ask, history::time, load_bundle, output};
+use crate::{
+    api::types::{Applied, ApplyRequest},
+    config,
+};
+
+/// Put a configuration in force
+///
+/// The daemon takes it whole or refuses it whole. Its own file stays as it is: `lb status` says so if the two differ, and
+/// whoever wants the daemon to start afresh from the file changes the file or sends SIGHUP.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Configuration file; the daemon gets its text, and those of the files that it names
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Roll back unless `lb confirm` comes within this time, also if the daemon dies meanwhile: "90s", "5m"
+    #[arg(long, value_name = "TIME", value_parser = config::parse_duration)]
+    confirm: Option<Duration>,
+    /// Why, for `lb history`
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+/// Sends the file's texts to the daemon and tells what came of it.
+///
+/// # Errors
+/// When the file is refused, no daemon answers, or it refuses.
+pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
+    let (bundle, _) = load_bundle(&args.file, global)?;
+    // Up to the next second: a wait is never shorter than what was asked for.
+    let confirm_seconds = args.confirm.map(|wait| wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX));
+    let request = ApplyRequest { bundle, confirm_seconds, reason: args.reason.clone() };
+    told(&ask::post(global, "/v1/apply", &request)?, global)
+}
+
+/// Tells what is in force now.
+pub(super) fn told(applied: &Applied, global: &Global) -> Result<Exit, anyhow::Error> {
+    output::print(global.output, applied, text)?;
+    Ok(if applied.pending.is_some() { Exit::Failed } else { Exit::Done })
+}
+
+/// What was done, for people.
+fn text(applied: &Applied) -> String {
+    let Applied { generation, new, ops, pending, waiting } = applied;
+    let mut out = if *new {
+        format!("generation {generation} is in force, {ops} writes to the tables\n")
+    } else {
+        format!("no difference: generation {generation} stays in force\n")
+    };
+    if let Some(waiting) = waiting {
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            out,
+            "it goes back to generation {} in {}, at {}, unless `lb confirm` comes before",
+            waiting.back_to,
+            ask::duration(waiting.seconds_left),
+            time(waiting.deadline)
+        );
+    }
+    if let Some(why) = pending {
+        let _ = writeln!(out, "! not all could be written yet, and it is tried again: {why}");
+    }
+    out
+}

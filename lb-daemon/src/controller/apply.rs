@@ -1,0 +1,186 @@
+//! Puts configurations in force: those that are asked for, and those of before.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tracing::{error, warn};
+
+use super::{
+    Controller, beliefs,
+    change::Change,
+    commands::{Refusal, Reloaded},
+    engine::Engine,
+    history::{Cause, ConfirmError},
+    snapshot::LastReload,
+    work::chain,
+};
+use crate::{
+    config::Bundle,
+    model::Config,
+    plan::{Room, lists::Lists, room},
+    state::{Author, Origin},
+};
+
+/// A configuration that is to be put in force.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The configuration.
+    pub config: Config,
+    /// Its texts.
+    pub bundle: Bundle,
+    /// Who wants it.
+    pub by: By,
+    /// What it comes from: [`Origin::Reload`] or [`Origin::Apply`].
+    pub origin: Origin,
+    /// To be rolled back unless it is confirmed within this time.
+    pub confirm: Option<Duration>,
+}
+
+/// Who wants a change and why, and what the daemon's file says at the time.
+#[derive(Clone, Debug, Default)]
+pub struct By {
+    /// Who.
+    pub author: Author,
+    /// Why.
+    pub reason: Option<String>,
+    /// Digest of the file's texts, if it can be read.
+    pub file_digest: Option<String>,
+}
+
+impl By {
+    fn cause(self, origin: Origin, of: Option<u64>) -> Cause {
+        let Self { author, reason, file_digest } = self;
+        Cause { origin, author, reason, of, file_digest }
+    }
+}
+
+impl<E: Engine> Controller<E> {
+    /// Puts what is `asked` in force, or refuses it whole.
+    pub(super) fn change(&mut self, asked: Asked) -> Result<Reloaded, Refusal> {
+        let origin = asked.origin;
+        let outcome = self.try_change(asked);
+        if let Err(refusal) = &outcome {
+            match origin {
+                // Nobody may be looking.
+                Origin::Reload => self.refused(chain(refusal)),
+                // Who asked is told.
+                _ => self.publish(),
+            }
+        }
+        outcome
+    }
+
+    /// Notes that a reload was refused, with a reason on each line.
+    pub(super) fn refused(&mut self, why: String) {
+        for reason in why.lines() {
+            warn!(reason, "reload refused; the configuration before it stays in force");
+        }
+        self.last_reload = self.last_reload.refused(why);
+        self.publish();
+    }
+
+    fn try_change(&mut self, asked: Asked) -> Result<Reloaded, Refusal> {
+        let Asked { config, bundle, by, origin, confirm } = asked;
+        if let Some(pending) = self.history.pending() {
+            return Err(Refusal::Waits { generation: pending.generation, back_to: pending.back_to });
+        }
+        if bundle.digest() == self.history.current().digest {
+            self.history.note_file(by.file_digest);
+            return Ok(self.again());
+        }
+        let (lists, change, room) = self.check(&config)?;
+        let pending = confirm.map(|wait| self.history.promise(wait)).transpose().map_err(Refusal::Promise)?;
+        if let Err(refusal) = self.install(&config, change, &room) {
+            if pending.is_some() {
+                self.history.forget_pending();
+            }
+            return Err(refusal);
+        }
+        self.history.record(bundle, by.cause(origin, None), pending);
+        Ok(self.take_up(config, lists))
+    }
+
+    /// Puts the texts of an older generation in force, as a new one: of `to`, else of the one that an unconfirmed generation
+    /// goes back to, else of the one before.
+    pub(super) fn roll_back(&mut self, to: Option<u64>, by: By) -> Result<Reloaded, Refusal> {
+        let waiting = self.history.pending().cloned();
+        let to = to.or(waiting.as_ref().map(|pending| pending.back_to)).or(self.history.before());
+        let to = to.ok_or(Refusal::NothingBefore)?;
+        let (kept, config) = self.history.read(to)?;
+        if kept.about.digest == self.history.current().digest {
+            if let Some(pending) = waiting {
+                return Err(Refusal::Waits { generation: pending.generation, back_to: pending.back_to });
+            }
+            self.history.note_file(by.file_digest);
+            return Ok(self.again());
+        }
+        let (lists, change, room) = self.check(&config)?;
+        self.install(&config, change, &room)?;
+        self.history.record(kept.bundle, by.cause(Origin::Rollback, Some(to)), None);
+        Ok(self.take_up(config, lists))
+    }
+
+    /// Lets the generation in force stay.
+    pub(super) fn confirm(&mut self) -> Result<u64, ConfirmError> {
+        let outcome = self.history.confirm();
+        self.publish();
+        outcome
+    }
+
+    /// Goes back to the generation before, since nobody confirmed the one in force.
+    pub(super) fn expire(&mut self) {
+        let Some(pending) = self.history.pending().cloned() else { return };
+        let reason = format!("generation {} was not confirmed in time", pending.generation);
+        warn!(generation = pending.generation, back_to = pending.back_to, "not confirmed in time");
+        let by = By { reason: Some(reason), ..By::default() };
+        if let Err(refusal) = self.roll_back(Some(pending.back_to), by) {
+            let why = chain(&refusal);
+            error!(error = why, "the generation before cannot be put in force; it is tried again");
+            self.history.postpone(why);
+            self.publish();
+        }
+    }
+
+    /// Sees whether `asked` can be put in force; writes nothing.
+    fn check(&mut self, asked: &Config) -> Result<(Lists, Change, Room), Refusal> {
+        let change = Change::between(&self.config, asked).map_err(Refusal::Fixed)?;
+        if asked.dataplane.interfaces.is_empty() && !self.config.dataplane.interfaces.is_empty() {
+            return Err(Refusal::NoInterface);
+        }
+        self.state = self.engine.observe().map_err(Refusal::Observe)?;
+        self.totals.learn(&self.state);
+        let lists = Lists::of(asked);
+        let wanted = beliefs::best_case(asked, &lists);
+        let capacity = room::enough(&self.state, &wanted, &mut self.rings).map_err(Refusal::Plan)?;
+        let flow_entries = asked.dataplane.flow_table_entries;
+        Ok((lists, change, Room { capacity, flow_entries }))
+    }
+
+    /// Brings the tables to a configuration that the program is ready for.
+    fn take_up(&mut self, config: Config, lists: Lists) -> Reloaded {
+        self.lists = Arc::new(lists);
+        self.desire(Arc::new(config));
+        self.ask_for_inputs();
+        self.bring_now(true)
+    }
+
+    /// Brings the tables to what is in force already.
+    fn again(&mut self) -> Reloaded {
+        self.bring_now(false)
+    }
+
+    fn bring_now(&mut self, new: bool) -> Reloaded {
+        self.last_reload = LastReload::succeeded();
+        self.hear();
+        self.settle(Instant::now());
+        let waits = self.settling.is_some() && self.state.vips.is_empty();
+        let ops = if waits { Some(0) } else { self.attempt() };
+        self.publish();
+        let pending = match ops {
+            Some(_) => None,
+            None => self.failing.as_ref().map(|failing| failing.message.clone()),
+        };
+        let generation = self.history.current().number;
+        Reloaded { generation, new, ops: ops.unwrap_or(0), pending, waiting: self.history.pending().cloned() }
+    }
+}
