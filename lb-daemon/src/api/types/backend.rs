@@ -28,7 +28,7 @@ pub struct Backend {
     /// Its weight; absent without a daemon.
     pub weight: Option<u32>,
     /// What an operator wants beyond the file, if anything.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub r#override: Option<Override>,
     /// Its share of the VIP's new flows, 0 to 1; absent without a daemon.
     pub share: Option<f64>,

@@ -28,7 +28,7 @@ pub struct Vip {
     #[serde(default)]
     pub settings: Option<VipSettings>,
     /// What an operator wants beyond the file, if anything.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub r#override: Option<Override>,
     /// Its backends, with those that its source routes lead to.
     pub backends: usize,
