@@ -141,11 +141,11 @@ async fn reloads_and_hands_the_complaints_back() {
     assert!(problem.diagnostics.unwrap().contains("lb.toml:"), "{}", problem.error);
     let status: Status = api.client().get("/v1/status").await.unwrap();
     assert_eq!((status.state, status.last_reload.unwrap().ok), (Condition::Degraded, false));
-    fs::write(&api.config, TEXT.replace("[dataplane]\n", "[dataplane]\nflow_table_entries = 4096\n")).unwrap();
+    fs::write(&api.config, format!("[metrics]\nlisten = \"127.0.0.1:9651\"\n{TEXT}")).unwrap();
     let Err(ClientError::Refused(problem)) = api.client().post::<Reloaded>("/v1/reload", &none).await else {
         panic!("taken")
     };
-    assert!(problem.error.contains("dataplane.flow_table_entries"), "{}", problem.error);
+    assert!(problem.error.contains("metrics.listen"), "{}", problem.error);
     fs::remove_file(&api.config).unwrap();
     assert!(matches!(api.client().post::<Reloaded>("/v1/reload", &none).await, Err(ClientError::Refused(_))));
     assert_eq!(api.rig.steered_to("web").len(), 3, "all the while it serves");
