@@ -8,6 +8,7 @@ mod kernel {
     mod conformance;
     mod decap;
     mod features;
+    mod generations;
     mod grow;
     mod open;
     mod ops;
