@@ -1,10 +1,12 @@
 //! HTTP/JSON on a unix socket, for the command line and for scripts. Only the socket's mode decides who may ask.
 
+pub(crate) mod answers;
 pub mod body;
 pub mod client;
 mod document;
 mod generations;
 mod journal;
+mod live;
 mod overrides;
 mod read;
 pub mod socket;
@@ -108,6 +110,10 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(overrides::weight))
         .routes(routes!(overrides::disable_vip))
         .routes(routes!(overrides::enable_vip))
+        .routes(routes!(live::flow))
+        .routes(routes!(live::rings))
+        .routes(routes!(live::ring))
+        .routes(routes!(live::explain))
 }
 
 /// An answer that is not a success.

@@ -25,6 +25,8 @@ pub mod check;
 pub mod completions;
 pub mod confirm;
 pub mod decap;
+pub mod explain;
+pub mod flow;
 pub mod history;
 pub mod load;
 pub mod man;
@@ -32,6 +34,7 @@ mod order;
 pub mod output;
 mod pins;
 pub mod reload;
+pub mod ring;
 pub mod rollback;
 pub mod run;
 pub mod stats;
@@ -132,6 +135,12 @@ pub enum Command {
     Completions(completions::Args),
     /// Print or write the manual
     Man(man::Args),
+    /// Look at the flow table
+    Flow(flow::Args),
+    /// Look at rings: which backend takes which new flows
+    Ring(ring::Args),
+    /// Show what would become of a packet and why; nothing is counted or remembered
+    Explain(explain::Args),
 }
 
 /// How a command ended, when it did not fail with an error.
@@ -174,6 +183,9 @@ pub fn run(arguments: &Arguments) -> Result<Exit, anyhow::Error> {
         Command::Top(args) => top::run(args, global),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
+        Command::Flow(args) => flow::run(args, global),
+        Command::Ring(args) => ring::run(args, global),
+        Command::Explain(args) => explain::run(args, global),
     }
 }
 
@@ -227,6 +239,9 @@ pub fn hint(global: &Global, error: &anyhow::Error) -> Option<String> {
 /// A command line that the parser takes, but that makes no sense.
 #[derive(Debug, thiserror::Error)]
 pub enum Misuse {
+    /// A tuple that is none.
+    #[error(transparent)]
+    Tuple(#[from] crate::explain::tuple::TupleError),
     /// The daemon listens where its configuration says.
     #[error(
         "`lb run` takes its socket from [api] socket, here {}, not from --api {}; leave --api out or change the file",

@@ -158,7 +158,8 @@ impl<E: Engine> Controller<E> {
         totals.learn(&state);
         let desired = Arc::new(config);
         let config = keeper.effective(&desired);
-        let first = Snapshot::starting(&desired, &keeper, &lists, &history, &attached, features::of(&engine), &state);
+        let first =
+            Snapshot::starting(&desired, &keeper, &lists, &history, &attached, features::tuning(&engine), &state);
         let last_reload = first.last_reload.clone();
         let (snapshots, newest) = watch::channel(Arc::new(first));
         let (sender, inbox) = mpsc::channel(INBOX);

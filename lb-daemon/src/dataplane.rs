@@ -12,6 +12,7 @@ use crate::plan::{Op, State};
 
 pub mod flows;
 pub mod kernel;
+pub mod lookups;
 pub mod memory;
 pub mod needs;
 

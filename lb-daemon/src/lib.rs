@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod controller;
 pub mod dataplane;
+pub mod explain;
 pub mod health;
 pub(crate) mod http;
 pub(crate) mod latch;

@@ -7,6 +7,7 @@ mod kernel {
     mod commands;
     mod conformance;
     mod decap;
+    mod explain;
     mod features;
     mod generations;
     mod grow;

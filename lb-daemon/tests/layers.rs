@@ -29,8 +29,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("dataplane", &["latch", "model", "plan", "privileges"]),
     // The one owner.
     ("controller", &["config", "dataplane", "health", "latch", "model", "nexthop", "plan", "state"]),
-    // Those who ask it.
-    ("api", &["config", "controller", "http", "model", "plan", "privileges", "state"]),
+    // The packet's way over the tables in use.
+    ("explain", &["dataplane", "plan"]),
+    // Those who ask.
+    ("api", &["config", "controller", "dataplane", "explain", "http", "model", "plan", "privileges", "state"]),
     ("metrics", &["api", "controller", "health"]),
     ("notify", &["controller", "model", "plan"]),
     // Puts all together.
@@ -41,6 +43,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "config",
             "controller",
             "dataplane",
+            "explain",
             "health",
             "http",
             "metrics",
@@ -101,6 +104,19 @@ const CRATES: &[(&str, &[&str])] = &[
     ),
     ("aya_obj", &["lb-daemon/src/dataplane/kernel", "bench/", "netns-tests/"]),
     ("aya_ebpf", &["lb-xdp/src/bpf/", "bench/xdp/src/bpf/"]),
+    // The daemon plans what packets meet, and walks their way only to explain it.
+    (
+        "lb_xdp",
+        &[
+            "lb-daemon/src/api/",
+            "lb-daemon/src/cli/explain/",
+            "lb-daemon/src/explain",
+            "lb-daemon/tests/",
+            "lb-xdp/",
+            "bench/",
+            "netns-tests/",
+        ],
+    ),
     // Files are found and read in one place.
     ("glob", &["lb-daemon/src/config"]),
     ("landlock", &["lb-daemon/src/privileges/files.rs"]),

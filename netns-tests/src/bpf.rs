@@ -20,6 +20,7 @@ pub use self::{instructions::Instructions, port::TaggingPort};
 
 mod instructions;
 mod port;
+pub mod table;
 
 // From the kernel's include/uapi/linux/bpf.h.
 const PROG_LOAD: libc::c_int = 5;

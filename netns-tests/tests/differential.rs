@@ -3,7 +3,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "of random numbers as many bits are used as are needed")]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     env,
     sync::atomic::Ordering::Relaxed,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -11,7 +11,8 @@ use std::{
 
 use etherparse::{SlicedPacket, err::packet::SliceError};
 use lb_common::{
-    layout::{counter::PathEvent, flow::WAYS},
+    layout::{LAYOUT_VERSION, counter::PathEvent, flow::WAYS},
+    maps,
     verdict::{Action, Verdict},
 };
 use lb_xdp::{
@@ -19,6 +20,7 @@ use lb_xdp::{
     path::Exit,
 };
 use netns_tests::{
+    bpf::table::dump,
     packet::{
         case::INGRESS,
         check::{Counted, action, action_of},
@@ -91,6 +93,7 @@ impl Seen {
 
 /// Both must do the same with a frame; what the host made of it.
 fn same(loaded: &Loaded, host: &HostTables, name: &str, bytes: &[u8]) -> Option<Exit> {
+    let told = loaded.explain(bytes, 256).expect("tables that can be read");
     let ran = loaded.run(bytes, 256).expect("a test run");
     if u64::from(unit()) != host.now_ns.get() >> 32 {
         return None;
@@ -102,6 +105,8 @@ fn same(loaded: &Loaded, host: &HostTables, name: &str, bytes: &[u8]) -> Option<
         report::print(name, &[fault], bytes, frame.bytes(), &[("kernel", &ran.frame)]);
         panic!("kernel and host differ; expected is the host's");
     }
+    assert_eq!(told.exit, exit, "{name}: what lb explain says of {bytes:02x?}");
+    assert_eq!(told.out, ran.frame, "{name}: what lb explain says of {bytes:02x?}");
     Some(exit)
 }
 
@@ -155,6 +160,40 @@ fn the_plain_program_and_host_do_the_same_with_any_frame() {
     if is_root() {
         compare(world::PROGRAMS[1], FRAMES / 2, &mut Random(seed()));
     }
+}
+
+/// All bytes of all tables.
+fn everything(loaded: &Loaded) -> BTreeMap<&'static str, Vec<(Vec<u8>, Vec<u8>)>> {
+    let tables = loaded.pin_path().join(format!("v{LAYOUT_VERSION}/maps"));
+    maps::ALL.into_iter().map(|name| (name, dump(&tables.join(name)).expect(name))).collect()
+}
+
+#[test]
+fn explaining_any_frame_changes_no_byte_of_any_table() {
+    if !is_root() {
+        return;
+    }
+    let mut random = Random(seed());
+    let mut seen = BTreeSet::new();
+    let given = world::given(&mut random, world::PROGRAMS[0]);
+    let mut loaded = Loaded::new(given.tuning()).expect("the program");
+    for _ in 0..4 {
+        let host = world::given(&mut random, world::PROGRAMS[0]).tables(unit());
+        set_flows(&host, &world::crowded(&mut random));
+        loaded.fill(&host).expect("tables");
+        // Counters that are not all zero.
+        loaded.run(&frames::packet(&mut random).build(), 256).expect("a test run");
+        let before = everything(&loaded);
+        for number in 0..1000 {
+            let mut bytes = frames::frame(&mut random);
+            if number % 8 == 0 {
+                bytes.truncate(random.below(bytes.len() + 1));
+            }
+            seen.insert(loaded.explain(&bytes, 256).expect("tables that can be read").exit.verdict);
+        }
+        assert!(before == everything(&loaded), "a table changed");
+    }
+    assert!(seen.len() > 15, "only {seen:?} were met");
 }
 
 /// What lb promises of any frame, whatever the tables hold, and of one that is sound.

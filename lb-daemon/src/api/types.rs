@@ -1,22 +1,29 @@
 //! What goes over the socket, as the server writes it and the command line reads it. Fields are only ever added.
 
 mod backend;
+mod explain;
 mod flows;
 mod generation;
 mod overrides;
 mod problem;
 mod reload;
+mod ring;
 mod stats;
 mod status;
 mod vip;
 
 pub use self::{
     backend::{Backend, Effect, Traffic},
-    flows::{BackendFlows, Flows},
+    explain::{
+        AccessStage, AskedPacket, EntryStage, ExplainRequest, Explained, Explanation, FlowStage, LimitStage,
+        NextHopStage, OuterStage, PacketStage, RingStage, ServerIdStage, Stages, TargetStage, VipStage,
+    },
+    flows::{BackendFlows, Flow, Flows},
     generation::{Applied, ApplyRequest, ConfirmRequest, Confirmed, Generation, RollbackRequest, Standing, Waiting},
     overrides::{DrainRequest, ListedOverride, OrderRequest, Overridden, Override, Pool, WeightRequest},
     problem::Problem,
     reload::{ReloadRequest, Reloaded},
+    ring::{Ring, RingDigest, RingDigests, RingShare},
     stats::{Stats, VerdictCount},
     status::{Condition, Confinement, Interface, LastReload, Places, Status},
     vip::{Vip, VipSettings},

@@ -1,5 +1,6 @@
 //! From the controller's snapshot and counters to what goes over the socket. Pure.
 
+pub(crate) mod explain;
 pub(crate) mod overrides;
 
 use std::{

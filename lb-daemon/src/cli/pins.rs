@@ -10,6 +10,7 @@ use anyhow::anyhow;
 use super::Global;
 use crate::{
     api::{
+        answers::{AnswerError, Ground},
         client::ClientError,
         types::{Backend, Condition, Interface, Stats, Status, Vip},
         view as answer,
@@ -21,7 +22,7 @@ use crate::{
     },
     dataplane::{
         flows::Liveness,
-        kernel::{Kernel, OpenError, Pinned},
+        kernel::{Kernel, Live, OpenError, Pinned},
     },
     plan::State,
 };
@@ -39,8 +40,15 @@ pub(super) fn ask_or_read<T>(
         Err(error) if matches!(error.downcast_ref(), Some(ClientError::NoDaemon { .. })) => error,
         answer => return answer,
     };
-    let mut found = Tables::open(global).map_err(|error| unreadable(global.socket(), error, &no_daemon))?;
-    read(&mut found)
+    read(&mut in_place_of_daemon(global, &no_daemon)?)
+}
+
+/// Opens the tables where no daemon answers.
+///
+/// # Errors
+/// When nothing is pinned, or it cannot be read.
+pub(super) fn in_place_of_daemon(global: &Global, no_daemon: &anyhow::Error) -> Result<Tables, anyhow::Error> {
+    Tables::open(global).map_err(|error| unreadable(global.socket(), error, no_daemon))
 }
 
 /// Says on stderr that an answer is from the tables.
@@ -119,6 +127,21 @@ impl Tables {
             tables: answer::tables(view::used(state), state.capacity),
             confinement: None,
         })
+    }
+
+    /// An answer from the tables in use, with the parameters that the program in force was loaded with.
+    ///
+    /// # Errors
+    /// When they cannot be read, which takes root, or the question makes no sense.
+    pub(super) fn answer<T>(
+        &self,
+        global: &Global,
+        work: impl FnOnce(&Ground<Live>) -> Result<T, AnswerError>,
+    ) -> Result<T, anyhow::Error> {
+        let tables = Live::open(&global.pin_path, None)?;
+        let attached = self.pinned.attached()?;
+        let attached = attached.iter().map(|one| one.interface.as_str()).collect();
+        Ok(work(&Ground { tables: &tables, vips: &self.vips, attached })?)
     }
 
     /// Counters as the tables have them.

@@ -1,6 +1,6 @@
 //! Names of the program's features, for people and metrics.
 
-use lb_common::maps::feature;
+use lb_common::maps::{Tuning, feature};
 
 use super::engine::Engine;
 
@@ -26,6 +26,11 @@ const NAMES: [(u32, &str); 14] = [
 pub(super) fn of(engine: &impl Engine) -> u32 {
     let buffers = if engine.takes_multi_buffer() { feature::MULTI_BUFFER } else { 0 };
     engine.tuning().features | buffers
+}
+
+/// The parameters of the program in force, with all its features.
+pub(super) fn tuning(engine: &impl Engine) -> Tuning {
+    Tuning { features: of(engine), ..engine.tuning() }
 }
 
 /// Each feature's name, and whether it is among `features`.

@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
+use lb_common::maps::Tuning;
+
 use super::{engine::Attached, history::History, overrides::Keeper, view};
 use crate::{
     health::HealthView,
@@ -35,6 +37,8 @@ pub struct Snapshot {
     pub vips: Vec<VipView>,
     /// What the program in force can do: bits of [`lb_common::maps::feature`].
     pub features: u32,
+    /// Its parameters, but for masks, which follow from the tables.
+    pub tuning: Tuning,
     /// Where the program is attached.
     pub attached: Vec<Attached>,
     /// Places of the tables in use.
@@ -155,7 +159,7 @@ impl Snapshot {
         lists: &Lists,
         history: &History,
         attached: &[Attached],
-        features: u32,
+        tuning: Tuning,
         state: &State,
     ) -> Self {
         let config = keeper.effective(desired);
@@ -176,7 +180,8 @@ impl Snapshot {
             config,
             overrides: Arc::clone(keeper.overrides()),
             trouble: keeper.trouble().cloned(),
-            features,
+            features: tuning.features,
+            tuning,
             attached: attached.to_vec(),
             used: view::used(state),
             capacity: state.capacity,

@@ -292,6 +292,7 @@ impl<E: Engine> Controller<E> {
                 hops: &self.reports.hops,
             }),
             features: features::of(&self.engine),
+            tuning: features::tuning(&self.engine),
             attached: self.attached.clone(),
             used: view::used(&self.state),
             capacity: self.state.capacity,

@@ -13,6 +13,7 @@ pub use self::{
     attach::{Attached, Change},
     error::{AttachError, Holder, OpenError},
     interfaces::Hook,
+    live::Live,
     occupant::Occupant,
     open::{Opened, Options},
     sys::share_one_heap,
@@ -30,12 +31,14 @@ mod attach;
 mod copy;
 mod counted;
 pub mod decap;
+mod elements;
 mod error;
 mod explain;
 mod flows;
 mod hold;
 mod interfaces;
 mod lists;
+mod live;
 mod load;
 mod lock;
 mod mapping;

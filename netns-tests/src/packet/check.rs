@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use lb_common::{
     layout::{
         counter::VerdictCounters,
@@ -31,6 +31,8 @@ const ROOM_OF_ALL_KERNELS: usize = 256 - 32;
 const PATIENCE: Duration = Duration::from_millis(80);
 /// How often a case is tried that takes too long, on a machine that is busy.
 const TRIES: usize = 500;
+
+mod explain;
 
 /// What can be compared of one side.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,8 +149,10 @@ fn in_kernel(case: &Case, loaded: &mut Loaded) -> Result<Vec<Outcome>> {
         let mut outcomes = vec![];
         for step in &case.steps {
             let before = loaded.counters()?;
+            // What it counted or remembered would be found with what the program did.
+            let told = loaded.explain(&step.frame, step.headroom)?;
             let ran = loaded.run(&step.frame, step.headroom)?;
-            outcomes.push(Outcome {
+            let outcome = Outcome {
                 action: action_of(ran.action),
                 ifindex: None,
                 frame: ran.frame,
@@ -156,11 +160,15 @@ fn in_kernel(case: &Case, loaded: &mut Loaded) -> Result<Vec<Outcome>> {
                 flows: remembered(&loaded.flows(), now),
                 fragments: remembered(&loaded.fragments(), now),
                 limits: ahead(loaded.limits(), now),
-            });
+            };
+            outcomes.push((told, outcome));
         }
         let in_time = !case.given.has_limits() || started.elapsed() < PATIENCE;
         if in_time && kernel::now_ns() >> TIME_SHIFT == now >> TIME_SHIFT {
-            return Ok(outcomes);
+            let told = outcomes.iter().zip(&case.steps);
+            let faults: Vec<String> = told.flat_map(|((told, ran), step)| explain::faults(told, ran, step)).collect();
+            ensure!(faults.is_empty(), "lb explain says otherwise: {faults:#?}");
+            return Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect());
         }
     }
     bail!("the machine is too busy: it took too long {TRIES} times")

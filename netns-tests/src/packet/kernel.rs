@@ -1,6 +1,6 @@
 //! The program in the kernel, with tables of its own and bound to no interface.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::{path::Path, sync::atomic::Ordering::Relaxed};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{
@@ -11,14 +11,24 @@ use lb_common::{
     layout::flow::{Bucket, WAYS},
     maps::{self, Tuning, feature},
 };
-use lb_daemon::dataplane::{Counters, kernel};
-use lb_xdp::host::HostTables;
+use lb_daemon::{
+    dataplane::{
+        Counters,
+        kernel::{self, Live},
+    },
+    explain::{self, Trace},
+};
+use lb_xdp::host::{HostFrame, HostTables};
 
 pub use self::clock::{now_ns, settle, settled_unit, unit};
-use self::tables::Tables;
-use super::given::{BUCKETS, ENTRIES};
+use self::{pinned::Pinned, tables::Tables};
+use super::{
+    case::INGRESS,
+    given::{BUCKETS, ENTRIES},
+};
 
 mod clock;
+mod pinned;
 mod tables;
 mod words;
 
@@ -33,6 +43,8 @@ pub const MIN_FRAME: usize = 14;
 
 /// The balancer's program and tables.
 pub struct Loaded {
+    pinned: Pinned,
+    live: Live,
     object: Ebpf,
     program: &'static str,
     tables: Tables,
@@ -67,8 +79,23 @@ impl Loaded {
         let name = if tuning.features & feature::MULTI_BUFFER == 0 { maps::PROGRAM } else { maps::PROGRAM_FRAGS };
         let program: &mut Xdp = object.program_mut(name).context("the program")?.try_into()?;
         program.load().context("cannot load the program")?;
+        let pinned = Pinned::new(&mut object, name)?;
+        let live = Live::open(pinned.path(), None).context("cannot open the tables to look at them")?;
         let tables = Tables::of(&mut object)?;
-        Ok(Self { object, program: name, tables })
+        Ok(Self { pinned, live, object, program: name, tables })
+    }
+
+    /// Where program and tables are pinned.
+    pub fn pin_path(&self) -> &Path {
+        self.pinned.path()
+    }
+
+    /// What `lb explain` says of a frame that came with this much room before it.
+    ///
+    /// # Errors
+    /// When a table cannot be read.
+    pub fn explain(&self, frame: &[u8], headroom: usize) -> Result<Trace> {
+        Ok(explain::trace(&self.live, HostFrame::with_headroom(frame, INGRESS, headroom))?)
     }
 
     /// Makes the tables hold exactly what these hold.

@@ -19,6 +19,10 @@ pub(super) fn calls() -> Vec<(&'static str, &'static str, Value)> {
         ("get", "/v1/flows/count", Value::Null),
         ("get", "/v1/stats", Value::Null),
         ("get", "/v1/generations", Value::Null),
+        ("get", "/v1/flows/show?protocol=tcp&source=198.51.100.7:1&destination=192.0.2.10:443", Value::Null),
+        ("get", "/v1/rings", Value::Null),
+        ("get", "/v1/rings/web?slots=true", Value::Null),
+        ("post", "/v1/explain", json!({ "packets": [{ "tuple": "tcp 198.51.100.7:1 192.0.2.10:443", "flags": "S" }] })),
         ("post", "/v1/reload", json!({})),
         // They are asked in the order of the paths: what is applied is confirmed, and rolled back.
         ("post", "/v1/apply", json!({ "bundle": bundle, "confirm_seconds": 60, "reason": "a test" })),

@@ -36,7 +36,7 @@ pub struct Vip {
     pub backends_serving: usize,
     /// Slots of its ring; 0 while no backend takes new flows.
     pub ring_slots: u32,
-    /// Digest of its ring, in hexadecimal: equal on lbs that steer alike.
+    /// Digest of its ring's slots, in hexadecimal: it tells when the ring changes. To compare lbs there is `GET /v1/rings`.
     pub ring_digest: Option<String>,
     /// What it forwarded, its former backends included.
     #[serde(flatten)]

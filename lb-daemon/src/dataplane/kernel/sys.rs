@@ -17,7 +17,7 @@ use std::{
     ptr,
 };
 
-use aya_obj::generated::BPF_F_XDP_HAS_FRAGS;
+use aya_obj::generated::{BPF_F_RDONLY, BPF_F_XDP_HAS_FRAGS};
 
 use super::specs::count;
 
@@ -101,7 +101,7 @@ impl PinnedXdpLink {
     /// # Errors
     /// `ENOENT` when nothing is pinned there, `EINVAL` when it is something else than an XDP link.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let fd = obj_get(path)?;
+        let fd = obj_get(path, 0)?;
         let mut info = RawLinkInfo::default();
         let attr = InfoByFd {
             bpf_fd: fd.as_raw_fd(),
@@ -210,10 +210,18 @@ fn is_link(fd: &OwnedFd) -> io::Result<bool> {
     Ok(["anon_inode:bpf-link", "anon_inode:bpf_link"].iter().any(|link| name == Path::new(link)))
 }
 
+/// A descriptor of the map that is pinned at a path, through which the kernel lets nobody write.
+///
+/// # Errors
+/// `ENOENT` when nothing is pinned there.
+pub(super) fn open_to_read(path: &Path) -> io::Result<OwnedFd> {
+    obj_get(path, BPF_F_RDONLY)
+}
+
 /// `BPF_OBJ_GET`: a descriptor of what is pinned at a path.
-fn obj_get(path: &Path) -> io::Result<OwnedFd> {
+fn obj_get(path: &Path, file_flags: u32) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let attr = ObjGet { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
+    let attr = ObjGet { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags };
     // SAFETY: the kernel reads the path, which lives until the call returns.
     let fd = unsafe { bpf(BPF_OBJ_GET, &attr) }?;
     // SAFETY: the call succeeded, so this is a new descriptor that nobody else owns.
@@ -224,7 +232,7 @@ fn obj_get(path: &Path) -> io::Result<OwnedFd> {
 ///
 /// # Safety
 /// `attr` must be what `command` expects, and all memory that it points to must live until the call returns.
-unsafe fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<RawFd> {
+pub(super) unsafe fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<RawFd> {
     // SAFETY: the caller vouches for the attribute; its size is passed, and shorter ones are taken as zero-padded.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, (&raw const *attr), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { RawFd::try_from(result).map_err(io::Error::other) }
