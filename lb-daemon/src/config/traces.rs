@@ -28,6 +28,7 @@ struct Trace {
 
 impl Traces {
     /// The same files as they are now. Reads no contents.
+    #[must_use]
     pub fn now(&self) -> Self {
         let files = self.files.keys().map(|path| (path.clone(), fs::metadata(path).ok().as_ref().map(Trace::of)));
         let patterns = self.patterns.keys().map(|pattern| {

@@ -30,11 +30,8 @@ pub(super) async fn follow(reloader: Arc<Reloader>, controller: Handle, notifier
             continue;
         }
         let read = reloader.seen();
-        let (read, now) = match task::spawn_blocking(move || (read.now(), read)).await {
-            Ok((now, read)) => (read, now),
-            // The daemon is ending.
-            Err(_) => continue,
-        };
+        // Otherwise the daemon is ending.
+        let Ok((now, read)) = task::spawn_blocking(move || (read.now(), read)).await else { continue };
         if looks.are_due(&read, now) {
             info!("files of the configuration changed; reading them again");
             reload(&reloads).await;
