@@ -9,6 +9,7 @@ use super::{
     Controller, beliefs,
     change::Change,
     commands::{Refusal, Reloaded},
+    concerned::{Inputs, concerned, part},
     engine::Engine,
     history::{Cause, ConfirmError},
     snapshot::LastReload,
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     config::Bundle,
     model::Config,
-    plan::{Room, lists::Lists, room},
+    plan::{Room, lists::Lists, patch::patch, room},
     state::{Author, Origin},
 };
 
@@ -88,6 +89,7 @@ impl<E: Engine> Controller<E> {
             self.history.note_file(by.file_digest);
             return Ok(self.again());
         }
+        let config = Arc::new(config);
         let (lists, change, room) = self.check(&config)?;
         let pending = confirm.map(|wait| self.history.promise(wait)).transpose().map_err(Refusal::Promise)?;
         if let Err(refusal) = self.install(&config, change, &room) {
@@ -114,6 +116,7 @@ impl<E: Engine> Controller<E> {
             self.history.note_file(by.file_digest);
             return Ok(self.again());
         }
+        let config = Arc::new(config);
         let (lists, change, room) = self.check(&config)?;
         self.install(&config, change, &room)?;
         self.history.record(kept.bundle, by.cause(Origin::Rollback, Some(to)), None);
@@ -142,30 +145,45 @@ impl<E: Engine> Controller<E> {
     }
 
     /// Sees whether `asked` can be put in force; writes nothing.
-    fn check(&mut self, asked: &Config) -> Result<(Lists, Change, Room), Refusal> {
+    fn check(&mut self, asked: &Arc<Config>) -> Result<(Arc<Lists>, Change, Room), Refusal> {
         let change = Change::between(&self.config, asked).map_err(Refusal::Fixed)?;
         if asked.dataplane.interfaces.is_empty() && !self.config.dataplane.interfaces.is_empty() {
             return Err(Refusal::NoInterface);
         }
+        let lists = Arc::new(Lists::of(asked));
+        let flow_entries = asked.dataplane.flow_table_entries;
+        if self.fits_in_place(asked, &lists) {
+            return Ok((lists, change, Room { capacity: self.state.capacity, flow_entries }));
+        }
         self.state = self.engine.observe().map_err(Refusal::Observe)?;
         self.totals.learn(&self.state);
-        let lists = Lists::of(asked);
         let wanted = beliefs::best_case(asked, &lists);
         let capacity = room::enough(&self.state, &wanted, &mut self.rings).map_err(Refusal::Plan)?;
-        let flow_entries = asked.dataplane.flow_table_entries;
         Ok((lists, change, Room { capacity, flow_entries }))
     }
 
+    /// Whether `asked` differs from what is in force in few VIPs alone, and all that these may come to need fits into the
+    /// places that they have. If not, nothing is said: the whole has to be looked at.
+    fn fits_in_place(&mut self, asked: &Arc<Config>, lists: &Arc<Lists>) -> bool {
+        let Some(reached) = &self.reached else { return false };
+        let before = Inputs { config: Arc::clone(&self.desired), ..reached.clone() };
+        let after = Inputs { config: Arc::clone(asked), lists: Arc::clone(lists), reports: reached.reports.clone() };
+        let Some(services) = concerned(&before, &after) else { return false };
+        let wanted = beliefs::best_case(&part(asked, lists, &services), lists);
+        patch(&self.state, &wanted, &mut self.rings).is_some()
+    }
+
     /// Brings the tables to a configuration that the program is ready for.
-    fn take_up(&mut self, config: Config, lists: Lists) -> Reloaded {
-        self.lists = Arc::new(lists);
-        self.desire(Arc::new(config));
+    fn take_up(&mut self, config: Arc<Config>, lists: Arc<Lists>) -> Reloaded {
+        self.lists = lists;
+        self.desire(config);
         self.ask_for_inputs();
         self.bring_now(true)
     }
 
-    /// Brings the tables to what is in force already.
+    /// Brings the tables to what is in force already, whatever others have made of them.
     fn again(&mut self) -> Reloaded {
+        self.reached = None;
         self.bring_now(false)
     }
 

@@ -16,7 +16,7 @@ pub use self::{
     live::Live,
     occupant::Occupant,
     open::{Opened, Options},
-    sys::share_one_heap,
+    sys::{give_memory_back, share_one_heap},
     unload::Unloaded,
 };
 use self::{counted::Rest, lock::Lock, pins::Pins, specs::Sizes, stage::Staged, tables::Tables};

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, task};
 use tracing::{info, warn};
 
 use crate::{
@@ -13,11 +13,12 @@ use crate::{
         Snapshot,
         snapshot::{BackendView, VipView},
     },
+    dataplane::kernel::give_memory_back,
     plan::wanted::Disposition,
 };
 
 /// Logs when the daemon is ready, when a backend takes more or less than before, and when a VIP loses its last backend or
-/// has one again.
+/// has one again. After a change of configuration it gives back what memory that took for a moment.
 pub(super) async fn announce(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     let mut ready = false;
     let mut empty = BTreeSet::new();
@@ -44,7 +45,12 @@ pub(super) async fn announce(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
             info!(vip, "vip has a serving backend again");
         }
         empty = now;
+        let is_other = last.as_ref().is_none_or(|last| !Arc::ptr_eq(&last.desired, &snapshot.desired));
         last = Some(Arc::clone(&snapshot));
+        if is_other {
+            // Nobody waits for it.
+            drop(task::spawn_blocking(give_memory_back));
+        }
         if !ready && !snapshot.settling && snapshot.failing.is_none() {
             ready = true;
             info!(generation = snapshot.in_force.about.number, "serving");

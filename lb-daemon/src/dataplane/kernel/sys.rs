@@ -196,6 +196,17 @@ pub fn share_one_heap() {
     }
 }
 
+/// Gives the system back what is free on the heap. A change of configuration makes and drops far more than stays: with a
+/// thousand VIPs of a hundred backends each the daemon kept 345 MB after three reloads, of which 69 MB were in use. Takes
+/// some tens of milliseconds then.
+pub fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the allocator locks itself; it only returns what nobody uses.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// The number of an interface of this network namespace; 0 if there is none of that name.
 pub(super) fn interface_index(name: &str) -> u32 {
     let Ok(name) = CString::new(name) else { return 0 };
