@@ -31,8 +31,11 @@ impl Hung {
 
 impl Drop for Hung {
     fn drop(&mut self) {
-        // A thread that is gone needs no rest.
-        let _ = trace(libc::PTRACE_DETACH, self.thread);
+        if trace(libc::PTRACE_DETACH, self.thread).is_err() {
+            // It was killed with its process, which nobody else can wait for before its tracer has waited for the thread.
+            // SAFETY: without a place for the status nothing is written.
+            unsafe { libc::waitpid(self.thread, ptr::null_mut(), libc::__WALL) };
+        }
     }
 }
 
