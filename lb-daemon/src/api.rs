@@ -8,6 +8,7 @@ mod generations;
 mod journal;
 mod live;
 mod overrides;
+mod plan;
 mod read;
 pub mod socket;
 pub mod types;
@@ -114,6 +115,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(live::rings))
         .routes(routes!(live::ring))
         .routes(routes!(live::explain))
+        .routes(routes!(plan::plan))
 }
 
 /// An answer that is not a success.

@@ -33,6 +33,7 @@ pub mod man;
 mod order;
 pub mod output;
 mod pins;
+pub mod plan;
 pub mod reload;
 pub mod ring;
 pub mod rollback;
@@ -119,6 +120,8 @@ pub enum Command {
     Unload(unload::Args),
     /// On a backend: unwrap tunnelled packets without tunnel devices
     Decap(decap::Args),
+    /// Tell what a configuration would change, against the running tables; nothing is written
+    Plan(plan::Args),
     /// Have the daemon read its configuration file again, and tell what came of it
     Reload(reload::Args),
     /// Show how the daemon is; without one, what the pinned tables tell
@@ -175,6 +178,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, anyhow::Error> {
         Command::History(args) => history::run(args, global),
         Command::Unload(args) => unload::run(args, global),
         Command::Decap(args) => decap::run(args, global),
+        Command::Plan(args) => plan::run(args, global),
         Command::Reload(args) => reload::run(args, global),
         Command::Status(args) => status::run(args, global),
         Command::Vip(args) => vip::run(args, global),

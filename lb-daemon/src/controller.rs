@@ -15,6 +15,7 @@ pub mod engine;
 pub(crate) mod features;
 pub mod history;
 pub mod overrides;
+pub mod preview;
 mod program;
 pub mod reloader;
 pub mod snapshot;

@@ -27,9 +27,10 @@ use super::{
     client::{Client, ClientError},
     read_only, router,
     socket::{Socket, SocketError, listen},
-    types::{Backend, Condition, Effect, Flows, Reloaded, Stats, Status, Vip},
+    types::{Backend, Condition, Effect, Flows, PlanRequest, Preview, Reloaded, Stats, Status, Vip},
 };
 use crate::{
+    config::Bundle,
     controller::{
         reloader::Reloader,
         tests::rig::{Rig, TEXT},
@@ -331,4 +332,22 @@ async fn without_a_daemon_the_client_says_so() {
     let error = client.get::<Status>("/v1/status").await.unwrap_err();
     assert!(matches!(error, ClientError::NoDaemon { .. }), "{error}");
     assert!(error.to_string().starts_with("no daemon answers on /"), "{error}");
+}
+
+#[tokio::test]
+async fn a_plan_tells_what_would_change_or_why_the_file_is_refused() {
+    let api = Api::new().await;
+    let plan = async |text: &str| {
+        let request = PlanRequest { bundle: Bundle::of("lb.toml", text) };
+        api.client().post::<Preview>("/v1/plan", &request).await
+    };
+    assert!(!plan(TEXT).await.unwrap().differs);
+    let preview = plan(&TEXT.replace("10.0.0.2", "10.0.0.9")).await.unwrap();
+    assert_eq!((preview.differs, preview.vips_changed), (true, 2));
+    let Err(ClientError::Refused(problem)) = plan("mood = 1\n").await else { panic!("not refused") };
+    assert_eq!(problem.error, "this is no valid configuration: 1 error, 2 warnings");
+    assert!(problem.diagnostics.unwrap().contains("lb.toml:1:1"));
+    let listed = TEXT.replace("name = \"dns\"", "name = \"dns\"\ndeny_file = \"/etc/hostname\"");
+    let Err(ClientError::Refused(problem)) = plan(&listed).await else { panic!("a file was read for a plan") };
+    assert!(problem.diagnostics.unwrap().contains("unreadable-file"));
 }

@@ -5,6 +5,7 @@ mod explain;
 mod flows;
 mod generation;
 mod overrides;
+mod plan;
 mod problem;
 mod reload;
 mod ring;
@@ -21,6 +22,10 @@ pub use self::{
     flows::{BackendFlows, Flow, Flows},
     generation::{Applied, ApplyRequest, ConfirmRequest, Confirmed, Generation, RollbackRequest, Standing, Waiting},
     overrides::{DrainRequest, ListedOverride, OrderRequest, Overridden, Override, Pool, WeightRequest},
+    plan::{
+        Against, BackendChange, Change, Moved, PlanRequest, PoolChange, Preview, Restart, RouteChange, Setting,
+        TableGrowth, VipChange,
+    },
     problem::Problem,
     reload::{ReloadRequest, Reloaded},
     ring::{Ring, RingDigest, RingDigests, RingShare},

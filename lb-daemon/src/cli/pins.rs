@@ -6,25 +6,33 @@ use std::{
 };
 
 use anyhow::anyhow;
+use lb_common::layout::vip::Vip as Value;
 
 use super::Global;
 use crate::{
     api::{
         answers::{AnswerError, Ground},
         client::ClientError,
-        types::{Backend, Condition, Interface, Stats, Status, Vip},
+        types::{Against, Backend, Condition, Interface, Preview, Stats, Status, Vip},
         view as answer,
     },
     controller::{
+        beliefs,
+        preview::Present,
         snapshot::VipView,
         totals::{Figures, Flows, Totals},
+        tuning::tuning,
         view,
     },
     dataplane::{
+        FlowCount,
         flows::Liveness,
         kernel::{Kernel, Live, OpenError, Pinned},
     },
-    plan::State,
+    health::HealthView,
+    model::Config,
+    nexthop,
+    plan::{RingCache, State, diff, lists::Lists, preview::ReadRing},
 };
 
 /// Asks the daemon; where none answers, reads the tables.
@@ -49,6 +57,35 @@ pub(super) fn ask_or_read<T>(
 /// When nothing is pinned, or it cannot be read.
 pub(super) fn in_place_of_daemon(global: &Global, no_daemon: &anyhow::Error) -> Result<Tables, anyhow::Error> {
     Tables::open(global).map_err(|error| unreadable(global.socket(), error, no_daemon))
+}
+
+/// What a configuration would change against what is pinned, or, if nothing is, against nothing.
+///
+/// # Errors
+/// When the tables cannot be read, or none could take it.
+pub(super) fn preview(global: &Global, config: &Config) -> Result<Preview, anyhow::Error> {
+    let (health, hops) = (HealthView::new(), nexthop::Snapshot::default());
+    let foresee = |state: &State, ring: ReadRing, flows: &FlowCount| {
+        let (health, hops) = (&health, &hops);
+        let flow_entries = u32::try_from(flows.capacity).unwrap_or(u32::MAX);
+        let flows = &flows.live_by_target;
+        let present = Present { state, ring, flows, flow_entries, health, hops, running: None, features: None };
+        present.foresee(config, &mut RingCache::default())
+    };
+    let mut pinned = match Kernel::open_existing(&global.pin_path) {
+        Ok(pinned) => pinned,
+        Err(OpenError::NothingPinned { .. }) => {
+            let capacity = diff::needs(&beliefs::best_case(config, &Lists::of(config)));
+            let none = FlowCount { capacity: config.dataplane.flow_table_entries.into(), ..FlowCount::default() };
+            let preview = foresee(&State { capacity, ..State::default() }, &|_, _| Vec::new(), &none)?;
+            return Ok(Preview { differs: true, against: Against::Nothing, ..preview });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let state = pinned.observe_lists()?;
+    let flows = pinned.flows(Liveness::now(tuning(config).udp_idle));
+    let ring = |ring_base, ring_slots| pinned.ring(&Value { ring_base, ring_slots, ..Value::default() });
+    Ok(foresee(&state, &ring, &flows)?)
 }
 
 /// Says on stderr that an answer is from the tables.

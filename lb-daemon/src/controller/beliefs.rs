@@ -4,14 +4,18 @@
 //! backend without a result keeps what the tables say, until its first one. Over empty tables there is nothing to keep:
 //! the first plan waits for results a little, or the first backend that answers would get all the traffic.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use lb_common::layout::target::Target;
 
 use super::{check_id, checks, hop_targets, members};
 use crate::{
-    health::{HealthView, Status},
-    model::{Config, NextHopConfig},
+    health::{CheckId, HealthView, Status},
+    model::{AdminState, Check, Config, NextHopConfig},
     nexthop::{self, NextHop, NextHops, Snapshot, Unreachable},
     plan::{
         State,
@@ -27,6 +31,15 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_millis(500);
 /// Largest packet on Ethernet, in bytes.
 const ETHERNET_MTU: u32 = 1500;
+/// Stands for a next hop that nobody knows yet.
+const ANY_HOP: NextHop = NextHop {
+    ifindex: 0,
+    source_mac: [0; 6],
+    mac: [2, 0, 0, 0, 0, 1],
+    mtu: ETHERNET_MTU,
+    tags: [[0; 4]; 2],
+    on_link: true,
+};
 
 /// What the tables should hold by what is known, and where nothing is known, by what they hold now. `lists` are those of
 /// `config`.
@@ -42,17 +55,52 @@ pub fn all_up(config: &Config, lists: &Lists, hops: &NextHops, bonds: &BTreeMap<
     wanted::wanted(config, lists, &health, hops, bonds)
 }
 
+/// What is taken for granted because nobody knows it yet: backends by address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Assumed {
+    /// Those that no check has reported on.
+    pub up: BTreeSet<IpAddr>,
+    /// Those whose next hop is still to be found.
+    pub reachable: BTreeSet<IpAddr>,
+}
+
+/// What the tables would hold in the end, given what is known, if all turned out well that is not: where [`wanted`] waits
+/// for a first result it is taken to be good. `running` is the configuration whose checks and next hops are reported; what
+/// these have not found yet stays as the tables say, as everything found does where there is none.
+pub fn expected(
+    config: &Config,
+    lists: &Lists,
+    observed: &State,
+    (health, hops): (&HealthView, &Snapshot),
+    running: Option<&Config>,
+) -> (Wanted, Assumed) {
+    let found = Found::in_tables(observed);
+    let (mut view, mut ways) = (found.health(config, health), found.hops(config, hops));
+    let asked = running.map(checks).unwrap_or_default();
+    let mut assumed = Assumed::default();
+    for (vip, _, backend) in members(config).filter(|(_, pool, _)| pool.health.check != Check::None) {
+        let check = check_id(vip, backend);
+        let waits = if running.is_some() { asked.contains_key(&check) } else { found.has(&check) };
+        if !view.contains_key(&check) && !waits {
+            view.insert(check, Status { up: true, ..Status::default() });
+            if backend.state != AdminState::Disabled {
+                assumed.up.insert(backend.address);
+            }
+        }
+    }
+    for address in hop_targets(config).into_iter().filter(|address| is_open(hops, *address)) {
+        let is_found = !hops.hops.contains_key(&address) && found.is_there(address);
+        if ways.get(&address).is_none_or(Option::is_none) && !is_found {
+            ways.insert(address, Some(ANY_HOP));
+            assumed.reachable.insert(address);
+        }
+    }
+    (wanted::wanted(config, lists, &view, &ways, found.bonds(config, hops)), assumed)
+}
+
 /// The same if every backend were reachable besides: the most that `config` can need.
 pub fn best_case(config: &Config, lists: &Lists) -> Wanted {
-    let hop = NextHop {
-        ifindex: 0,
-        source_mac: [0; 6],
-        mac: [2, 0, 0, 0, 0, 1],
-        mtu: ETHERNET_MTU,
-        tags: [[0; 4]; 2],
-        on_link: true,
-    };
-    let hops = members(config).map(|(_, _, backend)| (backend.address, Some(hop))).collect();
+    let hops = members(config).map(|(_, _, backend)| (backend.address, Some(ANY_HOP))).collect();
     let mut wanted = all_up(config, lists, &hops, &BTreeMap::new());
     // What is taken out of use by hand may come back by hand, and finds room then.
     for vip in wanted.vips.values_mut() {
@@ -105,6 +153,18 @@ impl<'a> Found<'a> {
             targets.entry(target.vip).or_default().insert(address, target);
         }
         Self { targets, observed }
+    }
+
+    /// Whether they have the backend of a check.
+    fn has(&self, check: &CheckId) -> bool {
+        let id = self.observed.vips.get(&key(&check.service)).map(|vip| vip.id);
+        let targets = id.and_then(|id| self.targets.get(&id));
+        targets.is_some_and(|targets| targets.contains_key(&check.backend.to_canonical()))
+    }
+
+    /// Whether they have a backend of this address.
+    fn is_there(&self, address: IpAddr) -> bool {
+        self.targets.values().any(|targets| targets.contains_key(&address.to_canonical()))
     }
 
     /// Results of checks, completed: a backend that serves and was not asked yet is up.

@@ -51,7 +51,8 @@ impl Change {
     }
 }
 
-fn fixed(running: &Config, asked: &Config) -> Vec<Fixed> {
+/// All settings that differ and cannot change while the daemon runs.
+pub(super) fn fixed(running: &Config, asked: &Config) -> Vec<Fixed> {
     let listen = |config: &Config| config.metrics_listen.map_or_else(|| "off".into(), |address| address.to_string());
     let read_only = |config: &Config| {
         config.api_read_only_socket.as_ref().map_or_else(|| "none".into(), |path| path.display().to_string())

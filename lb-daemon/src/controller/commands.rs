@@ -16,8 +16,11 @@ use super::{
 };
 use crate::{
     dataplane,
-    model::overrides::{BackendName, Order},
-    plan::diff::PlanError,
+    model::{
+        Config,
+        overrides::{BackendName, Order},
+    },
+    plan::{diff::PlanError, preview::Preview},
     state::{About, Pending, StateError},
 };
 
@@ -31,6 +34,8 @@ pub(super) enum Command {
     Confirm { reply: oneshot::Sender<Result<u64, ConfirmError>> },
     /// List the generations.
     Generations { reply: oneshot::Sender<Vec<About>> },
+    /// Tell what this configuration would change.
+    Preview { config: Arc<Config>, reply: oneshot::Sender<Result<Preview, Refusal>> },
     /// Note that a file was refused before it became a configuration.
     Note { refused: String },
     /// Read all counters.
@@ -201,6 +206,15 @@ impl Handle {
         self.ask(|reply| Command::Generations { reply }).await.ok_or(AskError::Ended)
     }
 
+    /// What a configuration would change; nothing is written.
+    ///
+    /// # Errors
+    /// When no tables could take it, or those there are cannot be read.
+    pub async fn preview(&self, config: Config) -> Result<Preview, ReloadError> {
+        let answer = self.ask(|reply| Command::Preview { config: Arc::new(config), reply }).await;
+        Ok(answer.ok_or(ReloadError::Ended)??)
+    }
+
     /// Notes that a reload was refused because its file is no configuration.
     pub async fn note_refused(&self, refused: String) {
         // Nobody left to note it means that the daemon is ending.
@@ -273,6 +287,7 @@ impl<E: Engine> Controller<E> {
             Command::RollBack { to, by, reply } => drop(reply.send(self.roll_back(to, by))),
             Command::Confirm { reply } => drop(reply.send(self.confirm())),
             Command::Generations { reply } => drop(reply.send(self.history.all())),
+            Command::Preview { config, reply } => drop(reply.send(self.preview(&config))),
             Command::Note { refused } => self.refused(refused),
             Command::Figures { reply } => drop(reply.send(self.figures())),
             Command::Flows { reply } => {

@@ -4,6 +4,7 @@ mod ended;
 mod growth;
 mod history;
 mod overrides;
+mod previewed;
 mod program;
 pub(crate) mod rig;
 

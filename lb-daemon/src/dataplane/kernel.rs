@@ -294,6 +294,20 @@ impl Pinned {
         self.tables.observe()
     }
 
+    /// The same with lists of prefixes.
+    ///
+    /// # Errors
+    /// When a table cannot be read.
+    pub fn observe_lists(&mut self) -> Result<State, Error> {
+        let lists = self.tables.lists.contents()?.clone();
+        Ok(State { lists, ..self.tables.observe()? })
+    }
+
+    /// Slots of the ring that a VIP of this value leads to; none when it has no ring, or one outside of the table.
+    pub fn ring(&self, vip: &Vip) -> Vec<u16> {
+        self.tables.ring(vip)
+    }
+
     /// Reads all counters, summed over CPUs.
     ///
     /// # Errors

@@ -121,6 +121,3 @@ fn flows(input: &Input, before: &Tables, after: &Tables) -> BTreeMap<u32, BTreeM
     }
     counted
 }
-
-#[cfg(test)]
-mod tests;

@@ -35,6 +35,7 @@ pub(super) fn calls() -> Vec<(&'static str, &'static str, Value)> {
         ("post", "/v1/backends/web/web-2/weight", json!({"weight": 7})),
         ("post", "/v1/vips/dns/disable", json!({})),
         ("post", "/v1/vips/dns/enable", json!({})),
+        ("post", "/v1/plan", json!({ "bundle": bundle })),
     ]
 }
 

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What a configuration would change.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Preview {
     /// Whether anything would be written to the tables, or is set otherwise.
     pub differs: bool,
@@ -33,18 +34,20 @@ pub struct Preview {
     pub features_added: Vec<String>,
     /// Features that it loses.
     pub features_removed: Vec<String>,
-    /// Tables that are too small.
+    /// Tables that are made anew in another size.
     pub tables: Vec<TableGrowth>,
-    /// Bytes that the larger tables take beyond those of now.
+    /// Bytes that they take in all. Those of now are free again afterwards.
     pub memory_bytes: u64,
     /// Settings that need more than a reload.
     pub restart: Vec<Restart>,
+    /// Overrides by operators, which stay in force and are part of what is compared.
+    pub overrides: Vec<String>,
     /// What is taken for granted because nobody knows it yet.
     pub assumptions: Vec<String>,
 }
 
 /// What a configuration is compared with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Against {
     /// The daemon's configuration and tables.
@@ -57,7 +60,7 @@ pub enum Against {
 }
 
 /// How many of all move.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Moved {
     /// All there are now.
     pub total: u64,
@@ -83,7 +86,7 @@ impl Moved {
 }
 
 /// What becomes of something.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Change {
     /// It comes.
@@ -98,7 +101,7 @@ pub enum Change {
 }
 
 /// A value that is set otherwise.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Setting {
     /// Its key in the file.
     pub key: String,
@@ -109,7 +112,7 @@ pub struct Setting {
 }
 
 /// A VIP that comes, goes or changes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct VipChange {
     /// Its name, the new one if it gets another; its service where only the tables know it.
     pub name: String,
@@ -130,13 +133,14 @@ pub struct VipChange {
 }
 
 /// A backend of a VIP that changes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BackendChange {
     /// Its pool; empty where only the tables know it.
     pub pool: String,
     /// Its name; its address where only the tables know it.
     pub name: String,
     /// Its address, the new one if it gets another.
+    #[schema(value_type = Option<String>)]
     pub address: Option<IpAddr>,
     /// What becomes of it.
     pub change: Change,
@@ -155,7 +159,7 @@ pub struct BackendChange {
 }
 
 /// The ring of source routes that lead to the same place.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RouteChange {
     /// Where they lead: `pool NAME` or `backend NAME`.
     pub to: String,
@@ -166,7 +170,7 @@ pub struct RouteChange {
 }
 
 /// A pool that comes, goes, or is checked otherwise.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PoolChange {
     /// Its name.
     pub name: String,
@@ -176,21 +180,17 @@ pub struct PoolChange {
     pub settings: Vec<Setting>,
 }
 
-/// A table that is too small.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A table that is made anew in another size.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TableGrowth {
     /// Its name.
     pub table: String,
-    /// Entries that it has.
-    pub entries: u32,
-    /// Entries that it needs.
-    pub needed: u32,
-    /// Bytes of keys and values that it takes then.
+    /// Bytes that the new one takes; 0 for one that takes memory only as it fills.
     pub bytes: u64,
 }
 
 /// A setting that needs more than a reload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Restart {
     /// Which.
     #[serde(flatten)]

@@ -227,6 +227,7 @@ fn dataplane(settings: &DataplaneConfig) -> Described {
     };
     let mut described = vec![
         ("dataplane.next_hop", next_hop),
+        ("dataplane.flow_table_entries", settings.flow_table_entries.to_string()),
         ("dataplane.udp_idle_timeout", time(settings.udp_idle_timeout)),
         ("dataplane.tunnel_source_v4", settings.tunnel_source_v4.to_string()),
         ("dataplane.tunnel_source_v6", settings.tunnel_source_v6.to_string()),
