@@ -5,6 +5,11 @@ use std::path::Path;
 use bpf_build::Binary;
 
 fn main() {
-    Binary { package: "bench-xdp", sources: &["bench/xdp/src", "bench/xdp/Cargo.toml"], ready: "BENCH_BPF_OBJECT" }
-        .build(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    Binary {
+        package: "bench-xdp",
+        sources: &["bench/xdp/src", "bench/xdp/Cargo.toml"],
+        ready: "BENCH_BPF_OBJECT",
+        features: &[],
+    }
+    .build(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
 }

@@ -21,6 +21,8 @@ pub struct Binary<'a> {
     pub sources: &'a [&'a str],
     /// Environment variable that names a ready object to be taken instead.
     pub ready: &'a str,
+    /// Features of the package besides `bpf`.
+    pub features: &'a [&'a str],
 }
 
 impl Binary<'_> {
@@ -35,7 +37,7 @@ impl Binary<'_> {
         }
         let object = match env::var(self.ready) {
             Ok(file) => PathBuf::from(file),
-            Err(_) => compile(self.package, workspace),
+            Err(_) => compile(self.package, self.features, workspace),
         };
         let out = PathBuf::from(var("OUT_DIR")).join(format!("{}.o", self.package));
         if let Err(error) = fs::copy(&object, &out) {
@@ -45,7 +47,7 @@ impl Binary<'_> {
 }
 
 /// Builds the package's binary and returns where it lies.
-fn compile(package: &str, workspace: &Path) -> PathBuf {
+fn compile(package: &str, features: &[&str], workspace: &Path) -> PathBuf {
     let sysroot = sysroot();
     let linker = linker();
     let target_dir = target_dir();
@@ -59,7 +61,8 @@ fn compile(package: &str, workspace: &Path) -> PathBuf {
     ];
     let status = Command::new(sysroot.join("bin/cargo"))
         .current_dir(workspace)
-        .args(["build", "--locked", "-p", package, "--bin", package, "--features", "bpf", "--profile", "bpf"])
+        .args(["build", "--locked", "-p", package, "--bin", package, "--profile", "bpf", "--features"])
+        .arg([&["bpf"], features].concat().join(","))
         .args(["-Zbuild-std=core", "--target", TARGET, "--target-dir"])
         .arg(&target_dir)
         .env("RUSTC", sysroot.join("bin/rustc"))

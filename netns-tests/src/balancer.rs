@@ -73,7 +73,25 @@ pub fn binary() -> Result<PathBuf> {
     newest.map(|(_, file)| file).context("no lb was built: run ./dev build, or name one by LB_BIN")
 }
 
+/// The `lb` whose tables have the next layout, made by `cargo build -p lb-daemon --features next-layout`: what `LB_NEXT_BIN`
+/// names.
+///
+/// # Errors
+/// When there is none; the error says how to build it.
+pub fn next_binary() -> Result<PathBuf> {
+    let built = "`./dev test` builds it, or: cargo build -p lb-daemon --features next-layout --target-dir target/next";
+    let named = std::env::var_os("LB_NEXT_BIN").with_context(|| format!("LB_NEXT_BIN names no lb; {built}"))?;
+    let named = PathBuf::from(named);
+    ensure!(named.is_file(), "LB_NEXT_BIN names {}, which is no file; {built}", named.display());
+    Ok(named)
+}
+
 impl Balancer {
+    /// From here on it is another `lb` that is run.
+    pub fn install(&mut self, binary: PathBuf) {
+        self.binary = binary;
+    }
+
     /// Starts `lb run` with these settings and waits until it answers.
     ///
     /// # Errors

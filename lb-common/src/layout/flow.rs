@@ -98,6 +98,10 @@ pub const TIME_SHIFT: u32 = 32;
 /// Units after which [`FlowEntry::time`] repeats: 4.9 h.
 pub const TIME_MASK: u32 = (1 << TIME_BITS) - 1;
 
+/// Where in an entry the state and the time begin. The next layout has them the other way round.
+const STATE_AT: u32 = if cfg!(feature = "next-layout") { TIME_BITS } else { 0 };
+const TIME_AT: u32 = if cfg!(feature = "next-layout") { 0 } else { STATE_BITS };
+
 /// An entry: from the top `tag:28 | target:20 | time:12 | state:4`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowEntry(pub u64);
@@ -109,8 +113,8 @@ impl FlowEntry {
         Self(
             (tag as u64) << (STATE_BITS + TIME_BITS + TARGET_BITS)
                 | ((target & (MAX_TARGETS - 1)) as u64) << (STATE_BITS + TIME_BITS)
-                | ((time & TIME_MASK) as u64) << STATE_BITS
-                | state as u64,
+                | ((time & TIME_MASK) as u64) << TIME_AT
+                | (state as u64) << STATE_AT,
         )
     }
 
@@ -129,13 +133,13 @@ impl FlowEntry {
     /// When the entry was last used, in units of 2^[`TIME_SHIFT`] ns, modulo 2^[`TIME_BITS`].
     #[inline(always)]
     pub const fn time(self) -> u32 {
-        (self.0 >> STATE_BITS) as u32 & TIME_MASK
+        (self.0 >> TIME_AT) as u32 & TIME_MASK
     }
 
     /// Number of the state; see [`FlowState`].
     #[inline(always)]
     pub const fn state(self) -> u32 {
-        self.0 as u32 & ((1 << STATE_BITS) - 1)
+        (self.0 >> STATE_AT) as u32 & ((1 << STATE_BITS) - 1)
     }
 
     /// Whether the way is free.
@@ -149,7 +153,7 @@ impl FlowEntry {
     #[must_use]
     pub const fn touched(self, time: u32, state: u32) -> Self {
         let kept = self.0 & !((1 << (STATE_BITS + TIME_BITS)) - 1);
-        Self(kept | ((time & TIME_MASK) as u64) << STATE_BITS | state as u64)
+        Self(kept | ((time & TIME_MASK) as u64) << TIME_AT | (state as u64) << STATE_AT)
     }
 
     /// The same entry, naming another target.

@@ -45,7 +45,11 @@ pub struct Target {
     pub serves: u32,
     /// Number of the VIP that the target belongs to; 0 when the place is free.
     pub vip: u32,
+    /// As below; the next layout has it here.
+    #[cfg(feature = "next-layout")]
+    pub mtu: u32,
     /// Bits of [`Target::DRAINING`], [`Target::GONE`] and [`Target::KEEPS_TAGS`].
+    #[cfg(not(feature = "next-layout"))]
     pub flags: u32,
     /// [`Encap`] by number; 0 when the place is free.
     pub encap: u32,
@@ -62,7 +66,11 @@ pub struct Target {
     /// words as they lie in memory, folded to 16 bits, not inverted. 0 when there is no outer IPv4 header.
     pub checksum: u32,
     /// Bytes of the longest packet whose encapsulated form fits the way to the backend; [`Target::NO_LIMIT`] if unknown.
+    #[cfg(not(feature = "next-layout"))]
     pub mtu: u32,
+    /// As above; the next layout has it here.
+    #[cfg(feature = "next-layout")]
+    pub flags: u32,
     /// VLAN tags that frames to the next hop bear, the outer one first: `EtherType` and tag control information in network
     /// order. Zero is no tag; if the first is zero, so is the second.
     pub tags: [[u8; 4]; 2],

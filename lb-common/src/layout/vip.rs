@@ -151,10 +151,14 @@ pub struct Vip {
     /// Number of the VIP, from 1; a target serves this VIP if its [`super::target::Target::serves`] says the same number.
     /// 0 in the entry of an address.
     pub id: u32,
+    /// As below; the next layout has it here.
+    #[cfg(feature = "next-layout")]
+    pub target_base: u32,
     /// Bits of the constants below; 0 for a VIP that asks for nothing special, whose packets then go straight to the flow
     /// table.
     pub flags: u32,
     /// First target of the VIP's range in `TARGETS`; slot `s` of its ring is target `target_base + s`.
+    #[cfg(not(feature = "next-layout"))]
     pub target_base: u32,
     /// Places in that range, used or not.
     pub target_count: u32,
@@ -170,9 +174,13 @@ pub struct Vip {
     /// As [`VipKey::wildcard_bits`]: of two prefixes that match, the one with fewer is the longer.
     pub wildcard_bits: u32,
     /// Zero.
+    #[cfg(not(feature = "next-layout"))]
     pub reserved: u32,
+    /// Zero; the next layout has more of it.
+    #[cfg(feature = "next-layout")]
+    pub reserved: [u32; 3],
 }
-const _: () = assert!(size_of::<Vip>() == 40);
+const _: () = assert!(size_of::<Vip>() == if cfg!(feature = "next-layout") { 48 } else { 40 });
 
 impl Vip {
     /// The source address alone decides the ring's slot.

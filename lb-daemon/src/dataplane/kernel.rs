@@ -55,6 +55,7 @@ mod stage;
 mod sys;
 mod tables;
 mod unload;
+mod upgrade;
 mod vips;
 
 /// The programs and tables as they were built into this binary: an ELF object for the BPF machine.

@@ -221,6 +221,31 @@ fn refuses_another_layout_version_and_unloads_it() {
 }
 
 #[test]
+fn removes_older_tables_whose_successors_have_the_name() {
+    let Some(place) = Place::new() else { return };
+    drop(place.open());
+    let names = place.names();
+    let older = place.path.join("v1/maps");
+    fs::create_dir_all(&older).unwrap();
+    let map = ["type", "array", "key", "4", "value", "4", "entries", "1", "name", "other"];
+    assert!(
+        Command::new("bpftool").args(["map", "create"]).arg(older.join("VIPS")).args(map).status().unwrap().success()
+    );
+    let kernel = place.open();
+    assert!(kernel.adopted());
+    assert_eq!(place.names(), names);
+    // Those that packets go by are refused where nobody knows how to read them.
+    drop(kernel);
+    fs::rename(place.path.join(format!("v{LAYOUT_VERSION}")), place.path.join("v1")).unwrap();
+    fs::remove_file(place.path.join("maps")).unwrap();
+    symlink("v1/maps", place.path.join("maps")).unwrap();
+    let names = place.names();
+    let Err(error) = Kernel::open(&place.options()) else { panic!("adopted a layout that nobody knows") };
+    assert!(error.to_string().contains("v1") && error.to_string().contains("lb unload"), "{error}");
+    assert_eq!(place.names(), names);
+}
+
+#[test]
 fn refuses_tables_of_another_form() {
     let Some(place) = Place::new() else { return };
     let folder = place.path.join(format!("v{LAYOUT_VERSION}/maps"));

@@ -54,8 +54,8 @@ pub enum OpenError {
     },
     /// Tables of another layout version lie there.
     #[error(
-        "{} holds tables of another version ({found}; this lb has layout v{version}), which cannot be adopted; take them \
-         down with `lb unload`, which stops forwarding and forgets the flows, then start again",
+        "{} holds tables of another version ({found}; this lb has layout v{version}), which it does not know; run the lb that \
+         made them, or take them down with `lb unload`, which stops forwarding and forgets the flows, and start again",
         path.display()
     )]
     OtherVersion {

@@ -15,6 +15,7 @@ use super::{
     specs::{self, Adopted, Sizes},
     stage::{self, Made},
     tables::Tables,
+    upgrade::{self, Older, Upgrade},
 };
 use crate::{
     dataplane::{Error, needs},
@@ -46,6 +47,8 @@ pub struct Opened {
     found: Adopted,
     tuning: Tuning,
     adopted: bool,
+    /// The tables were made of those of an older layout, by which packets still go.
+    upgrade: Option<Upgrade>,
     lock: Lock,
 }
 
@@ -67,15 +70,28 @@ impl Opened {
     }
 
     fn adopt_or_make(pins: Pins, lock: Lock, options: &Options) -> Result<Self, OpenError> {
-        pins.check_version()?;
+        upgrade::recover(&pins)?;
+        let older = Older::of(&pins);
+        if older.is_none() {
+            pins.check_version()?;
+        }
         recover::settle(&pins)?;
         let tuning = options.tuning;
         let fresh = Sizes::fresh(&options.capacity, options.flow_entries, source_lines(&tuning));
-        let mut found = specs::adopt(&pins, &fresh)?;
-        let adopted = found.is_whole();
-        let made = stage::tables(&pins, &mut found)?;
+        let (found, made, adopted, upgrade) = match older {
+            Some(older) => {
+                let (found, made, upgrade) = older.convert(&pins, &fresh)?;
+                (found, made, true, Some(upgrade))
+            }
+            None => {
+                let mut found = specs::adopt(&pins, &fresh)?;
+                let adopted = found.is_whole();
+                let made = stage::tables(&pins, &mut found)?;
+                (found, made, adopted, None)
+            }
+        };
         let tables = Tables::open(&pins, true)?;
-        Ok(Self { pins, made, tables, found, tuning, adopted, lock })
+        Ok(Self { pins, made, tables, found, tuning, adopted, upgrade, lock })
     }
 
     /// Sizes of the tables.
@@ -115,15 +131,23 @@ impl Opened {
         // What they hold may have been written for another configuration, and packets go by it until that changes.
         let state = self.tables.observe().map_err(|source| OpenError::Read { source })?;
         self.tuning.features |= needs::features(&state);
-        self.found.resize(&Sizes::fresh(&room.capacity, room.flow_entries, source_lines(&self.tuning)));
+        // After an upgrade tables grow by themselves: what they are copied of is not what packets write to until then.
+        if self.upgrade.is_none() {
+            self.found.resize(&Sizes::fresh(&room.capacity, room.flow_entries, source_lines(&self.tuning)));
+        }
         let moved = !self.found.resized.is_empty();
         let staged = stage::balancer(&self.pins, &self.tuning, &self.found)?;
         let (program, rest) = put_in_force(&self.pins, staged)?;
         self.made.keep();
-        let Self { pins, mut tables, found, tuning, adopted, lock, .. } = self;
+        let Self { pins, mut tables, found, tuning, adopted, upgrade, lock, .. } = self;
         if moved {
             tables = Tables::open(&pins, true)?;
         }
-        Ok(Kernel { pins, tables, program, tuning, sizes: found.sizes, rest, adopted, _lock: lock })
+        if let Some(upgrade) = upgrade {
+            upgrade.finish(&pins)?;
+        }
+        let mut kernel = Kernel { pins, tables, program, tuning, sizes: found.sizes, rest, adopted, _lock: lock };
+        kernel.resize(room)?;
+        Ok(kernel)
     }
 }

@@ -35,11 +35,36 @@ pub(super) const USUAL_MOUNT: &str = "/sys/fs/bpf";
 #[derive(Clone, Debug)]
 pub(super) struct Pins {
     dir: PathBuf,
+    /// Version of the layout.
+    version: u32,
 }
 
 impl Pins {
     pub(super) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned() }
+        Self { dir: dir.to_owned(), version: LAYOUT_VERSION }
+    }
+
+    /// The same names for the tables of another version.
+    pub(super) fn at(&self, version: u32) -> Self {
+        Self { dir: self.dir.clone(), version }
+    }
+
+    /// The version that `maps` leads to.
+    pub(super) fn aliased(&self) -> Option<u32> {
+        let target = fs::read_link(self.tables_alias()).ok()?;
+        let version = target.parent()?.to_str()?.strip_prefix('v')?.parse().ok()?;
+        (target == self.at(version).alias_target()).then_some(version)
+    }
+
+    /// Versions of tables that are older than these.
+    pub(super) fn older(&self) -> io::Result<Vec<u32>> {
+        let versions = self.versions()?.into_iter().filter_map(|name| name.strip_prefix('v')?.parse().ok());
+        Ok(versions.filter(|version| *version < self.version).collect())
+    }
+
+    /// Name of the version, such as `v2`.
+    pub(super) fn version_name(&self) -> String {
+        format!("v{}", self.version)
     }
 
     /// The pin path itself.
@@ -69,7 +94,7 @@ impl Pins {
 
     /// Folder of this layout version.
     pub(super) fn version(&self) -> PathBuf {
-        self.dir.join(version_name(LAYOUT_VERSION))
+        self.dir.join(self.version_name())
     }
 
     /// Folder of the tables.
@@ -113,12 +138,12 @@ impl Pins {
 
     /// Refuses tables of another layout version.
     pub(super) fn check_version(&self) -> Result<(), OpenError> {
-        let own = version_name(LAYOUT_VERSION);
+        let own = self.version_name();
         let listed = self.versions().map_err(|source| system(format!("list {}", self.dir.display()), source))?;
         let mut other = listed.into_iter().filter(|version| *version != own).collect::<Vec<_>>();
         let alias = self.tables_alias();
         match fs::read_link(&alias) {
-            Ok(target) if target == Self::alias_target() => {}
+            Ok(target) if target == self.alias_target() => {}
             Ok(target) => other.push(format!("maps -> {}", target.display())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             // EINVAL: not a symbolic link.
@@ -133,27 +158,28 @@ impl Pins {
     /// Makes the folder of the tables and the name by which it is reached.
     pub(super) fn make_tables(&self) -> Result<(), OpenError> {
         make_folder(&self.tables())?;
-        if fs::read_link(self.tables_alias()).is_ok_and(|target| target == Self::alias_target()) {
+        if fs::read_link(self.tables_alias()).is_ok_and(|target| target == self.alias_target()) {
             return Ok(());
         }
         let next = self.next_alias();
         remove(&next)?;
-        let made = symlink(Self::alias_target(), &next).and_then(|()| fs::rename(&next, self.tables_alias()));
+        let made = symlink(self.alias_target(), &next).and_then(|()| fs::rename(&next, self.tables_alias()));
         made.map_err(|source| system(format!("link {}", self.tables_alias().display()), source))
     }
 
     /// Removes the folders that are empty.
     pub(super) fn remove_empty(&self) {
         // Those that are not empty stay; nothing else can fail that anyone could mend.
-        if fs::remove_dir(self.tables()).is_ok() {
+        let named = self.aliased() == Some(self.version);
+        if fs::remove_dir(self.tables()).is_ok() && named {
             let _ = fs::remove_file(self.tables_alias());
         }
         let _ = fs::remove_dir(self.version());
         let _ = fs::remove_dir(&self.dir);
     }
 
-    fn alias_target() -> PathBuf {
-        Path::new(&version_name(LAYOUT_VERSION)).join("maps")
+    fn alias_target(&self) -> PathBuf {
+        Path::new(&self.version_name()).join("maps")
     }
 }
 
@@ -229,10 +255,6 @@ fn existing_part(path: &Path) -> (&Path, &Path) {
 
 fn is_bpffs(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|found| u64::try_from(found.f_type) == Ok(BPF_FS_MAGIC))
-}
-
-fn version_name(version: u32) -> String {
-    format!("v{version}")
 }
 
 /// The table that a pin's name is of, or will be.

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
     io,
+    path::Path,
 };
 
 use aya::maps::{MapData, MapError, MapInfo, MapType};
@@ -136,6 +137,13 @@ impl Sizes {
         self.of(maps::VIPS).max(self.of(maps::PREFIX_VIPS)).saturating_add(1)
     }
 
+    /// Another number of entries.
+    pub(super) fn set(&mut self, name: &'static str, entries: u32) {
+        self.0.insert(name, entries);
+        let limits = self.limits();
+        self.0.insert(maps::VIP_LIMITS, limits);
+    }
+
     /// Entries of the flow table.
     pub(super) fn flow_entries(&self) -> u32 {
         self.of(maps::FLOWS).saturating_mul(count(WAYS))
@@ -174,6 +182,18 @@ pub(super) fn pinned(pins: &Pins) -> Result<Sizes, OpenError> {
         sizes.insert(spec.name, info.max_entries());
     }
     Ok(Sizes(sizes))
+}
+
+/// Tables that hold more than what packets did a moment ago.
+pub(super) fn lasting() -> impl Iterator<Item = &'static str> {
+    SPECS.iter().filter(|spec| !spec.ephemeral).map(|spec| spec.name)
+}
+
+/// Entries of a pinned table, of whatever form.
+pub(super) fn entries(name: &'static str, path: &Path) -> Result<u32, OpenError> {
+    let info = MapData::from_pin(path).and_then(|map| map.info());
+    let info = info.map_err(|error| map_error(&format!("open the table {name}"), error))?;
+    Ok(info.max_entries())
 }
 
 /// What to load a program with.

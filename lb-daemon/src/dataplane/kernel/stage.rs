@@ -32,6 +32,16 @@ impl Made {
         Self { pins: pins.clone(), paths: Vec::new() }
     }
 
+    /// One more.
+    pub(super) fn add(&mut self, path: PathBuf) {
+        self.paths.push(path);
+    }
+
+    /// Those of another one too.
+    pub(super) fn join(&mut self, mut other: Self) {
+        self.paths.append(&mut other.paths);
+    }
+
     /// What is there stays.
     pub(super) fn keep(&mut self) {
         self.paths.clear();
@@ -80,17 +90,23 @@ pub(super) fn name(moves: &[(PathBuf, PathBuf)]) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Makes and pins the tables that are neither present nor wait for a program that replaces them.
+/// Makes and pins the tables that are neither present nor wait for a program that replaces them, and names their folder.
 pub(super) fn tables(pins: &Pins, adopted: &mut Adopted) -> Result<Made, OpenError> {
+    let made = missing(pins, adopted)?;
+    pins.make_tables()?;
+    Ok(made)
+}
+
+/// The same without the name.
+pub(super) fn missing(pins: &Pins, adopted: &mut Adopted) -> Result<Made, OpenError> {
     let mut made = Made::new(pins);
     let missing: Vec<&str> = adopted.missing().collect();
     if missing.is_empty() {
-        pins.make_tables()?;
         return Ok(made);
     }
     let mut loader = EbpfLoader::new();
     let object = load_over(&mut loader, pins, adopted)?;
-    pins.make_tables()?;
+    pins::make_folder(&pins.tables())?;
     for name in missing {
         pin(&mut made, &object, name, pins.table(name))?;
         adopted.present.insert(name);
