@@ -78,17 +78,14 @@ impl Opened {
         recover::settle(&pins)?;
         let tuning = options.tuning;
         let fresh = Sizes::fresh(&options.capacity, options.flow_entries, source_lines(&tuning));
-        let (found, made, adopted, upgrade) = match older {
-            Some(older) => {
-                let (found, made, upgrade) = older.convert(&pins, &fresh)?;
-                (found, made, true, Some(upgrade))
-            }
-            None => {
-                let mut found = specs::adopt(&pins, &fresh)?;
-                let adopted = found.is_whole();
-                let made = stage::tables(&pins, &mut found)?;
-                (found, made, adopted, None)
-            }
+        let (found, made, adopted, upgrade) = if let Some(older) = older {
+            let (found, made, upgrade) = older.convert(&pins, &fresh)?;
+            (found, made, true, Some(upgrade))
+        } else {
+            let mut found = specs::adopt(&pins, &fresh)?;
+            let adopted = found.is_whole();
+            let made = stage::tables(&pins, &mut found)?;
+            (found, made, adopted, None)
         };
         let tables = Tables::open(&pins, true)?;
         Ok(Self { pins, made, tables, found, tuning, adopted, upgrade, lock })
