@@ -61,8 +61,10 @@ fn by_config(before: &Inputs, after: &Inputs) -> Option<BTreeSet<Service>> {
         return Some(BTreeSet::new());
     }
     let (old, new) = (&before.config, &after.config);
-    let same_services = old.vips.iter().map(|vip| vip.service).eq(new.vips.iter().map(|vip| vip.service));
-    if !same_services || old.dataplane != new.dataplane {
+    // What becomes of packets to other ports is said with the address, which VIPs share.
+    let of_all =
+        |config: &Config| config.vips.iter().map(|vip| (vip.service, vip.drops_unknown_port)).collect::<Vec<_>>();
+    if of_all(old) != of_all(new) || old.dataplane != new.dataplane {
         return None;
     }
     let changed: BTreeSet<&str> = new
@@ -168,6 +170,7 @@ mod tests {
     fn what_concerns_all_is_told() {
         assert_eq!(changed(|config| drop(config.vips.pop())), None);
         assert_eq!(changed(|config| config.vips.swap(0, 1)), None);
+        assert_eq!(changed(|config| config.vips[2].drops_unknown_port = true), None);
         assert_eq!(changed(|config| config.dataplane.mtu = Some(1400)), None);
     }
 
