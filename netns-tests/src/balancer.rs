@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     fs,
     net::SocketAddr,
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::Arc,
@@ -323,6 +324,17 @@ impl Balancer {
         let mut child = self.child.take().context("the daemon does not run")?;
         child.kill()?;
         child.wait()?;
+        Ok(())
+    }
+
+    /// Waits until the daemon has been killed, by itself or others.
+    ///
+    /// # Errors
+    /// When it does not run, or does not end so in time.
+    pub fn wait_killed(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the daemon does not run")?;
+        let status = wait::until("the daemon is killed", LIMIT, || Ok(child.try_wait()?))?;
+        ensure!(status.signal() == Some(Signal::KILL.as_raw()), "the daemon ended: {status}");
         Ok(())
     }
 
