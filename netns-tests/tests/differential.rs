@@ -162,8 +162,11 @@ fn the_plain_program_and_host_do_the_same_with_any_frame() {
     }
 }
 
+/// Key and value.
+type Entry = (Vec<u8>, Vec<u8>);
+
 /// All bytes of all tables.
-fn everything(loaded: &Loaded) -> BTreeMap<&'static str, Vec<(Vec<u8>, Vec<u8>)>> {
+fn everything(loaded: &Loaded) -> BTreeMap<&'static str, Vec<Entry>> {
     let tables = loaded.pin_path().join(format!("v{LAYOUT_VERSION}/maps"));
     maps::ALL.into_iter().map(|name| (name, dump(&tables.join(name)).expect(name))).collect()
 }

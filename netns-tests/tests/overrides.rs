@@ -15,7 +15,7 @@ use netns_tests::{
 use serde_json::Value;
 
 /// A closed flow counts as live for up to 18 s more.
-const ENDED: Duration = Duration::from_secs(60);
+const ENDED: Duration = Duration::from_mins(1);
 
 /// The override of a backend as `lb status` lists it, or null.
 fn given(lb: &Balancer, name: &str) -> Result<Value> {

@@ -139,8 +139,8 @@ fn what_is_applied_is_kept_with_its_author_and_survives_until_it_is_rolled_back(
     assert_eq!(site.tables().1, ["10.0.0.10", "10.0.0.11"]);
     assert!(site.refused(1, &["rollback", "9"]).contains("generation 9 is not kept"));
     let all = site.done(&["history"]);
-    let states: Vec<&str> = all.as_array().unwrap().iter().map(|one| one["state"].as_str().unwrap()).collect();
-    assert_eq!((states, &all[0]["of"]), (vec!["in-force", "former", "former"], &json!(1)));
+    let standings: Vec<&str> = all.as_array().unwrap().iter().map(|one| one["state"].as_str().unwrap()).collect();
+    assert_eq!((standings, &all[0]["of"]), (vec!["in-force", "former", "former"], &json!(1)));
 }
 
 #[test]
