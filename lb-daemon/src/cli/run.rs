@@ -26,8 +26,11 @@ use super::{Exit, Global, Misuse, load_traced};
 use crate::{
     api::{self, Facts},
     config::Traces,
-    controller::{Attached, Checks, Controller, Wires, history::History, overrides::Keeper, reloader::Reloader},
-    dataplane::kernel::{Kernel, share_one_heap},
+    controller::{
+        Attached, Checks, Controller, Handle, Wires, engine::grip, history::History, overrides::Keeper,
+        reloader::Reloader,
+    },
+    dataplane::kernel::{Grip, Kernel, share_one_heap},
     health, http, metrics,
     model::Config,
     nexthop,
@@ -99,25 +102,46 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     let parts = Parts { config, history, kernel, attached, places, facts, notifier, traces };
     let outcome = runtime.block_on(parts.work(signals));
     // The controller has ended, and with it its hold on the pins.
-    let ended = outcome.and_then(|served| last_words(served, adopted, args.detach_on_exit, &global.pin_path));
+    let ended = outcome.and_then(|left| last_words(&left, adopted, args.detach_on_exit, &global.pin_path));
     // Who still reads a file may never come back.
     runtime.shutdown_timeout(LAST_WAIT);
     ended?;
     Ok(Exit::Done)
 }
 
-/// What becomes of forwarding when the daemon ends; `served` tells whether the tables serve anything.
-fn last_words(served: bool, adopted: bool, detach: bool, pin_path: &Path) -> Result<(), anyhow::Error> {
+/// What the daemon leaves behind.
+struct Left {
+    /// The tables serve something.
+    served: bool,
+    /// Who kept the program on its interfaces.
+    grip: Grip,
+}
+
+/// What becomes of forwarding when the daemon ends.
+fn last_words(left: &Left, adopted: bool, detach: bool, pin_path: &Path) -> Result<(), anyhow::Error> {
     if detach {
         Kernel::unload(pin_path).context("cannot take forwarding down")?;
         info!("stopped; forwarding is taken down");
-    } else if served || adopted {
-        info!("stopped; forwarding goes on, `lb unload` takes it down");
+    } else if left.served || adopted {
+        info!("stopped; {}, `lb unload` removes what is pinned", afterwards(left.grip));
     } else {
         start::take_back(pin_path);
         info!("stopped before anything was served; what was set up is taken down again");
     }
     Ok(())
+}
+
+/// Who keeps the program on its interfaces when the daemon ends now.
+fn left_by(controller: &Handle) -> Grip {
+    grip(&controller.snapshot().config.daemon)
+}
+
+/// What becomes of packets without the daemon.
+fn afterwards(grip: Grip) -> &'static str {
+    match grip {
+        Grip::Pins => "forwarding goes on",
+        Grip::Process => "packets pass to this host",
+    }
 }
 
 /// What the daemon is made of.
@@ -133,8 +157,8 @@ struct Parts {
 }
 
 impl Parts {
-    /// Starts all parts, waits for the end, ends all parts. Tells whether the tables serve anything then.
-    async fn work(self, mut signals: Signals) -> Result<bool, anyhow::Error> {
+    /// Starts all parts, waits for the end, ends all parts. Tells what is left then.
+    async fn work(self, mut signals: Signals) -> Result<Left, anyhow::Error> {
         let Self { config, history, kernel, attached, places, facts, notifier, traces } = self;
         let socket = config.api_socket.clone();
         let mut parts = JoinSet::new();
@@ -169,8 +193,8 @@ impl Parts {
         let reloads = Reloads { reloader: &reloader, controller: &handle, notifier: &notifier };
         let outcome = tokio::select! {
             () = signals.until_stopped(&reloads) => Ok(()),
-            _ = &mut ended => return Err(anyhow!("the controller ended unexpectedly; forwarding goes on")),
-            Some(part) = parts.join_next() => Err(anyhow!("{} ended unexpectedly; forwarding goes on", part?)),
+            _ = &mut ended => return Err(anyhow!("the controller ended unexpectedly; {}", afterwards(left_by(&handle)))),
+            Some(part) = parts.join_next() => Err(anyhow!("{} ended unexpectedly; {}", part?, afterwards(left_by(&handle)))),
         };
         notifier.stopping();
         tokio::spawn(signals.end_at_once());
@@ -180,7 +204,7 @@ impl Parts {
         drop(sockets);
         let last = handle.snapshot();
         // Tables that were there before serve from the start.
-        outcome.map(|()| last.applied > 0 || last.used.vips > 0)
+        outcome.map(|()| Left { served: last.applied > 0 || last.used.vips > 0, grip: left_by(&handle) })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::engine::grip;
 use crate::model::Config;
 
 /// How a change of configuration is brought about.
@@ -9,6 +10,8 @@ use crate::model::Config;
 pub struct Change {
     /// The program is bound to other interfaces, or otherwise to the same.
     pub rebinds: bool,
+    /// The links are kept otherwise.
+    pub regrips: bool,
     /// Known flows are steered anew, because their hash changes.
     pub forgets_flows: bool,
 }
@@ -47,7 +50,8 @@ impl Change {
         }
         let (old, new) = (&running.dataplane, &asked.dataplane);
         let (rebinds, forgets_flows) = (old.interfaces != new.interfaces, old.hash_seed != new.hash_seed);
-        Ok(Self { rebinds, forgets_flows })
+        let regrips = grip(&running.daemon) != grip(&asked.daemon);
+        Ok(Self { rebinds, regrips, forgets_flows })
     }
 }
 

@@ -7,9 +7,9 @@ use lb_common::maps::Tuning;
 use crate::{
     dataplane::{
         Dataplane,
-        kernel::{self, AttachError, Kernel},
+        kernel::{self, AttachError, Grip, Kernel},
     },
-    model::{DataplaneConfig, Interface},
+    model::{DaemonConfig, DaemonLoss, DataplaneConfig, Interface},
     plan::Room,
 };
 
@@ -44,6 +44,12 @@ pub trait Engine: Dataplane {
     /// When an interface does not exist, is taken, or cannot do what is asked. What was bound before may then be so in
     /// another mode only; the caller asks for the interfaces of before again.
     fn attach(&mut self, interfaces: &[Interface]) -> Result<Vec<Attached>, InstallError>;
+
+    /// Has the program stay on its interfaces without this process, or leave them with it. No packet is lost.
+    ///
+    /// # Errors
+    /// When the kernel refuses; the program stays on them then.
+    fn keep_by(&mut self, grip: Grip) -> Result<(), InstallError>;
 
     /// Interfaces of `settings` on which the program does not run, with their numbers; 0 for those that do not exist.
     fn lost(&self, settings: &DataplaneConfig) -> BTreeMap<String, u32>;
@@ -92,6 +98,10 @@ impl Engine for Kernel {
         Ok(attached.into_iter().map(named).collect())
     }
 
+    fn keep_by(&mut self, grip: Grip) -> Result<(), InstallError> {
+        Kernel::keep_by(self, grip).map_err(|error| InstallError(error.into()))
+    }
+
     fn lost(&self, settings: &DataplaneConfig) -> BTreeMap<String, u32> {
         Kernel::lost(self, &settings.interfaces)
     }
@@ -104,6 +114,11 @@ impl Engine for Kernel {
 
 fn named(one: kernel::Attached) -> Attached {
     Attached { interface: one.interface, mode: one.hook.name() }
+}
+
+/// Who keeps the program on its interfaces, as a configuration wants it.
+pub fn grip(settings: &DaemonConfig) -> Grip {
+    if settings.on_loss == DaemonLoss::Pass { Grip::Process } else { Grip::Pins }
 }
 
 /// Binds the program to the interfaces that `settings` name, and to no others.

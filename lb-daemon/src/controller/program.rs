@@ -12,7 +12,7 @@ use super::{
     Controller,
     change::Change,
     commands::Refusal,
-    engine::{Engine, InstallError},
+    engine::{Engine, InstallError, grip},
     features::names,
     tuning::{either, needed},
     work::chain,
@@ -58,6 +58,11 @@ impl<E: Engine> Controller<E> {
         if change.rebinds {
             self.attached = self.engine.attach(&config.dataplane.interfaces)?;
             info!(interfaces = self.attached.len(), "attached as the file says");
+        }
+        if change.regrips {
+            let grip = grip(&config.daemon);
+            self.engine.keep_by(grip)?;
+            info!(?grip, "what becomes of packets without the daemon has changed");
         }
         Ok(())
     }

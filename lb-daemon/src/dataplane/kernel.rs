@@ -1,7 +1,8 @@
 //! The tables in the kernel: pinned, adopted, written while packets pass.
 //!
-//! Everything outlives the process by its pins (see `pins` for the names), so a restart finds the tables, loads a new
-//! instance of the program over them and puts it in the old one's place by an update of the links. Forwarding never stops.
+//! Everything outlives the process by its pins (see `pins` for the names; links only where that is wanted, see `links`), so
+//! a restart finds the tables, loads a new instance of the program over them and puts it in the old one's place by an
+//! update of the links. Forwarding never stops.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -13,13 +14,14 @@ pub use self::{
     attach::{Attached, Change},
     error::{AttachError, Holder, OpenError},
     interfaces::Hook,
+    links::Grip,
     live::Live,
     occupant::Occupant,
     open::{Opened, Options},
     sys::{give_memory_back, share_one_heap},
     unload::Unloaded,
 };
-use self::{counted::Rest, lock::Lock, pins::Pins, specs::Sizes, stage::Staged, tables::Tables};
+use self::{counted::Rest, links::Links, lock::Lock, pins::Pins, specs::Sizes, stage::Staged, tables::Tables};
 use super::{Counters, Dataplane, Error, FlowCount, flows::Liveness};
 use crate::{
     latch,
@@ -37,6 +39,7 @@ mod explain;
 mod flows;
 mod hold;
 mod interfaces;
+mod links;
 mod lists;
 mod live;
 mod load;
@@ -65,6 +68,8 @@ pub fn object() -> &'static [u8] {
 
 /// The tables and the program in the kernel, held by this process alone.
 pub struct Kernel {
+    // Before the lock: what is held is let go of while nobody else can come.
+    links: Links,
     pins: Pins,
     tables: Tables,
     program: Xdp,
@@ -136,7 +141,7 @@ impl Kernel {
         }
         let moved = !found.resized.is_empty();
         let staged = stage::balancer(&self.pins, tuning, &found)?;
-        let (program, rest) = put_in_force(&self.pins, staged)?;
+        let (program, rest) = put_in_force(&self.pins, &self.links, staged)?;
         self.rest.join(rest);
         (self.program, self.tuning, self.sizes) = (program, *tuning, found.sizes);
         if moved {
@@ -150,18 +155,26 @@ impl Kernel {
     /// # Errors
     /// When an interface does not exist, is taken, or cannot do what is asked; none is bound then that was not before.
     pub fn attach(&mut self, interfaces: &[Interface]) -> Result<Vec<Attached>, AttachError> {
-        attach::all(&self.pins, &mut self.program, interfaces)
+        attach::all(&mut self.links, &mut self.program, interfaces)
+    }
+
+    /// Has the links kept by pins, or by this process alone. No packet is lost.
+    ///
+    /// # Errors
+    /// When a link cannot be pinned, or its pin not be removed. It stays attached.
+    pub fn keep_by(&mut self, grip: Grip) -> Result<(), OpenError> {
+        self.links.keep_by(grip)
     }
 
     /// Those of these interfaces on which the program does not run, with their numbers; 0 for those that do not exist.
     pub fn lost(&self, interfaces: &[Interface]) -> BTreeMap<String, u32> {
-        hold::lost(&self.pins, interfaces)
+        hold::lost(&self.links, interfaces)
     }
 
     /// Binds the program again to those of these interfaces that it was lost from. Tells where it is in force then, also
     /// upon an error.
     pub fn attach_again(&mut self, interfaces: &[Interface]) -> (Vec<Attached>, Result<(), AttachError>) {
-        hold::again(&self.pins, &mut self.program, interfaces)
+        hold::again(&mut self.links, &mut self.program, interfaces)
     }
 
     /// Whether all tables were there already.
@@ -210,13 +223,13 @@ impl Kernel {
 }
 
 /// Puts a program on all links that are alive and gives it its name; when one link does not take it, none keeps it.
-fn put_in_force(pins: &Pins, mut staged: Staged) -> Result<(Xdp, Rest), OpenError> {
-    let Err(error) = attach::swap_all(pins, &mut staged.program) else {
+fn put_in_force(pins: &Pins, links: &Links, staged: Staged) -> Result<(Xdp, Rest), OpenError> {
+    let Err(error) = attach::swap_all(links, &staged.program) else {
         latch::at("program-swapped");
         return staged.settle();
     };
-    if let Some(mut before) = load::in_force(pins)
-        && let Err(error) = attach::swap_all(pins, &mut before)
+    if let Some(before) = load::in_force(pins)
+        && let Err(error) = attach::swap_all(links, &before)
     {
         warn!(%error, "the program of before could not be put back on every interface");
     }
@@ -327,6 +340,6 @@ impl Pinned {
     /// # Errors
     /// When the kernel cannot be asked.
     pub fn attached(&self) -> Result<Vec<Attached>, AttachError> {
-        attach::in_force(&self.pins)
+        attach::in_force(&Links::pinned(&self.pins))
     }
 }

@@ -3,8 +3,9 @@
 use std::fs;
 
 use lb_daemon::{
-    dataplane::kernel::{AttachError, Attached, Change, Hook, Kernel, Occupant, decap},
+    dataplane::kernel::{AttachError, Attached, Change, Grip, Hook, Kernel, Occupant, decap},
     model::{AttachMode, Interface},
+    plan::Room,
 };
 
 use super::place::{Net, Place, chain, run};
@@ -55,6 +56,52 @@ fn stays_attached_without_the_process_and_is_replaced_in_place() {
     kernel.retune(&lb_common::maps::Tuning { hash_seed: 3, ..Default::default() }).unwrap();
     assert_eq!(place.bpftool("link", "link-lbx0")["prog_id"], kernel.program_id().unwrap());
     assert_eq!(place.bpftool("link", "link-lbx1")["prog_id"], kernel.program_id().unwrap());
+}
+
+#[test]
+fn links_that_the_process_keeps_go_with_it_and_no_sooner() {
+    let Some(place) = Place::new() else { return };
+    let _net = Net::new();
+    let mut kernel = place.open();
+    let both = [("lbx0", AttachMode::Auto), ("lbx1", AttachMode::Auto)];
+    attach(&mut kernel, &[both[0]]);
+    let link = place.id("link", "link-lbx0");
+    for _ in 0..2 {
+        kernel.keep_by(Grip::Process).unwrap();
+        assert!(!place.names().iter().any(|name| name.starts_with("link-")), "{:?}", place.names());
+        assert_eq!(links_of(kernel.program_id().unwrap()), [link]);
+        assert_eq!(kernel.lost(&on(&both)).into_keys().collect::<Vec<_>>(), ["lbx1"]);
+        // Another program, and another over larger tables, come to it as to pinned ones.
+        let hash_seed = kernel.tuning().hash_seed + 1;
+        kernel.retune(&lb_common::maps::Tuning { hash_seed, ..*kernel.tuning() }).unwrap();
+        assert_eq!(links_of(kernel.program_id().unwrap()), [link]);
+        let room = kernel.room();
+        kernel.resize(&Room { flow_entries: room.flow_entries * 2, ..room }).unwrap();
+        assert_eq!(links_of(kernel.program_id().unwrap()), [link]);
+        kernel.keep_by(Grip::Pins).unwrap();
+        assert_eq!(place.id("link", "link-lbx0"), link);
+    }
+
+    // Those that are made later are kept likewise, and taken off when they are no longer wanted.
+    kernel.keep_by(Grip::Process).unwrap();
+    let made = attach(&mut kernel, &both);
+    assert_eq!(made.iter().map(|one| one.change).collect::<Vec<_>>(), [Change::Kept, Change::Made]);
+    run("ip", &["link", "del", "lbx0"]);
+    run("ip", &["link", "add", "lbx0", "type", "veth", "peer", "name", "lbx1"]);
+    let (again, outcome) = kernel.attach_again(&on(&both));
+    outcome.unwrap();
+    assert_eq!(again.len(), 2);
+    attach(&mut kernel, &[both[1]]);
+    assert_eq!(links_of(kernel.program_id().unwrap()).len(), 1);
+    assert!(!place.names().iter().any(|name| name.starts_with("link-")), "{:?}", place.names());
+
+    drop(kernel);
+    assert!(!xdp_shown(), "an interface still runs a program");
+    let left = Kernel::open_existing(&place.path).unwrap();
+    assert!(left.attached().unwrap().is_empty() && place.path.join("prog").exists());
+    let mut kernel = place.open();
+    assert!(kernel.adopted());
+    assert_eq!(attach(&mut kernel, &[both[0]])[0].change, Change::Made);
 }
 
 #[test]
@@ -235,6 +282,14 @@ fn names_the_mtu_that_keeps_a_program_off() {
     } else {
         println!("skipped: this kernel has no XDP of frames in several buffers");
     }
+}
+
+/// Numbers of the links that run a program.
+fn links_of(program: u32) -> Vec<u64> {
+    let output = std::process::Command::new("bpftool").args(["-j", "link", "show"]).output().unwrap();
+    let links: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let running = links.as_array().unwrap().iter().filter(|link| link["prog_id"] == program);
+    running.map(|link| link["id"].as_u64().unwrap()).collect()
 }
 
 fn xdp_shown() -> bool {

@@ -72,7 +72,7 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
-        warn!("told again to stop; ending at once, forwarding is left as it is");
+        warn!("told again to stop; ending at once");
         process::exit(ENDED_EARLY);
     }
 }

@@ -80,7 +80,9 @@ pub(super) fn open(config: &Config, pin_path: &Path) -> Result<(Kernel, Vec<Atta
     opened.require(&config.dataplane.interfaces)?;
     grows(&opened.room(), &room);
     let mut kernel = opened.take_over(&room)?;
-    match engine::attach(&mut kernel, &config.dataplane) {
+    let attached = engine::attach(&mut kernel, &config.dataplane).map_err(anyhow::Error::from);
+    let kept = attached.and_then(|attached| Ok(kernel.keep_by(engine::grip(&config.daemon)).map(|()| attached)?));
+    match kept {
         Ok(attached) => {
             info!(pin_path = %pin_path.display(), adopted, "tables ready");
             for one in &attached {
@@ -93,7 +95,7 @@ pub(super) fn open(config: &Config, pin_path: &Path) -> Result<(Kernel, Vec<Atta
             if !adopted {
                 take_back(pin_path);
             }
-            Err(error.into())
+            Err(error)
         }
     }
 }

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     controller::Refusal,
-    model::{Config, HashMode},
+    dataplane::kernel::Grip,
+    model::{Config, DaemonLoss, HashMode},
     nexthop::Snapshot,
 };
 
@@ -134,4 +135,24 @@ async fn bonds_bring_their_feature_and_keep_it_while_nobody_has_looked() {
     rig.report_all(true);
     rig.settle().await;
     assert_eq!(rig.tables().tuning.features, 0, "there are none any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn links_are_kept_otherwise_only_when_the_setting_says_so() {
+    let rig = Rig::serving(TEXT).await;
+    let with = |on_loss: DaemonLoss| {
+        let mut config = config(TEXT);
+        config.daemon.on_loss = on_loss;
+        config
+    };
+    for on_loss in [DaemonLoss::Pass, DaemonLoss::Pass, DaemonLoss::Keep] {
+        rig.reload(with(on_loss)).await.unwrap();
+    }
+    assert_eq!(rig.tables().grips, [Grip::Process, Grip::Pins]);
+    assert!(rig.tables().bound.is_empty(), "nothing is attached anew");
+    rig.tables().refused_seed = Some(7);
+    let mut refused = with(DaemonLoss::Pass);
+    refused.dataplane.hash_seed = 7;
+    rig.reload(refused).await.unwrap_err();
+    assert_eq!(rig.tables().grips.last(), Some(&Grip::Pins));
 }

@@ -305,6 +305,7 @@ fn tables(capacity: Capacity) -> Arc<Mutex<Tables>> {
         tuning: Tuning::default(),
         retuned: Vec::new(),
         bound: Vec::new(),
+        grips: Vec::new(),
         lost: BTreeMap::new(),
         refused_seed: None,
         refused_features: 0,

@@ -1,28 +1,31 @@
-//! The program on its interfaces, each by a pinned link.
+//! The program on its interfaces, each by a link.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
-    path::{Path, PathBuf},
+    os::fd::AsFd,
+    thread,
+    time::{Duration, Instant},
 };
 
-use aya::programs::{
-    Xdp, XdpMode,
-    links::{FdLink, LinkError, PinnedLink},
-    xdp::XdpLink,
-};
+use aya::programs::{ProgramError, Xdp, XdpMode, links::FdLink, xdp::XdpLink as XdpBound};
 use tracing::{info, warn};
 
 use super::{
     error::{AttachError, OpenError},
     explain::{kernel_release, system},
     interfaces::{self, Hook},
-    load::{pin_error, program_error, program_id},
-    pins::{self, Pins},
+    links::Links,
+    load::{program_error, program_id},
     refusal,
-    sys::PinnedXdpLink,
+    sys::XdpLink,
 };
 use crate::model::{AttachMode, Interface};
+
+/// How long a program that leaves its interface is waited for: the kernel takes off the links of a daemon that was killed
+/// some time after its end.
+const LEAVING: Duration = Duration::from_millis(500);
+/// Time between two attempts meanwhile.
+const BETWEEN: Duration = Duration::from_millis(10);
 
 /// An interface that the program is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,24 +53,24 @@ pub enum Change {
 
 /// Binds the program to these interfaces and to no others that it holds below this pin path. When one cannot be bound,
 /// those that were are as before.
-pub(super) fn all(pins: &Pins, program: &mut Xdp, wanted: &[Interface]) -> Result<Vec<Attached>, AttachError> {
+pub(super) fn all(links: &mut Links, program: &mut Xdp, wanted: &[Interface]) -> Result<Vec<Attached>, AttachError> {
     require(wanted)?;
     let mut attached: Vec<Attached> = Vec::new();
     for interface in wanted {
-        match one(pins, program, interface) {
+        match one(links, program, interface) {
             Ok(done) => attached.push(done),
             Err(error) => {
                 for made in attached.iter().filter(|attached| attached.change == Change::Made) {
-                    take_off(&pins.link(&made.interface))?;
+                    links.take_off(&made.interface)?;
                 }
                 return Err(error);
             }
         }
     }
     let names: BTreeSet<&str> = wanted.iter().map(|interface| interface.name.as_str()).collect();
-    for (name, path) in pinned(pins)? {
+    for name in links.names()? {
         if !names.contains(name.as_str()) {
-            take_off(&path)?;
+            links.take_off(&name)?;
             info!(interface = name, "detached");
         }
     }
@@ -82,27 +85,26 @@ pub(super) fn require(wanted: &[Interface]) -> Result<(), AttachError> {
     Err(AttachError::NoInterface { name: missing.name.clone(), existing })
 }
 
-/// Binds the program to one interface: by the link that is pinned, if that is its own and in the right mode, else anew.
-pub(super) fn one(pins: &Pins, program: &mut Xdp, interface: &Interface) -> Result<Attached, AttachError> {
+/// Binds the program to one interface: by the link that is there, if that is its own and in the right mode, else anew.
+pub(super) fn one(links: &mut Links, program: &mut Xdp, interface: &Interface) -> Result<Attached, AttachError> {
     let name = &interface.name;
-    let path = pins.link(name);
     let found = find(name)?;
     let mut replaced = None;
-    if let Some(link) = open(&path)? {
+    if let Some(link) = links.open(name)? {
         // The interface may have been made anew under the same name: then the link is dead, or another's.
         let own = (link.ifindex == found.index).then(|| found.hook_of(link.program)).flatten();
         if own.is_some_and(|hook| suits(interface.mode, hook)) {
-            swap(&path, program)?;
+            swap(name, &link, program)?;
             return shown(name, program, Change::Kept);
         }
-        take_off(&path)?;
+        links.take_off(name)?;
         replaced = own;
     }
-    if let Err(error) = fresh(program, name, found.index, interface.mode, &path) {
+    if let Err(error) = fresh(links, program, name, found.index, interface.mode) {
         // In another mode the interface did run: better so than not at all.
         if let Some(hook) = replaced {
             let mode = if hook == Hook::Generic { AttachMode::Generic } else { AttachMode::Native };
-            fresh(program, name, found.index, mode, &path)?;
+            fresh(links, program, name, found.index, mode)?;
             warn!(interface = name, mode = hook.name(), "attached again as before");
         }
         return Err(error);
@@ -110,12 +112,12 @@ pub(super) fn one(pins: &Pins, program: &mut Xdp, interface: &Interface) -> Resu
     shown(name, program, Change::Made)
 }
 
-/// The links that are pinned and alive, with what the kernel shows on their interfaces.
-pub(super) fn in_force(pins: &Pins) -> Result<Vec<Attached>, AttachError> {
+/// The links that are alive, with what the kernel shows on their interfaces.
+pub(super) fn in_force(links: &Links) -> Result<Vec<Attached>, AttachError> {
     let present = list()?;
     let mut attached = Vec::new();
-    for (name, path) in pinned(pins)? {
-        let (Some(link), Some(interface)) = (open(&path)?, present.get(&name)) else { continue };
+    for name in links.names()? {
+        let (Some(link), Some(interface)) = (links.open(&name)?, present.get(&name)) else { continue };
         if let Some(hook) = interface.hook_of(link.program).filter(|_| link.ifindex == interface.index) {
             attached.push(Attached {
                 interface: name,
@@ -129,63 +131,35 @@ pub(super) fn in_force(pins: &Pins) -> Result<Vec<Attached>, AttachError> {
     Ok(attached)
 }
 
-/// Puts the program on all pinned links that are alive, those of other network namespaces too.
-pub(super) fn swap_all(pins: &Pins, program: &mut Xdp) -> Result<(), OpenError> {
-    for path in pinned(pins)?.into_values() {
-        if running(&path)?.is_some() {
-            swap(&path, program)?;
+/// Puts the program on all links that are alive, those of other network namespaces too.
+pub(super) fn swap_all(links: &Links, program: &Xdp) -> Result<(), OpenError> {
+    for name in links.names()? {
+        if let Some(link) = links.open(&name)?.filter(XdpLink::is_alive) {
+            swap(&name, &link, program)?;
         }
     }
     Ok(())
 }
 
-/// Whether any pinned link runs the program with this number.
-pub(super) fn runs(pins: &Pins, id: u32) -> Result<bool, OpenError> {
-    for path in pinned(pins)?.into_values() {
-        if running(&path)? == Some(id) {
+/// Whether any link that is alive runs the program with this number.
+pub(super) fn runs(links: &Links, id: u32) -> Result<bool, OpenError> {
+    for name in links.names()? {
+        if links.open(&name)?.is_some_and(|link| link.is_alive() && link.program == id) {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// Puts the program in the place of the one that a pinned link runs; packets meet either.
-fn swap(path: &Path, program: &mut Xdp) -> Result<(), OpenError> {
-    let what = || format!("put the new program in place at {}", path.display());
-    let link = PinnedLink::from_pin(path).and_then(|link| XdpLink::try_from(FdLink::from(link)));
-    let link = link.map_err(|error| link_error(what(), error))?;
-    let id = program.attach_to_link(link).map_err(|error| program_error(what(), error))?;
-    // The pin holds the link; what is dropped here is a descriptor.
-    program.take_link(id).map(drop).map_err(|error| program_error(what(), error))
+/// Puts the program in the place of the one that a link runs; packets meet either.
+fn swap(name: &str, link: &XdpLink, program: &Xdp) -> Result<(), OpenError> {
+    let what = || format!("put the new program in place on {name}");
+    let program = program.fd().map_err(|error| program_error(what(), error))?;
+    link.update(program.as_fd()).map_err(|source| system(what(), source))
 }
 
-/// Takes a link off its interface and removes its pin. Whether it was there.
-pub(super) fn take_off(path: &Path) -> Result<bool, OpenError> {
-    let Some(link) = open(path)? else { return Ok(false) };
-    match link.detach() {
-        // Dead already: the interface is gone.
-        Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {}
-        result => result.map_err(|source| system(format!("detach {}", path.display()), source))?,
-    }
-    pins::remove(path)
-}
-
-/// Number of the program that a pinned link runs, if there is one that is alive.
-pub(super) fn running(path: &Path) -> Result<Option<u32>, OpenError> {
-    Ok(open(path)?.filter(|link| link.ifindex != 0).map(|link| link.program))
-}
-
-/// Opens a pinned link, if there is one.
-fn open(path: &Path) -> Result<Option<PinnedXdpLink>, OpenError> {
-    match PinnedXdpLink::open(path) {
-        Ok(link) => Ok(Some(link)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(system(format!("open the XDP link {}", path.display()), source)),
-    }
-}
-
-/// Attaches anew and pins the link.
-fn fresh(program: &mut Xdp, name: &str, index: u32, mode: AttachMode, path: &Path) -> Result<(), AttachError> {
+/// Attaches anew and keeps the link.
+fn fresh(links: &mut Links, program: &mut Xdp, name: &str, index: u32, mode: AttachMode) -> Result<(), AttachError> {
     let link = match mode {
         AttachMode::Native => bind(program, name, index, XdpMode::Driver)?,
         AttachMode::Generic => bind(program, name, index, XdpMode::Skb)?,
@@ -198,13 +172,17 @@ fn fresh(program: &mut Xdp, name: &str, index: u32, mode: AttachMode, path: &Pat
             result => result?,
         },
     };
-    // A link in the way here could only be a pin of something else: `one` has taken ours off.
-    link.pin(path).map(drop).map_err(|error| pin_error(path, error).into())
+    Ok(links.keep(name, link)?)
 }
 
-/// Attaches in one mode. The program is off again when the link is dropped before it is pinned.
+/// Attaches in one mode. The program is off again when the link is dropped before it is kept.
 fn bind(program: &mut Xdp, name: &str, index: u32, mode: XdpMode) -> Result<FdLink, AttachError> {
-    let taken = program.attach_to_if_index(index, mode).and_then(|id| program.take_link(id));
+    let mut taken = attempt(program, index, mode);
+    let started = Instant::now();
+    while taken.as_ref().is_err_and(|error| refusal::is_leaving(name, error)) && started.elapsed() < LEAVING {
+        thread::sleep(BETWEEN);
+        taken = attempt(program, index, mode);
+    }
     let error = match taken {
         // aya binds by netlink where the kernel knows no links; dropping that takes it off.
         Ok(link) => {
@@ -214,6 +192,10 @@ fn bind(program: &mut Xdp, name: &str, index: u32, mode: XdpMode) -> Result<FdLi
         Err(error) => error,
     };
     Err(refusal::explain(program, &refusal::Attempt { name, index, mode }, error))
+}
+
+fn attempt(program: &mut Xdp, index: u32, mode: XdpMode) -> Result<XdpBound, ProgramError> {
+    program.attach_to_if_index(index, mode).and_then(|id| program.take_link(id))
 }
 
 /// What the kernel shows of an interface that should run the program.
@@ -244,15 +226,4 @@ pub(super) fn find(name: &str) -> Result<interfaces::Interface, AttachError> {
 
 fn list() -> Result<BTreeMap<String, interfaces::Interface>, OpenError> {
     interfaces::list().map_err(|source| system("list the network interfaces", source))
-}
-
-fn pinned(pins: &Pins) -> Result<BTreeMap<String, PathBuf>, OpenError> {
-    pins.links().map_err(|source| system(format!("list {}", pins.dir().display()), source))
-}
-
-fn link_error(what: String, error: LinkError) -> OpenError {
-    match error {
-        LinkError::SyscallError(error) => system(what, error.io_error),
-        other => OpenError::Object { what, source: Box::new(other) },
-    }
 }

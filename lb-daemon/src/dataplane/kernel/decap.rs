@@ -28,7 +28,9 @@ use super::{
     attach::{self, Attached},
     error::{AttachError, OpenError},
     explain::{require_capabilities, system},
-    interfaces, load,
+    interfaces,
+    links::{self, Links},
+    load,
     lock::Lock,
     pins::{self, Pins},
     specs::{count, map_error},
@@ -91,7 +93,7 @@ fn replace(names: &Names, interface: &Interface, settings: &Settings) -> Result<
     names.pin(&object, settings)?;
     let mut program = load::pin_program(&mut object, maps::DECAP_PROGRAM, &names.program.next, &names.next)?;
     let id = load::program_id(&program)?;
-    let attached = attach::one(&Pins::new(&names.folder), &mut program, interface);
+    let attached = attach::one(&mut Links::pinned(&Pins::new(&names.folder)), &mut program, interface);
     // Also when that failed: the new program may run all the same, in the mode of before.
     let settled = names.settle(Some(id));
     let attached = attached?;
@@ -109,7 +111,7 @@ pub fn remove(pin_path: &Path, interface: &str) -> Result<bool, OpenError> {
         return Ok(false);
     }
     let lock = Lock::take(&folder)?;
-    let was_there = attach::take_off(&Pins::new(&folder).link(interface))?;
+    let was_there = links::take_off(&Pins::new(&folder).link(interface))?;
     Names::new(&folder, interface).remove_all()?;
     remove_empty(pin_path);
     drop(lock);

@@ -12,7 +12,7 @@ use lb_common::maps;
 
 use super::{
     pins::{self, USUAL_MOUNT},
-    sys::PinnedXdpLink,
+    sys::XdpLink,
 };
 
 /// How deep below the usual mount a pinned link is looked for.
@@ -87,6 +87,10 @@ impl fmt::Display for Remedy<'_> {
             }
         };
         match pin_path {
+            None if matches!(self.occupant, Occupant::Balancer { .. }) => f.write_str(
+                "it is lb, pinned elsewhere or held by a daemon: stop that daemon, or take it off with `lb --pin-path DIR \
+                 unload` and the folder that it was given",
+            ),
             Some(path) => {
                 let path = path.display();
                 write!(f, "it is {who}, pinned at {path}; take it off first: `lb --pin-path {path} {command}`")
@@ -102,7 +106,7 @@ impl fmt::Display for Remedy<'_> {
 
 /// The folder in which a link that runs the program is pinned by this name.
 fn find(folder: &Path, file: &str, program: u32, depth: u32) -> Option<PathBuf> {
-    if PinnedXdpLink::open(&folder.join(file)).is_ok_and(|link| link.program == program) {
+    if XdpLink::pinned(&folder.join(file)).is_ok_and(|link| link.program == program) {
         return Some(folder.to_owned());
     }
     let depth = depth.checked_sub(1)?;

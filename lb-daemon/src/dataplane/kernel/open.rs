@@ -8,6 +8,7 @@ use super::{
     Kernel, attach,
     error::{AttachError, OpenError},
     explain,
+    links::Links,
     lock::Lock,
     memory,
     pins::Pins,
@@ -134,7 +135,8 @@ impl Opened {
         }
         let moved = !self.found.resized.is_empty();
         let staged = stage::balancer(&self.pins, &self.tuning, &self.found)?;
-        let (program, rest) = put_in_force(&self.pins, staged)?;
+        let links = Links::pinned(&self.pins);
+        let (program, rest) = put_in_force(&self.pins, &links, staged)?;
         self.made.keep();
         let Self { pins, mut tables, found, tuning, adopted, upgrade, lock, .. } = self;
         if moved {
@@ -143,7 +145,8 @@ impl Opened {
         if let Some(upgrade) = upgrade {
             upgrade.finish(&pins)?;
         }
-        let mut kernel = Kernel { pins, tables, program, tuning, sizes: found.sizes, rest, adopted, _lock: lock };
+        let mut kernel =
+            Kernel { links, pins, tables, program, tuning, sizes: found.sizes, rest, adopted, _lock: lock };
         kernel.resize(room)?;
         Ok(kernel)
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DIR/prog          the XDP program in force
-//! DIR/link-IFNAME   its links
+//! DIR/link-IFNAME   its links, where they outlive the process
 //! DIR/maps          -> vN/maps
 //! DIR/vN/maps/NAME  the tables, N being the layout version
 //! DIR/decap/...     the program of `lb decap`; see `decap`

@@ -14,6 +14,7 @@ use super::{
     copy::{CatchUp, Pairs, failed},
     error::OpenError,
     explain::system,
+    links::Links,
     load::{self, program_error, program_id},
     origin,
     pins::{self, Pins},
@@ -22,15 +23,16 @@ use super::{
 
 /// Leaves neither `prog-next` nor `NAME-next` behind.
 pub(super) fn settle(pins: &Pins) -> Result<(), OpenError> {
-    let mut next = load::pinned(&pins.next_program());
+    let links = Links::pinned(pins);
+    let next = load::pinned(&pins.next_program());
     let swapped = match &next {
-        Some(program) => attach::runs(pins, program_id(program)?)?,
+        Some(program) => attach::runs(&links, program_id(program)?)?,
         None => false,
     };
     let mut moves = Vec::new();
-    if swapped && let Some(program) = &mut next {
+    if swapped && let Some(program) = &next {
         // Links that did not get it before the end.
-        attach::swap_all(pins, program)?;
+        attach::swap_all(&links, program)?;
         moves.push((pins.next_program(), pins.program()));
     } else {
         pins::remove(&pins.next_program())?;

@@ -73,6 +73,16 @@ fn concerns_size(told: Option<&str>, code: Option<i32>, mtu: u32) -> bool {
     }
 }
 
+/// Whether the interface is taken by a program of ours that nothing but a process keeps there: one that may be ending.
+pub(super) fn is_leaving(name: &str, error: &ProgramError) -> bool {
+    matches!(code(error), Some(libc::EBUSY | libc::EEXIST))
+        && match busy(name) {
+            Some(AttachError::Busy { occupant, .. }) => occupant == Occupant::Balancer { pin_path: None },
+            // It has left by now.
+            _ => true,
+        }
+}
+
 /// Who is in the way, if anyone is.
 fn busy(name: &str) -> Option<AttachError> {
     let (hook, program) = attach::find(name).ok()?.programs.first().copied()?;

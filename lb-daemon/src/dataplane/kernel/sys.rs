@@ -1,5 +1,5 @@
-//! The few system calls that aya and rustix have no way to: what a pinned link is bound to, taking it off at once, and
-//! leaving signals to others for a while, whether programs may take frames in several buffers; and the heap's one knob.
+//! The few system calls that aya and rustix have no way to: what a link is bound to, pinning it, taking it off at once,
+//! and leaving signals to others for a while, whether programs may take frames in several buffers; and the heap's one knob.
 //!
 //! Removing a link's pin detaches it only some time later, after an RCU grace period and on a worker; whoever attaches
 //! anew right then is told that the interface is busy. `BPF_LINK_DETACH` returns when it is done.
@@ -10,7 +10,7 @@ use std::{
     marker::PhantomData,
     mem::{MaybeUninit, size_of},
     os::{
-        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt,
     },
     path::Path,
@@ -22,8 +22,10 @@ use aya_obj::generated::{BPF_F_RDONLY, BPF_F_XDP_HAS_FRAGS};
 use super::specs::count;
 
 const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_UPDATE: libc::c_long = 29;
 const BPF_LINK_DETACH: libc::c_long = 34;
 const BPF_LINK_TYPE_XDP: u32 = 6;
 const BPF_PROG_TYPE_XDP: u32 = 6;
@@ -53,9 +55,9 @@ struct Instruction {
 
 /// `struct { __u64 pathname; __u32 bpf_fd; __u32 file_flags; }` of `union bpf_attr`.
 #[repr(C)]
-struct ObjGet {
+struct ByPath {
     pathname: u64,
-    bpf_fd: u32,
+    bpf_fd: RawFd,
     file_flags: u32,
 }
 
@@ -65,6 +67,15 @@ struct InfoByFd {
     bpf_fd: RawFd,
     info_len: u32,
     info: u64,
+}
+
+/// `struct { __u32 link_fd; __u32 new_prog_fd; __u32 flags; __u32 old_prog_fd; }` of `union bpf_attr`.
+#[repr(C)]
+struct LinkUpdate {
+    link_fd: RawFd,
+    program_fd: RawFd,
+    flags: u32,
+    old_program_fd: u32,
 }
 
 /// `struct { __u32 link_fd; }` of `union bpf_attr`.
@@ -85,23 +96,31 @@ struct RawLinkInfo {
     pad2: u32,
 }
 
-/// An XDP link that was found pinned.
+/// An XDP link.
 #[derive(Debug)]
-pub(super) struct PinnedXdpLink {
+pub(super) struct XdpLink {
     fd: OwnedFd,
-    /// Interface that it is bound to; 0 when that is gone.
+    /// Interface that it was bound to when it was looked at; 0 when that was gone.
     pub(super) ifindex: u32,
-    /// Number of the program that it runs.
+    /// Number of the program that it ran.
     pub(super) program: u32,
 }
 
-impl PinnedXdpLink {
+impl XdpLink {
     /// Opens a pinned link.
     ///
     /// # Errors
     /// `ENOENT` when nothing is pinned there, `EINVAL` when it is something else than an XDP link.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let fd = obj_get(path, 0)?;
+    pub(super) fn pinned(path: &Path) -> io::Result<Self> {
+        Self::look(obj_get(path, 0)?)
+    }
+
+    /// The same link as it is now.
+    pub(super) fn again(&self) -> io::Result<Self> {
+        Self::look(self.fd.try_clone()?)
+    }
+
+    fn look(fd: OwnedFd) -> io::Result<Self> {
         let mut info = RawLinkInfo::default();
         let attr = InfoByFd {
             bpf_fd: fd.as_raw_fd(),
@@ -117,7 +136,28 @@ impl PinnedXdpLink {
         Ok(Self { fd, ifindex: info.ifindex, program: info.program })
     }
 
-    /// Takes the program off its interface; done when this returns. The pin stays, dead.
+    /// Whether it was bound to an interface when it was looked at.
+    pub(super) fn is_alive(&self) -> bool {
+        self.ifindex != 0
+    }
+
+    /// Puts another program in the place of the one that it runs; packets meet either.
+    pub(super) fn update(&self, program: BorrowedFd<'_>) -> io::Result<()> {
+        let attr =
+            LinkUpdate { link_fd: self.fd.as_raw_fd(), program_fd: program.as_raw_fd(), flags: 0, old_program_fd: 0 };
+        // SAFETY: the kernel only reads the attribute.
+        unsafe { bpf(BPF_LINK_UPDATE, &attr) }.map(drop)
+    }
+
+    /// Pins it.
+    pub(super) fn pin(&self, path: &Path) -> io::Result<()> {
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        let attr = ByPath { pathname: path.as_ptr() as u64, bpf_fd: self.fd.as_raw_fd(), file_flags: 0 };
+        // SAFETY: the kernel reads the path, which lives until the call returns.
+        unsafe { bpf(BPF_OBJ_PIN, &attr) }.map(drop)
+    }
+
+    /// Takes the program off its interface; done when this returns. A pin stays, dead.
     pub(super) fn detach(&self) -> io::Result<()> {
         let attr = LinkDetach { link_fd: self.fd.as_raw_fd() };
         // SAFETY: the kernel only reads the attribute.
@@ -232,7 +272,7 @@ pub(super) fn open_to_read(path: &Path) -> io::Result<OwnedFd> {
 /// `BPF_OBJ_GET`: a descriptor of what is pinned at a path.
 fn obj_get(path: &Path, file_flags: u32) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let attr = ObjGet { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags };
+    let attr = ByPath { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags };
     // SAFETY: the kernel reads the path, which lives until the call returns.
     let fd = unsafe { bpf(BPF_OBJ_GET, &attr) }?;
     // SAFETY: the call succeeded, so this is a new descriptor that nobody else owns.

@@ -8,9 +8,9 @@ use std::{
 use lb_common::maps;
 
 use super::{
-    attach,
     error::OpenError,
     explain::system,
+    links,
     lock::Lock,
     pins::{self, Pins},
 };
@@ -36,7 +36,7 @@ pub(super) fn unload(path: &Path) -> Result<Unloaded, OpenError> {
     let pins = Pins::new(path);
     let listing = |source| system(format!("list {}", path.display()), source);
     for (interface, link) in pins.links().map_err(listing)? {
-        match attach::take_off(&link) {
+        match links::take_off(&link) {
             Ok(true) => done.detached.push(interface),
             Ok(false) => {}
             // Something else than an XDP link is not ours, whatever its name.

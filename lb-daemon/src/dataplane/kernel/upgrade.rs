@@ -15,6 +15,7 @@ use super::{
     copy::{self, CatchUp, Pairs, failed},
     error::OpenError,
     explain::system,
+    links::Links,
     load::{self, pin_error, program_id},
     origin::{self, Origin},
     pins::{self, Pins},
@@ -99,13 +100,14 @@ pub(super) fn recover(pins: &Pins) -> Result<(), OpenError> {
     if !pins.version().exists() {
         return Ok(());
     }
-    let mut next = load::pinned(&pins.next_program());
+    let links = Links::pinned(pins);
+    let next = load::pinned(&pins.next_program());
     let swapped = match &next {
-        Some(program) => attach::runs(pins, program_id(program)?)?,
+        Some(program) => attach::runs(&links, program_id(program)?)?,
         None => false,
     };
-    if swapped && let Some(program) = &mut next {
-        attach::swap_all(pins, program)?;
+    if swapped && let Some(program) = &next {
+        attach::swap_all(&links, program)?;
     }
     let in_force = if swapped { next } else { load::in_force(pins) };
     let used = in_force.as_ref().map(recover::tables_of).transpose()?.unwrap_or_default();

@@ -13,7 +13,13 @@ use lb_common::{
 
 use crate::{
     controller::{Attached, Engine, InstallError},
-    dataplane::{Counters, Dataplane, Error, FlowCount, flows::Liveness, kernel::AttachError, memory::Memory, needs},
+    dataplane::{
+        Counters, Dataplane, Error, FlowCount,
+        flows::Liveness,
+        kernel::{AttachError, Grip},
+        memory::Memory,
+        needs,
+    },
     model::{DataplaneConfig, Interface},
     plan::{Op, Room, State},
 };
@@ -52,6 +58,8 @@ pub(crate) struct Tables {
     pub(crate) retuned: Vec<(usize, Tuning)>,
     /// Interfaces that were asked for.
     pub(crate) bound: Vec<Vec<Interface>>,
+    /// Who was asked to keep it on them.
+    pub(crate) grips: Vec<Grip>,
     /// Interfaces that the program was lost from.
     pub(crate) lost: BTreeMap<String, u32>,
     /// A hash seed that no program can be loaded with.
@@ -172,6 +180,11 @@ impl Engine for Fake {
             return Err(InstallError("there is no such interface".into()));
         }
         Ok(interfaces.iter().map(|one| attached(&one.name)).collect())
+    }
+
+    fn keep_by(&mut self, grip: Grip) -> Result<(), InstallError> {
+        self.tables().grips.push(grip);
+        Ok(())
     }
 
     fn lost(&self, _: &DataplaneConfig) -> BTreeMap<String, u32> {

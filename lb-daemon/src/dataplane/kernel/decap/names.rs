@@ -11,10 +11,9 @@ use lb_common::maps;
 
 use super::{
     super::{
-        attach,
         error::OpenError,
         explain::system,
-        load,
+        links, load,
         pins::{self, Pins},
     },
     Settings,
@@ -62,7 +61,7 @@ impl Names {
 
     /// Number of the program that is in force on the interface.
     pub(super) fn running(&self) -> Result<Option<u32>, OpenError> {
-        attach::running(&self.link)
+        links::running(&self.link)
     }
 
     /// Pins a loaded object's settings, which are not in force yet.

@@ -1,0 +1,95 @@
+//! `on_daemon_loss`: what becomes of packets to VIPs when the daemon is gone.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Result, ensure};
+use netns_tests::{
+    balancer::Balancer,
+    host::server::Server,
+    scenario::scenario,
+    settings::{Health, Settings},
+    topology::{LB_INTERFACE, Lab, Layout, VIP_V4, VIP_V6, vips},
+    traffic::{http, sessions::Sessions},
+    wait,
+};
+
+const LIMIT: Duration = Duration::from_secs(5);
+/// The name by which the balancer's own server answers.
+const HOST: &str = "the-host";
+
+/// The file, with this in `[daemon]`.
+fn text(lab: &Lab, on_daemon_loss: &str) -> String {
+    let plain = Settings::web(lab, Health::None).to_string();
+    plain.replacen("[daemon]\n", &format!("[daemon]\non_daemon_loss = \"{on_daemon_loss}\"\n"), 1)
+}
+
+/// Makes the VIPs addresses of the balancer's host too, with a server there.
+fn serve_on_host(lab: &Lab) -> Result<Server> {
+    lab.lb.ip(&format!("addr add {VIP_V4}/32 dev lo\naddr add {VIP_V6}/128 dev lo nodad"))?;
+    Server::start(&lab.lb, HOST, &[80], &[])
+}
+
+/// Waits until all answers are the host's own, or none is.
+fn wait_for(lab: &Lab, to: SocketAddr, host: bool) -> Result<()> {
+    let what = if host { "the host answers" } else { "backends answer" };
+    wait::until(what, LIMIT, || {
+        let answers = http::ask_many(&lab.client, to, 20);
+        let expected = if host { 20 } else { 0 };
+        Ok((answers.failed() == 0 && answers.of(HOST) == expected).then_some(()))
+    })
+}
+
+fn runs_xdp(lab: &Lab) -> Result<bool> {
+    Ok(lab.lb.run("ip", &["link", "show", "dev", LB_INTERFACE])?.contains("prog/xdp"))
+}
+
+#[test]
+fn with_pass_packets_reach_the_host_however_the_daemon_ends() {
+    scenario(&Layout::with_backends(2), |lab| {
+        let _server = serve_on_host(lab)?;
+        let mut lb = Balancer::prepare(lab, &Settings::web(lab, Health::None))?;
+        lb.write(&text(lab, "pass"))?;
+        lb.start_again()?;
+        ensure!(lb.link().is_err(), "the link is pinned");
+        for to in vips(80) {
+            wait_for(lab, to, false)?;
+        }
+        lb.kill()?;
+        for to in vips(80) {
+            wait_for(lab, to, true)?;
+        }
+        ensure!(!runs_xdp(lab)?);
+        lb.start_again()?;
+        for to in vips(80) {
+            wait_for(lab, to, false)?;
+        }
+        let mark = lb.log().mark();
+        lb.stop()?;
+        lb.log().wait_for(mark, &["stopped; packets pass to this host"])?;
+        ensure!(!runs_xdp(lab)?, "it is detached when the process has ended");
+        wait_for(lab, vips(80)[0], true)
+    });
+}
+
+#[test]
+fn a_reload_that_pins_or_unpins_loses_no_connection() {
+    scenario(&Layout::with_backends(2), |lab| {
+        let mut lb = Balancer::start(lab, &Settings::web(lab, Health::None))?;
+        let link = lb.link()?;
+        let mut sessions = Sessions::open(&lab.client, &vips(80), 20)?;
+        for _ in 0..3 {
+            lb.reload_text(&text(lab, "pass"))?;
+            ensure!(lb.link().is_err() && runs_xdp(lab)?, "the link is pinned still, or gone");
+            sessions.all_stay()?;
+            lb.reload_text(&text(lab, "keep"))?;
+            assert_eq!(lb.link()?.id, link.id, "the link was made anew");
+            sessions.all_stay()?;
+        }
+        // A start unpins what a daemon that wanted otherwise left pinned, and takes it over.
+        lb.kill()?;
+        lb.write(&text(lab, "pass"))?;
+        lb.start_again()?;
+        ensure!(lb.link().is_err() && runs_xdp(lab)?, "the link is pinned still, or gone");
+        sessions.all_stay()
+    });
+}
