@@ -175,7 +175,7 @@ impl<L: Lookups> Ground<'_, L> {
     /// When there is no such VIP, or a table cannot be read.
     pub(crate) fn ring(&self, name: &str, with_slots: bool) -> Result<Ring, AnswerError> {
         let view = self.vips.iter().find(|vip| vip.name == name).ok_or_else(|| {
-            let known: Vec<String> = self.vips.iter().map(|vip| format!("{:?}", vip.name)).collect();
+            let known: Vec<String> = self.vips.iter().map(|vip| word(&vip.name)).collect();
             AnswerError::Vip { name: name.to_owned(), known: known.join(", ") }
         })?;
         let (ring, led) = self.digest(view)?;
@@ -272,4 +272,8 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 /// A packet to ask about by its frame.
 pub(crate) fn of_frame(frame: &[u8]) -> AskedPacket {
     AskedPacket { frame: Some(hex(frame)), ..AskedPacket::default() }
+}
+/// A name as a shell takes it for one word: without a daemon they have spaces.
+fn word(name: &str) -> String {
+    if name.contains(' ') { format!("\"{name}\"") } else { name.to_owned() }
 }

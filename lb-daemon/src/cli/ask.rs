@@ -41,7 +41,8 @@ pub(super) fn without_daemon(global: &Global, error: &anyhow::Error) -> Option<S
     let at = global.pin_path.display();
     Some(if global.pin_path.exists() {
         format!(
-            "what is pinned at {at} forwards on; `lb status`, `vip`, `backend`, `stats` and `top` read it without a daemon"
+            "what is pinned at {at} forwards on; `lb status`, `vip`, `backend`, `stats`, `top`, `flow`, `ring`, `explain` and \
+             `plan` read it without a daemon"
         )
     } else {
         format!("nothing is loaded at {at} either; start a daemon: `lb run --config FILE`")

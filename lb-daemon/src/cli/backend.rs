@@ -204,7 +204,12 @@ fn state(backend: &Backend) -> String {
         _ if let Some(given) = backend.r#override.as_ref().filter(|given| given.state.is_some()) => {
             // What was ordered of its weight stands in another column.
             let given = Override { weight: None, ..given.clone() };
-            format!("{} (override: {})", backend.state.name(), order::given(&given))
+            let (state, given) = (backend.state.name(), order::given(&given));
+            match given.strip_prefix(state).map(|more| more.trim_start_matches(", ")) {
+                Some("") => format!("{state} (override)"),
+                Some(more) => format!("{state} (override: {more})"),
+                None => format!("{state} (override: {given})"),
+            }
         }
         // The last column tells what the check found.
         Some(reason) if *reason != backend.last_check => format!("{} ({reason})", backend.state.name()),

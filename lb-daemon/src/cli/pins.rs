@@ -95,7 +95,7 @@ pub(super) fn say_unmanaged(global: &Global) {
 }
 
 /// That the tables answer, and what that means.
-fn unmanaged(global: &Global) -> String {
+pub(super) fn unmanaged(global: &Global) -> String {
     let socket = global.socket().display();
     format!("this is read from the tables: no daemon answers on {socket}, so nobody checks backends")
 }
@@ -133,11 +133,11 @@ impl Tables {
         Ok(Self { vips: view::found(&state), pinned, state, totals })
     }
 
-    /// The status as the tables have it.
+    /// The status as the tables have it, and why they were asked.
     ///
     /// # Errors
     /// When the links cannot be read.
-    pub(super) fn status(&self, global: &Global) -> Result<Status, anyhow::Error> {
+    pub(super) fn status(&self, global: &Global, unmanaged: String) -> Result<Status, anyhow::Error> {
         let Self { vips, state, .. } = self;
         let attached = self.pinned.attached()?;
         let interface = |name: &str, mode: &str| Interface { name: name.into(), mode: mode.into() };
@@ -146,7 +146,7 @@ impl Tables {
             pid: None,
             uptime_seconds: None,
             state: Condition::Unmanaged,
-            problems: vec![unmanaged(global)],
+            problems: vec![unmanaged],
             generation: None,
             in_force: None,
             differs_from_file: None,

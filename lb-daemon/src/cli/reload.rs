@@ -23,6 +23,7 @@ fn text(done: &Reloaded) -> String {
     let Reloaded { generation, ops, pending } = done;
     match pending {
         Some(why) => format!("not all is in force yet, and is tried again: {why}\n"),
-        None => format!("generation {generation} is in force; {ops} writes to the tables\n"),
+        None if *ops == 0 => format!("generation {generation} is in force; the tables are as it wants them\n"),
+        None => format!("generation {generation} is in force, {ops} writes to the tables\n"),
     }
 }

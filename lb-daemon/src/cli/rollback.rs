@@ -8,7 +8,7 @@ use crate::api::types::RollbackRequest;
 /// While a generation waits for confirmation, this ends the wait: without a number, the one before it comes back at once.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Whose texts, by their number in `lb history` [default: those before]
+    /// Whose texts, by their number in `lb history` [default: those in force before; asked for again, those before them]
     #[arg(value_name = "N")]
     generation: Option<u64>,
     /// Why, for `lb history`

@@ -23,9 +23,10 @@ pub struct Args {
 /// When no daemon answers and nothing is pinned, or stdout fails.
 pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     let status = if args.pins {
-        pins::Tables::open(global)?.status(global)?
+        pins::Tables::open(global)?.status(global, "this is read from the tables; no daemon was asked".into())?
     } else {
-        pins::ask_or_read(global, || ask::get(global, "/v1/status"), |tables| tables.status(global))?
+        let read = |tables: &mut pins::Tables| tables.status(global, pins::unmanaged(global));
+        pins::ask_or_read(global, || ask::get(global, "/v1/status"), read)?
     };
     output::print(global.output, &status, |status| text(status, global.verbose > 0))?;
     Ok(match status.state {
@@ -68,8 +69,8 @@ fn text(status: &Status, verbose: bool) -> String {
     if let Some(confinement) = status.confinement.as_ref().filter(|_| verbose) {
         row("capabilities", confinement.capabilities.join(", "));
         row("while loading", confinement.while_loading.join(", "));
-        row("files closed", confinement.files.clone());
-        row("calls closed", confinement.calls.clone());
+        row("landlock", confinement.files.clone());
+        row("seccomp", confinement.calls.clone());
     }
     let overrides = status.overrides.as_deref().unwrap_or_default();
     if !overrides.is_empty() {

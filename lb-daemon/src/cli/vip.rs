@@ -101,7 +101,7 @@ fn quoted(name: &str) -> String {
 fn list(vips: &[Vip], wide: bool) -> String {
     let mut headings = vec!["VIP", "SERVICE", "POOL", "SERVING", ">PACKETS", ">BYTES", ">NEW FLOWS"];
     if wide {
-        headings.extend([">MOVED", "ENCAP", "HASH", "TRACKING", ">SLOTS", "RING DIGEST"]);
+        headings.extend([">MOVED", "ENCAP", "HASH", "TRACKING", ">SLOTS"]);
     }
     let row = |vip: &Vip| {
         let mut row = vec![
@@ -125,7 +125,6 @@ fn list(vips: &[Vip], wide: bool) -> String {
                 set(|all| &all.hash),
                 set(|all| &all.flow_tracking),
                 vip.ring_slots.to_string(),
-                vip.ring_digest.clone().unwrap_or_else(|| "-".into()),
             ]);
         }
         row
@@ -142,8 +141,7 @@ fn show(shown: &Shown, wide: bool) -> String {
     if let Some(given) = &vip.r#override {
         row("override", format!("{}; {}", order::given(given), order::by(given)));
     }
-    let digest = vip.ring_digest.as_deref().unwrap_or("none");
-    row("ring", format!("{} slots, digest {digest}", vip.ring_slots));
+    row("ring", format!("{} slots", vip.ring_slots));
     if let Some(settings) = &vip.settings {
         for (name, value) in described(settings) {
             row(name, value);

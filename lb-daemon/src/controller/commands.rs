@@ -111,7 +111,7 @@ pub enum Refusal {
     #[error(transparent)]
     NotKept(#[from] NotKept),
     /// There is no older generation.
-    #[error("there is no generation before the one in force")]
+    #[error("there is no generation with other texts before the one in force; `lb history` lists those that are kept")]
     NothingBefore,
 }
 

@@ -271,9 +271,15 @@ impl History {
         &self.current.about
     }
 
-    /// The one before it.
+    /// The one that was in force before these texts were. One that was brought back counts as the one that first had them: to go
+    /// back once more leads further back, and never to what was just left.
     pub(super) fn before(&self) -> Option<u64> {
-        let older = |about: &&About| about.number < self.current.about.number;
+        let mut first = &self.current.about;
+        while let Some(of) = first.of.and_then(|of| self.generations.get(of)) {
+            first = of;
+        }
+        let number = first.of.unwrap_or(first.number);
+        let older = |about: &&About| about.number < number && about.digest != self.current.about.digest;
         self.generations.all().rev().find(older).map(|about| about.number)
     }
 

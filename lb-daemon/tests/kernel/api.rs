@@ -125,7 +125,7 @@ fn the_read_only_socket_serves_commands_that_look_and_refuses_those_that_change(
     let expected = format!("lb: this socket only shows; to change something, ask on {}/lb.sock\n", folder(&daemon));
     assert_eq!((refused.status.code(), complaint), (Some(1), expected));
     let done = daemon.ask("lb.sock", &["reload"]);
-    assert_eq!(String::from_utf8(done.stdout).unwrap(), "generation 1 is in force; 0 writes to the tables\n");
+    assert_eq!(String::from_utf8(done.stdout).unwrap(), "generation 1 is in force; the tables are as it wants them\n");
     // The complaints of a file that is refused come back to who asked.
     fs::write(daemon.socket("lb.toml"), "[dataplane]\nmood = 1\n").unwrap();
     let refused = daemon.ask("lb.sock", &["reload"]);
@@ -217,7 +217,7 @@ fn top_shows_rates_on_a_terminal_until_q_and_elsewhere_as_lines() {
     let frame: serde_json::Value = serde_json::from_slice(&once.stdout).unwrap();
     assert_eq!((&frame["vips"][0]["name"], &frame["packets_per_second"]), (&"web".into(), &0.0.into()), "{frame}");
     let once = String::from_utf8(daemon.ask("lb.sock", &["top", "--once"]).stdout).unwrap();
-    assert!(once.starts_with("0 packets/s, 0bit/s, 0 new flows/s, 0 live flows\n\nVIP "), "{once}");
+    assert!(once.starts_with("0 packets/s, 0 bits/s, 0 new flows/s, 0 live flows\n\nVIP "), "{once}");
     // `script` makes a terminal of its own.
     let command = format!(
         "stty -g; {} --pin-path {} --api {} top; echo ended $?; stty -g",

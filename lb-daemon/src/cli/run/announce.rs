@@ -1,9 +1,6 @@
 //! What the log says of states as they come.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, mem, net::IpAddr, sync::Arc};
 
 use tokio::{sync::watch, task};
 use tracing::{info, warn};
@@ -14,6 +11,7 @@ use crate::{
         snapshot::{BackendView, VipView},
     },
     dataplane::kernel::give_memory_back,
+    model::{AdminState, Service},
     plan::wanted::Disposition,
 };
 
@@ -21,14 +19,14 @@ use crate::{
 /// has one again. After a change of configuration it gives back what memory that took for a moment.
 pub(super) async fn announce(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     let mut ready = false;
-    let mut empty = BTreeSet::new();
+    let mut told = Told::default();
     let mut last: Option<Arc<Snapshot>> = None;
     while snapshots.changed().await.is_ok() {
         let snapshot = snapshots.borrow_and_update().clone();
         if snapshot.applied == 0 {
             continue;
         }
-        for (vip, backend) in changed(last.as_deref(), &snapshot) {
+        for (vip, backend) in told.backends(&snapshot) {
             let BackendView { name, address, reason, .. } = backend;
             let (vip, reason) = (&vip.name, reason.as_deref());
             match backend.effect {
@@ -37,14 +35,13 @@ pub(super) async fn announce(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
                 Disposition::Down => info!(vip, backend = name, %address, reason, "backend down"),
             }
         }
-        let now: BTreeSet<String> = snapshot.without_backend().map(|vip| vip.name.clone()).collect();
-        for vip in now.difference(&empty) {
-            warn!(vip, "vip has no serving backend; its packets are dropped");
+        for vip in told.vips(&snapshot) {
+            if vip.serving() == 0 {
+                warn!(vip = vip.name, "vip has no serving backend; its packets are dropped");
+            } else {
+                info!(vip = vip.name, "vip has a serving backend again");
+            }
         }
-        for vip in empty.difference(&now).filter(|vip| snapshot.vips.iter().any(|known| known.name == **vip)) {
-            info!(vip, "vip has a serving backend again");
-        }
-        empty = now;
         let is_other = last.as_ref().is_none_or(|last| !Arc::ptr_eq(&last.desired, &snapshot.desired));
         last = Some(Arc::clone(&snapshot));
         if is_other {
@@ -58,19 +55,57 @@ pub(super) async fn announce(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     }
 }
 
-/// Backends that take more or less than before. Of those that were not there before, the ones that do not serve: a line for
-/// each that is as it should be would bury them.
-fn changed<'s>(before: Option<&'s Snapshot>, now: &'s Snapshot) -> Vec<(&'s VipView, &'s BackendView)> {
-    fn pairs(snapshot: &Snapshot) -> impl Iterator<Item = (&VipView, &BackendView)> {
-        snapshot.vips.iter().flat_map(|vip| vip.backends.iter().map(move |backend| (vip, backend)))
+/// What was told so far. Of what is new and waits for its first check nothing is: what comes of it is told.
+#[derive(Default)]
+struct Told {
+    backends: BTreeMap<(Service, IpAddr), Disposition>,
+    /// VIPs, and whether they had a serving backend.
+    vips: BTreeMap<Service, bool>,
+}
+
+impl Told {
+    /// Backends that take more or less than before. Of those that were not there before, the ones that do not serve: a line
+    /// for each that is as it should be would bury them.
+    fn backends<'s>(&mut self, now: &'s Snapshot) -> Vec<(&'s VipView, &'s BackendView)> {
+        let before = mem::take(&mut self.backends);
+        let mut news = Vec::new();
+        for (vip, backend) in now.vips.iter().flat_map(|vip| vip.backends.iter().map(move |backend| (vip, backend))) {
+            let key = (vip.service, backend.address);
+            let told = before.get(&key).copied();
+            if told.is_none() && waits(backend) {
+                continue;
+            }
+            if told.unwrap_or(Disposition::Serving) != backend.effect {
+                news.push((vip, backend));
+            }
+            self.backends.insert(key, backend.effect);
+        }
+        news
     }
-    let known = before.into_iter().flat_map(pairs);
-    let known: BTreeMap<_, _> =
-        known.map(|(vip, backend)| ((vip.name.as_str(), backend.address), backend.effect)).collect();
-    let effect_before = |vip: &VipView, backend: &BackendView| {
-        known.get(&(vip.name.as_str(), backend.address)).copied().unwrap_or(Disposition::Serving)
-    };
-    pairs(now).filter(|(vip, backend)| effect_before(vip, backend) != backend.effect).collect()
+
+    /// VIPs that have lost their last serving backend, or never had one, and those that have one again.
+    fn vips<'s>(&mut self, now: &'s Snapshot) -> Vec<&'s VipView> {
+        let before = mem::take(&mut self.vips);
+        let mut news = Vec::new();
+        for vip in &now.vips {
+            let told = before.get(&vip.service).copied();
+            // Nothing is lost by what an operator does not want to serve.
+            let serves = vip.disabled.is_some() || vip.serving() > 0;
+            if told.is_none() && !serves && vip.backends.iter().any(waits) {
+                continue;
+            }
+            if told.unwrap_or(true) != serves && vip.disabled.is_none() {
+                news.push(vip);
+            }
+            self.vips.insert(vip.service, serves);
+        }
+        news
+    }
+}
+
+/// Whether it depends on a first check what this backend will take.
+fn waits(backend: &BackendView) -> bool {
+    backend.effect == Disposition::Down && backend.up.is_none() && backend.admin == AdminState::Active
 }
 
 #[cfg(test)]
@@ -78,22 +113,55 @@ mod tests {
     use super::*;
     use crate::controller::tests::rig::{Rig, TEXT};
 
-    fn told<'s>(changed: &[(&'s VipView, &'s BackendView)]) -> Vec<(&'s str, &'s str, Disposition)> {
-        changed.iter().map(|(vip, backend)| (vip.name.as_str(), backend.name.as_str(), backend.effect)).collect()
+    fn names<'s>(news: &[(&'s VipView, &'s BackendView)]) -> Vec<(&'s str, &'s str, Disposition)> {
+        news.iter().map(|(vip, backend)| (vip.name.as_str(), backend.name.as_str(), backend.effect)).collect()
     }
 
     #[tokio::test(start_paused = true)]
     async fn backends_that_take_more_or_less_are_told_by_name() {
         let rig = Rig::serving(TEXT).await;
         let first = rig.handle.snapshot();
-        assert_eq!(told(&changed(None, &first)), [], "all serve, as they should");
+        let mut told = Told::default();
+        assert_eq!(names(&told.backends(&first)), [], "all serve, as they should");
         rig.report("10.0.0.2", false);
         rig.settle().await;
         let second = rig.handle.snapshot();
         let both = |effect| [("web", "web-2", effect), ("web-v6", "web-2", effect)];
-        assert_eq!(told(&changed(Some(&first), &second)), both(Disposition::Down));
-        assert_eq!(told(&changed(None, &second)), both(Disposition::Down), "of new ones, who is down");
-        assert_eq!(told(&changed(Some(&second), &first)), both(Disposition::Serving));
-        assert_eq!(told(&changed(Some(&second), &second)), []);
+        assert_eq!(names(&told.backends(&second)), both(Disposition::Down));
+        assert_eq!(names(&Told::default().backends(&second)), both(Disposition::Down), "of new ones, who is down");
+        assert_eq!(names(&told.backends(&first)), both(Disposition::Serving));
+        assert_eq!(names(&told.backends(&first)), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_for_its_first_check_is_neither_down_nor_without_backend() {
+        let rig = Rig::serving(TEXT).await;
+        let mut snapshot = Snapshot::clone(&rig.handle.snapshot());
+        let mut set = |up, effect, admin| {
+            for vip in &mut snapshot.vips {
+                for backend in &mut vip.backends {
+                    (backend.up, backend.effect, backend.admin) = (up, effect, admin);
+                }
+            }
+            snapshot.clone()
+        };
+        let waiting = set(None, Disposition::Down, AdminState::Active);
+        let failed = set(Some(false), Disposition::Down, AdminState::Active);
+        let off = set(None, Disposition::Down, AdminState::Disabled);
+        let serving = set(Some(true), Disposition::Serving, AdminState::Active);
+        let all: usize = serving.vips.iter().map(|vip| vip.backends.len()).sum();
+        let counts = |told: &mut Told, now: &Snapshot| (told.backends(now).len(), told.vips(now).len());
+
+        let mut told = Told::default();
+        assert_eq!(counts(&mut told, &waiting), (0, 0));
+        assert_eq!(counts(&mut told, &serving), (0, 0), "as it should be");
+        assert_eq!(counts(&mut told, &waiting), (all, serving.vips.len()), "it served, so this is a loss");
+
+        let mut told = Told::default();
+        assert_eq!(counts(&mut told, &waiting), (0, 0));
+        assert_eq!(counts(&mut told, &failed), (all, serving.vips.len()), "the first check failed");
+        assert_eq!(counts(&mut told, &failed), (0, 0));
+        assert_eq!(counts(&mut told, &serving), (all, serving.vips.len()));
+        assert_eq!(counts(&mut Told::default(), &off), (all, serving.vips.len()), "no check will help");
     }
 }

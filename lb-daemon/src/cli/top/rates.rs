@@ -149,7 +149,7 @@ impl Frame {
         let [packets, bits, flows] = self.all.cells();
         let live = self.live_flows;
         let note = if self.managed { "" } else { " (from the tables: no daemon answers)" };
-        let head = format!("{packets} packets/s, {bits}bit/s, {flows} new flows/s, {live} live flows{note}");
+        let head = format!("{packets} packets/s, {bits} bits/s, {flows} new flows/s, {live} live flows{note}");
         let vips = self.vips.iter().take(rows).map(|vip| {
             let [packets, bits, flows] = vip.rates.cells();
             let serving = format!("{} of {}", vip.backends_serving, vip.backends);
@@ -284,7 +284,7 @@ mod tests {
         }
         assert_eq!((short(3e9), short(7.2e12), short(999.5e9)), ("3.0G".into(), "7.2T".into(), "1.0T".into()));
         let text = Frame::between(&look(100, 10), &look(2100, 40), Duration::from_secs(2)).text(1);
-        assert!(text.starts_with("1.0k packets/s, 800kbit/s, 100 new flows/s, 14 live flows\n\nVIP "), "{text}");
+        assert!(text.starts_with("1.0k packets/s, 800k bits/s, 100 new flows/s, 14 live flows\n\nVIP "), "{text}");
         assert!(text.contains("\nbusy  1 of 1        1.0k") && text.contains("\nno_backend         15\n"), "{text}");
         assert!(!text.contains("calm"), "{text}");
     }

@@ -107,6 +107,23 @@ async fn a_rollback_is_a_new_generation_with_the_old_text() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_rollback_goes_further_back_and_never_to_what_was_just_left() {
+    let rig = Rig::serving(TEXT).await;
+    rig.apply(&other("10.0.0.8"), None).await.unwrap();
+    rig.apply(&other("10.0.0.9"), Some(WAIT)).await.unwrap();
+    tokio::time::sleep(WAIT + SECOND).await;
+    assert!(has(&rig, "10.0.0.8"), "nobody confirmed");
+    rig.handle.roll_back(None, By::default()).await.unwrap();
+    assert!(has(&rig, "10.0.0.2"), "not what went because nobody confirmed it");
+    assert_eq!((number(&rig), rig.handle.snapshot().in_force.about.of), (5, Some(1)));
+    assert!(matches!(refusal(rig.handle.roll_back(None, By::default()).await), Refusal::NothingBefore));
+    rig.apply(&other("10.0.0.7"), None).await.unwrap();
+    rig.handle.roll_back(None, By::default()).await.unwrap();
+    assert!(has(&rig, "10.0.0.2"));
+    assert!(matches!(refusal(rig.handle.roll_back(None, By::default()).await), Refusal::NothingBefore));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_confirmed_in_time_stays() {
     let rig = Rig::serving(TEXT).await;
     assert!(matches!(rig.handle.confirm().await, Err(NotConfirmed::Refused(_))));
