@@ -13,6 +13,7 @@ mod concerned;
 mod ended;
 pub mod engine;
 pub(crate) mod features;
+mod former;
 pub mod history;
 pub mod overrides;
 pub mod preview;
@@ -50,7 +51,10 @@ pub use self::{
     engine::{Attached, Engine, InstallError},
     snapshot::Snapshot,
 };
-use self::{clock::Clock, commands::Command, concerned::Inputs, history::History, overrides::Keeper, totals::Totals};
+use self::{
+    clock::Clock, commands::Command, concerned::Inputs, former::Former, history::History, overrides::Keeper,
+    totals::Totals,
+};
 use crate::{
     dataplane,
     health::{CheckId, HealthView},
@@ -130,6 +134,8 @@ pub struct Controller<E> {
     reached: Option<Inputs>,
     /// Until when first results are waited for; `None` once they are in.
     settling: Option<Instant>,
+    /// What serves on until then, although it is not configured any more.
+    former: Former,
     /// What went wrong at the last attempt, if it did.
     failing: Option<snapshot::Failing>,
     last_reload: snapshot::LastReload,
@@ -186,6 +192,7 @@ impl<E: Engine> Controller<E> {
             reports,
             reached: None,
             settling,
+            former: Former::default(),
             failing: None,
             last_reload,
             part: 0,

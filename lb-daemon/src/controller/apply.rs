@@ -175,9 +175,12 @@ impl<E: Engine> Controller<E> {
 
     /// Brings the tables to a configuration that the program is ready for.
     fn take_up(&mut self, config: Arc<Config>, lists: Arc<Lists>) -> Reloaded {
+        let before = self.inputs();
         self.lists = lists;
         self.desire(config);
         self.ask_for_inputs();
+        self.hear();
+        self.unsettle(&before, Instant::now());
         self.bring_now(true)
     }
 

@@ -15,7 +15,7 @@ use lb_common::layout::target::Target;
 use super::{check_id, checks, hop_targets, members};
 use crate::{
     health::{CheckId, HealthView, Status},
-    model::{AdminState, Check, Config, NextHopConfig},
+    model::{AdminState, Backend, Check, Config, NextHopConfig, Pool, Vip},
     nexthop::{self, NextHop, NextHops, Snapshot, Unreachable},
     plan::{
         State,
@@ -126,6 +126,29 @@ pub fn patience(config: &Config) -> Duration {
 pub fn complete(config: &Config, health: &HealthView, hops: &Snapshot) -> bool {
     let known = |address: &IpAddr| !is_open(hops, *address);
     checks(config).keys().all(|check| health.contains_key(check)) && hop_targets(config).iter().all(known)
+}
+
+/// Whether a backend of a VIP would take new flows if first results of it, which are still to come, were good.
+pub fn is_waited_for(
+    config: &Config,
+    vip: &Vip,
+    pool: &Pool,
+    backend: &Backend,
+    health: &HealthView,
+    hops: &Snapshot,
+) -> bool {
+    let up = match pool.health.check {
+        Check::None => Some(true),
+        _ => health.get(&check_id(vip, backend)).map(|status| status.up),
+    };
+    let reachable = match config.dataplane.next_hop {
+        NextHopConfig::Auto if !backend.local => {
+            (!is_open(hops, backend.address)).then(|| hops.hops.get(&backend.address).is_some_and(Option::is_some))
+        }
+        _ => Some(true),
+    };
+    let known = [up, reachable];
+    wanted::takes_new_flows(backend) && known.contains(&None) && !known.contains(&Some(false))
 }
 
 /// Whether the way to `address` is still being asked for.

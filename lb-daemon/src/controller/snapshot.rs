@@ -4,14 +4,12 @@ use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use lb_common::maps::Tuning;
 
-use super::{engine::Attached, history::History, overrides::Keeper, view};
+use super::{Reports, engine::Attached, history::History, overrides::Keeper, view};
 use crate::{
-    health::HealthView,
     model::{
         AdminState, Config, Service,
         overrides::{BackendOverride, Given, Overrides},
     },
-    nexthop,
     plan::{Capacity, State, lists::Lists, wanted::Disposition},
     state::{About, Pending},
 };
@@ -75,6 +73,8 @@ pub struct VipView {
     pub pool: String,
     /// Since when an operator has it disabled, and who, if so.
     pub disabled: Option<Given>,
+    /// Whether first results of some of its backends are waited for; who served before a change serves on meanwhile.
+    pub settling: bool,
     /// Slots of its ring; 0 while no backend takes new flows.
     pub ring_slots: u32,
     /// Digest of its ring.
@@ -163,14 +163,9 @@ impl Snapshot {
         state: &State,
     ) -> Self {
         let config = keeper.effective(desired);
-        let known = view::Known {
-            config: &config,
-            lists,
-            overrides: keeper.overrides(),
-            state,
-            health: &HealthView::new(),
-            hops: &nexthop::Snapshot::default(),
-        };
+        let reports = Reports { health: Arc::default(), hops: Arc::default() };
+        let overrides = keeper.overrides();
+        let known = view::Known { config: &config, lists, overrides, state, reports: &reports, settling: true };
         Self {
             in_force: history.in_force(),
             applied: 0,
@@ -190,9 +185,9 @@ impl Snapshot {
         }
     }
 
-    /// VIPs without a backend that takes new flows, but for those that are disabled.
+    /// VIPs without a backend that takes new flows, but for those that are disabled or wait for first results.
     pub fn without_backend(&self) -> impl Iterator<Item = &VipView> {
-        self.vips.iter().filter(|vip| vip.disabled.is_none() && vip.serving() == 0)
+        self.vips.iter().filter(|vip| vip.disabled.is_none() && !vip.settling && vip.serving() == 0)
     }
 
     /// What an operator should look at; empty when all is well.

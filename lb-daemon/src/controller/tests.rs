@@ -6,6 +6,7 @@ mod history;
 mod overrides;
 mod previewed;
 mod program;
+mod replaced;
 pub(crate) mod rig;
 
 use std::{sync::Arc, time::Duration};

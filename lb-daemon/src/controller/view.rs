@@ -7,14 +7,16 @@ use std::{
 
 use lb_common::layout::{ring, target::Target, vip::Vip as VipValue};
 
-use super::snapshot::{BackendView, VipView};
+use super::{
+    Reports, former,
+    snapshot::{BackendView, VipView},
+};
 use crate::{
-    health::{CheckId, HealthView},
+    health::CheckId,
     model::{
         AdminState, Backend, Check, Config, Encap, NextHopConfig, Pool, Service, Vip,
         overrides::{BackendOverride, Overrides, StateOverride},
     },
-    nexthop,
     plan::{
         Capacity, ListTable, State,
         lists::Lists,
@@ -54,15 +56,15 @@ pub(super) struct Known<'a> {
     pub(super) overrides: &'a Overrides,
     /// The tables.
     pub(super) state: &'a State,
-    /// Results of checks.
-    pub(super) health: &'a HealthView,
-    /// Next hops.
-    pub(super) hops: &'a nexthop::Snapshot,
+    /// Results of checks, and next hops.
+    pub(super) reports: &'a Reports,
+    /// Whether first results are waited for.
+    pub(super) settling: bool,
 }
 
 /// All VIPs of the configuration, as the tables have them.
 pub(super) fn views(known: &Known) -> Vec<VipView> {
-    let Known { config, lists, overrides, state, .. } = *known;
+    let Known { config, lists, overrides, state, reports, settling } = *known;
     let view = |vip: &Vip| {
         let value = state.vips.get(&key(&vip.service));
         let targets = value.map(|value| targets(value, state)).unwrap_or_default();
@@ -90,6 +92,7 @@ pub(super) fn views(known: &Known) -> Vec<VipView> {
             service: vip.service,
             pool: vip.pool.clone(),
             disabled: overrides.vips.get(&vip.name).copied(),
+            settling: settling && former::waits(config, lists, vip, reports),
             ring_slots: value.map_or(0, |value| value.ring_slots),
             ring_digest: value.and_then(|value| state.rings.get(&value.ring_base)).map(|digest| digest.0),
             backends,
@@ -122,6 +125,7 @@ pub(crate) fn found(state: &State) -> Vec<VipView> {
             service,
             pool: String::new(),
             disabled: None,
+            settling: false,
             ring_slots: value.ring_slots,
             ring_digest: state.rings.get(&value.ring_base).map(|digest| digest.0),
             backends: targets(value, state).into_iter().map(backend).collect(),
@@ -164,7 +168,7 @@ impl Seen<'_> {
         let Backend { name, address, weight, state, .. } = self.backend;
         let target = self.found.map(|(_, target)| target);
         let effect = target.map_or(Disposition::Down, effect);
-        let known = self.known.health.get(&CheckId { service: self.vip.service, backend: *address });
+        let known = self.known.reports.health.get(&CheckId { service: self.vip.service, backend: *address });
         let unchecked = self.pool.health.check == Check::None;
         let (up, last_check) = match known {
             _ if unchecked => (Some(true), "no check".into()),
@@ -191,14 +195,14 @@ impl Seen<'_> {
 
     /// Whether its frames would have to reach its MAC address through a router.
     fn is_behind_router(&self) -> bool {
-        let hop = self.known.hops.hops.get(&self.backend.address).copied().flatten();
+        let hop = self.known.reports.hops.hops.get(&self.backend.address).copied().flatten();
         self.vip.encap == Encap::L2 && !self.backend.local && hop.is_some_and(|hop| !hop.on_link)
     }
 
     /// Why the backend is as it is, where that is not plain.
     fn reason(&self, effect: Disposition, up: Option<bool>, last_check: &str) -> Option<String> {
         let by_kernel = self.known.config.dataplane.next_hop == NextHopConfig::Auto;
-        let lost = self.known.hops.reason(self.backend.address).filter(|_| by_kernel && !self.backend.local);
+        let lost = self.known.reports.hops.reason(self.backend.address).filter(|_| by_kernel && !self.backend.local);
         match (effect, self.backend.state) {
             (Disposition::Serving, _) if up == Some(false) => {
                 Some(format!("check fails ({last_check}), used since too few backends are up"))

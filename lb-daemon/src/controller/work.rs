@@ -14,6 +14,7 @@ use super::{
     concerned::{self, Inputs},
     engine::{Engine, InstallError},
     features,
+    former::{self, Former},
     snapshot::{Failing, Snapshot},
     view,
 };
@@ -78,11 +79,25 @@ impl<E: Engine> Controller<E> {
         self.reports = Reports { health: health.borrow_and_update().clone(), hops: hops.borrow_and_update().clone() };
     }
 
+    /// Waits for first results of what a changed configuration brought. What served until `before` it serves on meanwhile,
+    /// where nobody else does.
+    pub(super) fn unsettle(&mut self, before: &Inputs, now: Instant) {
+        let after = self.inputs();
+        let changed = concerned::concerned(&Inputs { reports: after.reports.clone(), ..before.clone() }, &after);
+        let waiting = former::waiting(&after, changed.as_ref());
+        if !waiting.is_empty() {
+            let until = now + beliefs::patience(&self.config);
+            self.settling = Some(self.settling.map_or(until, |already| already.max(until)));
+            self.former.note(&waiting, before, &self.state);
+        }
+    }
+
     /// Ends the wait for first results once they are in or late.
     pub(super) fn settle(&mut self, now: Instant) {
         let Some(until) = self.settling else { return };
         if now >= until || beliefs::complete(&self.config, &self.reports.health, &self.reports.hops) {
             self.settling = None;
+            self.former = Former::default();
         }
     }
 
@@ -148,7 +163,7 @@ impl<E: Engine> Controller<E> {
         let inputs = self.inputs();
         let plan = match self.reached.take().and_then(|reached| self.plan_part(&reached, &inputs)) {
             Some(plan) => plan,
-            None => self.plan_whole()?,
+            None => self.plan_whole(&inputs)?,
         };
         let Plan { ops, part } = plan;
         let whole = part.is_none();
@@ -180,17 +195,25 @@ impl<E: Engine> Controller<E> {
     }
 
     /// What the tables are to be brought to.
-    fn inputs(&self) -> Inputs {
+    pub(super) fn inputs(&self) -> Inputs {
         let (config, lists) = (Arc::clone(&self.config), Arc::clone(&self.lists));
         Inputs { config, lists, reports: self.reports.clone() }
     }
 
     /// Plans the way from what is observed to what the configuration and the newest reports want. Tables that are too small
     /// for it are replaced by larger ones.
-    fn plan_whole(&mut self) -> Result<Plan, Failure> {
+    fn plan_whole(&mut self, inputs: &Inputs) -> Result<Plan, Failure> {
         self.state = self.engine.observe().map_err(Failure::Observe)?;
         self.totals.learn(&self.state);
         let wanted = beliefs::wanted(&self.config, &self.lists, &self.state, &self.reports.health, &self.reports.hops);
+        if !self.former.is_empty() {
+            let mut held = wanted.clone();
+            self.former.hold(&mut held, inputs);
+            // Where there is no room for both, what is configured comes first.
+            if let Ok(ops) = diff::plan(&self.state, &held, &mut self.rings) {
+                return Ok(Plan { ops, part: None });
+            }
+        }
         let short = match diff::plan(&self.state, &wanted, &mut self.rings) {
             Ok(ops) => return Ok(Plan { ops, part: None }),
             Err(short) => short,
@@ -284,12 +307,12 @@ impl<E: Engine> Controller<E> {
             overrides: self.keeper.overrides().clone(),
             trouble: self.keeper.trouble().cloned(),
             vips: view::views(&view::Known {
+                settling: self.settling.is_some(),
                 config: &self.config,
                 lists: &self.lists,
                 overrides: self.keeper.overrides(),
                 state: &self.state,
-                health: &self.reports.health,
-                hops: &self.reports.hops,
+                reports: &self.reports,
             }),
             features: features::of(&self.engine),
             tuning: features::tuning(&self.engine),

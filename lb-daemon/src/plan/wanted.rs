@@ -258,7 +258,8 @@ fn in_panic(vip: &Vip, pool: &Pool, healthy: impl Fn(&Backend) -> bool) -> bool 
     up * 100 < eligible().count() * usize::from(vip.panic_threshold)
 }
 
-fn takes_new_flows(backend: &Backend) -> bool {
+/// Whether a backend is to take new flows, if it can.
+pub fn takes_new_flows(backend: &Backend) -> bool {
     backend.state == AdminState::Active && backend.weight > 0
 }
 

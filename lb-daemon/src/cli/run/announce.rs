@@ -91,7 +91,9 @@ impl Told {
             let told = before.get(&vip.service).copied();
             // Nothing is lost by what an operator does not want to serve.
             let serves = vip.disabled.is_some() || vip.serving() > 0;
-            if told.is_none() && !serves && vip.backends.iter().any(waits) {
+            if !serves && (vip.settling || told.is_none() && vip.backends.iter().any(waits)) {
+                // Where all backends were replaced, those of before serve on until then.
+                self.vips.extend(told.map(|served| (vip.service, served)));
                 continue;
             }
             if told.unwrap_or(true) != serves && vip.disabled.is_none() {
