@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     net::IpAddr,
     path::Path,
     time::{Duration, Instant},
@@ -107,6 +108,7 @@ impl Tour {
     fn steps(&mut self) -> Result<()> {
         self.balance()?;
         self.fail_over()?;
+        self.look_ahead()?;
         self.drain()?;
         self.kill_the_daemon()
     }
@@ -153,6 +155,31 @@ impl Tour {
         let stay = sessions.all_stay();
         self.story
             .check(stay.is_ok(), format!("the {} connections of before are still where they were", sessions.len()));
+        Ok(())
+    }
+
+    fn look_ahead(&mut self) -> Result<()> {
+        let file = self.lb.config().with_file_name("next.toml");
+        self.settings.backend("web-3").weight = 0;
+        fs::write(&file, self.settings.to_string()).with_context(|| format!("cannot write {}", file.display()))?;
+        self.settings.backend("web-3").weight = 100;
+        self.story.step(format!("lb plan {}: what if web-3 had weight 0?", file.display()));
+        let before = self.lb.json(&["status"])?;
+        let plan = self.lb.cli(&["plan", &file.to_string_lossy()])?;
+        // The summary and the VIPs; each VIP's backends follow.
+        let printed = String::from_utf8_lossy(&plan.stdout);
+        tell_after("| ", printed.split("\n\n").take(2).collect::<Vec<_>>().join("\n\n"));
+        self.story.check(plan.status.code() == Some(2), "it finds differences: exit code 2");
+        let after = self.lb.json(&["status"])?;
+        let same = ["generation", "applied"].iter().all(|count| before[count] == after[count]);
+        self.story.check(same, "nothing has changed");
+
+        let tuple = format!("tcp {CLIENT_V4}:51000 {VIP_V4}:80");
+        self.story.step(format!("lb explain {tuple} --flags S: where would it go, and why?"));
+        let explained = self.lb.cli(&["explain", &tuple, "--flags", "S"])?;
+        let printed = String::from_utf8_lossy(&explained.stdout);
+        tell_after("| ", &printed);
+        self.story.check(printed.contains(" goes to web-"), "it says which backend, and because of what");
         Ok(())
     }
 
@@ -224,7 +251,7 @@ impl Tour {
         let process = self.lb.process().context("the daemon does not run")?;
         let (client, router) = (self.lab.client.path(), self.lab.router.path());
         println!("\nThe lab stays up. Look inside:");
-        for verb in ["status", "vip list", "backend list", "stats"] {
+        for verb in ["status", "vip list", "backend list", "history", "stats", "top"] {
             println!("  {lb} {verb}");
         }
         println!("  nsenter --net={} bash        # be the client: try http://{VIP_V4}/", client.display());
