@@ -86,6 +86,14 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     quantity::duration(text).map_err(|wrong| format!("{}; {}", wrong.label, wrong.hint))
 }
 
+/// Reads a share as the file writes it: `"5%"` is 0.05.
+///
+/// # Errors
+/// What is wrong with it, and how to write one.
+pub fn parse_share(text: &str) -> Result<f64, String> {
+    quantity::share(text).map_err(|wrong| format!("{}; {}", wrong.label, wrong.hint))
+}
+
 /// Validates a text that names no other file; `file` is its name in messages.
 ///
 /// # Errors

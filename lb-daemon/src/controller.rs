@@ -46,7 +46,7 @@ use tokio::{
 pub use self::program::grows;
 pub(crate) use self::work::chain;
 pub use self::{
-    apply::{Asked, By},
+    apply::{Asked, By, Terms},
     commands::{AskError, Handle, NotConfirmed, Refusal, ReloadError, Reloaded},
     engine::{Attached, Engine, InstallError},
     snapshot::Snapshot,

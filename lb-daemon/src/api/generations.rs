@@ -12,7 +12,7 @@ use super::{
     view,
 };
 use crate::{
-    controller::{self, NotConfirmed, reloader::Failure},
+    controller::{self, NotConfirmed, Terms, reloader::Failure},
     http::Peer,
     state::Author,
 };
@@ -41,12 +41,16 @@ pub(super) async fn apply(
     peer: Option<Extension<Peer>>,
     Body(request): Body<ApplyRequest>,
 ) -> Result<Json<Applied>, Refused> {
-    let ApplyRequest { bundle, confirm_seconds, reason } = request;
+    let ApplyRequest { bundle, confirm_seconds, max_disruption, reason } = request;
     if confirm_seconds.is_some_and(|seconds| !(1..=LONGEST_WAIT).contains(&seconds)) {
         return Err(unprocessable(format!("confirm_seconds: not from 1 to {LONGEST_WAIT}")));
     }
+    if max_disruption.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+        return Err(unprocessable("max_disruption: not from 0 to 1; 0.05 is 5%".into()));
+    }
     let (reason, author, confirm) = (words(reason)?, author(peer), confirm_seconds.map(Duration::from_secs));
-    let done = alone(async move { app.reloader.apply(bundle, author, reason, confirm).await }).await?;
+    let terms = Terms { confirm, max_disruption };
+    let done = alone(async move { app.reloader.apply(bundle, author, reason, terms).await }).await?;
     Ok(Json(applied(done)))
 }
 
@@ -102,9 +106,9 @@ where
 }
 
 fn applied(done: controller::Reloaded) -> Applied {
-    let controller::Reloaded { generation, new, ops, pending, waiting } = done;
+    let controller::Reloaded { generation, new, ops, pending, waiting, plan } = done;
     let waiting = waiting.map(|pending| view::waiting(&pending, SystemTime::now()));
-    Applied { generation, new, ops, pending, waiting }
+    Applied { generation, new, ops, pending, waiting, plan }
 }
 
 fn author(peer: Option<Extension<Peer>>) -> Author {

@@ -1,5 +1,6 @@
 //! The API over a real unix socket, before a controller over tables in memory.
 
+mod applied;
 mod document;
 mod overrides;
 mod read_only;

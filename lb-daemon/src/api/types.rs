@@ -23,8 +23,8 @@ pub use self::{
     generation::{Applied, ApplyRequest, ConfirmRequest, Confirmed, Generation, RollbackRequest, Standing, Waiting},
     overrides::{DrainRequest, ListedOverride, OrderRequest, Overridden, Override, Pool, WeightRequest},
     plan::{
-        Against, BackendChange, Change, Moved, PlanRequest, PoolChange, Preview, Restart, RouteChange, Setting,
-        TableGrowth, VipChange,
+        Against, BackendChange, Change, Moved, Outline, PlanRequest, PoolChange, Preview, Restart, RouteChange,
+        Setting, TableGrowth, VipChange,
     },
     problem::Problem,
     reload::{ReloadRequest, Reloaded},

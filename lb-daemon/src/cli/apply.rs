@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, path::PathBuf, time::Duration};
 
-use super::{Exit, Global, ask, history::time, load_bundle, output};
+use super::{Exit, Global, ask, history::time, load_bundle, output, plan::text::summary};
 use crate::{
     api::types::{Applied, ApplyRequest},
     config,
@@ -17,6 +17,9 @@ pub struct Args {
     /// Configuration file; the daemon gets its text, and those of the files that it names
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Refuse if a larger share of live flows would lose their backend: "5%", "0.5%", "0%"
+    #[arg(long, value_name = "SHARE", value_parser = config::parse_share)]
+    max_disruption: Option<f64>,
     /// Roll back unless `lb confirm` comes within this time, also if the daemon dies meanwhile: "90s", "5m"
     #[arg(long, value_name = "TIME", value_parser = config::parse_duration)]
     confirm: Option<Duration>,
@@ -33,7 +36,8 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     let (bundle, _) = load_bundle(&args.file, global)?;
     // Up to the next second: a wait is never shorter than what was asked for.
     let confirm_seconds = args.confirm.map(|wait| wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX));
-    let request = ApplyRequest { bundle, confirm_seconds, reason: args.reason.clone() };
+    let (max_disruption, reason) = (args.max_disruption, args.reason.clone());
+    let request = ApplyRequest { bundle, confirm_seconds, max_disruption, reason };
     told(&ask::post(global, "/v1/apply", &request)?, global)
 }
 
@@ -45,14 +49,15 @@ pub(super) fn told(applied: &Applied, global: &Global) -> Result<Exit, anyhow::E
 
 /// What was done, for people.
 fn text(applied: &Applied) -> String {
-    let Applied { generation, new, ops, pending, waiting } = applied;
-    let mut out = if *new {
-        format!("generation {generation} is in force, {ops} writes to the tables\n")
+    let Applied { generation, new, ops, pending, waiting, plan } = applied;
+    let mut out = plan.as_ref().map(|plan| format!("{}\n", summary(plan))).unwrap_or_default();
+    // Writing to a string cannot fail.
+    let _ = if *new {
+        writeln!(out, "generation {generation} is in force, {ops} writes to the tables")
     } else {
-        format!("no difference: generation {generation} stays in force\n")
+        writeln!(out, "no difference: generation {generation} stays in force")
     };
     if let Some(waiting) = waiting {
-        // Writing to a string cannot fail.
         let _ = writeln!(
             out,
             "it goes back to generation {} in {}, at {}, unless `lb confirm` comes before",

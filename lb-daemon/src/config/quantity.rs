@@ -90,6 +90,19 @@ pub(super) fn percent(text: &str) -> Result<u8, Wrong> {
     }
 }
 
+/// `"5%"`, `"0.5%"`: a share, 0 to 1.
+pub(super) fn share(text: &str) -> Result<f64, Wrong> {
+    let hint = "write a percentage from \"0%\" to \"100%\", such as \"5%\" or \"0.5%\"";
+    let number = text.strip_suffix('%').ok_or_else(|| wrong("does not end with %", hint))?;
+    // Neither signs nor exponents nor infinity.
+    let plain = number.starts_with(|first: char| first.is_ascii_digit())
+        && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    match number.parse::<f64>() {
+        Ok(percent) if plain && percent <= 100.0 => Ok(percent / 100.0),
+        _ => Err(wrong("not a number from 0 to 100 before the %", hint)),
+    }
+}
+
 /// `"02:00:00:00:00:01"`.
 pub(super) fn mac(text: &str) -> Result<[u8; 6], Wrong> {
     let hint = "write six pairs of hexadecimal digits: \"02:00:00:00:00:01\"";
@@ -178,6 +191,12 @@ mod tests {
         assert!(["", "0x", "f", "+f", "g0", "0x0x00", &sixteen].into_iter().all(|text| hex_bytes(text).is_err()));
         assert_eq!(percent("0%"), Ok(0));
         assert_eq!(percent("100%"), Ok(100));
+        assert_eq!([share("0%"), share("5%"), share("0.5%"), share("100%")], [0.0, 0.05, 0.005, 1.0].map(Ok));
+        assert!(
+            ["5", "", "%", "-1%", "+1%", "1e1%", ".5%", "inf%", "100.1%", "1.2.3%"]
+                .iter()
+                .all(|text| share(text).is_err())
+        );
         assert!(["101%", "50", "%", "+5%", "1.5%", "256%"].into_iter().all(|text| percent(text).is_err()));
         assert_eq!(mac("02:00:00:00:Ab:01"), Ok([2, 0, 0, 0, 0xab, 1]));
         assert!(

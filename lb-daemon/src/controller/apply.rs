@@ -18,7 +18,7 @@ use super::{
 use crate::{
     config::Bundle,
     model::Config,
-    plan::{Room, lists::Lists, patch::patch, room},
+    plan::{Room, lists::Lists, patch::patch, preview::Outline, room},
     state::{Author, Origin},
 };
 
@@ -33,8 +33,17 @@ pub struct Asked {
     pub by: By,
     /// What it comes from: [`Origin::Reload`] or [`Origin::Apply`].
     pub origin: Origin,
+    /// On which terms.
+    pub terms: Terms,
+}
+
+/// The terms on which a configuration is put in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Terms {
     /// To be rolled back unless it is confirmed within this time.
     pub confirm: Option<Duration>,
+    /// To be refused if a larger share of live flows would lose their backend, 0 to 1.
+    pub max_disruption: Option<f64>,
 }
 
 /// Who wants a change and why, and what the daemon's file says at the time.
@@ -81,7 +90,7 @@ impl<E: Engine> Controller<E> {
     }
 
     fn try_change(&mut self, asked: Asked) -> Result<Reloaded, Refusal> {
-        let Asked { config, bundle, by, origin, confirm } = asked;
+        let Asked { config, bundle, by, origin, terms } = asked;
         if let Some(pending) = self.history.pending() {
             return Err(Refusal::Waits { generation: pending.generation, back_to: pending.back_to });
         }
@@ -91,7 +100,8 @@ impl<E: Engine> Controller<E> {
         }
         let config = Arc::new(config);
         let (lists, change, room) = self.check(&config)?;
-        let pending = confirm.map(|wait| self.history.promise(wait)).transpose().map_err(Refusal::Promise)?;
+        let plan = self.foresee(&config, origin, terms.max_disruption)?;
+        let pending = terms.confirm.map(|wait| self.history.promise(wait)).transpose().map_err(Refusal::Promise)?;
         if let Err(refusal) = self.install(&config, change, &room) {
             if pending.is_some() {
                 self.history.forget_pending();
@@ -99,7 +109,22 @@ impl<E: Engine> Controller<E> {
             return Err(refusal);
         }
         self.history.record(bundle, by.cause(origin, None), pending);
-        Ok(self.take_up(config, lists))
+        Ok(Reloaded { plan, ..self.take_up(config, lists) })
+    }
+
+    /// What `asked` would change, if somebody wants to know. Refuses what takes more than `most` of live flows from their
+    /// backends.
+    fn foresee(&mut self, asked: &Arc<Config>, origin: Origin, most: Option<f64>) -> Result<Option<Outline>, Refusal> {
+        let Some(most) = most else {
+            // Nobody waits for the answer to a reload, and nothing depends on it.
+            return Ok((origin == Origin::Apply).then(|| self.outline(asked).ok()).flatten());
+        };
+        let plan = self.outline(asked)?;
+        // A share that is just the limit, however its last bits came out, is not above it.
+        match plan.flows.filter(|flows| flows.share > most + 1e-9) {
+            Some(flows) => Err(Refusal::Disruption { flows, most }),
+            None => Ok(Some(plan)),
+        }
     }
 
     /// Puts the texts of an older generation in force, as a new one: of `to`, else of the one that an unconfirmed generation
@@ -202,6 +227,13 @@ impl<E: Engine> Controller<E> {
             None => self.failing.as_ref().map(|failing| failing.message.clone()),
         };
         let generation = self.history.current().number;
-        Reloaded { generation, new, ops: ops.unwrap_or(0), pending, waiting: self.history.pending().cloned() }
+        Reloaded {
+            generation,
+            new,
+            ops: ops.unwrap_or(0),
+            pending,
+            waiting: self.history.pending().cloned(),
+            plan: None,
+        }
     }
 }

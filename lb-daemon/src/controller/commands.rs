@@ -20,7 +20,10 @@ use crate::{
         Config,
         overrides::{BackendName, Order},
     },
-    plan::{diff::PlanError, preview::Preview},
+    plan::{
+        diff::PlanError,
+        preview::{Moved, Outline, Preview},
+    },
     state::{About, Pending, StateError},
 };
 
@@ -58,7 +61,7 @@ pub(super) enum Command {
 }
 
 /// A configuration is in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Reloaded {
     /// The generation in force.
     pub generation: u64,
@@ -70,6 +73,8 @@ pub struct Reloaded {
     pub pending: Option<String>,
     /// What it waits for, if it is to be confirmed.
     pub waiting: Option<Pending>,
+    /// What was to change, if that was worked out.
+    pub plan: Option<Outline>,
 }
 
 /// Why a configuration was not put in force. The old one serves on.
@@ -104,6 +109,18 @@ pub enum Refusal {
         /// What it goes back to.
         back_to: u64,
     },
+    /// Too many flows would lose their backend.
+    #[error(
+        "{} of {} live flows ({}) would lose their backend, more than the {} that may; `lb plan` shows which, `lb backend \
+         drain` lets them end first",
+        flows.moved, flows.total, percent(flows.share), percent(*most)
+    )]
+    Disruption {
+        /// All live flows, and those.
+        flows: Moved,
+        /// The share that may.
+        most: f64,
+    },
     /// It cannot be kept on disk that it is to be confirmed.
     #[error("it could not be rolled back after a crash, so it is not applied; without --confirm it would be")]
     Promise(#[source] StateError),
@@ -113,6 +130,12 @@ pub enum Refusal {
     /// There is no older generation.
     #[error("there is no generation with other texts before the one in force; `lb history` lists those that are kept")]
     NothingBefore,
+}
+
+/// A share, 0 to 1, in percent.
+fn percent(share: f64) -> String {
+    let percent = format!("{:.2}", share * 100.0);
+    format!("{}%", percent.trim_end_matches('0').trim_end_matches('.'))
 }
 
 /// Why a generation was not confirmed.

@@ -7,19 +7,24 @@ use std::{
     thread,
 };
 
-use lb_common::{layout::vip::Vip, maps::feature};
+use lb_common::{
+    layout::vip::{Vip, VipKey},
+    maps::feature,
+};
 
 use super::{
-    Controller,
+    Controller, Reports,
     beliefs::{self, Assumed},
     change::{Fixed, fixed},
     commands::Refusal,
+    concerned::{Inputs, concerned, part},
     engine::Engine,
     features::names,
     members,
     tuning::needed,
 };
 use crate::{
+    dataplane,
     health::HealthView,
     model::{
         Config,
@@ -27,11 +32,15 @@ use crate::{
     },
     nexthop::Snapshot,
     plan::{
-        RingCache, Room, State,
+        Op, RingCache, Room, State,
         diff::{self, PlanError},
         lists::Lists,
-        preview::{Against, Input, Preview, ReadRing, Restart, Setting, Side, TableGrowth, preview},
-        room,
+        patch,
+        preview::{
+            Against, Input, Moved, Outline, Preview, ReadRing, Restart, Setting, Side, TableGrowth, moves_flows,
+            pools_differ, preview, slots,
+        },
+        room, wanted,
     },
 };
 
@@ -174,5 +183,77 @@ impl<E: Engine> Controller<E> {
         // Of the plan's own cache, which must not forget what is in force.
         let told = present.foresee(&asked, &mut self.rings.clone()).map_err(Refusal::Plan)?;
         Ok(Preview { overrides: overrides(self.keeper.overrides(), &asked), ..told })
+    }
+
+    /// The same in numbers: of a few VIPs alone if it concerns no others.
+    pub(super) fn outline(&mut self, asked: &Arc<Config>) -> Result<Outline, Refusal> {
+        match self.outline_part(asked) {
+            Some(outline) => outline.map_err(Refusal::Observe),
+            None => self.preview(asked).map(|told| told.outline()),
+        }
+    }
+
+    /// What `asked` would change of those VIPs that it concerns, by what was observed last. `None` if the whole is to be
+    /// looked at.
+    fn outline_part(&mut self, asked: &Arc<Config>) -> Option<Result<Outline, dataplane::Error>> {
+        let few = self.few(asked)?;
+        let mut flows = None;
+        if moves_flows(&few.input(&|_, _| Vec::new(), &BTreeMap::new())) {
+            match self.count_flows() {
+                Ok(count) => flows = Some(count.live_by_target),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        let ring = |ring_base, ring_slots| self.engine.ring(&Vip { ring_base, ring_slots, ..Vip::default() });
+        let told = preview(&few.input(&ring, flows.as_ref().unwrap_or(&BTreeMap::new())));
+        Some(Ok(Outline {
+            differs: told.differs || pools_differ(&few.before.config, &few.after.config),
+            slots: Moved::new(told.slots.moved, slots(&self.state)),
+            flows: flows.map(|flows| Moved::new(told.flows.moved, self.of_targets(&flows))),
+            ..told.outline()
+        }))
+    }
+
+    /// What `asked` makes of a few VIPs, if it concerns no others and these have all the places that they need.
+    fn few(&mut self, asked: &Arc<Config>) -> Option<Few> {
+        let reports = Reports { health: self.wires.health.borrow().clone(), hops: self.wires.hops.borrow().clone() };
+        let config = self.keeper.effective(asked);
+        let after = Inputs { lists: Arc::new(Lists::of(&config)), config, reports };
+        let before = Inputs { config: Arc::clone(&self.config), lists: Arc::clone(&self.lists), ..after.clone() };
+        // What was observed is what is there only while all that was wanted is in force.
+        let services = self.reached.as_ref().and_then(|_| concerned(&before, &after))?;
+        let [old, new] = [&before, &after].map(|inputs| part(&inputs.config, &inputs.lists, &services));
+        let keys: Vec<VipKey> = services.iter().map(wanted::key).collect();
+        let state = patch::part(&self.state, keys.iter())?;
+        let reports = (&*after.reports.health, &*after.reports.hops);
+        let (wanted, _) = beliefs::expected(&new, &after.lists, &state, reports, Some(&old));
+        let ops = patch::patch(&self.state, &wanted, &mut self.rings)?;
+        Some(Few { state, ops, old, new, before, after })
+    }
+
+    /// How many of these flows are those of targets that there are.
+    fn of_targets(&self, flows: &BTreeMap<u32, u64>) -> u64 {
+        flows.iter().filter(|(id, _)| self.state.targets.contains_key(id)).map(|(_, flows)| flows).sum()
+    }
+}
+
+/// What is to become of a few VIPs.
+struct Few {
+    /// What the tables hold of them.
+    state: State,
+    ops: Vec<Op>,
+    /// Their configuration, and the new one.
+    old: Config,
+    new: Config,
+    /// The whole of both.
+    before: Inputs,
+    after: Inputs,
+}
+
+impl Few {
+    fn input<'a>(&'a self, ring: ReadRing<'a>, flows: &'a BTreeMap<u32, u64>) -> Input<'a> {
+        let old = Side { config: &self.old, lists: &self.before.lists };
+        let new = Side { config: &self.new, lists: &self.after.lists };
+        Input { state: &self.state, ops: &self.ops, ring, flows, old: Some(old), new }
     }
 }

@@ -1,16 +1,13 @@
 //! Hands configurations to the controller, one at a time: that of the file, or one that somebody sent.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use tokio::{
     sync::{Mutex, watch},
     task,
 };
 
-use super::{Asked, By, Handle, Refusal, ReloadError, Reloaded, work::chain};
+use super::{Asked, By, Handle, Refusal, ReloadError, Reloaded, Terms, work::chain};
 use crate::{
     config::{self, Bundle, Checked, Diagnostics, LoadError, Traces},
     state::{Author, Origin},
@@ -90,7 +87,10 @@ impl Reloader {
             }
         };
         let by = By { author, reason: None, file_digest: Some(bundle.digest()) };
-        Ok(self.controller.change(Asked { config, bundle, by, origin: Origin::Reload, confirm: None }).await?)
+        Ok(self
+            .controller
+            .change(Asked { config, bundle, by, origin: Origin::Reload, terms: Terms::default() })
+            .await?)
     }
 
     /// Puts texts in force that somebody sent. The file is read only to know what it says at the time.
@@ -102,7 +102,7 @@ impl Reloader {
         bundle: Bundle,
         author: Author,
         reason: Option<String>,
-        confirm: Option<Duration>,
+        terms: Terms,
     ) -> Result<Reloaded, Failure> {
         let _turn = self.turn.lock().await;
         // Each takes a third of a second for a hundred thousand backends.
@@ -110,7 +110,7 @@ impl Reloader {
         let by = self.by(author, reason).await?;
         let (Checked { config, diagnostics }, bundle) = checked.await.map_err(|_| Failure::Ending)?;
         let config = config.ok_or(Failure::Invalid(diagnostics))?;
-        Ok(self.controller.change(Asked { config, bundle, by, origin: Origin::Apply, confirm }).await?)
+        Ok(self.controller.change(Asked { config, bundle, by, origin: Origin::Apply, terms }).await?)
     }
 
     /// Puts an older generation in force: `to`, else the one before.

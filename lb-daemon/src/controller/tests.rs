@@ -3,6 +3,7 @@
 mod ended;
 mod growth;
 mod history;
+mod limited;
 mod overrides;
 mod previewed;
 mod program;

@@ -20,8 +20,8 @@ use lb_common::layout::vip::VipKey;
 pub use self::{
     after::ReadRing,
     report::{
-        Against, BackendChange, Change, Moved, PoolChange, Preview, Restart, RouteChange, Setting, TableGrowth,
-        VipChange,
+        Against, BackendChange, Change, Moved, Outline, PoolChange, Preview, Restart, RouteChange, Setting,
+        TableGrowth, VipChange,
     },
 };
 use self::{after::Tables, vips::Vips};
@@ -99,8 +99,25 @@ pub fn preview(input: &Input) -> Preview {
     }
 }
 
+/// Whether a flow may lose its backend by the plan. If not, there is no need to count any.
+pub fn moves_flows(input: &Input) -> bool {
+    let after = Tables::after(input.state, input.ring, input.ops);
+    let mut serving = input.state.targets.iter().filter(|(_, target)| target.serves != 0);
+    forgets_all(input) || serving.any(|(id, _)| !after.keeps_flows(*id))
+}
+
+/// A flow is found by its hash: by another seed none is.
+fn forgets_all(input: &Input) -> bool {
+    input.old.is_some_and(|old| old.config.dataplane.hash_seed != input.new.config.dataplane.hash_seed)
+}
+
+/// Whether pools come, go, or are checked otherwise.
+pub fn pools_differ(old: &Config, new: &Config) -> bool {
+    !settings::of_pools(old, new).is_empty()
+}
+
 /// Slots of all rings.
-fn slots(state: &State) -> u64 {
+pub fn slots(state: &State) -> u64 {
     let of_vips = state.vips.values().map(|vip| u64::from(vip.ring_slots));
     of_vips.chain(state.groups.values().map(|group| u64::from(group.ring_slots))).sum()
 }
@@ -108,9 +125,7 @@ fn slots(state: &State) -> u64 {
 /// Live flows by number of the VIP and by backend, and those that lose it.
 fn flows(input: &Input, before: &Tables, after: &Tables) -> BTreeMap<u32, BTreeMap<IpAddr, Moved>> {
     let mut counted: BTreeMap<u32, BTreeMap<IpAddr, Moved>> = BTreeMap::new();
-    let seed = |side: Side| side.config.dataplane.hash_seed;
-    // A flow is found by its hash: by another one none is.
-    let forgets_all = input.old.is_some_and(|old| seed(old) != seed(input.new));
+    let forgets_all = forgets_all(input);
     for (&id, &flows) in input.flows {
         let Some(target) = before.state.targets.get(&id) else { continue };
         // Those of a backend that is down have none to lose.

@@ -9,8 +9,8 @@ use lb_common::{
 use lb_daemon::{
     config::{self, Bundle},
     controller::{
-        Asked, By, Controller, Handle, ReloadError, Reloaded, Wires, engine, history::History, overrides::Keeper,
-        tuning::tuning,
+        Asked, By, Controller, Handle, ReloadError, Reloaded, Terms, Wires, engine, history::History,
+        overrides::Keeper, tuning::tuning,
     },
     dataplane::kernel::{Kernel, Options},
     health::HealthView,
@@ -88,7 +88,7 @@ fn texts(config: &Config) -> Bundle {
 
 async fn reload(handle: &Handle, config: Config) -> Result<Reloaded, ReloadError> {
     let bundle = texts(&config);
-    handle.change(Asked { config, bundle, by: By::default(), origin: Origin::Reload, confirm: None }).await
+    handle.change(Asked { config, bundle, by: By::default(), origin: Origin::Reload, terms: Terms::default() }).await
 }
 
 /// Numbers of the pinned program and of the one that the link runs, which are the same.

@@ -10,10 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lb_common::{
+    layout::flow::{FlowEntry, FlowState},
+    maps,
+};
+use lb_daemon::dataplane::flows::Liveness;
 use rustix::process::getuid;
 use serde_json::{Value, json};
 
-use super::place::Place;
+use super::{ops, place::Place};
 
 /// Ops of an apply, at most.
 const MOST_OPS: u32 = 30;
@@ -73,8 +78,12 @@ impl Site {
     }
 
     fn ask(&self, arguments: &[&str]) -> Output {
+        self.ask_for("json", arguments)
+    }
+
+    fn ask_for(&self, output: &str, arguments: &[&str]) -> Output {
         let mut process = Command::new(env!("CARGO_BIN_EXE_lb"));
-        process.arg("--pin-path").arg(&self.place.path).arg("--api").arg(self.path("lb.sock")).args(["-o", "json"]);
+        process.arg("--pin-path").arg(&self.place.path).arg("--api").arg(self.path("lb.sock")).args(["-o", output]);
         process.args(arguments).current_dir(&self.folder).output().unwrap()
     }
 
@@ -141,6 +150,42 @@ fn what_is_applied_is_kept_with_its_author_and_survives_until_it_is_rolled_back(
     let all = site.done(&["history"]);
     let standings: Vec<&str> = all.as_array().unwrap().iter().map(|one| one["state"].as_str().unwrap()).collect();
     assert_eq!((standings, &all[0]["of"]), (vec!["in-force", "former", "former"], &json!(1)));
+}
+
+#[test]
+fn what_would_take_too_many_flows_from_their_backends_is_refused() {
+    let Some(mut site) = Site::new() else { return };
+    site.start(None);
+    let backends = site.done(&["backend", "list"]);
+    let now = Liveness::now(7).now;
+    // Three flows of backend a, one of b, which new.toml takes away.
+    for (bucket, backend) in [(1, 0), (2, 0), (3, 0), (4, 1)] {
+        let target = backends[backend]["target"].as_u64().unwrap().try_into().unwrap();
+        let mut words = [0; 8];
+        words[0] = FlowEntry::new(bucket, target, now, FlowState::Established).0;
+        ops::update(&site.place, maps::FLOWS, bucket, &ops::bucket(words));
+    }
+    let before = site.tables();
+    assert!(site.refused(64, &["apply", "new.toml", "--max-disruption", "5"]).contains("such as \"5%\""));
+    let refused = site.refused(1, &["apply", "new.toml", "--max-disruption", "24.9%", "--confirm", "1h"]);
+    assert!(refused.contains("1 of 4 live flows (25%) would lose their backend, more than the 24.9%"), "{refused}");
+    let status = site.status();
+    assert_eq!((site.tables(), &status["generation"], &status["applied"]), (before, &json!(1), &json!(1)), "{status}");
+
+    let applied = site.done(&["apply", "new.toml", "--max-disruption", "25%"]);
+    let flows = json!({ "total": 4, "moved": 1, "share": 0.25 });
+    assert_eq!((&applied["generation"], &applied["plan"]["flows"]), (&json!(2), &flows), "{applied}");
+    let output = site.ask_for("table", &["apply", "lb.toml", "--confirm", "1h"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(
+        lines[0].starts_with("1 VIP changes; ") && lines[0].ends_with("% of slots move, and no live flow"),
+        "{text}"
+    );
+    assert!(
+        lines[1].starts_with("generation 3 is in force, ") && lines[2].contains("unless `lb confirm` comes"),
+        "{text}"
+    );
 }
 
 #[test]

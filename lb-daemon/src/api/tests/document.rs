@@ -25,7 +25,11 @@ pub(super) fn calls() -> Vec<(&'static str, &'static str, Value)> {
         ("post", "/v1/explain", json!({ "packets": [{ "tuple": "tcp 198.51.100.7:1 192.0.2.10:443", "flags": "S" }] })),
         ("post", "/v1/reload", json!({})),
         // They are asked in the order of the paths: what is applied is confirmed, and rolled back.
-        ("post", "/v1/apply", json!({ "bundle": bundle, "confirm_seconds": 60, "reason": "a test" })),
+        (
+            "post",
+            "/v1/apply",
+            json!({ "bundle": bundle, "confirm_seconds": 60, "max_disruption": 0.5, "reason": "a test" }),
+        ),
         ("post", "/v1/confirm", json!({})),
         ("post", "/v1/rollback", json!({ "reason": "a test" })),
         ("get", "/v1/pools", Value::Null),

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::plan::Outline;
 use crate::config::Bundle;
 
 /// Body of `POST /v1/apply`
@@ -14,6 +15,9 @@ pub struct ApplyRequest {
     /// Roll back unless this is confirmed within so many seconds, 1 to 86400.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm_seconds: Option<u64>,
+    /// Refuse it if a larger share of live flows would lose their backend, 0 to 1: 0.05 is 5%.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_disruption: Option<f64>,
     /// Why, for the history.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -37,7 +41,7 @@ pub struct RollbackRequest {
 pub struct ConfirmRequest {}
 
 /// Answer to `POST /v1/apply` and `POST /v1/rollback`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Applied {
     /// The generation in force.
     pub generation: u64,
@@ -49,6 +53,9 @@ pub struct Applied {
     pub pending: Option<String>,
     /// What it waits for, if it is to be confirmed.
     pub waiting: Option<Waiting>,
+    /// What was to change, as planned before; absent if these texts were in force already, and after a rollback.
+    #[serde(default)]
+    pub plan: Option<Outline>,
 }
 
 /// Answer to `POST /v1/confirm`

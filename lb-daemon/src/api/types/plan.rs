@@ -5,7 +5,8 @@ use utoipa::ToSchema;
 
 use crate::config::Bundle;
 pub use crate::plan::preview::{
-    Against, BackendChange, Change, Moved, PoolChange, Preview, Restart, RouteChange, Setting, TableGrowth, VipChange,
+    Against, BackendChange, Change, Moved, Outline, PoolChange, Preview, Restart, RouteChange, Setting, TableGrowth,
+    VipChange,
 };
 
 /// Body of `POST /v1/plan`

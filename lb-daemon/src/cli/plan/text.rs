@@ -1,7 +1,7 @@
 //! A preview for people: what matters at a glance first, then the details.
 
 use crate::{
-    api::types::{BackendChange, Change, Moved, Preview, RouteChange, Setting, VipChange},
+    api::types::{BackendChange, Change, Moved, Outline, Preview, RouteChange, Setting, VipChange},
     cli::{ask::percent, output::table},
 };
 
@@ -12,7 +12,7 @@ const MOST_BACKENDS: usize = 40;
 
 /// The whole of it.
 pub(in crate::cli) fn whole(preview: &Preview) -> String {
-    let mut parts = vec![format!("{}\n", summary(preview))];
+    let mut parts = vec![format!("{}\n", summary(&preview.outline()))];
     if !preview.vips.is_empty() {
         parts.push(overview(preview));
         parts.extend(preview.vips.iter().take(MOST_VIPS).filter_map(details));
@@ -25,11 +25,11 @@ pub(in crate::cli) fn whole(preview: &Preview) -> String {
 }
 
 /// What happens, in one line.
-pub(in crate::cli) fn summary(preview: &Preview) -> String {
-    if !preview.differs {
+pub(in crate::cli) fn summary(outline: &Outline) -> String {
+    if !outline.differs {
         return "no difference".into();
     }
-    let Preview { vips_changed, vips_added, vips_removed, slots, flows, .. } = preview;
+    let Outline { vips_changed, vips_added, vips_removed, slots, flows, .. } = outline;
     let counted = [
         (*vips_changed, "change", "changes"),
         (*vips_added, "are added", "is added"),
@@ -48,7 +48,7 @@ pub(in crate::cli) fn summary(preview: &Preview) -> String {
         vips.push(format!("{}{noun} {verb}", grouped(count as u64)));
     }
     let vips = if vips.is_empty() { "no VIP changes".into() } else { vips.join(", ") };
-    format!("{vips}; {}", moves(slots, flows))
+    format!("{vips}; {}", moves(slots, &flows.unwrap_or_default()))
 }
 
 /// How many slots and flows move.

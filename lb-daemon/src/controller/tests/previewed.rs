@@ -18,14 +18,14 @@ const CHANGES: [(&str, &str); 3] = [
     ("  { name = \"web-3\"", "  { name = \"web-4\", address = \"10.0.0.4\" },\n  { name = \"web-3\""),
 ];
 
-fn with(changes: &[(&str, &str)]) -> String {
+pub(super) fn with(changes: &[(&str, &str)]) -> String {
     changes.iter().fold(TEXT.to_owned(), |text, (from, to)| {
         assert!(text.contains(from), "{from}");
         text.replace(from, to)
     })
 }
 
-async fn preview(rig: &Rig, text: &str) -> Preview {
+pub(super) async fn preview(rig: &Rig, text: &str) -> Preview {
     rig.handle.preview(config(text)).await.unwrap()
 }
 
@@ -42,7 +42,7 @@ fn setting(key: &str, from: &str, to: &str) -> Setting {
 }
 
 /// Gives so many live flows to a VIP's backend.
-fn flows(rig: &Rig, vip: &str, backend: &str, count: u32) {
+pub(super) fn flows(rig: &Rig, vip: &str, backend: &str, count: u32) {
     let target = rig.target(vip, backend);
     let now = Liveness::now(7).now;
     for tag in 0..count {

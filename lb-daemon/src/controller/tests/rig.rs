@@ -26,8 +26,8 @@ use self::engine::{Fake, attached};
 use crate::{
     config::{self, Bundle},
     controller::{
-        Asked, By, Checks, Controller, Handle, ReloadError, Reloaded, StartError, Wires, history::History, hop_targets,
-        overrides::Keeper, tuning::tuning,
+        Asked, By, Checks, Controller, Handle, ReloadError, Reloaded, StartError, Terms, Wires, history::History,
+        hop_targets, overrides::Keeper, tuning::tuning,
     },
     dataplane::memory::Memory,
     health::{HealthView, Status},
@@ -175,14 +175,19 @@ impl Rig {
     pub(crate) async fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
         let bundle = bundle(&format!("{config:?}"));
         let by = By { file_digest: Some(bundle.digest()), ..By::default() };
-        self.handle.change(Asked { config, bundle, by, origin: Origin::Reload, confirm: None }).await
+        self.handle.change(Asked { config, bundle, by, origin: Origin::Reload, terms: Terms::default() }).await
     }
 
     /// Applies this text, while the file says something else.
     pub(crate) async fn apply(&self, text: &str, confirm: Option<Duration>) -> Result<Reloaded, ReloadError> {
+        self.apply_on(text, Terms { confirm, ..Terms::default() }).await
+    }
+
+    /// The same, on such terms.
+    pub(crate) async fn apply_on(&self, text: &str, terms: Terms) -> Result<Reloaded, ReloadError> {
         let by = By { author: Author { uid: Some(7), name: Some("ada".into()) }, ..By::default() };
         let (config, bundle) = (config(text), bundle(text));
-        self.handle.change(Asked { config, bundle, by, origin: Origin::Apply, confirm }).await
+        self.handle.change(Asked { config, bundle, by, origin: Origin::Apply, terms }).await
     }
 
     /// A controller over tables of these sizes, or why it does not begin.
@@ -302,6 +307,7 @@ fn tables(capacity: Capacity) -> Arc<Mutex<Tables>> {
         applied: 0,
         meanwhile: None,
         broken: false,
+        uncountable: false,
         tuning: Tuning::default(),
         retuned: Vec::new(),
         bound: Vec::new(),

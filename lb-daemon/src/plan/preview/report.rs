@@ -46,6 +46,31 @@ pub struct Preview {
     pub assumptions: Vec<String>,
 }
 
+/// What a configuration would change, in numbers
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Outline {
+    /// Whether anything would be written to the tables, or is set otherwise.
+    pub differs: bool,
+    /// VIPs that come.
+    pub vips_added: usize,
+    /// VIPs that go.
+    pub vips_removed: usize,
+    /// VIPs that stay and are not as before.
+    pub vips_changed: usize,
+    /// Slots of all rings, and those that lead to another backend.
+    pub slots: Moved,
+    /// Live flows of all VIPs, and those that lose their backend; absent if none can, as they are not counted then.
+    pub flows: Option<Moved>,
+}
+
+impl Preview {
+    /// The same in numbers.
+    pub fn outline(&self) -> Outline {
+        let &Self { differs, vips_added, vips_removed, vips_changed, slots, flows, .. } = self;
+        Outline { differs, vips_added, vips_removed, vips_changed, slots, flows: Some(flows) }
+    }
+}
+
 /// What a configuration is compared with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

@@ -85,7 +85,7 @@ fn a_preview_reads_from_the_summary_to_the_details() {
 
 #[test]
 fn the_summary_says_what_happens_and_how_much_moves() {
-    assert_eq!(summary(&Preview::default()), "no difference");
+    assert_eq!(summary(&Outline::default()), "no difference");
     let only = |vips_changed, slots, flows| Preview { differs: true, vips_changed, slots, flows, ..Preview::default() };
     let (none, some) = (Moved::new(0, 251), Moved::new(25, 251));
     for (preview, said) in [
@@ -94,7 +94,7 @@ fn the_summary_says_what_happens_and_how_much_moves() {
         (only(1200, none, Moved::new(2, 100)), "1,200 VIPs change; no slot and 2 of 100 live flows (2.0%) move"),
         (preview(), "1 VIP changes, 1 is added; 5.0% of slots and 1,312 of 10,240 live flows (12.8%) move"),
     ] {
-        assert_eq!(summary(&preview), said);
+        assert_eq!(summary(&preview.outline()), said);
     }
 }
 

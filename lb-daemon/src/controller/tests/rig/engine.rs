@@ -52,6 +52,8 @@ pub(crate) struct Tables {
     pub(crate) meanwhile: Option<Box<dyn FnOnce() + Send>>,
     /// Every op fails.
     pub(crate) broken: bool,
+    /// Flows cannot be counted.
+    pub(crate) uncountable: bool,
     /// Parameters of the program in force.
     pub(crate) tuning: Tuning,
     /// Those of the programs that were put in force, with the number of ops that had been asked for.
@@ -126,8 +128,12 @@ impl Dataplane for Fake {
     }
 
     fn flows(&mut self, rule: Liveness) -> Result<FlowCount, Error> {
-        self.tables().flows_counted += 1;
-        self.tables().memory.flows(rule)
+        let mut tables = self.tables();
+        tables.flows_counted += 1;
+        if tables.uncountable {
+            return Err(Error::Injected(0));
+        }
+        tables.memory.flows(rule)
     }
 
     fn forget_ended(&mut self, rule: Liveness, part: u32) -> u64 {
