@@ -48,8 +48,8 @@ impl Daemon {
         let process = process.stderr(Stdio::null()).spawn().unwrap();
         let daemon = Self { process, place, folder };
         let begun = Instant::now();
-        while daemon.ask("lb.sock", &["status"]).status.code() != Some(0) {
-            assert!(begun.elapsed() < Duration::from_secs(20), "it does not answer");
+        while !String::from_utf8_lossy(&daemon.ask("lb.sock", &["status"]).stdout).contains(" serving\n") {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it does not serve");
             sleep(Duration::from_millis(50));
         }
         Some(daemon)

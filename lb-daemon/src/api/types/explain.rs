@@ -142,6 +142,9 @@ pub struct VipStage {
     pub address_is_ours: bool,
     /// Whether its flows are remembered.
     pub tracked: Option<bool>,
+    /// Whether an operator disabled it.
+    #[serde(default)]
+    pub disabled: bool,
 }
 
 /// What an access list said.

@@ -152,9 +152,11 @@ fn vlans(tags: &[[u8; 4]]) -> Vec<u16> {
 }
 
 fn vip(trace: &Trace, tuning: &Tuning, names: &Names) -> VipStage {
+    let none =
+        |address_is_ours| VipStage { name: None, service: None, address_is_ours, tracked: None, disabled: false };
     let (key, value) = match &trace.found {
-        Found::Nothing => return VipStage { name: None, service: None, address_is_ours: false, tracked: None },
-        Found::Address(_) => return VipStage { name: None, service: None, address_is_ours: true, tracked: None },
+        Found::Nothing => return none(false),
+        Found::Address(_) => return none(true),
         Found::Vip(key, value) => (key, value),
     };
     VipStage {
@@ -162,6 +164,7 @@ fn vip(trace: &Trace, tuning: &Tuning, names: &Names) -> VipStage {
         service: service(key).map(|service| service.to_string()),
         address_is_ours: true,
         tracked: Some(value.flags & Vip::UNTRACKED == 0 || tuning.features & feature::HASHES == 0),
+        disabled: names.vip(key).is_some_and(|vip| vip.disabled.is_some()),
     }
 }
 

@@ -149,7 +149,9 @@ impl Frame {
         let [packets, bits, flows] = self.all.cells();
         let live = self.live_flows;
         let note = if self.managed { "" } else { " (from the tables: no daemon answers)" };
-        let head = format!("{packets} packets/s, {bits} bits/s, {flows} new flows/s, {live} live flows{note}");
+        // When UDP flows end the program keeps to itself: without a daemon all that are remembered are counted.
+        let (what, heading) = if self.managed { ("live", ">LIVE FLOWS") } else { ("remembered", ">REMEMBERED") };
+        let head = format!("{packets} packets/s, {bits} bits/s, {flows} new flows/s, {live} {what} flows{note}");
         let vips = self.vips.iter().take(rows).map(|vip| {
             let [packets, bits, flows] = vip.rates.cells();
             let serving = format!("{} of {}", vip.backends_serving, vip.backends);
@@ -162,7 +164,7 @@ impl Frame {
             let state = backend.state.name().to_owned();
             [backend.name.clone(), place, state, packets, bits, flows, backend.live_flows.to_string()]
         });
-        let rates = [">PACKETS/S", ">BITS/S", ">NEW FLOWS/S", ">LIVE FLOWS"];
+        let rates = [">PACKETS/S", ">BITS/S", ">NEW FLOWS/S", heading];
         let [packets, bits, flows, live] = rates;
         let mut parts = vec![
             table(["VIP", "SERVING", packets, bits, flows, live], vips),

@@ -111,6 +111,7 @@ fn without_target(trace: &Trace, stages: &Stages) -> String {
     match (trace.exit.verdict, denied, &trace.found) {
         (Verdict::Denied, Some(access), _) if access.list == "vip" => says(&format!("vip {name}"), &access.prefix),
         (Verdict::Denied, Some(access), _) => says("all vips", &access.prefix),
+        (Verdict::NoBackend, ..) if stages.vip.disabled => format!("an operator disabled vip {name}"),
         (Verdict::NoBackend, _, Found::Vip(..)) => format!("no backend of vip {name} takes new flows"),
         (Verdict::NotVip, _, Found::Nothing) => {
             "no VIP serves that address, protocol and port; it is passed".to_owned()
