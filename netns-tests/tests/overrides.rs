@@ -8,7 +8,7 @@ use netns_tests::{
     scenario::scenario,
     settings::{Health, Settings},
     share,
-    topology::{Layout, vips},
+    topology::{CLIENT_V4, Layout, vips},
     traffic::{http, is_silent, sessions::Sessions},
     wait,
 };
@@ -120,6 +120,8 @@ fn a_disabled_vip_is_silent_and_its_connections_go_on_when_it_is_enabled() {
         ensure!(lb.cli(&["status", "--check"])?.status.success(), "what was ordered is no problem");
         let dropped = lb.stats()?.verdict("no_backend")?;
         ensure!(dropped > 0, "nothing was dropped");
+        let explained = lb.json(&["explain", &format!("tcp {CLIENT_V4}:51000 {v4}")])?;
+        ensure!(explained["why"].to_string().contains("an operator disabled vip web-v4"), "{explained}");
         lb.json(&["vip", "enable", "web-v4"])?;
         sessions.all_stay()?;
         assert_eq!(http::ask_many(&lab.client, v4, 100).failed(), 0);
