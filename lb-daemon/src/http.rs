@@ -39,6 +39,7 @@ use self::{
     places::{Doing, Note, Places},
 };
 
+pub(crate) use self::answers::in_pieces;
 pub use self::peer::Peer;
 
 /// A request's head must be there by then; also how long a connection may idle between requests.

@@ -1,12 +1,20 @@
 //! What can be looked at.
 
-use axum::{Json, extract::State};
+use std::{iter, mem};
+
+use axum::{
+    Json,
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+};
 
 use super::{
     App, Refused,
     types::{Backend, Flows, Stats, Status, Vip},
     view,
 };
+use crate::http::in_pieces;
 
 /// How the daemon is.
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
@@ -28,10 +36,28 @@ pub(super) async fn vips(State(app): State<App>) -> Result<Json<Vec<Vip>>, Refus
 
 /// The backends of all VIPs, in the order of the configuration.
 #[utoipa::path(get, path = "/v1/backends", responses((status = 200, body = [Backend])))]
-pub(super) async fn backends(State(app): State<App>) -> Result<Json<Vec<Backend>>, Refused> {
+pub(super) async fn backends(State(app): State<App>) -> Result<Response, Refused> {
     let figures = app.controller.figures().await?;
     let flows = app.controller.flows().await?;
-    Ok(Json(view::backends(&app.controller.snapshot().vips, &figures, &flows)))
+    let snapshot = app.controller.snapshot();
+    let left = view::overrides::Left::of(&snapshot.vips, &flows);
+    let mut numbers = 0..snapshot.vips.len();
+    let mut is_first = true;
+    let vips = iter::from_fn(move || {
+        let vip = &snapshot.vips[numbers.next()?];
+        let mut piece = Vec::new();
+        for backend in view::backends(vip, &figures, &flows, &left) {
+            if !mem::take(&mut is_first) {
+                piece.push(b',');
+            }
+            // These are plain values, and memory takes all bytes.
+            let _ = serde_json::to_writer(&mut piece, &backend);
+        }
+        Some(piece)
+    });
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    let pieces = iter::once(b"[".to_vec()).chain(vips).chain(iter::once(b"]".to_vec()));
+    Ok((json, in_pieces(pieces)).into_response())
 }
 
 /// What the flow table holds, by state and by backend.

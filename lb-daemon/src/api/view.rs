@@ -26,7 +26,7 @@ use super::{
 use crate::{
     controller::{
         features::names,
-        snapshot::{self, BackendView, InForce, Snapshot, VipView},
+        snapshot::{self, InForce, Snapshot, VipView},
         totals,
     },
     plan::{Capacity, wanted::Disposition},
@@ -187,11 +187,14 @@ pub(crate) fn configured_vips(snapshot: &Snapshot, figures: &totals::Figures) ->
     vips
 }
 
-/// `GET /v1/backends`
-pub(crate) fn backends(vips: &[VipView], figures: &totals::Figures, flows: &totals::Flows) -> Vec<Backend> {
-    let left = overrides::Left::of(vips, flows);
-    let left = &left;
-    let one = move |vip: &VipView, backend: &BackendView| {
+/// The elements of `GET /v1/backends` that are about `vip`; `left` is of all VIPs.
+pub(crate) fn backends<'a>(
+    vip: &'a VipView,
+    figures: &'a totals::Figures,
+    flows: &'a totals::Flows,
+    left: &'a overrides::Left,
+) -> impl Iterator<Item = Backend> + 'a {
+    vip.backends.iter().map(move |backend| {
         let pair = (vip.service, backend.address);
         Backend {
             pool: backend.pool.clone(),
@@ -213,8 +216,7 @@ pub(crate) fn backends(vips: &[VipView], figures: &totals::Figures, flows: &tota
             live_flows: Some(flows.live_backends.get(&pair).copied().unwrap_or(0)),
             traffic: figures.backends.get(&pair).map(traffic).unwrap_or_default(),
         }
-    };
-    vips.iter().flat_map(|vip| vip.backends.iter().map(move |backend| one(vip, backend))).collect()
+    })
 }
 
 /// `GET /v1/flows/count`

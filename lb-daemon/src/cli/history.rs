@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{Exit, Global, ask, output, output::table};
+use super::{Exit, Global, Output, ask, output, output::columns};
 use crate::api::types::{Generation, Standing};
 
 /// List the configurations that were in force, newest first
@@ -15,16 +15,25 @@ pub struct Args {}
 /// When no daemon answers.
 pub fn run(_: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     let all: Vec<Generation> = ask::get(global, "/v1/generations")?;
-    output::print(global.output, &all, |all| text(all))?;
+    output::print(global.output, &all, |all| text(all, global.output == Output::Wide))?;
     Ok(Exit::Done)
 }
 
-fn text(all: &[Generation]) -> String {
+fn text(all: &[Generation], wide: bool) -> String {
+    let mut headings = vec![">GENERATION", "TIME", "ORIGIN", "BY", "STATE"];
+    if wide {
+        headings.extend([">BYTES", "DIGEST"]);
+    }
+    headings.push("REASON");
     let rows = all.iter().map(|one| {
-        let reason = one.reason.clone().unwrap_or_default();
-        [one.generation.to_string(), time(one.at), origin(one), author(one), standing(one), reason]
+        let mut row = vec![one.generation.to_string(), time(one.at), origin(one), author(one), standing(one)];
+        if wide {
+            row.extend([one.bytes.to_string(), one.digest.clone()]);
+        }
+        row.push(one.reason.clone().unwrap_or_default());
+        row
     });
-    table([">GENERATION", "TIME", "ORIGIN", "BY", "STATE", "REASON"], rows)
+    columns(&headings, rows)
 }
 
 /// A time in seconds since 1970, as people write it.
@@ -93,6 +102,12 @@ GENERATION  TIME                  ORIGIN         BY          STATE              
          2  2023-11-14T22:13:22Z  rollback to 1  uid 1000
          1  2023-11-14T22:13:21Z  start          -
 ";
-        assert_eq!(text(&all), expected);
+        assert_eq!(text(&all, false), expected);
+        let one = Generation { digest: "5eed".into(), bytes: 1234, reason: Some("more".into()), ..one(1) };
+        let expected = "\
+GENERATION  TIME                  ORIGIN  BY          STATE  BYTES  DIGEST  REASON
+         1  2023-11-14T22:13:21Z  apply   ada (1000)          1234  5eed    more
+";
+        assert_eq!(text(&[one], true), expected);
     }
 }

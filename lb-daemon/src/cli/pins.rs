@@ -212,7 +212,8 @@ impl Tables {
         let unknown =
             |backend: Backend| Backend { admin_state: None, weight: None, share: None, live_flows: None, ..backend };
         let figures = self.figures()?;
-        Ok(answer::backends(&self.vips, &figures, &flows).into_iter().map(unknown).collect())
+        let left = answer::overrides::Left::of(&self.vips, &flows);
+        Ok(self.vips.iter().flat_map(|vip| answer::backends(vip, &figures, &flows, &left)).map(unknown).collect())
     }
 
     /// Flows by address. Which of them go on is not known here: the program keeps to itself when UDP flows end.

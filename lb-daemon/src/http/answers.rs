@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    iter,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -35,7 +36,8 @@ impl Answers {
 
     /// The same answer, with a turn if it is large; without one, word of that.
     pub(super) async fn pass(&self, response: Response) -> Response {
-        if response.body().size_hint().lower() <= LARGE {
+        let length = response.body().size_hint().exact();
+        if length.is_some_and(|length| length <= LARGE) {
             return response;
         }
         let Ok(turn) = Arc::clone(&self.0).try_acquire_owned() else {
@@ -45,10 +47,56 @@ impl Answers {
             );
         };
         let (head, body) = response.into_parts();
+        if length.is_none() {
+            return Response::from_parts(head, Body::new(Kept { body, _turn: turn }));
+        }
         match body.collect().await {
             Ok(whole) => Response::from_parts(head, Body::new(Pieces { rest: whole.to_bytes(), _turn: turn })),
             Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         }
+    }
+}
+
+/// An answer that is made while it is sent, so that nobody holds the whole of it; unless it is small.
+pub(crate) fn in_pieces(pieces: impl Iterator<Item = Vec<u8>> + Send + Unpin + 'static) -> Body {
+    let mut pieces = pieces.filter(|piece| !piece.is_empty());
+    let mut first = Vec::new();
+    while first.len() as u64 <= LARGE {
+        match pieces.next() {
+            Some(piece) => first.extend(piece),
+            None => return Body::from(first),
+        }
+    }
+    Body::new(Made(iter::once(first).chain(pieces)))
+}
+
+/// An answer of pieces yet to be made.
+struct Made<I>(I);
+
+impl<I: Iterator<Item = Vec<u8>> + Unpin> hyper::body::Body for Made<I> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.next().map(|piece| Ok(Frame::data(piece.into()))))
+    }
+}
+
+/// An answer of unknown length that keeps its turn until it has ended.
+struct Kept {
+    body: Body,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl hyper::body::Body for Kept {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
     }
 }
 

@@ -30,6 +30,8 @@ impl Place {
         let router = Router::new()
             .route("/", post(async |body: Bytes| body.len().to_string()))
             .route("/large", post(async || vec![b'x'; LARGE_ANSWER]))
+            .route("/made", post(async || in_pieces((0..LARGE_ANSWER / 1000).map(|_| vec![b'x'; 1000]))))
+            .route("/small", post(async || in_pieces([b"a".to_vec(), Vec::new(), b"b".to_vec()].into_iter())))
             .layer(axum::extract::DefaultBodyLimit::disable());
         tokio::spawn(serve(listener, router, LARGEST));
         Self { socket, _folder: folder }
@@ -115,20 +117,26 @@ async fn hundreds_of_slow_senders_keep_nobody_out() {
 
 #[tokio::test(start_paused = true)]
 async fn large_answers_that_nobody_reads_are_few_and_are_left_in_time() {
-    let place = Place::new();
-    let mut readers = Vec::new();
-    for _ in 0..4 {
-        readers.push(place.begun("/large", 0, 0).await);
-    }
-    sleep(Duration::from_secs(1)).await;
-    let (status, text) = place.ask("/large", 0).await;
-    assert_eq!(status, "503");
-    assert!(text.contains("other large answers are being read"), "{text}");
-    assert_eq!(place.ask("/", 5).await, ("200".into(), "5".into()));
-    sleep(STALL).await;
-    let (status, text) = place.ask("/large", 0).await;
-    assert_eq!((status.as_str(), text.len()), ("200", LARGE_ANSWER));
-    for reader in readers {
-        assert!(answer(reader).await.1.len() < LARGE_ANSWER, "it was cut off");
+    // The second is made while it is sent.
+    for (path, whole) in [("/large", LARGE_ANSWER), ("/made", LARGE_ANSWER / 1000 * 1000)] {
+        let place = Place::new();
+        let mut readers = Vec::new();
+        for _ in 0..4 {
+            readers.push(place.begun(path, 0, 0).await);
+        }
+        sleep(Duration::from_secs(1)).await;
+        let (status, text) = place.ask(path, 0).await;
+        assert_eq!(status, "503");
+        assert!(text.contains("other large answers are being read"), "{text}");
+        assert_eq!(place.ask("/", 5).await, ("200".into(), "5".into()));
+        assert_eq!(place.ask("/small", 0).await, ("200".into(), "ab".into()), "it needs no turn");
+        sleep(STALL).await;
+        // Pieces come with their lengths between them.
+        let count = |text: &str| text.bytes().filter(|byte| *byte == b'x').count();
+        let (status, text) = place.ask(path, 0).await;
+        assert_eq!((status.as_str(), count(&text)), ("200", whole));
+        for reader in readers {
+            assert!(count(&answer(reader).await.1) < whole, "it was cut off");
+        }
     }
 }

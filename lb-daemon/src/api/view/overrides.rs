@@ -19,16 +19,16 @@ use crate::{
 const SOONEST: Duration = Duration::from_secs(5);
 
 /// Live flows left of what drains, by pool and backend, over all VIPs.
-pub(super) struct Left<'a>(BTreeMap<(&'a str, &'a str), u64>);
+pub(crate) struct Left(BTreeMap<BackendName, u64>);
 
-impl<'a> Left<'a> {
+impl Left {
     /// Of these VIPs.
-    pub(super) fn of(vips: &'a [VipView], flows: &Flows) -> Self {
-        let mut left: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    pub(crate) fn of(vips: &[VipView], flows: &Flows) -> Self {
+        let mut left: BTreeMap<BackendName, u64> = BTreeMap::new();
         for vip in vips {
             for backend in vip.backends.iter().filter(|backend| drain(backend.overridden).is_some()) {
                 let live = flows.live_backends.get(&(vip.service, backend.address)).copied().unwrap_or(0);
-                *left.entry((&backend.pool, &backend.name)).or_default() += live;
+                *left.entry(name(backend)).or_default() += live;
             }
         }
         Self(left)
@@ -36,9 +36,13 @@ impl<'a> Left<'a> {
 
     /// The override of a backend of a VIP.
     pub(super) fn told(&self, backend: &BackendView) -> Option<Override> {
-        let left = self.0.get(&(backend.pool.as_str(), backend.name.as_str())).copied();
-        Some(of_backend(&backend.overridden?, left, SystemTime::now()))
+        let given = backend.overridden?;
+        Some(of_backend(&given, self.0.get(&name(backend)).copied(), SystemTime::now()))
     }
+}
+
+fn name(backend: &BackendView) -> BackendName {
+    BackendName { pool: backend.pool.clone(), name: backend.name.clone() }
 }
 
 fn drain(overridden: Option<BackendOverride>) -> Option<Drain> {
@@ -89,7 +93,7 @@ pub(crate) fn listed(snapshot: &Snapshot, flows: Option<&Flows>) -> Vec<ListedOv
         name: name.name.clone(),
         configured: !lost.contains(name),
         given: {
-            let left = left.as_ref().and_then(|left| left.0.get(&(name.pool.as_str(), name.name.as_str())));
+            let left = left.as_ref().and_then(|left| left.0.get(name));
             of_backend(given, left.copied(), now)
         },
     };
