@@ -45,9 +45,11 @@ pub const TUNNEL_ADDRESSES: &str = "TUNNEL_ADDRESSES";
 /// [`crate::layout::prefix::SourceKey`], its VIP 0, to `u32` 1: such packets may come from there; or 0: they may not, though
 /// a shorter prefix says so.
 pub const TUNNEL_SOURCES: &str = "TUNNEL_SOURCES";
+/// When the daemon last showed that it is alive, a [`crate::layout::flow::Word`]; see [`crate::layout::limit::SILENCE_NS`].
+pub const HEARTBEAT: &str = "HEARTBEAT";
 
 /// All tables of the balancer; each is pinned under its name.
-pub const ALL: [&str; 19] = [
+pub const ALL: [&str; 20] = [
     VIPS,
     FLOWS,
     RINGS,
@@ -67,6 +69,7 @@ pub const ALL: [&str; 19] = [
     BONDS,
     TUNNEL_ADDRESSES,
     TUNNEL_SOURCES,
+    HEARTBEAT,
 ];
 
 /// Parameter, [`Tuning`]: what is fixed while one instance of the program is loaded.
@@ -103,8 +106,10 @@ pub mod feature {
     pub const BONDS: u32 = 1 << 12;
     /// Frames in several buffers (kernel 5.18).
     pub const MULTI_BUFFER: u32 = 1 << 13;
+    /// Pings to VIPs are answered only while the daemon lives.
+    pub const WITHDRAW: u32 = 1 << 14;
     /// All of them.
-    pub const ALL: u32 = (1 << 14) - 1;
+    pub const ALL: u32 = (1 << 15) - 1;
 }
 
 /// Values of the `TUNING` parameter.

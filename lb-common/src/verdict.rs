@@ -117,4 +117,6 @@ verdicts! {
     TunnelLoop = 25, "tunnel_loop", Drop;
     /// The tunnel's header reports congestion and the packet inside cannot carry it (RFC 6040 section 4.2).
     CongestionLost = 26, "congestion_lost", Drop;
+    /// An echo request to a VIP that is not answered, as the daemon has been silent for too long.
+    Withdrawn = 27, "withdrawn", Drop;
 }

@@ -14,6 +14,7 @@ mod ended;
 pub mod engine;
 pub(crate) mod features;
 mod former;
+mod heartbeat;
 pub mod history;
 pub mod overrides;
 pub mod preview;
@@ -52,8 +53,8 @@ pub use self::{
     snapshot::Snapshot,
 };
 use self::{
-    clock::Clock, commands::Command, concerned::Inputs, former::Former, history::History, overrides::Keeper,
-    totals::Totals,
+    clock::Clock, commands::Command, concerned::Inputs, former::Former, heartbeat::Heartbeat, history::History,
+    overrides::Keeper, totals::Totals,
 };
 use crate::{
     dataplane,
@@ -141,6 +142,7 @@ pub struct Controller<E> {
     last_reload: snapshot::LastReload,
     /// The part of the flow table that is swept next.
     part: u32,
+    heartbeat: Heartbeat,
 }
 
 impl<E: Engine> Controller<E> {
@@ -196,6 +198,7 @@ impl<E: Engine> Controller<E> {
             failing: None,
             last_reload,
             part: 0,
+            heartbeat: Heartbeat::default(),
         };
         controller.ask_for_inputs();
         Ok((controller, Handle::new(sender, newest)))
@@ -243,6 +246,7 @@ impl<E: Engine> Controller<E> {
                 // Not looked at without a deadline; the time then means nothing.
                 () = tokio::time::sleep_until(deadline.unwrap_or(wake)), if deadline.is_some() => self.expire(),
                 _ = look.tick() => {
+                    self.beat();
                     self.forget_ended();
                     self.watch_drains();
                     // A loss that cannot be mended is tried again by the clock.

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering::Relaxed,
 };
 
 use lb_common::{
@@ -159,6 +160,8 @@ pub struct HostTables {
     pub tunnel_addresses: BTreeSet<[u8; 16]>,
     /// `TUNNEL_SOURCES`
     pub tunnel_sources: BTreeMap<SourceKey, u32>,
+    /// `HEARTBEAT`
+    pub heartbeat: Word,
     /// Nanoseconds since some start.
     pub now_ns: Cell<u64>,
 }
@@ -196,6 +199,7 @@ impl HostTables {
             bonds: BTreeMap::new(),
             tunnel_addresses: BTreeSet::new(),
             tunnel_sources: BTreeMap::new(),
+            heartbeat: Word::default(),
             now_ns: Cell::new(0),
         }
     }
@@ -353,6 +357,10 @@ impl Tables for HostTables {
 
     fn is_tunnel_source(&self, key: &SourceKey) -> bool {
         longest(&self.tunnel_sources, key) == Some(&1)
+    }
+
+    fn heartbeat(&self) -> u64 {
+        self.heartbeat.load(Relaxed)
     }
 
     fn ring(&self, block: u32) -> Option<&RingBlock> {

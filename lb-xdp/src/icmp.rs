@@ -4,8 +4,10 @@
 use lb_common::{
     layout::{
         counter::PathEvent,
+        limit::SILENCE_NS,
         vip::{Vip, VipKey},
     },
+    maps::feature,
     verdict::Verdict,
 };
 
@@ -48,7 +50,7 @@ pub enum Matter {
 /// Reads an ICMP packet.
 ///
 /// # Errors
-/// [`Verdict::Icmp`] for what is the host's; those of [`select::admit`] for an echo request; [`Verdict::BadQuote`], if an
+/// [`Verdict::Icmp`] for what is the host's; those of [`select::admit`] and [`Verdict::Withdrawn`] for an echo request; [`Verdict::BadQuote`], if an
 /// error to a VIP doesn't tell what it is about; those of [`ring::pick`].
 #[inline(always)]
 pub fn read<F: Frame, T: Tables>(frame: &F, packet: &Packet, tables: &T) -> Result<Matter, Verdict> {
@@ -74,7 +76,17 @@ fn echo<F: Frame, T: Tables>(frame: &F, packet: &Packet, tables: &T) -> Result<M
     if entry.flags != 0 {
         select::admit(source, packet.family, entry, tables)?;
     }
+    if tables.has(feature::WITHDRAW) && is_silent(tables) {
+        return Err(Verdict::Withdrawn);
+    }
     Ok(Matter::Echo)
+}
+
+/// Whether the daemon showed no sign of life for so long that it is taken for lost.
+#[inline(always)]
+fn is_silent<T: Tables>(tables: &T) -> bool {
+    // A sign that came after this CPU read the clock is none of the future.
+    tables.now_ns().saturating_sub(tables.heartbeat()) >= SILENCE_NS
 }
 
 /// The flow that an error is about, as the client sees it: from where the quoted packet went to where it came from.

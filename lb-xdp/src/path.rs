@@ -80,6 +80,8 @@ pub trait Tables {
     fn is_tunnel(&self, address: &[u8; 16]) -> bool;
     /// Whether tunnel packets may come from an address.
     fn is_tunnel_source(&self, key: &SourceKey) -> bool;
+    /// The daemon's last sign of life, by the clock of [`Tables::now_ns`]; 0 if there was none.
+    fn heartbeat(&self) -> u64;
     /// Counts something at a target, on this CPU.
     fn count(&self, target: u32, update: impl FnOnce(&mut TargetCounters));
     /// Counts something off the fast path, on this CPU.

@@ -1,6 +1,9 @@
 //! `on_daemon_loss`: what becomes of packets to VIPs when the daemon is gone.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use netns_tests::{
@@ -9,9 +12,11 @@ use netns_tests::{
     scenario::scenario,
     settings::{Health, Settings},
     topology::{LB_INTERFACE, Lab, Layout, VIP_V4, VIP_V6, vips},
-    traffic::{http, sessions::Sessions},
+    traffic::{http, ping::ping, sessions::Sessions},
     wait,
 };
+
+use rustix::process::Signal;
 
 const LIMIT: Duration = Duration::from_secs(5);
 /// The name by which the balancer's own server answers.
@@ -90,6 +95,54 @@ fn a_reload_that_pins_or_unpins_loses_no_connection() {
         lb.write(&text(lab, "pass"))?;
         lb.start_again()?;
         ensure!(lb.link().is_err() && runs_xdp(lab)?, "the link is pinned still, or gone");
+        sessions.all_stay()
+    });
+}
+
+/// Waits until pings to the VIPs of both families are answered, or are not.
+fn wait_for_pings(lab: &Lab, answered: bool) -> Result<()> {
+    let what = if answered { "pings are answered" } else { "pings are answered no more" };
+    for vip in [VIP_V4.into(), VIP_V6.into()] {
+        wait::until(what, 2 * LIMIT, || Ok(((ping(&lab.client, vip, 1)? == 1) == answered).then_some(())))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn with_withdraw_a_lost_daemon_ends_pings_and_nothing_else() {
+    scenario(&Layout::with_backends(2), |lab| {
+        let mut lb = Balancer::prepare(lab, &Settings::web(lab, Health::None))?;
+        lb.write(&text(lab, "withdraw"))?;
+        lb.start_again()?;
+        let mut sessions = Sessions::open(&lab.client, &vips(80), 20)?;
+        for vip in [VIP_V4.into(), VIP_V6.into()] {
+            assert_eq!(ping(&lab.client, vip, 5)?, 5);
+        }
+        // A daemon that hangs is as good as lost.
+        lb.signal(Signal::STOP)?;
+        let stopped = Instant::now();
+        std::thread::sleep(Duration::from_secs(3));
+        assert_eq!(ping(&lab.client, VIP_V4.into(), 1)?, 1, "after {:?} of silence", stopped.elapsed());
+        wait_for_pings(lab, false)?;
+        sessions.all_stay()?;
+        lb.signal(Signal::CONT)?;
+        wait_for_pings(lab, true)?;
+
+        lb.kill()?;
+        wait_for_pings(lab, false)?;
+        sessions.all_stay()?;
+        for to in vips(80) {
+            assert_eq!(http::ask_many(&lab.client, to, 50).failed(), 0, "while no daemon runs");
+        }
+        lb.start_again()?;
+        wait_for_pings(lab, true)?;
+        ensure!(lb.stats()?.verdict("withdrawn")? > 0, "pings that were not answered are counted");
+
+        // Another setting, and pings are answered without a daemon too.
+        lb.reload_text(&text(lab, "keep"))?;
+        lb.kill()?;
+        std::thread::sleep(Duration::from_secs(6));
+        assert_eq!(ping(&lab.client, VIP_V4.into(), 3)?, 3);
         sessions.all_stay()
     });
 }

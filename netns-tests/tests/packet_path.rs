@@ -65,6 +65,11 @@ fn echo_requests_to_vips_are_answered() {
 }
 
 #[test]
+fn echo_requests_are_answered_while_the_daemon_lives() {
+    check(&icmp::silences());
+}
+
+#[test]
 fn what_is_not_for_a_vip_passes_untouched() {
     check_both(&bystanders::cases());
 }

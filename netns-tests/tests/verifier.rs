@@ -106,6 +106,7 @@ fn tables_have_the_names_and_sizes_of_the_layout() {
         (maps::BONDS, sizes(4, 4)),
         (maps::TUNNEL_ADDRESSES, sizes(16, 4)),
         (maps::TUNNEL_SOURCES, sizes(size_of::<SourceKey>(), 4)),
+        (maps::HEARTBEAT, sizes(4, size_of::<Word>())),
     ]);
     assert!(maps::ALL.iter().all(|name| expected.contains_key(name)) && expected.len() == maps::ALL.len());
     expected.extend([

@@ -15,6 +15,9 @@ pub const TOO_BIG_WORDS: u32 = 4096;
 /// Time between two packet-too-big messages to a source.
 pub const TOO_BIG_NS: u64 = 100_000_000;
 
+/// For how long the daemon may show no sign of life, in `HEARTBEAT`, until pings to VIPs are answered no more.
+pub const SILENCE_NS: u64 = 5_000_000_000;
+
 /// Entries of a [`SourceLine`].
 pub const SOURCE_WAYS: usize = 2;
 

@@ -12,7 +12,7 @@ use crate::{
         Dataplane,
         kernel::{Kernel, Opened, Options},
     },
-    model::{Config, NextHopConfig},
+    model::{Config, DaemonLoss, NextHopConfig},
     nexthop::{self, NextHop, NextHops, Snapshot, Unreachable as Lost},
     plan::{
         RingCache,
@@ -83,7 +83,9 @@ struct Unreachable {
 /// before serve on; those that were just made are removed.
 pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     telemetry::start(global.verbose)?;
-    let config = load_config(&args.config, global)?;
+    let mut config = load_config(&args.config, global)?;
+    // No daemon is to come and be lost.
+    config.daemon.on_loss = DaemonLoss::Keep;
     let lists = Lists::of(&config);
     let options = Options {
         pin_path: global.pin_path.clone(),

@@ -6,7 +6,7 @@ use lb_common::maps::Tuning;
 
 use crate::{
     dataplane::{
-        Dataplane,
+        self, Dataplane,
         kernel::{self, AttachError, Grip, Kernel},
     },
     model::{DaemonConfig, DaemonLoss, DataplaneConfig, Interface},
@@ -50,6 +50,12 @@ pub trait Engine: Dataplane {
     /// # Errors
     /// When the kernel refuses; the program stays on them then.
     fn keep_by(&mut self, grip: Grip) -> Result<(), InstallError>;
+
+    /// Shows the program a sign of life.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    fn beat(&mut self) -> Result<(), dataplane::Error>;
 
     /// Interfaces of `settings` on which the program does not run, with their numbers; 0 for those that do not exist.
     fn lost(&self, settings: &DataplaneConfig) -> BTreeMap<String, u32>;
@@ -100,6 +106,10 @@ impl Engine for Kernel {
 
     fn keep_by(&mut self, grip: Grip) -> Result<(), InstallError> {
         Kernel::keep_by(self, grip).map_err(|error| InstallError(error.into()))
+    }
+
+    fn beat(&mut self) -> Result<(), dataplane::Error> {
+        Kernel::beat(self)
     }
 
     fn lost(&self, settings: &DataplaneConfig) -> BTreeMap<String, u32> {

@@ -5,7 +5,7 @@ use lb_common::maps::{Tuning, feature};
 use super::engine::Engine;
 
 /// Names by bit.
-const NAMES: [(u32, &str); 14] = [
+const NAMES: [(u32, &str); 15] = [
     (feature::PREFIX_VIPS, "prefix_vips"),
     (feature::UNKNOWN_PORT, "unknown_port"),
     (feature::HASHES, "hash_modes"),
@@ -20,6 +20,7 @@ const NAMES: [(u32, &str); 14] = [
     (feature::TUNNELS, "tunnels"),
     (feature::BONDS, "bonds"),
     (feature::MULTI_BUFFER, "multi_buffer"),
+    (feature::WITHDRAW, "withdraw"),
 ];
 
 /// The features of the program in force.

@@ -7,7 +7,7 @@ use lb_common::{
 
 use super::members;
 use crate::{
-    model::{Config, Encap, HashMode, NextHopConfig, Quic, Vip},
+    model::{Config, DaemonLoss, Encap, HashMode, NextHopConfig, Quic, Vip},
     nexthop::Snapshot,
 };
 
@@ -90,6 +90,7 @@ fn features(config: &Config) -> u32 {
         (limited, feature::SOURCE_LIMIT),
         (!settings.tunnels.addresses.is_empty(), feature::TUNNELS),
         (local, feature::UNWRAPPED),
+        (config.daemon.on_loss == DaemonLoss::Withdraw, feature::WITHDRAW),
     ];
     config.vips.iter().map(of_vip).fold(sum(of_all), |all, one| all | one)
 }
@@ -169,7 +170,7 @@ mod tests {
     #[test]
     fn each_setting_asks_for_its_feature_and_no_other() {
         let net = "203.0.113.0/24".parse().unwrap();
-        let cases: [(Edit, u32); 19] = [
+        let cases: [(Edit, u32); 21] = [
             (|config| config.vips[0].service.wildcard_bits = 4, feature::PREFIX_VIPS),
             (|config| config.vips[2].drops_unknown_port = true, feature::UNKNOWN_PORT),
             (|config| config.vips[0].hash = HashMode::SourceIp, feature::HASHES),
@@ -188,6 +189,8 @@ mod tests {
             (|config| config.dataplane.tunnels.sources = vec!["::/0".parse().unwrap()], 0),
             (|config| config.dataplane.source_limit = Some(limit(Some(5), None)), feature::SOURCE_LIMIT),
             (|config| config.dataplane.source_limit = Some(limit(None, None)), 0),
+            (|config| config.daemon.on_loss = DaemonLoss::Withdraw, feature::WITHDRAW),
+            (|config| config.daemon.on_loss = DaemonLoss::Pass, 0),
             (
                 |config| {
                     let id = ServerId { value: 1, len: None };

@@ -267,6 +267,7 @@ impl<E: Engine> Controller<E> {
                 Op::SetVip { key, vip } => self.changed_slots(key, vip),
                 _ => 0,
             };
+            self.beat_if_due();
             latch::at("apply-op");
             self.engine.apply(op).map_err(failed)?;
             match op {

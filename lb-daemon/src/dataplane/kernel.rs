@@ -37,6 +37,7 @@ mod elements;
 mod error;
 mod explain;
 mod flows;
+mod heartbeat;
 mod hold;
 mod interfaces;
 mod links;
@@ -166,6 +167,14 @@ impl Kernel {
         self.links.keep_by(grip)
     }
 
+    /// Shows a sign of life, which [`lb_common::maps::feature::WITHDRAW`] goes by.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub fn beat(&self) -> Result<(), Error> {
+        heartbeat::beat(&self.pins)
+    }
+
     /// Those of these interfaces on which the program does not run, with their numbers; 0 for those that do not exist.
     pub fn lost(&self, interfaces: &[Interface]) -> BTreeMap<String, u32> {
         hold::lost(&self.links, interfaces)
@@ -224,6 +233,10 @@ impl Kernel {
 
 /// Puts a program on all links that are alive and gives it its name; when one link does not take it, none keeps it.
 fn put_in_force(pins: &Pins, links: &Links, staged: Staged) -> Result<(Xdp, Rest), OpenError> {
+    // The new one may be the first that goes by it. Without it pings are not answered until the next sign.
+    if let Err(error) = heartbeat::beat(pins) {
+        warn!(%error, "no sign of life for the new program");
+    }
     let Err(error) = attach::swap_all(links, &staged.program) else {
         latch::at("program-swapped");
         return staged.settle();

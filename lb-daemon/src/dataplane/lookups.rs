@@ -87,6 +87,9 @@ pub trait Lookups {
     /// A limit of packet-too-big messages.
     fn too_big_limit(&self, index: u32) -> Option<u64>;
 
+    /// The daemon's last sign of life; `None` where the program that is in force does not ask for it.
+    fn heartbeat(&self) -> Option<u64>;
+
     /// The bond that an interface is a member of.
     ///
     /// # Errors

@@ -295,6 +295,10 @@ impl<L: Lookups> Tables for Recorder<'_, L> {
         self.too_big_limits.get(index, |index| word(self.live.too_big_limit(*index))).as_ref().map(|held| &held.now)
     }
 
+    fn heartbeat(&self) -> u64 {
+        self.live.heartbeat().unwrap_or_default()
+    }
+
     fn bond(&self, ifindex: u32) -> Option<u32> {
         *self.bonds.get(ifindex, |ifindex| self.read(self.live.bond(*ifindex)))
     }

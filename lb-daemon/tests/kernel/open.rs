@@ -7,6 +7,7 @@ use std::{
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Duration,
 };
 
 use lb_common::{
@@ -21,7 +22,8 @@ use lb_daemon::{
     dataplane::{
         Dataplane,
         flows::Liveness,
-        kernel::{Kernel, OpenError, Opened, Options},
+        kernel::{Kernel, Live, OpenError, Opened, Options},
+        lookups::Lookups as _,
     },
     plan::{Capacity, Op},
 };
@@ -187,6 +189,29 @@ fn makes_ephemeral_tables_anew_when_they_do_not_fit() {
     assert_eq!(kept(&tables), [maps::FRAGMENTS, maps::VIP_LIMITS, maps::SOURCES, maps::TOO_BIG_LIMITS]);
     assert_eq!((size(maps::SOURCES), size(maps::FRAGMENTS)), (2, u64::from(FRAGMENT_BUCKETS)));
     assert_eq!(size(maps::VIP_LIMITS), u64::from(CAPACITY.vips) + 1);
+}
+
+#[test]
+fn tables_of_an_lb_that_knew_no_heartbeat_are_adopted() {
+    let Some(place) = Place::new() else { return };
+    drop(place.open());
+    let table = place.path.join("maps").join(maps::HEARTBEAT);
+    fs::remove_file(&table).unwrap();
+    // Whoever only looks needs none.
+    Live::open(&place.path, Some(&place.options().tuning)).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let kernel = place.open();
+    assert!(kernel.adopted(), "nothing of worth was lost");
+    let dumped = || place.bpftool("map", "maps/HEARTBEAT")["max_entries"].as_u64();
+    assert_eq!(dumped(), Some(1));
+    let beat = || {
+        let live = Live::open(&place.path, Some(kernel.tuning())).unwrap();
+        (live.heartbeat().unwrap(), live.now_ns())
+    };
+    let (first, now) = beat();
+    assert!(first > 0 && now - first < 5_000_000_000, "a new program meets a sign of life: {first} at {now}");
+    thread::sleep(Duration::from_millis(50));
+    kernel.beat().unwrap();
+    assert!(beat().0 > first);
 }
 
 #[test]

@@ -152,6 +152,7 @@ fn size(name: &str) -> u32 {
         (maps::FLOWS, BUCKETS),
         (maps::FRAGMENTS, lb_common::layout::flow::FRAGMENT_BUCKETS),
         (maps::TOO_BIG_LIMITS, lb_common::layout::limit::TOO_BIG_WORDS),
+        (maps::HEARTBEAT, 1),
         (maps::ACL, 256),
         (maps::SOURCE_ROUTES, 256),
         (maps::SERVER_IDS, 256),

@@ -135,6 +135,10 @@ impl Scene {
         if self.bytes[LISTS] & 0x40 != 0 {
             tables.bonds.insert(INGRESS, BOND);
         }
+        if self.bytes[LISTS] & 0x80 == 0 {
+            // Else the daemon was never heard of.
+            tables.heartbeat.store(now_ns, Relaxed);
+        }
         self.crowd(&tables);
         if !self.is_sound() {
             self.misplace(&mut tables);

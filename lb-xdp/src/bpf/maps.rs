@@ -1,5 +1,7 @@
 //! Every table of the programs. Sizes are the smallest that load; the daemon sets the real ones.
 
+use core::sync::atomic::Ordering::Relaxed;
+
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
@@ -87,6 +89,9 @@ static TUNNEL_ADDRESSES: HashMap<[u8; 16], u32, 256> = HashMap::new();
 
 #[btf_map]
 static TUNNEL_SOURCES: LpmTrie<[u8; 20], u32, 4096> = LpmTrie::new();
+
+#[btf_map]
+static HEARTBEAT: Array<Word, 1, MAPPABLE> = Array::new();
 
 #[btf_map]
 static DECAP_SOURCES: LpmTrie<[u8; 20], u32, 4096> = LpmTrie::new();
@@ -280,6 +285,11 @@ impl Tables for KernelTables {
     #[inline(always)]
     fn is_tunnel_source(&self, key: &SourceKey) -> bool {
         longest!(TUNNEL_SOURCES, key).is_some_and(|allowed| *allowed == 1)
+    }
+
+    #[inline(always)]
+    fn heartbeat(&self) -> u64 {
+        HEARTBEAT.get(0).map_or(0, |word| word.load(Relaxed))
     }
 
     #[inline(always)]

@@ -74,6 +74,8 @@ pub struct Given {
     vip_limits: Vec<(u32, u64)>,
     /// The same of all limits of packet-too-big messages.
     too_big_limits: u64,
+    /// For how long the daemon has shown no sign of life, in nanoseconds.
+    silence: u64,
     bonds: Vec<(u32, u32)>,
     tunnel_addresses: Vec<[u8; 16]>,
     tunnel_sources: Vec<(SourceKey, u32)>,
@@ -94,6 +96,7 @@ impl Given {
             servers: vec![],
             vip_limits: vec![],
             too_big_limits: 0,
+            silence: 0,
             bonds: vec![],
             tunnel_addresses: vec![],
             tunnel_sources: vec![],

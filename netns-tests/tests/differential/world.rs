@@ -62,6 +62,7 @@ pub(crate) fn given(random: &mut Random, features: u32) -> Given {
     let given = [1, 2, 3, 4, 5, 7, 8, 9, 10, 11].into_iter().fold(given, |given, vip| asking(given, vip, random));
     let given = targets(given, random);
     let given = if random.one_in(2) { given.told_too_big(1_000_000_000_000) } else { given };
+    let given = if random.one_in(2) { given.silent_for(60_000_000_000) } else { given };
     given
         .new_flow_limit(12, NEVER, 0)
         .flags(13, Vip::LIMIT_SOURCES)

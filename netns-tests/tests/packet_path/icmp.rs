@@ -1,6 +1,6 @@
 //! Echo requests to VIPs are answered; all other ICMP is the host's.
 
-use lb_common::verdict::Verdict;
+use lb_common::{layout::limit::SILENCE_NS, maps::feature, verdict::Verdict};
 use netns_tests::packet::{Case, Frame};
 
 use super::site::site;
@@ -49,6 +49,39 @@ pub(crate) fn cases() -> Vec<Case> {
     ];
     // The sums at which incremental updates went wrong elsewhere: 0 and 0xffff, and those around.
     cases.extend(edge_sums());
+    cases
+}
+
+/// Pings while the daemon lives and after it was lost, for a program that asks for its signs of life and one that does not.
+pub(crate) fn silences() -> Vec<Case> {
+    let request = Frame::echo(CLIENT, VIP, 77);
+    let request_v6 = Frame::echo(CLIENT_V6, VIP_V6, 77);
+    let mut cases = Vec::new();
+    // A second short of the limit and one beyond: the clock goes on while the kernel's turn comes.
+    let within = site().silent_for(SILENCE_NS - 1_000_000_000);
+    let beyond = site().silent_for(SILENCE_NS + 1_000_000_000);
+    let knows_not = beyond.clone().tuned(|tuning| tuning.features &= !feature::WITHDRAW);
+    for (request, [lives, lost, other]) in [
+        (&request, ["ping, the daemon lives", "ping, the daemon is lost", "ping, nobody asks whether it is lost"]),
+        (
+            &request_v6,
+            [
+                "ping, IPv6, the daemon lives",
+                "ping, IPv6, the daemon is lost",
+                "ping, IPv6, nobody asks whether it is lost",
+            ],
+        ),
+    ] {
+        cases.push(Case::answered(lives, &within, request, &request.answered()));
+        cases.push(Case::left_alone(lost, &beyond, request.clone(), Verdict::Withdrawn));
+        cases.push(Case::answered(other, &knows_not, request, &request.answered()));
+    }
+    cases.push(Case::left_alone(
+        "ping of another address, the daemon is lost",
+        &beyond,
+        Frame::echo(CLIENT, "192.0.2.99", 77),
+        Verdict::Icmp,
+    ));
     cases
 }
 

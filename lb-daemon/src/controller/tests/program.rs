@@ -156,3 +156,21 @@ async fn links_are_kept_otherwise_only_when_the_setting_says_so() {
     rig.reload(refused).await.unwrap_err();
     assert_eq!(rig.tables().grips.last(), Some(&Grip::Pins));
 }
+
+#[tokio::test(start_paused = true)]
+async fn signs_of_life_are_shown_each_second_to_a_program_that_asks_for_them() {
+    let rig = Rig::serving(TEXT).await;
+    tokio::time::sleep(10 * SECOND).await;
+    assert_eq!(rig.tables().beats, 0, "nobody asks for any");
+    let mut withdraws = config(TEXT);
+    withdraws.daemon.on_loss = DaemonLoss::Withdraw;
+    rig.reload(withdraws).await.unwrap();
+    assert_eq!(rig.tables().tuning.features, feature::WITHDRAW);
+    tokio::time::sleep(20 * SECOND).await;
+    let beats = rig.tables().beats;
+    assert!((19..=21).contains(&beats), "{beats} in 20 s");
+    rig.reload(config(TEXT)).await.unwrap();
+    assert_eq!(rig.tables().tuning.features, 0);
+    tokio::time::sleep(10 * SECOND).await;
+    assert!(rig.tables().beats <= beats + 1);
+}

@@ -312,6 +312,7 @@ fn tables(capacity: Capacity) -> Arc<Mutex<Tables>> {
         retuned: Vec::new(),
         bound: Vec::new(),
         grips: Vec::new(),
+        beats: 0,
         lost: BTreeMap::new(),
         refused_seed: None,
         refused_features: 0,

@@ -18,13 +18,13 @@ use lb_common::{
     },
     maps::{self, Tuning},
 };
-use rustix::time::{ClockId, clock_gettime};
 use zerocopy::FromBytes;
 
 use super::{
     elements::{self, Elements},
     error::OpenError,
     explain::system,
+    heartbeat,
     load::{OBJECT, lacks, program_error},
     mapping::Mapping,
     pins::Pins,
@@ -60,6 +60,7 @@ pub struct Live {
     vip_limits: Mapping,
     sources: Mapping,
     too_big_limits: Mapping,
+    heartbeat: Option<Mapping>,
 }
 
 impl Live {
@@ -77,6 +78,9 @@ impl Live {
         specs::pinned(&pins)?;
         let flows = elements::array::<Bucket>(&pins.table(maps::FLOWS), maps::FLOWS)?;
         let sources = elements::array::<SourceLine>(&pins.table(maps::SOURCES), maps::SOURCES)?;
+        // An lb before this one may have made the tables, without it.
+        let beats = pins.table(maps::HEARTBEAT);
+        let heartbeat = beats.exists().then(|| elements::array::<Word>(&beats, maps::HEARTBEAT)).transpose()?;
         let tuning = match tuning {
             Some(tuning) => Tuning {
                 bucket_mask: mask(&flows, size_of::<Bucket>()),
@@ -103,6 +107,7 @@ impl Live {
             vip_limits: elements::array::<Word>(&pins.table(maps::VIP_LIMITS), maps::VIP_LIMITS)?,
             sources,
             too_big_limits: elements::array::<Word>(&pins.table(maps::TOO_BIG_LIMITS), maps::TOO_BIG_LIMITS)?,
+            heartbeat,
         })
     }
 
@@ -217,8 +222,7 @@ impl Lookups for Live {
     }
 
     fn now_ns(&self) -> u64 {
-        let now = clock_gettime(ClockId::MonotonicCoarse);
-        now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+        heartbeat::now_ns()
     }
 
     fn vip(&self, key: &VipKey) -> Result<Option<Vip>, Error> {
@@ -287,6 +291,10 @@ impl Lookups for Live {
 
     fn too_big_limit(&self, index: u32) -> Option<u64> {
         element(&self.too_big_limits, index).map(|[word]| word)
+    }
+
+    fn heartbeat(&self) -> Option<u64> {
+        element(self.heartbeat.as_ref()?, 0).map(|[word]| word)
     }
 
     fn bond(&self, ifindex: u32) -> Result<Option<u32>, Error> {

@@ -35,7 +35,7 @@ struct Spec {
     key_bytes: usize,
     value_bytes: usize,
     flags: u32,
-    /// Of what packets did a moment ago, read by the program alone. One that does not fit is made anew.
+    /// Of what happened a moment ago, read by the program alone. One that does not fit is made anew.
     ephemeral: bool,
 }
 
@@ -83,6 +83,7 @@ const SPECS: [Spec; maps::ALL.len()] = [
     hash::<u32, u32>(maps::BONDS, 0),
     hash::<[u8; 16], u32>(maps::TUNNEL_ADDRESSES, 0),
     trie::<u32>(maps::TUNNEL_SOURCES),
+    ephemeral(array::<Word>(maps::HEARTBEAT)),
 ];
 
 /// Entries of each table.
@@ -113,6 +114,7 @@ impl Sizes {
             (maps::BONDS, capacity.own.max(1)),
             (maps::TUNNEL_ADDRESSES, capacity.own.max(1)),
             (maps::TUNNEL_SOURCES, capacity.tunnel_sources.max(1)),
+            (maps::HEARTBEAT, 1),
         ]))
     }
 

@@ -1,6 +1,6 @@
 //! The tables in the kernel, made to hold what the tables in memory hold.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
+use std::{collections::BTreeMap, iter, sync::atomic::Ordering::Relaxed};
 
 use aya::{
     Ebpf, Pod,
@@ -109,7 +109,7 @@ pub(super) struct Tables {
 }
 
 /// Words of the tables that are memory: flows, fragments, rings, targets, limits.
-fn words(host: &HostTables) -> [Box<dyn Iterator<Item = u64> + '_>; 7] {
+fn words(host: &HostTables) -> [Box<dyn Iterator<Item = u64> + '_>; 8] {
     let buckets = |buckets: &'_ [Bucket]| -> Vec<u64> {
         buckets.iter().flat_map(|bucket| &bucket.entries).map(|word| word.load(Relaxed)).collect()
     };
@@ -124,6 +124,7 @@ fn words(host: &HostTables) -> [Box<dyn Iterator<Item = u64> + '_>; 7] {
         Box::new(host.vip_limits.iter().map(|word| word.load(Relaxed))),
         Box::new(sources),
         Box::new(host.too_big_limits.iter().map(|word| word.load(Relaxed))),
+        Box::new(iter::once(host.heartbeat.load(Relaxed))),
     ]
 }
 
@@ -143,6 +144,7 @@ impl Tables {
             (maps::VIP_LIMITS, PLACES as usize),
             (maps::SOURCES, lines),
             (maps::TOO_BIG_LIMITS, TOO_BIG_WORDS as usize),
+            (maps::HEARTBEAT, 1),
         ]
         .map(|(name, words)| (name, mapped(object, name, words)));
         Self {

@@ -159,6 +159,7 @@ fn damaged_frames_reach_every_verdict_that_sound_tables_allow() {
         Verdict::TunnelSource,
         Verdict::TunnelLoop,
         Verdict::CongestionLost,
+        Verdict::Withdrawn,
     ];
     let missing: Vec<_> = Verdict::ALL.iter().filter(|one| !seen.contains(one) && !others.contains(one)).collect();
     assert!(missing.is_empty(), "{missing:?}");

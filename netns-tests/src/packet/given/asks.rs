@@ -108,6 +108,13 @@ impl Given {
         self
     }
 
+    /// The daemon has shown no sign of life for so long.
+    #[must_use]
+    pub fn silent_for(mut self, silence_ns: u64) -> Self {
+        self.silence = silence_ns;
+        self
+    }
+
     /// Whether anything in the tables forgives with time.
     pub(in crate::packet) fn has_limits(&self) -> bool {
         let too_big = self.targets.iter().any(|target| target.mtu != Target::NO_LIMIT);

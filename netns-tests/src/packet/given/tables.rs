@@ -37,6 +37,7 @@ impl Given {
         for word in tables.too_big_limits.iter().filter(|_| self.too_big_limits > 0) {
             word.store(now_ns + self.too_big_limits, Relaxed);
         }
+        tables.heartbeat.store(now_ns.saturating_sub(self.silence), Relaxed);
         tables.bonds.extend(self.bonds.iter().copied());
         tables.tunnel_addresses.extend(self.tunnel_addresses.iter().copied());
         tables.tunnel_sources.extend(self.tunnel_sources.iter().copied());

@@ -1,6 +1,9 @@
 //! The program's tables: filled from tables in memory, and read back.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    iter,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -51,6 +54,7 @@ pub(super) struct Tables {
     pub(super) vip_limits: Words,
     pub(super) sources: Words,
     pub(super) too_big_limits: Words,
+    pub(super) heartbeat: Words,
 }
 
 /// Takes a table out of a loaded object.
@@ -88,6 +92,7 @@ impl Tables {
             vip_limits: words(object, maps::VIP_LIMITS, entries)?,
             sources: words(object, maps::SOURCES, entries * (size_of::<SourceLine>() / size_of::<u64>()))?,
             too_big_limits: words(object, maps::TOO_BIG_LIMITS, TOO_BIG_WORDS as usize)?,
+            heartbeat: words(object, maps::HEARTBEAT, 1)?,
         })
     }
 
@@ -127,6 +132,7 @@ impl Tables {
         write(&self.vip_limits, from.vip_limits.iter());
         write(&self.sources, source_words(&from.sources));
         write(&self.too_big_limits, from.too_big_limits.iter());
+        write(&self.heartbeat, iter::once(&from.heartbeat));
     }
 
     /// Reads the counters, summed over CPUs.

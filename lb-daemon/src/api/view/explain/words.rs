@@ -37,6 +37,7 @@ pub(super) const fn meaning(verdict: Verdict) -> &'static str {
         Verdict::TunnelSource => "a tunnel packet from a source that is not allowed: dropped",
         Verdict::TunnelLoop => "a tunnel packet that went from lb to lb for too long: dropped",
         Verdict::CongestionLost => "its tunnel reports congestion, which it cannot carry: dropped",
+        Verdict::Withdrawn => "no daemon has shown a sign of life for 5 s, so pings to VIPs are not answered: dropped",
     }
 }
 

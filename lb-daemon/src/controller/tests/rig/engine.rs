@@ -62,6 +62,8 @@ pub(crate) struct Tables {
     pub(crate) bound: Vec<Vec<Interface>>,
     /// Who was asked to keep it on them.
     pub(crate) grips: Vec<Grip>,
+    /// Signs of life.
+    pub(crate) beats: usize,
     /// Interfaces that the program was lost from.
     pub(crate) lost: BTreeMap<String, u32>,
     /// A hash seed that no program can be loaded with.
@@ -190,6 +192,11 @@ impl Engine for Fake {
 
     fn keep_by(&mut self, grip: Grip) -> Result<(), InstallError> {
         self.tables().grips.push(grip);
+        Ok(())
+    }
+
+    fn beat(&mut self) -> Result<(), Error> {
+        self.tables().beats += 1;
         Ok(())
     }
 
