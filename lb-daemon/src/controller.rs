@@ -290,34 +290,47 @@ pub fn room(state: &State, config: &Config, lists: &Lists) -> Result<Room, Start
     Ok(Room { capacity, flow_entries: config.dataplane.flow_table_entries })
 }
 
-/// The checks that `config` asks for: those of disabled backends are not run.
+/// The checks that `config` asks for: those of disabled backends are not run. A backend of several pools is checked as the
+/// first of them says that checks it.
 pub fn checks(config: &Config) -> Checks {
-    let checked = members(config)
-        .filter(|(_, pool, backend)| pool.health.check != Check::None && backend.state != AdminState::Disabled);
-    checked.map(|(vip, pool, backend)| (check_id(vip, backend), pool.health.clone())).collect()
+    let mut checks = Checks::new();
+    for (vip, pool, backend) in by_pool(config) {
+        if pool.health.check != Check::None && backend.state != AdminState::Disabled {
+            checks.entry(check_id(vip, backend)).or_insert_with(|| pool.health.clone());
+        }
+    }
+    checks
 }
 
-/// Each backend of each VIP: those of its pool, and those of other pools that its source routes lead to.
+/// Each backend of each VIP once, with the first pool that has it.
 fn members(config: &Config) -> impl Iterator<Item = (&Vip, &Pool, &Backend)> {
     config.vips.iter().flat_map(|vip| {
-        // Of a million routes, those in a row mostly lead to the same pool.
-        let mut last = vip.pool.as_str();
-        let mut routed: BTreeSet<&str> = BTreeSet::new();
-        for route in &vip.source_routes {
-            if let RouteTo::Pool(name) = &route.to
-                && name != last
-            {
-                last = name;
-                routed.insert(name);
-            }
-        }
-        routed.remove(vip.pool.as_str());
-        let pools = iter::once(vip.pool.as_str()).chain(routed).filter_map(|name| config.pools.get(name));
-        let backends = pools.flat_map(move |pool| pool.backends.iter().map(move |backend| (vip, pool, backend)));
-        // A backend of several pools is one target, checked as its first pool says.
         let mut seen = BTreeSet::new();
-        backends.filter(move |(_, _, backend)| seen.insert(backend.address))
+        of_vip(config, vip).filter(move |(_, _, backend)| seen.insert(backend.address))
     })
+}
+
+/// Each backend of each VIP, with each pool that has it.
+fn by_pool(config: &Config) -> impl Iterator<Item = (&Vip, &Pool, &Backend)> {
+    config.vips.iter().flat_map(|vip| of_vip(config, vip))
+}
+
+/// The backends of a VIP's pool, then those of other pools that its source routes lead to.
+fn of_vip<'c>(config: &'c Config, vip: &'c Vip) -> impl Iterator<Item = (&'c Vip, &'c Pool, &'c Backend)> {
+    // Of a million routes, those in a row mostly lead to the same pool.
+    let mut last = vip.pool.as_str();
+    let mut routed: BTreeSet<&str> = BTreeSet::new();
+    for route in &vip.source_routes {
+        if let RouteTo::Pool(name) = &route.to
+            && name != last
+        {
+            last = name;
+            routed.insert(name);
+        }
+    }
+    routed.remove(vip.pool.as_str());
+    let pools = iter::once(vip.pool.as_str()).chain(routed).filter_map(|name| config.pools.get(name));
+    pools.flat_map(move |pool| pool.backends.iter().map(move |backend| (vip, pool, backend)))
 }
 
 fn check_id(vip: &Vip, backend: &Backend) -> CheckId {

@@ -12,7 +12,7 @@ use std::{
 
 use lb_common::layout::target::Target;
 
-use super::{check_id, checks, hop_targets, members};
+use super::{by_pool, check_id, checks, hop_targets, members};
 use crate::{
     health::{CheckId, HealthView, Status},
     model::{AdminState, Backend, Check, Config, NextHopConfig, Pool, Vip},
@@ -78,7 +78,7 @@ pub fn expected(
     let (mut view, mut ways) = (found.health(config, health), found.hops(config, hops));
     let asked = running.map(checks).unwrap_or_default();
     let mut assumed = Assumed::default();
-    for (vip, _, backend) in members(config).filter(|(_, pool, _)| pool.health.check != Check::None) {
+    for (vip, _, backend) in by_pool(config).filter(|(_, pool, _)| pool.health.check != Check::None) {
         let check = check_id(vip, backend);
         let waits = if running.is_some() { asked.contains_key(&check) } else { found.has(&check) };
         if !view.contains_key(&check) && !waits {

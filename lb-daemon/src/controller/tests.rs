@@ -1,5 +1,6 @@
 //! The controller over tables in memory, with a paused clock.
 
+mod converging;
 mod ended;
 mod growth;
 mod history;
@@ -38,6 +39,13 @@ async fn asks_for_each_check_once_and_for_every_backends_next_hop() {
     let rig = Rig::new(TEXT);
     assert_eq!(rig.checks.borrow().len(), 6, "three backends, two VIPs; the pool of type none is not checked");
     assert_eq!(rig.hop_targets.borrow().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_of_two_pools_is_checked_if_one_of_them_asks_for_it() {
+    let routed = "port = 53\nsource_routes = [{ source = \"203.0.113.0/24\", pool = \"web\" }]";
+    let rig = Rig::new(&TEXT.replace("10.0.1.1", "10.0.0.1").replace("port = 53", routed));
+    assert_eq!(rig.checks.borrow().len(), 9, "the unchecked pool of a VIP takes no check from the one it is routed to");
 }
 
 #[tokio::test(start_paused = true)]

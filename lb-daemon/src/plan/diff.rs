@@ -211,4 +211,4 @@ fn close_targets(draft: &mut Draft, vip: &Placed) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -196,10 +196,17 @@ impl Rig {
     }
 
     /// Ends this controller and begins another over the same tables.
-    pub(crate) async fn restart(self, text: &str) -> Self {
+    pub(crate) async fn restart(mut self, text: &str) -> Self {
+        self.begin_anew(text).await;
+        self
+    }
+
+    /// The same, in place.
+    pub(crate) async fn begin_anew(&mut self, text: &str) {
         self.handle.stop().await;
-        self.task.await.unwrap();
-        Self::over(self.tables, self.state_dir, text, self.folder).unwrap()
+        (&mut self.task).await.unwrap();
+        let (tables, state_dir) = (Arc::clone(&self.tables), Arc::clone(&self.state_dir));
+        *self = Self::over(tables, state_dir, text, self.folder.clone()).unwrap();
     }
 
     /// The same, but the controller dies wherever it is.

@@ -12,7 +12,7 @@ use crate::{
 };
 
 mod chosen;
-mod lab;
+pub(crate) mod lab;
 mod named;
 mod patched;
 mod previewed;

@@ -21,7 +21,7 @@ use crate::{
         needs,
     },
     model::{DataplaneConfig, Interface},
-    plan::{Op, Room, State},
+    plan::{Op, Room, State, diff::tests::lab::check_tables},
 };
 
 /// What the program counted.
@@ -109,6 +109,7 @@ impl Dataplane for Fake {
             return Err(Error::Injected(0));
         }
         tables.memory.apply(op)?;
+        check_tables(&tables.memory, &tables.memory.clone().observe()?);
         let needed = needs::features(&tables.memory.observe()?);
         assert_eq!(needed & !tables.tuning.features, 0, "the program cannot do what {op:?} asks of it");
         Ok(())
