@@ -5,6 +5,7 @@
 //! them and keeps them as JSON. `README.md` has the method.
 
 pub mod balancer;
+pub mod control;
 pub mod machine;
 pub mod measure;
 pub mod options;
