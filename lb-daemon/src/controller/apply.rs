@@ -117,7 +117,7 @@ impl<E: Engine> Controller<E> {
     fn foresee(&mut self, asked: &Arc<Config>, origin: Origin, most: Option<f64>) -> Result<Option<Outline>, Refusal> {
         let Some(most) = most else {
             // Nobody waits for the answer to a reload, and nothing depends on it.
-            return Ok((origin == Origin::Apply).then(|| self.outline(asked).ok()).flatten());
+            return Ok(if origin == Origin::Apply { self.quick_outline(asked) } else { None });
         };
         let plan = self.outline(asked)?;
         // A share that is just the limit, however its last bits came out, is not above it.

@@ -46,6 +46,8 @@ use crate::{
 
 /// Backends that are told by name.
 const NAMED: usize = 5;
+/// Backends of all VIPs that a whole preview takes some tens of milliseconds for.
+const QUICK: usize = 5000;
 
 /// What there is to compare a configuration with.
 pub struct Present<'a> {
@@ -191,6 +193,12 @@ impl<E: Engine> Controller<E> {
             Some(outline) => outline.map_err(Refusal::Observe),
             None => self.preview(asked).map(|told| told.outline()),
         }
+    }
+
+    /// The same where it takes no more than a moment: nobody asked for it.
+    pub(super) fn quick_outline(&mut self, asked: &Arc<Config>) -> Option<Outline> {
+        let is_small = [asked, &self.config].into_iter().all(|config| members(config).nth(QUICK).is_none());
+        if is_small { self.outline(asked).ok() } else { self.outline_part(asked)?.ok() }
     }
 
     /// What `asked` would change of those VIPs that it concerns, by what was observed last. `None` if the whole is to be
