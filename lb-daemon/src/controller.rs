@@ -305,8 +305,9 @@ pub fn checks(config: &Config) -> Checks {
 /// Each backend of each VIP once, with the first pool that has it.
 fn members(config: &Config) -> impl Iterator<Item = (&Vip, &Pool, &Backend)> {
     config.vips.iter().flat_map(|vip| {
-        let mut seen = BTreeSet::new();
-        of_vip(config, vip).filter(move |(_, _, backend)| seen.insert(backend.address))
+        // Within a pool each address is there once.
+        let (several, mut seen) = (!vip.source_routes.is_empty(), BTreeSet::new());
+        of_vip(config, vip).filter(move |(_, _, backend)| !several || seen.insert(backend.address))
     })
 }
 

@@ -47,7 +47,7 @@ fn main() -> Result<ExitCode, anyhow::Error> {
     let by_override = median(rounds, || daemon.until_steered(site, Change::Override))?;
     let by_file = median(rounds, || daemon.until_steered(site, Change::File))?;
     // What was freed is given back a moment later.
-    sleep(Duration::from_secs(1));
+    sleep(Duration::from_secs(2));
     #[expect(clippy::cast_precision_loss, reason = "KiB of one process")]
     let memory = daemon.memory()? as f64 / 1024.0;
     let rows = [

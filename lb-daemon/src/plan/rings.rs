@@ -27,6 +27,8 @@ pub(super) type Recipe = (Vec<Member>, u32);
 pub struct RingCache {
     rings: BTreeMap<Recipe, Entry>,
     lists: BTreeMap<ListId, List>,
+    /// Slots that stand in for those of any ring of their number, while only room matters.
+    blank: Option<BTreeMap<u32, Arc<[u16]>>>,
 }
 
 /// A list that a plan wanted.
@@ -57,6 +59,10 @@ impl RingCache {
 
     /// Slots of the ring of `recipe`.
     pub(super) fn slots(&mut self, recipe: &Recipe) -> Arc<[u16]> {
+        if let Some(blank) = &mut self.blank {
+            let zeros = || vec![0; recipe.1 as usize].into();
+            return Arc::clone(blank.entry(recipe.1).or_insert_with(zeros));
+        }
         self.entry(recipe).slots.get_or_insert_with(|| build(recipe)).clone()
     }
 
@@ -99,6 +105,12 @@ impl RingCache {
         };
         self.lists.insert(id, list);
         numeric
+    }
+
+    /// From now on rings that have to be written have no slots of their own: building those of a thousand takes more than
+    /// a second, and whether there is room for them does not depend on what they say.
+    pub(super) fn leave_blank(&mut self, blank: bool) {
+        self.blank = blank.then(BTreeMap::new);
     }
 
     /// Ends a plan: rings and lists that it didn't ask for are forgotten, and all slots.

@@ -31,6 +31,13 @@ pub struct Room {
 /// # Errors
 /// When larger tables would not help.
 pub fn enough(observed: &State, wanted: &Wanted, rings: &mut RingCache) -> Result<Capacity, PlanError> {
+    rings.leave_blank(true);
+    let outcome = search(observed, wanted, rings);
+    rings.leave_blank(false);
+    outcome
+}
+
+fn search(observed: &State, wanted: &Wanted, rings: &mut RingCache) -> Result<Capacity, PlanError> {
     let Err(first) = diff::plan(observed, wanted, rings) else { return Ok(observed.capacity) };
     let needs = diff::needs(wanted);
     let mut state = observed.clone();

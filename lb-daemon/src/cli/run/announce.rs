@@ -1,8 +1,8 @@
 //! What the log says of states as they come.
 
-use std::{collections::BTreeMap, mem, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, mem, net::IpAddr, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, task};
+use tokio::{sync::watch, task, time::sleep};
 use tracing::{info, warn};
 
 use crate::{
@@ -14,6 +14,9 @@ use crate::{
     model::{AdminState, Service},
     plan::wanted::Disposition,
 };
+
+/// Until what a change of configuration took is no longer used.
+const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// Logs when the daemon is ready, when a backend takes more or less than before, and when a VIP loses its last backend or
 /// has one again. After a change of configuration it gives back what memory that took for a moment.
@@ -45,8 +48,11 @@ pub(super) async fn announce(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
         let is_other = last.as_ref().is_none_or(|last| !Arc::ptr_eq(&last.desired, &snapshot.desired));
         last = Some(Arc::clone(&snapshot));
         if is_other {
-            // Nobody waits for it.
-            drop(task::spawn_blocking(give_memory_back));
+            // Nobody waits for it, and what the change took is let go of a moment after it is in force.
+            task::spawn(async {
+                sleep(A_MOMENT).await;
+                task::spawn_blocking(give_memory_back)
+            });
         }
         if !ready && !snapshot.settling && snapshot.failing.is_none() {
             ready = true;
