@@ -51,7 +51,7 @@ pub(super) async fn announce(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
             // Nobody waits for it, and what the change took is let go of a moment after it is in force.
             task::spawn(async {
                 sleep(A_MOMENT).await;
-                task::spawn_blocking(give_memory_back)
+                drop(task::spawn_blocking(give_memory_back));
             });
         }
         if !ready && !snapshot.settling && snapshot.failing.is_none() {
