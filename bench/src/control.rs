@@ -20,7 +20,7 @@ use etherparse::PacketBuilder;
 use tempfile::TempDir;
 
 /// What has to come within this time or never will.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 /// Pause between two changes.
 const BETWEEN: Duration = Duration::from_millis(500);
 /// The VIP that is looked at: its flows are not remembered, so each packet goes where the ring says.
@@ -41,23 +41,24 @@ pub struct Site {
 impl Site {
     /// The configuration with one backend's weight: of the watched VIP's backend `backend`.
     fn text(self, folder: &Path, changed: Option<(usize, u32)>) -> String {
-        let mut text = empty(folder);
-        for vip in 0..self.vips {
-            text += &format!("[pool.p{vip}]\nbackends = [\n");
-            for backend in 0..self.backends {
-                let weight =
-                    changed.filter(|(one, _)| vip == WATCHED && backend == *one).map_or(100, |(_, weight)| weight);
-                let address = address([10, 0, 0, 0], vip * 256 + backend + 1);
-                text += &format!("  {{ name = \"b{backend}\", address = \"{address}\", weight = {weight} }},\n");
-            }
-            let tracking = if vip == WATCHED { "off" } else { "always" };
-            text += &format!(
-                "]\n[[vip]]\nname = \"v{vip}\"\naddress = \"{}\"\nport = {PORT}\nprotocol = \"udp\"\npool = \"p{vip}\"\n\
-                 flow_tracking = \"{tracking}\"\n",
-                vip_address(vip)
-            );
-        }
-        text
+        (0..self.vips).fold(empty(folder), |text, vip| text + &self.vip(vip, changed))
+    }
+
+    /// A VIP with its pool.
+    fn vip(self, vip: usize, changed: Option<(usize, u32)>) -> String {
+        let backend = |number: usize| {
+            let changed = changed.filter(|(one, _)| vip == WATCHED && number == *one);
+            let weight = changed.map_or(100, |(_, weight)| weight);
+            let address = address([10, 0, 0, 0], vip * 256 + number + 1);
+            format!("  {{ name = \"b{number}\", address = \"{address}\", weight = {weight} }},\n")
+        };
+        let backends: Vec<String> = (0..self.backends).map(backend).collect();
+        let (backends, address) = (backends.concat(), vip_address(vip));
+        let tracking = if vip == WATCHED { "off" } else { "always" };
+        format!(
+            "[pool.p{vip}]\nbackends = [\n{backends}]\n[[vip]]\nname = \"v{vip}\"\naddress = \"{address}\"\nport = {PORT}\n\
+             protocol = \"udp\"\npool = \"p{vip}\"\nflow_tracking = \"{tracking}\"\n"
+        )
     }
 }
 
