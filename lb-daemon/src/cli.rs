@@ -195,6 +195,9 @@ pub fn run(arguments: &Arguments) -> Result<Exit, anyhow::Error> {
 
 /// Says so if a socket is given to a command that changes the tables by itself. Whoever gives one to `check` loses nothing.
 fn note_useless_api(command: &Command, global: &Global) {
+    if let (Command::Check(_), Some(_)) = (command, &global.api) {
+        let _ = writeln!(io::stderr(), "! --api changes nothing: `lb check` asks no daemon");
+    }
     let name = match command {
         Command::Load(_) => "load",
         Command::Unload(_) => "unload",

@@ -182,6 +182,7 @@ fn all() -> Vec<Case> {
         fragments::cases(),
         hashing::cases(),
         icmp::cases(),
+        icmp::silences(),
         jumbo::cases(),
         limits::cases(),
         prefixes::cases(),
