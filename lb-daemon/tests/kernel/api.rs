@@ -210,6 +210,19 @@ fn a_thousand_slow_bodies_take_a_bounded_memory_and_keep_nobody_out() {
     daemon.serves();
 }
 
+/// What `screen` shows until `wanted` is in it, or its end.
+fn shown_until(screen: &mut impl Read, wanted: &str) -> String {
+    let mut shown = Vec::new();
+    while !String::from_utf8_lossy(&shown).contains(wanted) {
+        let mut piece = [0; 4096];
+        match screen.read(&mut piece).unwrap() {
+            0 => break,
+            read => shown.extend(&piece[..read]),
+        }
+    }
+    String::from_utf8(shown).unwrap()
+}
+
 #[test]
 fn top_shows_rates_on_a_terminal_until_q_and_elsewhere_as_lines() {
     let Some(daemon) = Daemon::start() else { return };
@@ -230,12 +243,13 @@ fn top_shows_rates_on_a_terminal_until_q_and_elsewhere_as_lines() {
         script.args(["-qec", &command, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut script = script.spawn().unwrap();
         let mut keys = script.stdin.take().unwrap();
-        sleep(Duration::from_secs(3));
+        let mut screen = script.stdout.take().unwrap();
+        let mut shown = shown_until(&mut screen, "web-1");
         keys.write_all(key.as_bytes()).unwrap();
         let begun = Instant::now();
-        let output = script.wait_with_output().unwrap();
+        screen.read_to_string(&mut shown).unwrap();
+        script.wait().unwrap();
         assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-        let shown = String::from_utf8(output.stdout).unwrap();
         assert!(shown.contains("\x1b[?1049h") && shown.contains("packets/s") && shown.contains("web-1"), "{shown}");
         assert!(shown.contains("\x1b[?1049l") && shown.contains(ends), "{shown}");
         // The terminal's settings, before and after.

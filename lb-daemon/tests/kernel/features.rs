@@ -12,7 +12,10 @@ use lb_daemon::{
         Asked, By, Controller, Handle, ReloadError, Reloaded, Terms, Wires, engine, history::History,
         overrides::Keeper, tuning::tuning,
     },
-    dataplane::kernel::{Kernel, Options},
+    dataplane::{
+        flows::Liveness,
+        kernel::{Kernel, Options},
+    },
     health::HealthView,
     model::{AttachMode, Config, HashMode, Interface, SourceLimit},
     state::Origin,
@@ -108,7 +111,8 @@ async fn a_reload_replaces_the_program_when_it_needs_another_and_keeps_flows_and
     let snapshot = handle.snapshot();
     assert_eq!((snapshot.applied, snapshot.problems()), (1, vec![]));
     let target = snapshot.vips[0].backends[0].target.unwrap();
-    let flow = FlowEntry::new(7, target, 1, FlowState::Established).0;
+    // As old as any other moment makes it, the sweep would empty it.
+    let flow = FlowEntry::new(7, target, Liveness::now(7).now, FlowState::Established).0;
     update(&place, maps::FLOWS, 0, &bucket([flow, 0, 0, 0, 0, 0, 0, 0]));
     let counted: Vec<String> = (1..10_u64).flat_map(|n| n.to_le_bytes().map(|byte| byte.to_string())).collect();
     update(&place, maps::TARGET_COUNTERS, target, &counted);
