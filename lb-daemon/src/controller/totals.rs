@@ -86,6 +86,8 @@ pub struct Totals {
     vips: BTreeMap<Service, TargetCounters>,
     /// Of a backend's freed targets.
     backends: BTreeMap<Pair, TargetCounters>,
+    /// How many of these were kept when it was last looked which are in use.
+    kept: usize,
     /// Whose each target is.
     owners: BTreeMap<u32, Pair>,
     /// Of what kind each target was when it was last counted.
@@ -139,15 +141,19 @@ impl Totals {
         let Some(pair) = self.owners.get(&id).copied() else { return };
         add(self.vips.entry(pair.0).or_default(), &fresh);
         add(self.backends.entry(pair).or_default(), &fresh);
-        if self.backends.len() > REMEMBERED {
+        // Where more are in use than are remembered, not for each one again.
+        if self.backends.len() > REMEMBERED.max(self.kept.saturating_mul(2)) {
             let in_use: BTreeSet<&Pair> = self.owners.values().collect();
             self.backends.retain(|pair, _| in_use.contains(pair));
+            self.kept = self.backends.len();
         }
     }
 
     /// Target `id` counts from zero again.
     pub fn cleared(&mut self, id: u32) {
         self.taken.remove(&id);
+        // The number may come to be another target's, of another kind.
+        self.kinds.remove(&id);
     }
 
     /// So many slots of a VIP's ring lead to another backend than before.

@@ -101,6 +101,37 @@ fn what_was_for_this_host_is_not_forwarded_and_what_was_not_looked_up_is_no_hit(
 }
 
 #[test]
+fn a_number_that_comes_to_be_another_target_s_counts_as_what_that_is() {
+    let mut totals = Totals::default();
+    totals.learn(&two_kinds(false));
+    assert_eq!(totals.figures(counted(7, 40)).forwarded.packets, 0);
+    totals.take(7, &counted(7, 50).targets[&7]);
+    totals.cleared(7);
+    totals.learn(&two_kinds(true));
+    assert_eq!(totals.figures(counted(7, 3)).forwarded.packets, 3);
+}
+
+#[test]
+fn many_more_pairs_than_are_remembered_are_summed_up_without_a_look_at_all_for_each() {
+    let mut totals = Totals::default();
+    let pairs = u32::try_from(REMEMBERED).unwrap() * 3 / 2;
+    let pair = |id: u32| (web(), IpAddr::from((u128::from(id) + (0xfd << 120)).to_be_bytes()));
+    totals.owners = (1..=pairs).map(|id| (id, pair(id))).collect();
+    let started = std::time::Instant::now();
+    for id in 1..=pairs {
+        totals.take(id, &counted(id, 1).targets[&id]);
+    }
+    // A look takes more than a millisecond: half a minute for each of those beyond what is remembered.
+    assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
+    assert_eq!(totals.backends.len(), pairs as usize, "those in use stay");
+    totals.owners = (1..=pairs * 3).map(|id| (id, pair(pairs + id))).collect();
+    for id in 1..=pairs * 3 {
+        totals.take(id, &counted(id, 2).targets[&id]);
+    }
+    assert_eq!(totals.backends.len(), pairs as usize * 3, "those that nobody has any more go");
+}
+
+#[test]
 fn packets_that_go_by_other_flows_or_are_dropped_after_a_look_up_are_told_apart() {
     let mut totals = Totals::default();
     let mut hits = |forwarded, verdicts: &[(Verdict, u64)], path: &[(PathEvent, u64)]| {
