@@ -77,20 +77,25 @@ impl<E: Engine> Controller<E> {
         };
         let (pairs, mut left) = self.pairs(names);
         for (id, pair) in self.totals.owners() {
-            let Some(left) = pairs.get(pair).and_then(|name| left.get_mut(*name)) else { continue };
-            left.flows += count.live_by_target.get(id).copied().unwrap_or(0);
+            let flows = count.live_by_target.get(id).copied().unwrap_or(0);
             let target = self.state.targets.get(id);
-            left.open |= target.is_some_and(|target| target.serves != 0 && target.flags & Target::DRAINING == 0);
+            let open = target.is_some_and(|target| target.serves != 0 && target.flags & Target::DRAINING == 0);
+            for name in pairs.get(pair).into_iter().flatten() {
+                let left = left.entry(name).or_default();
+                left.flows += flows;
+                left.open |= open;
+            }
         }
         left.into_iter().map(|(name, left)| (name.clone(), left)).collect()
     }
 
-    /// Which of these backends each pair of VIP and address is, and nothing yet of those that are configured.
+    /// Which of these backends each pair of VIP and address is, in one pool or in several, and nothing yet of those that are
+    /// configured.
     fn pairs<'n>(
         &self,
         names: &BTreeSet<&'n BackendName>,
-    ) -> (BTreeMap<Pair, &'n BackendName>, BTreeMap<&'n BackendName, Left>) {
-        let (mut pairs, mut left) = (BTreeMap::new(), BTreeMap::new());
+    ) -> (BTreeMap<Pair, Vec<&'n BackendName>>, BTreeMap<&'n BackendName, Left>) {
+        let (mut pairs, mut left) = (BTreeMap::<Pair, Vec<_>>::new(), BTreeMap::new());
         for &name in names {
             let pool = self.config.pools.get(&name.pool);
             let Some(backend) = pool.and_then(|pool| pool.backends.iter().find(|one| one.name == name.name)) else {
@@ -99,7 +104,7 @@ impl<E: Engine> Controller<E> {
             left.insert(name, Left::default());
             for vip in &self.config.vips {
                 if self.lists.pools(&self.config, vip).iter().any(|pool| pool.name == name.pool) {
-                    pairs.insert((vip.service, backend.address.to_canonical()), name);
+                    pairs.entry((vip.service, backend.address.to_canonical())).or_default().push(name);
                 }
             }
         }

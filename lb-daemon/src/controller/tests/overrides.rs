@@ -79,6 +79,24 @@ async fn a_drain_ends_when_no_flow_of_any_vip_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn drains_of_one_backend_in_two_pools_of_a_vip_last_as_long_as_its_flows() {
+    let route = "pool = \"web\"\nsource_routes = [{ source = \"203.0.113.0/24\", pool = \"other\" }]\n";
+    let pool =
+        "[pool.other]\nbackends = [{ name = \"same\", address = \"10.0.0.1\" }]\n[pool.other.health]\ntype = \"tcp\"\n";
+    let rig = Rig::serving(&format!("{}{pool}", TEXT.replacen("pool = \"web\"\n", route, 1))).await;
+    remember(&rig, flow(&rig, "web", "web-1", 1));
+    let same = BackendName { pool: "other".into(), name: "same".into() };
+    rig.handle.drain(name("web-1"), None, None).await.unwrap();
+    rig.handle.drain(same.clone(), None, None).await.unwrap();
+    sleep(60 * SECOND).await;
+    let drains = |rig: &Rig| rig.handle.snapshot().overrides.drains().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(drains(&rig), [same, name("web-1")]);
+    close(&rig, 1);
+    sleep(3 * SECOND).await;
+    assert!(drains(&rig).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_ends_at_its_deadline_whatever_is_left() {
     let rig = Rig::serving(TEXT).await;
     remember(&rig, flow(&rig, "web", "web-1", 1));
