@@ -34,6 +34,8 @@ pub struct Keeper {
     folder: Option<Folder>,
     /// Why they are not on disk as they are.
     trouble: Option<String>,
+    /// They are to be written again.
+    unsaved: bool,
     /// When drains end at the latest, by the clock that nobody sets.
     until: BTreeMap<BackendName, Instant>,
     /// When flows are counted for drains next.
@@ -76,13 +78,28 @@ impl Keeper {
 
     /// Has these in the place of those of before, on disk first.
     fn keep(&mut self, overrides: Overrides) {
-        let written = self.folder.as_ref().map_or(Ok(()), |folder| state::overrides::write(folder, &overrides));
+        self.write(&overrides);
+        self.hold(overrides);
+    }
+
+    /// Writes what could not be written before.
+    pub(super) fn save(&mut self) {
+        if self.unsaved {
+            self.write(&Arc::clone(&self.overrides));
+        }
+    }
+
+    fn write(&mut self, overrides: &Overrides) {
+        let written = self.folder.as_ref().map_or(Ok(()), |folder| state::overrides::write(folder, overrides));
+        let failed = self.unsaved;
+        self.unsaved = written.is_err();
         self.trouble = written.err().map(|error| {
             let error = chain(&error);
-            warn!(error, "overrides cannot be kept; they are in force until the daemon ends");
+            if !failed {
+                warn!(error, "overrides cannot be kept; they are in force until the daemon ends");
+            }
             format!("overrides would not survive a restart: {error}")
         });
-        self.hold(overrides);
     }
 
     fn hold(&mut self, overrides: Overrides) {

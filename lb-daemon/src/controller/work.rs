@@ -62,6 +62,7 @@ impl<E: Engine> Controller<E> {
     /// Brings the tables to what is wanted now, and shows the outcome.
     pub(super) fn reconcile(&mut self) {
         self.history.save();
+        self.keeper.save();
         self.hear();
         self.settle(Instant::now());
         if self.settling.is_some() && self.state.vips.is_empty() {

@@ -177,6 +177,12 @@ async fn overrides_that_cannot_be_read_or_kept_are_a_problem_and_no_more() {
     assert_eq!(effect(&rig, "web-2"), Disposition::Down);
     let problems = rig.handle.snapshot().problems().join("\n");
     assert!(problems.contains("would not survive a restart"), "{problems}");
+    // Once there is a place for them again they are kept without another order.
+    fs::remove_file(folder.path()).unwrap();
+    sleep(61 * SECOND).await;
+    assert_eq!(rig.handle.snapshot().problems(), Vec::<String>::new());
+    let rig = rig.restart(TEXT).await;
+    assert_eq!(state(&rig, "web-2"), Some(StateOverride::Disabled));
 }
 
 #[tokio::test(start_paused = true)]
