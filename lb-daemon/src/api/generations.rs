@@ -12,7 +12,7 @@ use super::{
     view,
 };
 use crate::{
-    controller::{self, NotConfirmed, Terms, reloader::Failure},
+    controller::{self, NotConfirmed, Refusal, Terms, reloader::Failure},
     http::Peer,
     state::Author,
 };
@@ -23,7 +23,8 @@ const LONGEST_WAIT: u64 = 86_400;
 const LONGEST_REASON: usize = 500;
 
 /// Reads the configuration file again and puts it in force.
-#[utoipa::path(post, path = "/v1/reload", request_body = ReloadRequest, responses((status = 200, body = Reloaded)))]
+#[utoipa::path(post, path = "/v1/reload", request_body = ReloadRequest,
+    responses((status = 200, body = Reloaded), (status = 409, description = "A generation waits for confirmation.", body = Problem)))]
 pub(super) async fn reload(
     State(app): State<App>,
     peer: Option<Extension<Peer>>,
@@ -35,7 +36,8 @@ pub(super) async fn reload(
 }
 
 /// Puts a configuration in force whose texts are sent along. The configuration file stays as it is.
-#[utoipa::path(post, path = "/v1/apply", request_body = ApplyRequest, responses((status = 200, body = Applied)))]
+#[utoipa::path(post, path = "/v1/apply", request_body = ApplyRequest,
+    responses((status = 200, body = Applied), (status = 409, description = "A generation waits for confirmation.", body = Problem)))]
 pub(super) async fn apply(
     State(app): State<App>,
     peer: Option<Extension<Peer>>,
@@ -55,7 +57,8 @@ pub(super) async fn apply(
 }
 
 /// Puts an older configuration in force, as a new generation.
-#[utoipa::path(post, path = "/v1/rollback", request_body = RollbackRequest, responses((status = 200, body = Applied)))]
+#[utoipa::path(post, path = "/v1/rollback", request_body = RollbackRequest,
+    responses((status = 200, body = Applied), (status = 409, description = "A generation waits for confirmation.", body = Problem)))]
 pub(super) async fn roll_back(
     State(app): State<App>,
     peer: Option<Extension<Peer>>,
@@ -68,7 +71,8 @@ pub(super) async fn roll_back(
 }
 
 /// Lets the configuration in force stay that waits for confirmation.
-#[utoipa::path(post, path = "/v1/confirm", request_body = ConfirmRequest, responses((status = 200, body = Confirmed)))]
+#[utoipa::path(post, path = "/v1/confirm", request_body = ConfirmRequest, responses((status = 200, body = Confirmed),
+    (status = 409, description = "None waits for confirmation, or that it is confirmed cannot be kept.", body = Problem)))]
 pub(super) async fn confirm(
     State(app): State<App>,
     Body(ConfirmRequest {}): Body<ConfirmRequest>,
@@ -101,7 +105,9 @@ where
             let diagnostics = Some(diagnostics.render(false));
             Refused(StatusCode::UNPROCESSABLE_ENTITY, Problem { diagnostics, ..problem(&failure) })
         }
-        _ => Refused(StatusCode::UNPROCESSABLE_ENTITY, problem(&failure)),
+        // It is right in itself, and can be asked again later.
+        Failure::Refused(Refusal::Waits { .. }) => Refused(StatusCode::CONFLICT, problem(&failure)),
+        Failure::Refused(_) | Failure::Unreadable(_) => Refused(StatusCode::UNPROCESSABLE_ENTITY, problem(&failure)),
     })
 }
 

@@ -1,6 +1,9 @@
 //! Applying a configuration, and what is told of it.
 
+use std::fs;
+
 use lb_common::layout::flow::{FlowEntry, FlowState};
+use serde_json::json;
 
 use super::{Api, Bundle, ClientError, Status, TEXT};
 use crate::{
@@ -31,4 +34,32 @@ async fn an_apply_tells_what_it_changes_and_keeps_to_its_limit() {
     }
     let plan = apply(1.0).await.unwrap().plan.unwrap();
     assert_eq!((plan.vips_changed, plan.flows.map(|flows| flows.moved)), (2, Some(1)));
+}
+
+#[tokio::test]
+async fn while_a_generation_waits_for_confirmation_every_change_is_a_conflict() {
+    let api = Api::new().await;
+    let post = async |path: &str, body| {
+        let (status, answer) = Api::call_on(&api.socket, "post", path, &body).await;
+        let why = answer["error"].as_str().unwrap_or_default().to_owned();
+        (status, why)
+    };
+    let bundle = |port: &str| Bundle::of("/etc/lb.toml", TEXT.replace("port = 80", port));
+    assert_eq!(post("/v1/confirm", json!({})).await.0, "409", "nothing waits");
+    let asked = json!({ "bundle": bundle("port = 81"), "confirm_seconds": 60 });
+    assert_eq!(post("/v1/apply", asked.clone()).await, ("200".into(), String::new()));
+    fs::write(&api.config, TEXT.replace("port = 80", "port = 82")).unwrap();
+    for (path, body) in [
+        ("/v1/apply", json!({ "bundle": bundle("port = 83") })),
+        ("/v1/reload", json!({})),
+        ("/v1/rollback", json!({ "generation": 2 })),
+    ] {
+        let (status, why) = post(path, body).await;
+        assert_eq!(status, "409", "{path}: {why}");
+        assert!(why.starts_with("generation 2 waits for confirmation: `lb confirm` keeps it"), "{path}: {why}");
+    }
+    // What would be refused at any time is no conflict.
+    let (status, why) = post("/v1/rollback", json!({ "generation": 77 })).await;
+    assert_eq!(status, "422", "{why}");
+    assert_eq!(api.client().get::<Status>("/v1/status").await.unwrap().generation, Some(2));
 }
