@@ -39,8 +39,8 @@ use self::{
     places::{Doing, Note, Places},
 };
 
-pub(crate) use self::answers::in_pieces;
 pub use self::peer::Peer;
+pub(crate) use self::{answers::in_pieces, peer::Accounts};
 
 /// A request's head must be there by then; also how long a connection may idle between requests.
 const HEAD: Duration = Duration::from_secs(10);

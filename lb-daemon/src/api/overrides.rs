@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     controller::overrides::{OrderError, Ordered},
+    http::Accounts,
     model::{
         MAX_WEIGHT,
         overrides::{BackendName, BackendOrder, Order},
@@ -111,7 +112,7 @@ pub(super) async fn disable_vip(
 ) -> Result<Json<Overridden>, Refused> {
     let ordered = app.controller.order(Order::DisableVip(name.clone()), uid(peer)).await?;
     let given = app.controller.snapshot().overrides.vips.get(&name).copied();
-    Ok(told(given.map(view::overrides::of_vip), ordered))
+    Ok(told(given.map(|given| view::overrides::of_vip(given, &Accounts::read())), ordered))
 }
 
 /// Has a VIP serve again.

@@ -29,6 +29,7 @@ use crate::{
         snapshot::{self, InForce, Snapshot, VipView},
         totals,
     },
+    http::Accounts,
     plan::{Capacity, wanted::Disposition},
     privileges,
     state::{About, Pending},
@@ -144,6 +145,7 @@ fn seconds(time: SystemTime) -> u64 {
 
 /// What is told of VIPs by the tables alone.
 pub(crate) fn vips(vips: &[VipView], figures: &totals::Figures) -> Vec<Vip> {
+    let accounts = Accounts::read();
     let vip = |vip: &VipView| Vip {
         name: vip.name.clone(),
         address: vip.service.address,
@@ -152,7 +154,7 @@ pub(crate) fn vips(vips: &[VipView], figures: &totals::Figures) -> Vec<Vip> {
         protocol: vip.service.protocol.to_string(),
         pool: vip.pool.clone(),
         settings: None,
-        r#override: vip.disabled.map(overrides::of_vip),
+        r#override: vip.disabled.map(|given| overrides::of_vip(given, &accounts)),
         backends: vip.backends.len(),
         backends_serving: vip.serving(),
         ring_slots: vip.ring_slots,

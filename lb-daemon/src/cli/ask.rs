@@ -60,6 +60,15 @@ pub(super) fn duration(seconds: u64) -> String {
     }
 }
 
+/// A user by name and number, as far as they are known.
+pub(super) fn user(name: Option<&str>, uid: Option<u32>) -> Option<String> {
+    match (name, uid) {
+        (Some(name), Some(uid)) => Some(format!("{name} ({uid})")),
+        (Some(name), None) => Some(name.to_owned()),
+        (None, uid) => uid.map(|uid| format!("uid {uid}")),
+    }
+}
+
 /// The share of a whole in percent.
 pub(super) fn percent(share: f64) -> String {
     format!("{:.1}%", share * 100.0)

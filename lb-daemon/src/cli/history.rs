@@ -50,12 +50,7 @@ pub(super) fn origin(one: &Generation) -> String {
 
 /// Who wanted a generation; a dash if nobody knows.
 pub(super) fn author(one: &Generation) -> String {
-    match (&one.author, one.uid) {
-        (Some(name), Some(uid)) => format!("{name} ({uid})"),
-        (Some(name), None) => name.clone(),
-        (None, Some(uid)) => format!("uid {uid}"),
-        (None, None) => "-".into(),
-    }
+    ask::user(one.author.as_deref(), one.uid).unwrap_or_else(|| "-".into())
 }
 
 fn standing(one: &Generation) -> String {

@@ -119,8 +119,8 @@ fn drain(given: &Override) -> String {
 /// Since when and by whom.
 pub(super) fn by(given: &Override) -> String {
     let since = ask::duration(now().saturating_sub(given.since));
-    match given.uid {
-        Some(uid) => format!("ordered {since} ago by uid {uid}"),
+    match ask::user(given.author.as_deref(), given.uid) {
+        Some(user) => format!("ordered {since} ago by {user}"),
         None => format!("ordered {since} ago"),
     }
 }
@@ -192,6 +192,7 @@ mod tests {
             weight: Some(7),
             since: now() - 61,
             uid: Some(1000),
+            author: Some("ada".into()),
             deadline: Some(now() + 1801),
             flows_at_start: Some(90),
             flows_left: Some(30),
@@ -201,7 +202,9 @@ mod tests {
         let told = line(&one);
         let begin = "backend web/web-1: draining, 30 live flows left of 90, about 30 s to go, at most 30 min";
         assert!(told.starts_with(begin), "{told}");
-        assert!(told.ends_with(", weight 7; ordered 1 min 1 s ago by uid 1000"), "{told}");
+        assert!(told.ends_with(", weight 7; ordered 1 min 1 s ago by ada (1000)"), "{told}");
+        let nameless = ListedOverride { given: Override { author: None, ..one.given }, ..one };
+        assert!(line(&nameless).ends_with(" ago by uid 1000"), "{}", line(&nameless));
         let given = Override { state: Some("disabled".into()), since: now() - 5, ..Override::default() };
         let one = ListedOverride { pool: None, name: "dns".into(), configured: false, given };
         let told = "vip dns: disabled; ordered 5 s ago; not in the configuration, so without effect";

@@ -21,10 +21,25 @@ pub struct Peer {
 impl Peer {
     /// The user's name, if the system's own accounts have one.
     pub fn user(&self) -> Option<String> {
-        if self.uid == 0 {
+        Accounts::read().name(self.uid)
+    }
+}
+
+/// The names of the system's own accounts.
+pub(crate) struct Accounts(String);
+
+impl Accounts {
+    /// As they are now; none where they cannot be read.
+    pub(crate) fn read() -> Self {
+        Self(fs::read_to_string(ACCOUNTS).unwrap_or_default())
+    }
+
+    /// The name of a user, if they have one.
+    pub(crate) fn name(&self, uid: u32) -> Option<String> {
+        if uid == 0 {
             return Some("root".to_owned());
         }
-        name_of(self.uid, &fs::read_to_string(ACCOUNTS).ok()?)
+        name_of(uid, &self.0)
     }
 }
 

@@ -12,8 +12,10 @@ pub struct Override {
     pub weight: Option<u32>,
     /// When it was last ordered, in seconds since 1970.
     pub since: u64,
-    /// The user who ordered it, where it is known.
+    /// Number of the user who ordered it, where it is known.
     pub uid: Option<u32>,
+    /// The user's name.
+    pub author: Option<String>,
     /// When the drain ends at the latest, in seconds since 1970.
     pub deadline: Option<u64>,
     /// Live flows when the drain began, over all VIPs.

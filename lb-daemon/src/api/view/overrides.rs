@@ -1,4 +1,4 @@
-//! From overrides to what goes over the socket. Pure.
+//! From overrides to what goes over the socket. Pure, but for clock and accounts.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,6 +12,7 @@ use crate::{
         snapshot::{BackendView, Snapshot, VipView},
         totals::Flows,
     },
+    http::Accounts,
     model::overrides::{BackendName, BackendOverride, Drain, Given, StateOverride},
 };
 
@@ -19,7 +20,10 @@ use crate::{
 const SOONEST: Duration = Duration::from_secs(5);
 
 /// Live flows left of what drains, by pool and backend, over all VIPs.
-pub(crate) struct Left(BTreeMap<BackendName, u64>);
+pub(crate) struct Left {
+    flows: BTreeMap<BackendName, u64>,
+    accounts: Accounts,
+}
 
 impl Left {
     /// Of these VIPs.
@@ -31,13 +35,14 @@ impl Left {
                 *left.entry(name(backend)).or_default() += live;
             }
         }
-        Self(left)
+        Self { flows: left, accounts: Accounts::read() }
     }
 
     /// The override of a backend of a VIP.
     pub(super) fn told(&self, backend: &BackendView) -> Option<Override> {
         let given = backend.overridden?;
-        Some(of_backend(&given, self.0.get(&name(backend)).copied(), SystemTime::now()))
+        let left = self.flows.get(&name(backend)).copied();
+        Some(of_backend(&given, left, &self.accounts, SystemTime::now()))
     }
 }
 
@@ -52,13 +57,14 @@ fn drain(overridden: Option<BackendOverride>) -> Option<Drain> {
     }
 }
 
-fn of_backend(given: &BackendOverride, left: Option<u64>, now: SystemTime) -> Override {
+fn of_backend(given: &BackendOverride, left: Option<u64>, accounts: &Accounts, now: SystemTime) -> Override {
     let drain = drain(Some(*given));
     Override {
         state: given.state.map(|state| state.name().to_owned()),
         weight: given.weight,
         since: seconds(given.given.at),
         uid: given.given.uid,
+        author: given.given.uid.and_then(|uid| accounts.name(uid)),
         deadline: drain.and_then(|drain| drain.deadline).map(seconds),
         flows_at_start: drain.map(|drain| drain.flows),
         flows_left: left.filter(|_| drain.is_some()),
@@ -67,8 +73,14 @@ fn of_backend(given: &BackendOverride, left: Option<u64>, now: SystemTime) -> Ov
 }
 
 /// The override of a VIP that is disabled.
-pub(crate) fn of_vip(given: Given) -> Override {
-    Override { state: Some("disabled".into()), since: seconds(given.at), uid: given.uid, ..Override::default() }
+pub(crate) fn of_vip(given: Given, accounts: &Accounts) -> Override {
+    Override {
+        state: Some("disabled".into()),
+        since: seconds(given.at),
+        uid: given.uid,
+        author: given.uid.and_then(|uid| accounts.name(uid)),
+        ..Override::default()
+    }
 }
 
 /// Seconds that a drain will yet take if flows end as fast as they did so far.
@@ -87,21 +99,21 @@ pub(crate) fn listed(snapshot: &Snapshot, flows: Option<&Flows>) -> Vec<ListedOv
     let (lost, lost_vips) = snapshot.overrides.unmatched(&snapshot.desired);
     let (lost, lost_vips): (BTreeSet<&BackendName>, BTreeSet<&str>) =
         (lost.into_iter().collect(), lost_vips.into_iter().collect());
-    let now = SystemTime::now();
+    let (accounts, now) = (Accounts::read(), SystemTime::now());
     let backend = |(name, given): (&BackendName, &BackendOverride)| ListedOverride {
         pool: Some(name.pool.clone()),
         name: name.name.clone(),
         configured: !lost.contains(name),
         given: {
-            let left = left.as_ref().and_then(|left| left.0.get(name));
-            of_backend(given, left.copied(), now)
+            let left = left.as_ref().and_then(|left| left.flows.get(name));
+            of_backend(given, left.copied(), &accounts, now)
         },
     };
     let vip = |(name, given): (&String, &Given)| ListedOverride {
         pool: None,
         name: name.clone(),
         configured: !lost_vips.contains(name.as_str()),
-        given: of_vip(*given),
+        given: of_vip(*given, &accounts),
     };
     let overrides = &snapshot.overrides;
     overrides.backends.iter().map(backend).chain(overrides.vips.iter().map(vip)).collect()
