@@ -44,8 +44,8 @@ use crate::{
     },
 };
 
-/// Backends that are told by name.
-const NAMED: usize = 5;
+/// How many of several are told by name.
+pub(super) const NAMED: usize = 5;
 /// Backends of all VIPs that a whole preview takes some tens of milliseconds for.
 const QUICK: usize = 5000;
 
@@ -156,7 +156,11 @@ fn listed(config: &Config, backends: &BTreeSet<IpAddr>) -> String {
     let mut seen = BTreeSet::new();
     let new = members(config).filter(|(_, _, backend)| backends.contains(&backend.address));
     let new = new.filter(|(_, _, backend)| seen.insert(backend.address));
-    let names: Vec<&str> = new.map(|(_, _, backend)| backend.name.as_str()).collect();
+    first(&new.map(|(_, _, backend)| backend.name.as_str()).collect::<Vec<_>>())
+}
+
+/// The first of some names, and how many more there are.
+pub(super) fn first(names: &[&str]) -> String {
     match names.split_at_checked(NAMED) {
         Some((first, rest)) if !rest.is_empty() => format!("{} and {} more", first.join(", "), rest.len()),
         _ => names.join(", "),

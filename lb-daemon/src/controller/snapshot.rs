@@ -4,7 +4,14 @@ use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use lb_common::maps::Tuning;
 
-use super::{Reports, engine::Attached, history::History, overrides::Keeper, view};
+use super::{
+    Reports,
+    engine::Attached,
+    history::History,
+    overrides::Keeper,
+    preview::{NAMED, first},
+    view,
+};
 use crate::{
     model::{
         AdminState, Config, Service,
@@ -192,7 +199,7 @@ impl Snapshot {
 
     /// What an operator should look at; empty when all is well.
     pub fn problems(&self) -> Vec<String> {
-        let empty = self.without_backend().map(|vip| format!("vip {} has no serving backend", vip.name));
+        let empty = told_as_empty(&self.without_backend().map(|vip| vip.name.as_str()).collect::<Vec<_>>());
         let failing = self.failing.iter().map(|failing| format!("applying fails: {}", failing.message));
         let refused = self.last_reload.refused.iter().flat_map(|why| why.lines());
         let refused = refused.map(|why| format!("the last reload was refused: {why}"));
@@ -201,9 +208,31 @@ impl Snapshot {
     }
 }
 
+/// Says of each of a few VIPs, and of many at once, that they have no backend: what else is wrong must not drown.
+fn told_as_empty(vips: &[&str]) -> Vec<String> {
+    if vips.len() > NAMED {
+        return vec![format!("vips {} have no serving backend", first(vips))];
+    }
+    vips.iter().map(|vip| format!("vip {vip} has no serving backend")).collect()
+}
+
 impl VipView {
     /// Number of backends that take new flows.
     pub fn serving(&self) -> usize {
         self.backends.iter().filter(|backend| backend.effect == Disposition::Serving).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_vips_without_a_backend_are_told_in_one_line() {
+        let names = ["a", "b", "c", "d", "e", "f", "g"];
+        assert_eq!(told_as_empty(&[]), [""; 0]);
+        assert_eq!(told_as_empty(&names[..2]), ["vip a has no serving backend", "vip b has no serving backend"]);
+        assert_eq!(told_as_empty(&names[..5]).len(), 5);
+        assert_eq!(told_as_empty(&names), ["vips a, b, c, d, e and 2 more have no serving backend"]);
     }
 }
