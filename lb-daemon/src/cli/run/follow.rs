@@ -17,7 +17,8 @@ use crate::{
 /// How often files are looked at. What changed has to stay the same for as long: it may be half written.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Reloads when files changed since they were read, as long as the configuration in force asks for it.
+/// Reloads when files changed since they were read, as long as the configuration in force asks for it. While a generation
+/// waits for confirmation a reload would be refused: what changed is read once it does not.
 pub(super) async fn follow(reloader: Arc<Reloader>, controller: Handle, notifier: Notifier) {
     let reloads = Reloads { reloader: &reloader, controller: &controller, notifier: &notifier };
     let mut ticks = interval(EVERY);
@@ -25,8 +26,12 @@ pub(super) async fn follow(reloader: Arc<Reloader>, controller: Handle, notifier
     let mut looks = Looks::default();
     loop {
         ticks.tick().await;
-        if !controller.snapshot().config.daemon.watch {
+        let snapshot = controller.snapshot();
+        if !snapshot.config.daemon.watch {
             looks = Looks::default();
+            continue;
+        }
+        if snapshot.in_force.pending.is_some() {
             continue;
         }
         let read = reloader.seen();
@@ -69,7 +74,35 @@ impl<T: Clone + PartialEq> Looks<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::Looks;
+    use std::fs;
+
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::{
+        controller::tests::rig::{Rig, TEXT},
+        state::Author,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_written_while_a_generation_waits_is_read_afterwards() {
+        let text = format!("[daemon]\nwatch = true\n{TEXT}");
+        let rig = Rig::serving(&text).await;
+        let first = || rig.handle.snapshot().desired.pools["web"].backends[0].name.clone();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("lb.toml");
+        fs::write(&file, &text).unwrap();
+        let reloader = Arc::new(Reloader::new(file.clone(), rig.handle.clone()));
+        reloader.reload(Author::default()).await.unwrap();
+        tokio::spawn(follow(Arc::clone(&reloader), rig.handle.clone(), Notifier::default()));
+        rig.apply(&text.replace("web-1", "applied"), Some(EVERY * 60)).await.unwrap();
+        fs::write(&file, text.replace("web-1", "written")).unwrap();
+        sleep(EVERY * 10).await;
+        assert_eq!((first().as_str(), rig.handle.snapshot().last_reload.refused.clone()), ("applied", None));
+        rig.handle.confirm().await.unwrap();
+        sleep(EVERY * 5).await;
+        assert_eq!(first(), "written");
+    }
 
     /// Looks at these states, each of which is read when it is due, unless reading fails; tells where it was due.
     fn due(states: &[u32], readable: bool) -> Vec<usize> {
