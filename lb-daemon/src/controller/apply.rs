@@ -206,34 +206,22 @@ impl<E: Engine> Controller<E> {
         self.ask_for_inputs();
         self.hear();
         self.unsettle(&before, Instant::now());
-        self.bring_now(true)
+        self.reloaded(true)
     }
 
     /// Brings the tables to what is in force already, whatever others have made of them.
     fn again(&mut self) -> Reloaded {
         self.reached = None;
-        self.bring_now(false)
+        self.reloaded(false)
     }
 
-    fn bring_now(&mut self, new: bool) -> Reloaded {
+    fn reloaded(&mut self, new: bool) -> Reloaded {
         self.last_reload = LastReload::succeeded();
-        self.hear();
-        self.settle(Instant::now());
-        let waits = self.settling.is_some() && self.state.vips.is_empty();
-        let ops = if waits { Some(0) } else { self.attempt() };
-        self.publish();
-        let pending = match ops {
-            Some(_) => None,
-            None => self.failing.as_ref().map(|failing| failing.message.clone()),
+        let (ops, pending) = match self.bring_now() {
+            Ok(ops) => (ops, None),
+            Err(why) => (0, Some(why)),
         };
         let generation = self.history.current().number;
-        Reloaded {
-            generation,
-            new,
-            ops: ops.unwrap_or(0),
-            pending,
-            waiting: self.history.pending().cloned(),
-            plan: None,
-        }
+        Reloaded { generation, new, ops, pending, waiting: self.history.pending().cloned(), plan: None }
     }
 }

@@ -206,12 +206,7 @@ impl<E: Engine> Controller<E> {
         // A drain is given time to have an effect.
         self.keeper.next_count = None;
         self.ask_for_inputs();
-        self.hear();
-        self.settle(Instant::now());
-        let waits = self.settling.is_some() && self.state.vips.is_empty();
-        let failed = !waits && self.attempt().is_none();
-        self.publish();
-        self.failing.as_ref().filter(|_| failed).map(|failing| failing.message.clone())
+        self.bring_now().err()
     }
 
     /// Refuses orders of what there is not. What an override is for already may be ordered, so that it can be taken back.

@@ -59,19 +59,30 @@ struct Done {
 }
 
 impl<E: Engine> Controller<E> {
-    /// Brings the tables to what is wanted now, and shows the outcome.
+    /// Writes what could not be written before, and brings the tables to what is wanted now.
     pub(super) fn reconcile(&mut self) {
         self.history.save();
         self.keeper.save();
+        // A failure is logged, shown and tried again.
+        let _ = self.bring_now();
+    }
+
+    /// Brings the tables to what is wanted now, and shows the outcome. Returns the ops that it took.
+    ///
+    /// # Errors
+    /// What went wrong, in words; it is tried again.
+    pub(super) fn bring_now(&mut self) -> Result<usize, String> {
         self.hear();
         self.settle(Instant::now());
-        if self.settling.is_some() && self.state.vips.is_empty() {
+        let done = if self.settling.is_some() && self.state.vips.is_empty() {
             // Nothing serves yet, so nothing is lost by waiting for a whole picture.
             self.clock.succeeded(Instant::now());
+            Some(0)
         } else {
-            self.attempt();
-        }
+            self.attempt()
+        };
         self.publish();
+        done.ok_or_else(|| self.failing.as_ref().map(|failing| failing.message.clone()).unwrap_or_default())
     }
 
     /// Takes the newest reports. What comes in while ops are applied is for the next plan.
@@ -103,7 +114,7 @@ impl<E: Engine> Controller<E> {
     }
 
     /// One attempt, with its log lines and its consequence for the next one. `None` when it failed.
-    pub(super) fn attempt(&mut self) -> Option<usize> {
+    fn attempt(&mut self) -> Option<usize> {
         let span = info_span!("reconcile", generation = self.history.current().number);
         let _entered = span.enter();
         // The tables do not wait for an interface.
