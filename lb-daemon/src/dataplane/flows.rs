@@ -41,15 +41,13 @@ pub struct Liveness {
 impl Liveness {
     /// At this moment, by the clock that the program reads.
     pub fn now(udp_idle: u32) -> Self {
-        let now = clock_gettime(ClockId::MonotonicCoarse);
-        let nanoseconds = now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned();
-        Self { now: (nanoseconds >> TIME_SHIFT) as u32, udp_idle }
+        Self { now: (now_ns() >> TIME_SHIFT) as u32, udp_idle }
     }
 
     /// Whether the entry's flow goes on.
     pub fn is_live(self, entry: FlowEntry) -> bool {
         let Ok(state) = FlowState::try_from(entry.state()) else { return false };
-        let silent_for = self.age(entry);
+        let silent_for = age(entry, self.now);
         match state {
             FlowState::Empty => false,
             FlowState::HalfOpen | FlowState::PickedUp => silent_for <= ONE_PACKET,
@@ -61,14 +59,20 @@ impl Liveness {
 
     /// Whether the entry is of no use any more.
     pub(super) fn is_to_be_forgotten(self, entry: FlowEntry) -> bool {
-        !entry.is_empty() && self.age(entry) > FORGOTTEN && !self.is_live(entry)
+        !entry.is_empty() && age(entry, self.now) > FORGOTTEN && !self.is_live(entry)
     }
+}
 
-    /// Units since the entry's last use.
-    fn age(self, entry: FlowEntry) -> u32 {
-        let age = entry.age(self.now);
-        if age > TIME_MASK - AHEAD { 0 } else { age }
-    }
+/// Units since the entry's last use.
+pub(super) fn age(entry: FlowEntry, now: u32) -> u32 {
+    let age = entry.age(now);
+    if age > TIME_MASK - AHEAD { 0 } else { age }
+}
+
+/// The clock that the program reads, in nanoseconds.
+pub(super) fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::MonotonicCoarse);
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }
 
 impl FlowCount {

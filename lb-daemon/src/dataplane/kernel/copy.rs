@@ -22,6 +22,7 @@ use lb_common::{
     },
     maps,
 };
+use tracing::warn;
 
 use super::{
     counted::{self, Rest, Sums},
@@ -146,8 +147,9 @@ impl CatchUp {
         Ok(Self { flows: flows(pairs)?, counters: Vec::new(), origin })
     }
 
-    /// Waits until no packet uses the old tables, and brings it over. Returns what was counted in the old tables since they were copied.
-    pub(super) fn finish(self) -> Result<Rest, OpenError> {
+    /// Waits until no packet uses the old tables, and brings it over. Returns what was counted in the old tables since they
+    /// were copied. Packets go by the new ones already, so counts that cannot be read are lost, and nothing else is.
+    pub(super) fn finish(self) -> Rest {
         if self.flows.is_some() || !self.counters.is_empty() {
             tables::grace();
         }
@@ -157,9 +159,12 @@ impl CatchUp {
         }
         let mut rest = Rest::default();
         for (Ends { name, from, .. }, copied) in self.counters {
-            rest.add(name, counted::since(name, from, &copied)?);
+            match counted::since(name, from, &copied) {
+                Ok(counts) => rest.add(name, counts),
+                Err(error) => warn!(%error, "what was counted while tables were replaced is lost"),
+            }
         }
-        Ok(rest)
+        rest
     }
 }
 

@@ -4,10 +4,9 @@ use std::sync::atomic::Ordering;
 
 use aya::maps::MapData;
 use lb_common::{layout::flow::Word, maps};
-use rustix::time::{ClockId, clock_gettime};
 
 use super::{mapping::Mapping, pins::Pins, tables::table};
-use crate::dataplane::Error;
+use crate::dataplane::{Error, flows::now_ns};
 
 /// Shows a sign of life. The table is opened for that, as it may be made anew with a program.
 pub(super) fn beat(pins: &Pins) -> Result<(), Error> {
@@ -19,10 +18,4 @@ pub(super) fn beat(pins: &Pins) -> Result<(), Error> {
         word.store(now_ns(), Ordering::Relaxed);
     }
     Ok(())
-}
-
-/// The clock that the program reads, in nanoseconds.
-pub(super) fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::MonotonicCoarse);
-    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }

@@ -24,7 +24,6 @@ use super::{
     elements::{self, Elements},
     error::OpenError,
     explain::system,
-    heartbeat,
     load::{OBJECT, lacks, program_error},
     mapping::Mapping,
     pins::Pins,
@@ -33,6 +32,7 @@ use super::{
 use crate::{
     dataplane::{
         Error,
+        flows::now_ns,
         lookups::{Entries, LINE_WORDS, Lookups},
     },
     plan::ListTable,
@@ -222,7 +222,7 @@ impl Lookups for Live {
     }
 
     fn now_ns(&self) -> u64 {
-        heartbeat::now_ns()
+        now_ns()
     }
 
     fn vip(&self, key: &VipKey) -> Result<Option<Vip>, Error> {

@@ -55,7 +55,7 @@ pub(super) fn settle(pins: &Pins) -> Result<(), OpenError> {
     if moves.is_empty() {
         return Ok(());
     }
-    CatchUp::resumed(&pairs, &origin::OWN)?.finish()?;
+    CatchUp::resumed(&pairs, &origin::OWN)?.finish();
     stage::name(&moves)?;
     info!(pins = moves.len(), "completed what the daemon before left half done");
     Ok(())

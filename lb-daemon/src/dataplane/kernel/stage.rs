@@ -78,7 +78,7 @@ impl Staged {
         self.made.keep();
         let rest = self.catch_up.finish();
         name(&self.moves)?;
-        Ok((self.program, rest?))
+        Ok((self.program, rest))
     }
 }
 

@@ -74,7 +74,7 @@ impl Older {
 impl Upgrade {
     /// Packets go by the new tables: brings over what they wrote to the old ones before, and removes these.
     pub(super) fn finish(self, pins: &Pins) -> Result<(), OpenError> {
-        self.catch_up.finish()?;
+        self.catch_up.finish();
         finish(pins, &self.older)
     }
 }
@@ -120,7 +120,7 @@ pub(super) fn recover(pins: &Pins) -> Result<(), OpenError> {
     if older.origin.changed.contains(&maps::FLOWS) {
         pairs.insert(maps::FLOWS, (older.pins.table(maps::FLOWS), pins.table(maps::FLOWS)));
     }
-    CatchUp::resumed(&pairs, older.origin)?.finish()?;
+    CatchUp::resumed(&pairs, older.origin)?.finish();
     if swapped {
         stage::name(&[(pins.next_program(), pins.program())])?;
     }

@@ -6,10 +6,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lb_common::layout::flow::{FlowEntry, FlowState, TIME_MASK, WAYS};
+use lb_common::layout::flow::{FlowEntry, FlowState, WAYS};
 
-/// Entries that seem to be older than the clock's turn but for these units were used after the clock was read.
-const AHEAD: u32 = 16;
+use crate::dataplane::flows::age;
 
 /// What an entry of the old table is in the new one.
 pub(in super::super) type Reading = fn(u64) -> FlowEntry;
@@ -106,12 +105,6 @@ fn is_in_use(entry: FlowEntry) -> bool {
 /// The entry as if it had not been used in this unit.
 fn past(entry: FlowEntry, now: u32) -> FlowEntry {
     if age(entry, now) == 0 { entry.touched(now.wrapping_sub(1), entry.state()) } else { entry }
-}
-
-/// Units since the entry's last use. Those from before the clock's last turn count as new, as they do for the program.
-fn age(entry: FlowEntry, now: u32) -> u32 {
-    let age = entry.age(now);
-    if age > TIME_MASK - AHEAD { 0 } else { age }
 }
 
 #[cfg(test)]
