@@ -5,37 +5,46 @@
 
 mod collect;
 mod families;
+mod pace;
+mod sheet;
+mod text;
 
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use axum::{
     Router,
-    body::Bytes,
+    body::{Body, Bytes},
     extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
-use prometheus::{Encoder, Registry, TextEncoder};
+use futures_util::stream;
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout},
 };
 
-use self::collect::Collected;
+use self::{pace::Pace, sheet::Sheet, text::Text};
 use crate::{
     controller::{AskError, Handle, chain},
     health,
 };
 
-/// An answer is given again for this many times as long as it took to make, so that however many scrapers come, they take
-/// a tenth of one CPU at most; and a small daemon's figures are never older than a blink.
+/// An answer is given again for this many times as long as it took to make, so that a small daemon's figures are never
+/// older than a blink.
 const FRESH_FACTOR: u32 = 9;
 /// No answer is given again after this.
 const FRESH: Duration = Duration::from_secs(1);
+/// The text of more samples than these is made while it is sent: that of a hundred thousand backends has 65 MB. Smaller
+/// ones have about a megabyte, and are kept.
+const SMALL: usize = 16_384;
 /// A controller that gives no sign of life for so long is stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -48,41 +57,76 @@ enum ScrapeError {
     Encode(#[from] prometheus::Error),
 }
 
-/// Makes the text, and keeps it for a moment.
+/// Makes the text. A small one is kept for a moment.
 pub struct Exporter {
     controller: Handle,
     health: health::Stats,
-    /// The last answer, and until when it is fresh.
-    last: Mutex<Option<(Instant, Bytes)>>,
+    /// The last reading, and until when it is fresh.
+    last: Mutex<Option<(Instant, Last)>>,
+    pace: Arc<Pace>,
+    /// See [`SMALL`].
+    small: usize,
+}
+
+/// What is left of a reading.
+enum Last {
+    Text(Bytes),
+    /// Too large to be kept, but there for as long as somebody is sent its text.
+    Sheet(Weak<Sheet>),
 }
 
 impl Exporter {
     /// An exporter of what `controller` knows, and of the checks' own figures.
     pub fn new(controller: Handle, health: health::Stats) -> Self {
-        Self { controller, health, last: Mutex::new(None) }
+        Self { controller, health, last: Mutex::new(None), pace: Arc::default(), small: SMALL }
     }
 
-    /// The text, at most a second old.
-    async fn text(&self) -> Result<Bytes, ScrapeError> {
+    /// The text of figures that are at most a second old.
+    async fn text(&self) -> Result<Body, ScrapeError> {
         // Who comes while another one reads waits here, and gets what that one read.
         let mut last = self.last.lock().await;
-        let begun = Instant::now();
-        if let Some((until, text)) = &*last
-            && begun < *until
+        if let Some((until, kept)) = &*last
+            && Instant::now() < *until
         {
-            return Ok(text.clone());
+            match kept {
+                Last::Text(text) => return Ok(text.clone().into()),
+                Last::Sheet(sheet) => {
+                    if let Some(sheet) = sheet.upgrade() {
+                        return Ok(self.sent(sheet));
+                    }
+                }
+            }
         }
+        let (kept, body, took) = self.pace.work(self.made()).await?;
+        *last = Some((Instant::now() + (took * FRESH_FACTOR).min(FRESH), kept));
+        Ok(body)
+    }
+
+    /// What to keep of a new reading, its text, and how long that took.
+    async fn made(&self) -> Result<(Last, Body, Duration), ScrapeError> {
+        let begun = Instant::now();
+        let sheet = Arc::new(self.read().await?);
+        if sheet.samples() > self.small {
+            return Ok((Last::Sheet(Arc::downgrade(&sheet)), self.sent(sheet), begun.elapsed()));
+        }
+        let pieces = Text::of(sheet).collect::<Result<Vec<_>, _>>()?;
+        let text = Bytes::from(pieces.concat());
+        Ok((Last::Text(text.clone()), text.into(), begun.elapsed()))
+    }
+
+    async fn read(&self) -> Result<Sheet, ScrapeError> {
         let figures = self.controller.figures().await?;
         let flows = self.controller.flows().await?;
-        let registry = Registry::new();
-        registry.register(Box::new(Collected::new(&self.controller.snapshot(), &figures, &flows)?))?;
-        self.health.register(&registry)?;
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&registry.gather(), &mut text)?;
-        let text = Bytes::from(text);
-        let fresh = (begun.elapsed() * FRESH_FACTOR).min(FRESH);
-        *last = Some((Instant::now() + fresh, text.clone()));
-        Ok(text)
+        Ok(Sheet::new(&self.controller.snapshot(), &figures, &flows, &self.health)?)
+    }
+
+    /// Text that is made as it is taken. Its maker waits for nobody who does not take it.
+    fn sent(&self, sheet: Arc<Sheet>) -> Body {
+        let pieces = stream::unfold((Text::of(sheet), Arc::clone(&self.pace)), async |(mut text, pace)| {
+            let piece = pace.work(async { text.next() }).await?;
+            Some((piece, (text, pace)))
+        });
+        Body::from_stream(pieces)
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::{
@@ -15,7 +16,10 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 use super::refusal;
 
@@ -23,6 +27,8 @@ use super::refusal;
 const LARGE: u64 = 1 << 20;
 /// Large answers at once.
 const TURNS: usize = 4;
+/// A large answer must be taken by then, however steadily its caller reads: it keeps a turn, and what it is made of.
+pub(super) const TAKEN: Duration = Duration::from_mins(1);
 /// What is handed to the connection at a time, in bytes.
 const PIECE: usize = 64 * 1024;
 
@@ -46,16 +52,34 @@ impl Answers {
                 "other large answers are being read; try again in a moment",
             );
         };
+        let turn = Turn { until: Instant::now() + TAKEN, _permit: turn };
         let (head, body) = response.into_parts();
         if length.is_none() {
-            return Response::from_parts(head, Body::new(Kept { body, _turn: turn }));
+            return Response::from_parts(head, Body::new(Kept { body, turn }));
         }
         match body.collect().await {
-            Ok(whole) => Response::from_parts(head, Body::new(Pieces { rest: whole.to_bytes(), _turn: turn })),
+            Ok(whole) => Response::from_parts(head, Body::new(Pieces { rest: whole.to_bytes(), turn })),
             Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         }
     }
 }
+
+/// The turn of a large answer.
+struct Turn {
+    until: Instant,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Turn {
+    fn check(&self) -> Result<(), axum::Error> {
+        if Instant::now() < self.until { Ok(()) } else { Err(axum::Error::new(TooSlow)) }
+    }
+}
+
+/// Why an answer ends early.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer was not taken within {} s", TAKEN.as_secs())]
+struct TooSlow;
 
 /// An answer that is made while it is sent, so that nobody holds the whole of it; unless it is small.
 pub(crate) fn in_pieces(pieces: impl Iterator<Item = Vec<u8>> + Send + Unpin + 'static) -> Body {
@@ -85,7 +109,7 @@ impl<I: Iterator<Item = Vec<u8>> + Unpin> hyper::body::Body for Made<I> {
 /// An answer of unknown length that keeps its turn until it has ended.
 struct Kept {
     body: Body,
-    _turn: OwnedSemaphorePermit,
+    turn: Turn,
 }
 
 impl hyper::body::Body for Kept {
@@ -96,6 +120,7 @@ impl hyper::body::Body for Kept {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.turn.check()?;
         Pin::new(&mut self.body).poll_frame(context)
     }
 }
@@ -103,17 +128,18 @@ impl hyper::body::Body for Kept {
 /// An answer that keeps its turn until its last piece is handed over.
 struct Pieces {
     rest: Bytes,
-    _turn: OwnedSemaphorePermit,
+    turn: Turn,
 }
 
 impl hyper::body::Body for Pieces {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = axum::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         if self.rest.is_empty() {
             return Poll::Ready(None);
         }
+        self.turn.check()?;
         let piece = PIECE.min(self.rest.len());
         Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(piece)))))
     }

@@ -1,6 +1,6 @@
 //! Callers that do not behave, on a real unix socket. Time is the tests' own: it jumps when all wait.
 
-use std::path::PathBuf;
+use std::{iter, path::PathBuf};
 
 use axum::{body::Bytes, routing::post};
 use tempfile::TempDir;
@@ -31,6 +31,7 @@ impl Place {
             .route("/", post(async |body: Bytes| body.len().to_string()))
             .route("/large", post(async || vec![b'x'; LARGE_ANSWER]))
             .route("/made", post(async || in_pieces((0..LARGE_ANSWER / 1000).map(|_| vec![b'x'; 1000]))))
+            .route("/endless", post(async || in_pieces(iter::repeat_with(|| vec![b'x'; 1000]))))
             .route("/small", post(async || in_pieces([b"a".to_vec(), Vec::new(), b"b".to_vec()].into_iter())))
             .layer(axum::extract::DefaultBodyLimit::disable());
         tokio::spawn(serve(listener, router, LARGEST));
@@ -139,4 +140,16 @@ async fn large_answers_that_nobody_reads_are_few_and_are_left_in_time() {
             assert!(count(&answer(reader).await.1) < whole, "it was cut off");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_answer_is_not_sent_for_ever_to_who_reads_it_slowly() {
+    let place = Place::new();
+    let mut reader = place.begun("/endless", 0, 0).await;
+    let (begun, mut part) = (Instant::now(), vec![0; LARGE_ANSWER]);
+    while reader.read(&mut part).await.is_ok_and(|read| read > 0) {
+        sleep(Duration::from_secs(1)).await;
+        assert!(begun.elapsed() <= answers::TAKEN + STALL, "it goes on for {:?}", begun.elapsed());
+    }
+    assert!(begun.elapsed() >= answers::TAKEN, "{:?}", begun.elapsed());
 }

@@ -1,25 +1,19 @@
-//! From a snapshot and counters to metric families.
+//! From a snapshot and counters to metric families, but for those of VIPs.
 
 use std::{collections::HashMap, mem, sync::Mutex, time::UNIX_EPOCH};
 
-use lb_common::{
-    layout::counter::{PathEvent, TargetCounters},
-    verdict::Action,
-};
+use lb_common::{layout::counter::PathEvent, verdict::Action};
 use prometheus::{
     core::{Collector, Desc},
-    proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
+    proto::{Metric, MetricFamily},
 };
 
 use super::families::{self as f, Family};
 use crate::{
-    api::{
-        types::Effect,
-        view::{effect, path_events, used_states, verdicts},
-    },
+    api::view::{path_events, used_states, verdicts},
     controller::{
         features,
-        snapshot::{BackendView, Snapshot, VipView},
+        snapshot::Snapshot,
         totals::{Figures, Flows},
     },
 };
@@ -27,7 +21,7 @@ use crate::{
 /// One reading of everything, as a collector for one gathering.
 pub(super) struct Collected {
     descriptions: Vec<Desc>,
-    /// Handed out once: a copy of some ten thousand samples would double what a scrape takes.
+    /// Handed out once.
     families: Mutex<Vec<MetricFamily>>,
 }
 
@@ -39,17 +33,11 @@ impl Collected {
             Desc::new(family.name.into(), family.help.into(), labels, HashMap::new())
         };
         let descriptions = f::ALL.iter().map(describe).collect::<Result<_, _>>()?;
-        let mut sheet = Sheet::default();
-        sheet.daemon(snapshot);
-        sheet.verdicts(figures);
-        sheet.flow_table(figures, flows);
-        for vip in &snapshot.vips {
-            sheet.vip(vip, figures);
-            for backend in &vip.backends {
-                sheet.backend(vip, backend, figures, flows);
-            }
-        }
-        Ok(Self { descriptions, families: Mutex::new(sheet.families()) })
+        let mut samples = Samples::default();
+        samples.daemon(snapshot);
+        samples.verdicts(figures);
+        samples.flow_table(figures, flows);
+        Ok(Self { descriptions, families: Mutex::new(samples.families()) })
     }
 }
 
@@ -65,35 +53,22 @@ impl Collector for Collected {
 
 /// Samples by metric, in the order in which metrics first appear.
 #[derive(Default)]
-struct Sheet {
+struct Samples {
     metrics: Vec<(Family, Vec<Metric>)>,
 }
 
-impl Sheet {
+impl Samples {
     /// Adds a sample; `labels` are the values of the family's labels, in their order.
-    #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in doubles; beyond 2^53 the last digits go")]
     fn add(&mut self, family: Family, labels: &[&str], value: u64) {
-        self.add_exact(family, labels, value as f64);
+        self.put(family, family.sample(labels, value));
     }
 
-    /// As [`Sheet::add`], for what is no whole number.
+    /// As [`Samples::add`], for what is no whole number.
     fn add_exact(&mut self, family: Family, labels: &[&str], value: f64) {
-        let pair = |(name, value): (&&str, &&str)| {
-            let mut pair = LabelPair::default();
-            pair.set_name((*name).to_owned());
-            pair.set_value((*value).to_owned());
-            pair
-        };
-        let mut metric = Metric::from_label(family.labels.iter().zip(labels).map(pair).collect());
-        if family.kind == MetricType::COUNTER {
-            let mut counter = Counter::default();
-            counter.set_value(value);
-            metric.set_counter(counter);
-        } else {
-            let mut gauge = Gauge::default();
-            gauge.set_value(value);
-            metric.set_gauge(gauge);
-        }
+        self.put(family, family.sample_exact(labels, value));
+    }
+
+    fn put(&mut self, family: Family, metric: Metric) {
         match self.metrics.iter_mut().find(|(known, _)| known.name == family.name) {
             Some((_, metrics)) => metrics.push(metric),
             None => self.metrics.push((family, vec![metric])),
@@ -101,15 +76,7 @@ impl Sheet {
     }
 
     fn families(self) -> Vec<MetricFamily> {
-        let finish = |(family, metrics): (Family, Vec<Metric>)| {
-            let mut finished = MetricFamily::default();
-            finished.set_name(family.name.into());
-            finished.set_help(family.help.into());
-            finished.set_field_type(family.kind);
-            finished.set_metric(metrics);
-            finished
-        };
-        self.metrics.into_iter().map(finish).collect()
+        self.metrics.into_iter().map(|(family, metrics)| family.with(metrics)).collect()
     }
 
     fn daemon(&mut self, snapshot: &Snapshot) {
@@ -168,42 +135,6 @@ impl Sheet {
                 | PathEvent::SourceRouted
                 | PathEvent::Resteered => self.add(f::PATH_EVENTS, &[event.name()], count),
             }
-        }
-    }
-
-    fn vip(&mut self, vip: &VipView, figures: &Figures) {
-        let counted = figures.vips.get(&vip.service).copied().unwrap_or_default();
-        let labels = [vip.name.as_str()];
-        self.add(f::VIP_PACKETS, &labels, counted.packets);
-        self.add(f::VIP_BYTES, &labels, counted.bytes);
-        self.add(f::VIP_FLOWS, &labels, counted.flows_created);
-        self.add(f::RING_CHANGED, &labels, figures.changed_slots.get(&vip.service).copied().unwrap_or(0));
-    }
-
-    fn backend(&mut self, vip: &VipView, backend: &BackendView, figures: &Figures, flows: &Flows) {
-        let pair = (vip.service, backend.address);
-        let counted: TargetCounters = figures.backends.get(&pair).copied().unwrap_or_default();
-        // Names are unique in a pool, and a source route may lead to another.
-        let apart;
-        let name = if backend.pool == vip.pool {
-            &backend.name
-        } else {
-            apart = format!("{}/{}", backend.pool, backend.name);
-            &apart
-        };
-        let labels = [vip.name.as_str(), name.as_str()];
-        self.add(f::BACKEND_PACKETS, &labels, counted.packets);
-        self.add(f::BACKEND_BYTES, &labels, counted.bytes);
-        self.add(f::BACKEND_FLOWS, &labels, counted.flows_created);
-        self.add(f::BACKEND_SYNS, &labels, counted.syns);
-        self.add(f::BACKEND_SYN_RETRANSMITS, &labels, counted.syn_retransmits);
-        self.add(f::BACKEND_HANDSHAKES, &labels, counted.handshakes);
-        self.add(f::BACKEND_WEIGHT, &labels, backend.weight.into());
-        self.add(f::BACKEND_UP, &labels, (backend.up == Some(true)).into());
-        self.add(f::BACKEND_ENTRIES, &labels, flows.backends.get(&pair).copied().unwrap_or(0));
-        for state in Effect::ALL {
-            let holds = state == effect(backend.effect);
-            self.add(f::BACKEND_STATE, &[labels[0], labels[1], state.name()], holds.into());
         }
     }
 }

@@ -1,6 +1,9 @@
 //! The metrics: names, meanings and labels.
 
-use prometheus::proto::MetricType::{self, COUNTER, GAUGE};
+use prometheus::proto::{
+    Counter, Gauge, LabelPair, Metric, MetricFamily,
+    MetricType::{self, COUNTER, GAUGE},
+};
 
 /// A metric's name, what it means and its labels.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +16,45 @@ pub(super) struct Family {
     pub(super) kind: MetricType,
     /// Names of its labels.
     pub(super) labels: &'static [&'static str],
+}
+
+impl Family {
+    /// A sample; `labels` are the values of the family's labels, in their order.
+    #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in doubles; beyond 2^53 the last digits go")]
+    pub(super) fn sample(&self, labels: &[&str], value: u64) -> Metric {
+        self.sample_exact(labels, value as f64)
+    }
+
+    /// As [`Family::sample`], for what is no whole number.
+    pub(super) fn sample_exact(&self, labels: &[&str], value: f64) -> Metric {
+        let pair = |(name, value): (&&str, &&str)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value((*value).to_owned());
+            pair
+        };
+        let mut metric = Metric::from_label(self.labels.iter().zip(labels).map(pair).collect());
+        if self.kind == COUNTER {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        metric
+    }
+
+    /// The family with these samples.
+    pub(super) fn with(&self, samples: Vec<Metric>) -> MetricFamily {
+        let mut family = MetricFamily::default();
+        family.set_name(self.name.into());
+        family.set_help(self.help.into());
+        family.set_field_type(self.kind);
+        family.set_metric(samples);
+        family
+    }
 }
 
 macro_rules! families {

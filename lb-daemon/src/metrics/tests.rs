@@ -35,9 +35,12 @@ async fn ask(port: u16, path: &str) -> (String, String) {
 }
 
 async fn endpoint(rig: &Rig) -> u16 {
+    serving(Exporter::new(rig.handle.clone(), health::Stats::new().unwrap())).await
+}
+
+async fn serving(exporter: Exporter) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let exporter = Exporter::new(rig.handle.clone(), health::Stats::new().unwrap());
     tokio::spawn(serve(listener, router(exporter), 0));
     port
 }
@@ -159,6 +162,57 @@ async fn scrapes_that_come_together_read_the_tables_once() {
     let (_, second) = ask(port, "/metrics").await;
     has(&first, "lb_vip_packets_total{vip=\"web\"} 0");
     has(&second, "lb_vip_packets_total{vip=\"web\"} 1");
+}
+
+/// A body that came in pieces, put together.
+fn joined(body: &str) -> String {
+    let (mut rest, mut text) = (body, String::new());
+    while let Some((length, more)) = rest.split_once("\r\n") {
+        let length = usize::from_str_radix(length, 16).unwrap();
+        text.push_str(&more[..length]);
+        rest = &more[length + 2..];
+    }
+    text
+}
+
+#[tokio::test]
+async fn large_figures_are_sent_in_pieces_and_say_the_same() {
+    // In alphabetical order the second pool's backend comes between VIPs, and the VIPs come in another order.
+    let text = TEXT.replace("web-v6", "a-web").replace("web-2", "zweb");
+    let rig = Rig::serving(&text).await;
+    let exporter = Exporter::new(rig.handle.clone(), health::Stats::new().unwrap());
+    let large = serving(Exporter { small: 0, ..exporter }).await;
+    let (head, small) = ask(endpoint(&rig).await, "/metrics").await;
+    assert!(head.contains("content-length"), "{head}");
+    for _ in 0..3 {
+        let (head, body) = ask(large, "/metrics").await;
+        assert!(head.contains("200 OK") && head.contains("text/plain; version=0.0.4"), "{head}");
+        assert!(head.contains("transfer-encoding: chunked"), "{head}");
+        assert_eq!(joined(&body), small);
+    }
+    let heads: Vec<&str> = small.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    assert!(heads.is_sorted(), "{heads:?}");
+    let of = |family: &str| -> Vec<String> {
+        small.lines().filter_map(|line| Some(line.strip_prefix(family)?.to_owned())).collect()
+    };
+    let states = of("lb_backend_state");
+    assert!(states.is_sorted() && states.len() == 7 * 3, "{states:?}");
+    assert!(of("lb_vip_packets_total{").is_sorted());
+}
+
+#[tokio::test]
+async fn large_figures_are_read_once_for_who_comes_meanwhile_and_kept_for_nobody() {
+    let rig = Rig::serving(TEXT).await;
+    let exporter = Exporter::new(rig.handle.clone(), health::Stats::new().unwrap());
+    let exporter = Exporter { small: 0, ..exporter };
+    // So that they are fresh for long enough.
+    rig.tables().slow = Duration::from_millis(200);
+    let read = rig.tables().counted;
+    let (first, second) = (exporter.text().await.unwrap(), exporter.text().await.unwrap());
+    assert_eq!(rig.tables().counted, read + 1);
+    drop((first, second));
+    let _third = exporter.text().await.unwrap();
+    assert_eq!(rig.tables().counted, read + 2, "what nobody is sent is not kept");
 }
 
 #[tokio::test]
