@@ -172,9 +172,7 @@ impl<E: Engine> Controller<E> {
     /// Sees whether `asked` can be put in force; writes nothing.
     fn check(&mut self, asked: &Arc<Config>) -> Result<(Arc<Lists>, Change, Room), Refusal> {
         let change = Change::between(&self.config, asked).map_err(Refusal::Fixed)?;
-        if asked.dataplane.interfaces.is_empty() && !self.config.dataplane.interfaces.is_empty() {
-            return Err(Refusal::NoInterface);
-        }
+        self.require_interfaces(asked)?;
         let lists = Arc::new(Lists::of(asked));
         let flow_entries = asked.dataplane.flow_table_entries;
         if self.fits_in_place(asked, &lists) {
@@ -185,6 +183,19 @@ impl<E: Engine> Controller<E> {
         let wanted = beliefs::best_case(asked, &lists);
         let capacity = room::enough(&self.state, &wanted, &mut self.rings).map_err(Refusal::Plan)?;
         Ok((lists, change, Room { capacity, flow_entries }))
+    }
+
+    /// Refuses interfaces that the program could not be bound to. Those that are in force are not asked for again: one that
+    /// was lost meanwhile is no reason to refuse other changes.
+    pub(super) fn require_interfaces(&self, asked: &Config) -> Result<(), Refusal> {
+        let (running, asked) = (&self.config.dataplane.interfaces, &asked.dataplane.interfaces);
+        if asked == running {
+            return Ok(());
+        }
+        if asked.is_empty() {
+            return Err(Refusal::NoInterface);
+        }
+        Ok(self.engine.require(asked)?)
     }
 
     /// Whether `asked` differs from what is in force in few VIPs alone, and all that these may come to need fits into the

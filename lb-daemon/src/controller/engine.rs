@@ -38,6 +38,12 @@ pub trait Engine: Dataplane {
     /// When there is no memory for them, or the kernel refuses; the old ones go on.
     fn resize(&mut self, room: &Room) -> Result<(), InstallError>;
 
+    /// Refuses interfaces that the program could not be bound to, as far as that is known without trying.
+    ///
+    /// # Errors
+    /// When an interface does not exist, or the kernel cannot be asked.
+    fn require(&self, interfaces: &[Interface]) -> Result<(), InstallError>;
+
     /// Binds the program to these interfaces and to no others.
     ///
     /// # Errors
@@ -99,6 +105,10 @@ impl Engine for Kernel {
         Kernel::resize(self, room).map_err(|error| InstallError(error.into()))
     }
 
+    fn require(&self, interfaces: &[Interface]) -> Result<(), InstallError> {
+        require(interfaces)
+    }
+
     fn attach(&mut self, interfaces: &[Interface]) -> Result<Vec<Attached>, InstallError> {
         let attached = Kernel::attach(self, interfaces).map_err(|error| InstallError(error.into()))?;
         Ok(attached.into_iter().map(named).collect())
@@ -129,6 +139,14 @@ fn named(one: kernel::Attached) -> Attached {
 /// Who keeps the program on its interfaces, as a configuration wants it.
 pub fn grip(settings: &DaemonConfig) -> Grip {
     if settings.on_loss == DaemonLoss::Pass { Grip::Process } else { Grip::Pins }
+}
+
+/// Refuses interfaces that do not exist, in the words of a daemon that is to put them in force.
+///
+/// # Errors
+/// When an interface does not exist, or the kernel cannot be asked.
+pub fn require(interfaces: &[Interface]) -> Result<(), InstallError> {
+    Kernel::require(interfaces).map_err(|error| InstallError(error.into()))
 }
 
 /// Binds the program to the interfaces that `settings` name, and to no others.

@@ -125,7 +125,7 @@ fn restart(running: &Config, asked: &Config) -> Vec<Restart> {
 }
 
 /// Overrides that concern a configuration, in words.
-fn overrides(overrides: &Overrides, config: &Config) -> Vec<String> {
+pub(crate) fn overrides(overrides: &Overrides, config: &Config) -> Vec<String> {
     let has = |name: &BackendName| {
         config.pools.get(&name.pool).is_some_and(|pool| pool.backends.iter().any(|one| one.name == name.name))
     };
@@ -170,6 +170,7 @@ pub(super) fn first(names: &[&str]) -> String {
 impl<E: Engine> Controller<E> {
     /// What `asked` would change.
     pub(super) fn preview(&mut self, asked: &Arc<Config>) -> Result<Preview, Refusal> {
+        self.require_interfaces(asked)?;
         let asked = self.keeper.effective(asked);
         let state = self.engine.observe().map_err(Refusal::Observe)?;
         let flows = self.count_flows().map_err(Refusal::Observe)?.live_by_target;

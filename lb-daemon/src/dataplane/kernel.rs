@@ -151,6 +151,14 @@ impl Kernel {
         Ok(())
     }
 
+    /// Refuses interfaces that no program could be bound to because they do not exist.
+    ///
+    /// # Errors
+    /// When one does not exist, or the kernel cannot be asked.
+    pub fn require(interfaces: &[Interface]) -> Result<(), AttachError> {
+        attach::require(interfaces)
+    }
+
     /// Binds the program to these interfaces and to no others. One that is bound already gets the program in place.
     ///
     /// # Errors

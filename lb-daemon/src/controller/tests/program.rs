@@ -107,14 +107,23 @@ async fn interfaces_that_cannot_be_bound_leave_program_and_interfaces_as_they_we
     let before = rig.tables().tuning;
     let elsewhere = asked("10.0.0.8", |config| {
         hashes(config);
-        config.dataplane.interfaces[0].name = "nosuch".into();
+        config.dataplane.interfaces[0].name = "taken".into();
     });
     let refused = refusal(rig.reload(elsewhere).await);
     assert!(matches!(refused, Refusal::Install(_)), "{refused:?}");
     let tables = rig.tables();
     assert_eq!(tables.tuning, before);
     let bound: Vec<_> = tables.bound.iter().map(|interfaces| interfaces[0].name.as_str()).collect();
-    assert_eq!(bound, ["nosuch", "eth0"]);
+    assert_eq!(bound, ["taken", "eth0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_that_is_lost_meanwhile_keeps_nobody_from_other_changes() {
+    let text = TEXT.replace("eth0", "missing");
+    let rig = Rig::serving(&text).await;
+    let other = config(&text.replace("10.0.0.2", "10.0.0.8"));
+    assert!(rig.handle.preview(other.clone()).await.unwrap().differs);
+    rig.reload(other).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

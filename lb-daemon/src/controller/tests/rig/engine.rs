@@ -183,10 +183,15 @@ impl Engine for Fake {
         Ok(())
     }
 
+    fn require(&self, interfaces: &[Interface]) -> Result<(), InstallError> {
+        let missing = interfaces.iter().find(|one| one.name == "missing");
+        missing.map_or(Ok(()), |one| Err(InstallError(format!("there is no interface {}", one.name).into())))
+    }
+
     fn attach(&mut self, interfaces: &[Interface]) -> Result<Vec<Attached>, InstallError> {
         self.tables().bound.push(interfaces.to_vec());
-        if interfaces.iter().any(|one| one.name == "nosuch") {
-            return Err(InstallError("there is no such interface".into()));
+        if interfaces.iter().any(|one| one.name == "taken") {
+            return Err(InstallError("another program runs there".into()));
         }
         Ok(interfaces.iter().map(|one| attached(&one.name)).collect())
     }
