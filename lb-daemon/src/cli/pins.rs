@@ -17,8 +17,8 @@ use crate::{
         view as answer,
     },
     controller::{
-        beliefs,
-        preview::Present,
+        beliefs, chain, engine,
+        preview::{Present, overrides},
         snapshot::VipView,
         totals::{Figures, Flows, Totals},
         tuning::tuning,
@@ -30,9 +30,10 @@ use crate::{
         kernel::{Kernel, Live, OpenError, Pinned},
     },
     health::HealthView,
-    model::Config,
+    model::{Config, overrides::Overrides},
     nexthop,
     plan::{RingCache, State, diff, lists::Lists, preview::ReadRing},
+    state::{self, Folder},
 };
 
 /// Asks the daemon; where none answers, reads the tables.
@@ -59,11 +60,30 @@ pub(super) fn in_place_of_daemon(global: &Global, no_daemon: &anyhow::Error) -> 
     Tables::open(global).map_err(|error| unreadable(global.socket(), error, no_daemon))
 }
 
-/// What a configuration would change against what is pinned, or, if nothing is, against nothing.
+/// What a daemon that starts with a configuration would change of what is pinned, or, if nothing is, of nothing: with the
+/// operators' overrides that it would find.
 ///
 /// # Errors
-/// When the tables cannot be read, or none could take it.
+/// When it names an interface that does not exist, the tables cannot be read, or none could take it.
 pub(super) fn preview(global: &Global, config: &Config) -> Result<Preview, anyhow::Error> {
+    engine::require(&config.dataplane.interfaces)?;
+    let kept = state::overrides::read(&Folder::of(&config.daemon.state_dir, &global.pin_path));
+    let kept = kept.unwrap_or_else(|error| {
+        // Whoever closed stderr does not want to know.
+        let _ = writeln!(
+            io::stderr(),
+            "! the operators' overrides cannot be read, so they do not count: {}",
+            chain(&error)
+        );
+        Overrides::default()
+    });
+    let config = kept.apply(config);
+    let told = against_tables(global, &config)?;
+    Ok(Preview { overrides: overrides(&kept, &config), ..told })
+}
+
+/// The same for what is in force in the end.
+fn against_tables(global: &Global, config: &Config) -> Result<Preview, anyhow::Error> {
     let (health, hops) = (HealthView::new(), nexthop::Snapshot::default());
     let foresee = |state: &State, ring: ReadRing, flows: &FlowCount| {
         let (health, hops) = (&health, &hops);
@@ -223,5 +243,66 @@ impl Tables {
 
     fn figures(&mut self) -> Result<Figures, anyhow::Error> {
         Ok(self.totals.figures(self.pinned.counters()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::{
+        cli::Output,
+        config::parse,
+        model::overrides::{BackendName, BackendOrder, Given, Order},
+    };
+
+    const TEXT: &str = r#"
+[dataplane]
+interfaces = ["lo"]
+ring_size = 251
+[pool.web]
+backends = [{ name = "web-1", address = "10.0.0.1" }, { name = "web-2", address = "10.0.0.2" }]
+health.type = "none"
+[[vip]]
+name = "web"
+address = "192.0.2.10"
+port = 80
+protocol = "tcp"
+pool = "web"
+"#;
+
+    #[test]
+    fn a_plan_without_a_daemon_counts_the_overrides_that_one_would_find() {
+        let top = tempfile::tempdir().unwrap();
+        let pin_path = top.path().join("pins");
+        let global = Global { pin_path: pin_path.clone(), api: None, output: Output::Table, verbose: 0 };
+        let config = |text: &str| {
+            let mut config = parse(text, "lb.toml").unwrap();
+            config.daemon.state_dir = top.path().to_owned();
+            config
+        };
+        let shares = |preview: &Preview| -> Vec<(String, f64)> {
+            preview.vips[0].backends.iter().map(|one| (one.name.clone(), one.share_after)).collect()
+        };
+        let told = preview(&global, &config(TEXT)).unwrap();
+        assert!(told.overrides.is_empty() && shares(&told).iter().all(|(_, share)| *share > 0.4), "{told:?}");
+
+        let mut kept = Overrides::default();
+        let order = Order::Backend(BackendName { pool: "web".into(), name: "web-1".into() }, BackendOrder::Disable);
+        kept.take(&order, &config(TEXT), Given { at: SystemTime::now(), uid: None });
+        let folder = Folder::of(top.path(), &pin_path);
+        state::overrides::write(&folder, &kept).unwrap();
+        let told = preview(&global, &config(TEXT)).unwrap();
+        assert_eq!(told.overrides, ["backend web/web-1: disabled"]);
+        let expected = [("web-1", 0.0), ("web-2", 1.0)].map(|(name, share)| (name.to_owned(), share));
+        assert_eq!(shares(&told), expected);
+
+        std::fs::write(folder.path().join("overrides.json"), "damaged").unwrap();
+        assert!(preview(&global, &config(TEXT)).unwrap().overrides.is_empty(), "as a daemon starts");
+        let error = chain(&*preview(&global, &config(&TEXT.replace("\"lo\"", "\"lbx-none\""))).unwrap_err());
+        let words =
+            "cannot put program and tables in force with the new settings: there is no interface lbx-none; there are: ";
+        assert!(error.starts_with(words), "{error}");
     }
 }

@@ -49,7 +49,7 @@ fn unmanaged(preview: &Preview, global: &Global) -> Option<String> {
     match preview.against {
         Against::Daemon => None,
         Against::Tables => Some(format!(
-            "no daemon answers on {socket}: compared with the tables at {pins}, which know addresses, but no names, weights and overrides"
+            "no daemon answers on {socket}: compared with the tables at {pins}, which know addresses, but no names and weights"
         )),
         Against::Nothing => Some(format!("no daemon answers on {socket} and nothing is loaded at {pins}: all is new")),
     }
