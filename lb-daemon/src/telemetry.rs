@@ -48,9 +48,69 @@ const fn directives(verbose: u8) -> &'static str {
     }
 }
 
+/// What is logged on the thread of a test.
+///
+/// One subscriber is there for all threads and stays. With one that a thread sets for itself, another thread that is the first
+/// to come to a log line finds nobody who listens, and `tracing` notes for all threads that nobody wants that line.
+#[cfg(test)]
+pub(crate) mod heard {
+    use std::{
+        cell::RefCell,
+        io::{self, Write},
+        mem,
+        sync::Once,
+    };
+
+    thread_local! {
+        static HEARD: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+    }
+
+    static SET_UP: Once = Once::new();
+
+    /// Keeps what a thread says, if it is listened to.
+    struct OwnThread;
+
+    impl Write for OwnThread {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            HEARD.with_borrow_mut(|heard| heard.as_mut().map_or(Ok(bytes.len()), |heard| heard.write(bytes)))
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Listens to this thread from now on.
+    pub(crate) fn listen() {
+        SET_UP.call_once(|| {
+            tracing_subscriber::fmt().with_ansi(false).with_writer(|| OwnThread).init();
+            // For lines that others came to while it was set up.
+            tracing::callsite::rebuild_interest_cache();
+        });
+        HEARD.set(Some(Vec::new()));
+    }
+
+    /// All that it said since then. It is listened to no more.
+    pub(crate) fn told() -> String {
+        String::from_utf8(HEARD.with_borrow_mut(mem::take).unwrap()).unwrap()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_is_heard_although_another_thread_came_to_it_first() {
+        fn say() {
+            tracing::info!("a line of this test");
+        }
+        heard::listen();
+        std::thread::spawn(say).join().unwrap();
+        say();
+        let told = heard::told();
+        assert_eq!(told.matches("a line of this test").count(), 1, "its own and no other's: {told}");
+    }
 
     #[test]
     fn every_level_of_verbosity_is_understood() {

@@ -7,10 +7,10 @@ mod read_only;
 mod schema;
 
 use std::{
-    fs, io,
+    fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -38,6 +38,7 @@ use crate::{
     },
     http::serve,
     privileges::{Confinement, Fence},
+    telemetry::heard,
 };
 
 /// A daemon's API and all that is behind it.
@@ -201,31 +202,14 @@ async fn a_body_that_is_refused_says_why_and_an_empty_one_asks_for_nothing_speci
     assert!(answer.ends_with("{\"error\":\"the body is too large; 16 MiB are taken at most\"}"), "{answer}");
 }
 
-/// What is logged on this thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        io::Write::write(&mut *self.0.lock().unwrap(), bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn the_log_says_who_asked_for_a_change_and_what_came_of_it() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    heard::listen();
     let api = Api::new().await;
     let _: Status = api.client().get("/v1/status").await.unwrap();
     let _: Reloaded = api.client().post("/v1/reload", &serde_json::json!({})).await.unwrap();
     let _ = api.client().post::<Reloaded>("/v1/reload", &serde_json::json!({ "a": 1 })).await.unwrap_err();
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = heard::told();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("request")).collect();
     let (uid, pid) = (rustix::process::getuid().as_raw(), std::process::id());
     assert_eq!(lines.len(), 2, "what changes nothing is not logged: {lines:?}");

@@ -134,25 +134,8 @@ impl std::fmt::Display for Vlan {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::{self, Write},
-        sync::Mutex,
-    };
-
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::telemetry::heard;
 
     #[test]
     fn tags_are_told_by_their_ids_without_priorities() {
@@ -163,9 +146,6 @@ mod tests {
 
     #[test]
     fn warns_of_an_address_that_can_never_be_a_backends() {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
         let mut snapshot = Snapshot::default();
         for (address, reason) in [("10.0.0.1", Unreachable::Local), ("10.0.0.2", Unreachable::NoRoute)] {
             let address = address.parse().unwrap();
@@ -173,11 +153,10 @@ mod tests {
             snapshot.reasons.insert(address, reason);
         }
         let (sender, _receiver) = watch::channel(Arc::default());
-        tracing::subscriber::with_default(log, || {
-            publish(&sender, snapshot.clone(), true);
-            publish(&sender, snapshot, true);
-        });
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        heard::listen();
+        publish(&sender, snapshot.clone(), true);
+        publish(&sender, snapshot, true);
+        let text = heard::told();
         let told: Vec<bool> = text.lines().map(|line| line.contains(" WARN ")).collect();
         assert_eq!(told, [true, false], "once each: {text}");
         assert!(text.contains("10.0.0.1") && text.contains("an address of this host"), "{text}");
