@@ -27,7 +27,7 @@ fn backend(rig: &Rig, vip: &str, name: &str) -> BackendView {
     vip.backends.iter().find(|view| view.name == name).unwrap().clone()
 }
 
-fn refusal(outcome: Result<super::Reloaded, ReloadError>) -> Refusal {
+fn refusal<T: std::fmt::Debug>(outcome: Result<T, ReloadError>) -> Refusal {
     match outcome {
         Err(ReloadError::Refused(refusal)) => refusal,
         other => panic!("not refused: {other:?}"),

@@ -9,7 +9,7 @@ use super::{
     rig::{Rig, TEXT, config},
 };
 use crate::{
-    controller::Refusal,
+    controller::{Refusal, chain},
     dataplane::kernel::Grip,
     model::{Config, DaemonLoss, HashMode},
     nexthop::Snapshot,
@@ -115,6 +115,25 @@ async fn interfaces_that_cannot_be_bound_leave_program_and_interfaces_as_they_we
     assert_eq!(tables.tuning, before);
     let bound: Vec<_> = tables.bound.iter().map(|interfaces| interfaces[0].name.as_str()).collect();
     assert_eq!(bound, ["taken", "eth0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_refuses_interfaces_in_the_words_of_an_apply_and_nothing_is_tried() {
+    let rig = Rig::serving(TEXT).await;
+    let before = rig.tables().tuning;
+    let missing = asked("10.0.0.8", |config| {
+        hashes(config);
+        config.dataplane.interfaces[0].name = "missing".into();
+    });
+    let none = asked("10.0.0.8", |config| config.dataplane.interfaces.clear());
+    for (asked, words) in [(missing, "there is no interface missing"), (none, "it names no interface")] {
+        let planned = chain(&refusal(rig.handle.preview(asked.clone()).await));
+        let applied = chain(&refusal(rig.reload(asked).await));
+        assert!(planned.contains(words), "{planned}");
+        assert_eq!(planned, applied);
+    }
+    let tables = rig.tables();
+    assert_eq!((tables.tuning, tables.bound.len()), (before, 0));
 }
 
 #[tokio::test(start_paused = true)]
