@@ -21,6 +21,7 @@ use self::{
     follow::follow,
     signals::{Reloads, Signals},
     start::Places,
+    tidy::tidy,
 };
 use super::{Exit, Global, Misuse, load_traced};
 use crate::{
@@ -44,6 +45,7 @@ mod announce;
 mod follow;
 mod signals;
 mod start;
+mod tidy;
 
 /// Threads that serve checks, the API and scrapes. They mostly wait; the tables are written by a thread of their own.
 const WORKERS: usize = 2;
@@ -185,6 +187,7 @@ impl Parts {
             part(&mut parts, "the metrics", http::serve(listener, metrics::router(exporter), 0));
         }
         part(&mut parts, "the announcements", announce(handle.snapshots()));
+        part(&mut parts, "the care for memory", tidy(handle.snapshots()));
         part(&mut parts, "the notices", notify::states(notifier.clone(), handle.snapshots()));
         part(&mut parts, "the watch over the files", follow(Arc::clone(&reloader), handle.clone(), notifier.clone()));
         if let Some(every) = notifier.watchdog_interval() {

@@ -1,8 +1,8 @@
 //! What the log says of states as they come.
 
-use std::{collections::BTreeMap, mem, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, mem, net::IpAddr, sync::Arc};
 
-use tokio::{sync::watch, task, time::sleep};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::{
@@ -10,20 +10,15 @@ use crate::{
         Snapshot,
         snapshot::{BackendView, VipView},
     },
-    dataplane::kernel::give_memory_back,
     model::{AdminState, Service},
     plan::wanted::Disposition,
 };
 
-/// Until what a change of configuration took is no longer used.
-const A_MOMENT: Duration = Duration::from_secs(1);
-
 /// Logs when the daemon is ready, when a backend takes more or less than before, and when a VIP loses its last backend or
-/// has one again. After a change of configuration it gives back what memory that took for a moment.
+/// has one again.
 pub(super) async fn announce(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     let mut ready = false;
     let mut told = Told::default();
-    let mut last: Option<Arc<Snapshot>> = None;
     while snapshots.changed().await.is_ok() {
         let snapshot = snapshots.borrow_and_update().clone();
         if snapshot.applied == 0 {
@@ -44,15 +39,6 @@ pub(super) async fn announce(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
             } else {
                 info!(vip = vip.name, "vip has a serving backend again");
             }
-        }
-        let is_other = last.as_ref().is_none_or(|last| !Arc::ptr_eq(&last.desired, &snapshot.desired));
-        last = Some(Arc::clone(&snapshot));
-        if is_other {
-            // Nobody waits for it, and what the change took is let go of a moment after it is in force.
-            task::spawn(async {
-                sleep(A_MOMENT).await;
-                drop(task::spawn_blocking(give_memory_back));
-            });
         }
         if !ready && !snapshot.settling && snapshot.failing.is_none() {
             ready = true;
