@@ -115,11 +115,11 @@ impl Given {
         self
     }
 
-    /// Whether anything in the tables forgives with time.
+    /// Whether moments later a packet may meet something else: a limit that forgives, or a silence that has become too long.
     pub(in crate::packet) fn has_limits(&self) -> bool {
         let too_big = self.targets.iter().any(|target| target.mtu != Target::NO_LIMIT);
         let sources = self.tuning.source_packet_ns | self.tuning.source_flow_ns;
-        too_big || sources != 0 || !self.vip_limits.is_empty()
+        too_big || sources != 0 || !self.vip_limits.is_empty() || self.silence > 0
     }
 
     /// An interface is a member of a bond.
