@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use lb_common::layout::limit::SILENCE_NS;
 use netns_tests::{
     balancer::Balancer,
     host::server::Server,
@@ -15,7 +16,6 @@ use netns_tests::{
     traffic::{http, ping::ping, sessions::Sessions},
     wait,
 };
-
 use rustix::process::Signal;
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -122,7 +122,11 @@ fn with_withdraw_a_lost_daemon_ends_pings_and_nothing_else() {
         lb.signal(Signal::STOP)?;
         let stopped = Instant::now();
         std::thread::sleep(Duration::from_secs(3));
-        assert_eq!(ping(&lab.client, VIP_V4.into(), 1)?, 1, "after {:?} of silence", stopped.elapsed());
+        let answered = ping(&lab.client, VIP_V4.into(), 1)?;
+        // The sign of life before may be a second old, and so long is an answer waited for: one that does not come in this
+        // time was asked for too late, by a machine that is busy.
+        let silent_for = stopped.elapsed();
+        ensure!(answered == 1 || silent_for >= Duration::from_nanos(SILENCE_NS), "after {silent_for:?} of silence");
         wait_for_pings(lab, false)?;
         sessions.all_stay()?;
         lb.signal(Signal::CONT)?;
