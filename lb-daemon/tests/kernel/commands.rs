@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    path::Path,
     process::{Command, Output, Stdio},
     thread::sleep,
     time::Duration,
@@ -26,6 +27,14 @@ port = 443
 protocol = "tcp"
 pool = "web"
 "#;
+
+/// A daemon's files, all in this folder.
+fn files_of_daemon(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "[daemon]\nstate_dir = \"{folder}/state\"\n[api]\nsocket = \"{folder}/lb.sock\"\n[metrics]\nlisten = \"off\"\n"
+    )
+}
 
 /// A place with a config file, and the commands on it.
 struct Commands {
@@ -159,14 +168,11 @@ fn without_a_daemon_lists_and_counters_are_read_from_the_tables() {
 }
 
 /// [`CONFIG`] in a network where nobody answers for the first backend, and whose socket lies in `folder`.
-fn unanswered(folder: &std::path::Path) -> String {
+fn unanswered(folder: &Path) -> String {
     run("ip", &["address", "add", "10.0.0.1/24", "dev", "lbx0"]);
-    let socket = folder.join("lb.sock");
     let more = format!(
-        "[daemon]\nstate_dir = \"{}\"\n[api]\nsocket = \"{}\"\n[metrics]\nlisten = \"off\"\n\
-         [pool.web.health]\ntype = \"tcp\"\nport = 80\ntimeout = \"5s\"\ninterval = \"5s\"\n[[vip]]",
-        folder.join("state").display(),
-        socket.display()
+        "{}[pool.web.health]\ntype = \"tcp\"\nport = 80\ntimeout = \"5s\"\ninterval = \"5s\"\n[[vip]]",
+        files_of_daemon(folder)
     );
     CONFIG.replace("next_hop = \"02:00:00:00:00:01\"\n", "").replace("[[vip]]", &more)
 }
@@ -252,10 +258,7 @@ fn makes_nothing_without_capabilities() {
 fn a_daemon_whose_log_nobody_reads_any_more_goes_on() {
     let Some(commands) = Commands::new() else { return };
     let socket = commands.folder.path().join("lb.sock").display().to_string();
-    let state = commands.folder.path().join("state").display().to_string();
-    let quiet = format!(
-        "[daemon]\nstate_dir = \"{state}\"\n[api]\nsocket = \"{socket}\"\n[metrics]\nlisten = \"off\"\n[pool.web]"
-    );
+    let quiet = format!("{}[pool.web]", files_of_daemon(commands.folder.path()));
     commands.write(&CONFIG.replace("[\"lbx0\"]", "[]").replace("[pool.web]", &quiet));
     let mut daemon = Command::new(env!("CARGO_BIN_EXE_lb"));
     daemon.current_dir(&commands.folder).arg("--pin-path").arg(&commands.place.path);
@@ -286,14 +289,13 @@ fn a_daemon_that_is_refused_leaves_every_interface_attached_and_the_tables_as_th
     commands.write(&CONFIG.replace("[\"lbx0\"]", "[\"lbx0\", \"lbx1\"]"));
     let loaded = commands.json("load", &["--config", "lb.toml"]);
     assert_eq!(loaded["interfaces"].as_array().unwrap().len(), 2, "{loaded}");
-    let socket = commands.folder.path().join("lb.sock").display().to_string();
     let vip = |n: u8| {
         format!("[[vip]]\nname = \"v{n}\"\naddress = \"192.0.2.{n}\"\nport = 1\nprotocol = \"udp\"\npool = \"web\"\n")
     };
     // More than the tables have room for, and an interface that is not there.
     let vips: String = (20..80).map(vip).collect();
     let config = CONFIG.replace("[\"lbx0\"]", "[\"lbx0\", \"nosuch\"]");
-    let quiet = format!("[api]\nsocket = \"{socket}\"\n[metrics]\nlisten = \"off\"\n[pool.web]");
+    let quiet = format!("{}[pool.web]", files_of_daemon(commands.folder.path()));
     commands.write(&format!("{}{vips}", config.replace("[pool.web]", &quiet)));
     let complaint = commands.refusal(1, "run", &["--config", "lb.toml"]);
     assert!(complaint.contains("no interface nosuch"), "{complaint}");

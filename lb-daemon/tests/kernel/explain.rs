@@ -1,6 +1,7 @@
 //! `lb explain`, `lb flow` and `lb ring` as processes, with a daemon and without one.
 
 use std::{
+    path::Path,
     process::{Child, Command, Output, Stdio},
     thread::sleep,
     time::Duration,
@@ -14,7 +15,8 @@ use super::place::{Net, Place};
 const CLIENT: &str = "198.51.100.7:51000";
 const VIP: &str = "192.0.2.10:443";
 
-fn config(socket: &str) -> String {
+fn config(folder: &Path) -> String {
+    let folder = folder.display();
     format!(
         r#"
 version = 1
@@ -24,8 +26,10 @@ next_hop = "02:00:00:00:00:01"
 flow_table_entries = 4096
 ring_size = 251
 deny = ["203.0.113.0/24"]
+[daemon]
+state_dir = "{folder}/state"
 [api]
-socket = "{socket}"
+socket = "{folder}/lb.sock"
 [metrics]
 listen = "off"
 [pool.web]
@@ -57,7 +61,7 @@ struct Lab {
 impl Lab {
     fn new() -> Option<Self> {
         let lab = Self { place: Place::new()?, folder: tempfile::tempdir().unwrap(), daemon: None, _net: Net::new() };
-        std::fs::write(lab.folder.path().join("lb.toml"), config(&lab.socket())).unwrap();
+        std::fs::write(lab.folder.path().join("lb.toml"), config(lab.folder.path())).unwrap();
         let output = lab.run(&["load", "--config", "lb.toml"]);
         assert!(output.status.success(), "{output:?}");
         Some(lab)
