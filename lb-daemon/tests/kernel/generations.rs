@@ -212,9 +212,9 @@ fn what_is_to_be_confirmed_stays_or_goes_whatever_becomes_of_the_daemon() {
     assert_eq!(site.tables().1, ["10.0.0.10", "10.0.0.11"]);
 
     // Nobody can, since the daemon is dead when the time is over.
-    site.done(&["apply", "new.toml", "--confirm", "1s"]);
+    site.done(&["apply", "new.toml", "--confirm", "4s"]);
     site.kill();
-    sleep(Duration::from_secs(2));
+    sleep(Duration::from_secs(5));
     assert_eq!(site.tables().1, ["10.0.0.10", "10.0.0.12"], "forwarding goes on meanwhile");
     site.start(None);
     assert_eq!(site.tables().1, ["10.0.0.10", "10.0.0.11"]);
