@@ -76,21 +76,7 @@ impl Balancer {
     /// # Errors
     /// When no file can be written or no `lb` was built.
     pub fn prepare(lab: &Lab, settings: &Settings) -> Result<Self> {
-        let balancer = Self {
-            namespace: Arc::clone(&lab.lb),
-            binary: binary()?,
-            config: lab.folder().join("lb.toml"),
-            pin_path: lab.pin_path(),
-            socket: settings.socket.clone(),
-            metrics: settings.metrics,
-            log: lab.log().clone(),
-            wrapper: Vec::new(),
-            arguments: Vec::new(),
-            environment: Vec::new(),
-            child: None,
-        };
-        balancer.write(&settings.to_string())?;
-        Ok(balancer)
+        Self::of(lab, &lab.lb, ("lb.toml", lab.pin_path()), settings)
     }
 
     /// Starts a second balancer on that host beside the lab's own.
@@ -98,11 +84,21 @@ impl Balancer {
     /// # Errors
     /// When it ends or does not answer in time.
     pub fn start_other(lab: &Lab, host: &OtherHost, settings: &Settings) -> Result<Self> {
-        let mut balancer = Self {
-            namespace: Arc::clone(&host.namespace),
+        let place = ("other.toml", lab.other_pin_path("other"));
+        let mut balancer = Self::of(lab, &host.namespace, place, settings)?;
+        balancer.start_again()?;
+        quiet_offloads(&host.namespace, LB_INTERFACE)?;
+        Ok(balancer)
+    }
+
+    /// One in this namespace, with a file of that name and these pins.
+    fn of(lab: &Lab, namespace: &Arc<Namespace>, place: (&str, PathBuf), settings: &Settings) -> Result<Self> {
+        let (file, pin_path) = place;
+        let balancer = Self {
+            namespace: Arc::clone(namespace),
             binary: binary()?,
-            config: lab.folder().join("other.toml"),
-            pin_path: lab.other_pin_path("other"),
+            config: lab.folder().join(file),
+            pin_path,
             socket: settings.socket.clone(),
             metrics: settings.metrics,
             log: lab.log().clone(),
@@ -112,8 +108,6 @@ impl Balancer {
             child: None,
         };
         balancer.write(&settings.to_string())?;
-        balancer.start_again()?;
-        quiet_offloads(&host.namespace, LB_INTERFACE)?;
         Ok(balancer)
     }
 
@@ -294,13 +288,22 @@ impl Balancer {
         Ok(())
     }
 
+    /// Runs a daemon that kills itself at a phase of its start.
+    ///
+    /// # Errors
+    /// When it ends otherwise.
+    pub fn start_cut_short(&self, phase: &str) -> Result<()> {
+        let output = self.command().arg("run").arg("--config").arg(&self.config).env("LB_LATCH", phase).output()?;
+        ensure!(output.status.signal() == Some(Signal::KILL.as_raw()), "it was not killed at {phase}: {output:?}");
+        Ok(())
+    }
+
     /// Waits until the daemon has been killed, by itself or others.
     ///
     /// # Errors
     /// When it does not run, or does not end so in time.
     pub fn wait_killed(&mut self) -> Result<()> {
-        let mut child = self.child.take().context("the daemon does not run")?;
-        let status = wait::until("the daemon is killed", LIMIT, || Ok(child.try_wait()?))?;
+        let status = self.ended()?;
         ensure!(status.signal() == Some(Signal::KILL.as_raw()), "the daemon ended: {status}");
         Ok(())
     }
@@ -322,7 +325,7 @@ impl Balancer {
     /// When it does not run, or does not end in time.
     pub fn ended(&mut self) -> Result<ExitStatus> {
         let mut child = self.child.take().context("the daemon does not run")?;
-        wait::until("the daemon stops", LIMIT, || Ok(child.try_wait()?))
+        wait::until("the daemon ends", LIMIT, || Ok(child.try_wait()?))
     }
 
     /// Numbers of the link that binds the program to the balancer's interface.

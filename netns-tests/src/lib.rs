@@ -18,6 +18,7 @@
 pub mod balancer;
 pub mod bpf;
 pub mod capture;
+pub mod continuity;
 pub mod hang;
 pub mod host;
 pub mod leftovers;

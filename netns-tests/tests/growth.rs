@@ -1,32 +1,19 @@
 //! Tables that become too small, or are asked for in another size, under a steady stream of numbered packets on 1,000 flows.
 
-use std::{os::unix::process::ExitStatusExt, thread, time::Duration};
+use std::thread;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use netns_tests::{
     balancer::Balancer,
+    continuity::{self, BETWEEN, EVEN, UNEVEN, with_others},
     scenario::scenario,
-    settings::{PoolBackend, Settings},
-    topology::{Lab, Layout, VIP_V4, VIP_V6, vips},
-    traffic::numbered::{PORT, Stream},
+    settings::Settings,
+    topology::{Lab, Layout},
 };
 
-/// Time that the stream goes on before and after each step, for packets to show what it did.
-const BETWEEN: Duration = Duration::from_millis(300);
-
-/// A VIP for the stream over each family, with backends of these weights, and so many others. With other weights the ring is
-/// another one: flows stay only because they are known.
+/// The stream's VIPs, with backends of these weights, and so many others.
 fn settings(lab: &Lab, others: u16, weights: [u32; 3]) -> Settings {
-    let backends = lab.backends.iter().zip(weights).enumerate().map(|(number, (backend, weight))| PoolBackend {
-        weight,
-        ..PoolBackend::new(&format!("stream-{number}"), backend.v4)
-    });
-    let settings = Settings::empty(lab).pool_of("stream", backends.collect());
-    let settings =
-        settings.vip("stream-v4", (VIP_V4, PORT, "udp"), "stream").vip("stream-v6", (VIP_V6, PORT, "udp"), "stream");
-    (0..others).fold(settings, |settings, number| {
-        settings.vip(&format!("other-{number}"), (VIP_V4, 8000 + number, "tcp"), "stream")
-    })
+    with_others(continuity::settings(lab, weights), others, "stream")
 }
 
 /// The file with another size of the flow table.
@@ -37,23 +24,15 @@ fn sized(settings: &Settings, entries: u32) -> String {
     text.replace(line, &format!("flow_table_entries = {entries}"))
 }
 
-/// Shares of the backends.
-const EVEN: [u32; 3] = [1, 1, 1];
-const UNEVEN: [u32; 3] = [9, 1, 3];
-
 fn under_a_stream(what: &str, lab: &Lab, steps: impl FnOnce(&mut Balancer) -> Result<()>) -> Result<()> {
-    let mut lb = Balancer::start(lab, &settings(lab, 0, EVEN))?;
-    let stream = Stream::start(lab, vips(PORT))?;
-    steps(&mut lb)?;
-    thread::sleep(BETWEEN);
-    let report = stream.finish()?;
-    println!("{what}: {report}");
-    ensure!(report.is_whole(), "{what}: {report}");
-    let names = lb.pin_path().join("maps").read_dir()?.filter_map(Result::ok);
-    let left: Vec<_> =
-        names.map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().contains("next")).collect();
-    ensure!(left.is_empty(), "{left:?} are left");
-    Ok(())
+    continuity::under_a_stream(what, lab, &settings(lab, 0, EVEN), |lb| {
+        steps(lb)?;
+        let names = lb.pin_path().join("maps").read_dir()?.filter_map(Result::ok);
+        let left: Vec<_> =
+            names.map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().contains("next")).collect();
+        ensure!(left.is_empty(), "{left:?} are left");
+        Ok(())
+    })
 }
 
 #[test]
@@ -62,8 +41,8 @@ fn tables_grow_and_the_flow_table_shrinks_at_a_reload() {
         let (few, many) = (settings(lab, 0, EVEN), settings(lab, 100, UNEVEN));
         under_a_stream("tables grow three times and the flow table shrinks twice", lab, |lb| {
             let of_vips = |lb: &Balancer| -> Result<u64> {
-                let table = lb.json(&["status"])?["tables"].clone();
-                Ok(table["vips"]["capacity"].as_u64().or(table["capacity"]["vips"].as_u64()).unwrap_or_default())
+                let status = lb.json(&["status"])?;
+                status["tables"]["vips"]["capacity"].as_u64().with_context(|| format!("no capacity: {status}"))
             };
             let before = of_vips(lb)?;
             let texts = [
@@ -113,9 +92,7 @@ fn a_daemon_that_is_killed_while_tables_are_replaced_is_followed_by_one_that_com
             for ((latch, entries), settings) in latches.into_iter().zip(&weighted) {
                 lb.kill()?;
                 lb.write(&sized(settings, entries))?;
-                let config = lb.config().display().to_string();
-                let output = lb.command().args(["run", "--config", &config]).env("LB_LATCH", latch).output()?;
-                ensure!(output.status.signal() == Some(9), "it was not killed at {latch}: {output:?}");
+                lb.start_cut_short(latch)?;
                 thread::sleep(BETWEEN);
                 lb.start_again()?;
                 thread::sleep(BETWEEN);

@@ -9,24 +9,23 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use netns_tests::{
     balancer::{Balancer, LIMIT},
+    continuity::{BETWEEN, with_stream},
     scenario::scenario,
     settings::{Family, Health, Settings},
-    topology::{Lab, Layout, VIP_V4, VIP_V6, vips},
+    topology::{Lab, Layout, VIP_V4, vips},
     traffic::{
         numbered::{FLOWS, PORT, Report, Stream},
         udp::Flow,
     },
 };
 
-/// Time that the stream goes on before and after each step, for packets to show what it did.
-const BETWEEN: Duration = Duration::from_millis(300);
 /// Longest time for first results of checks.
 const KNOWN: Duration = Duration::from_secs(2);
 
 /// What `only` leaves of a VIP for the stream over each family.
 fn stream(lab: &Lab, health: Health, only: &[&str]) -> Settings {
     let settings = Settings::empty(lab).pool("stream", lab, Family::V4, health).only(only);
-    settings.vip("stream-v4", (VIP_V4, PORT, "udp"), "stream").vip("stream-v6", (VIP_V6, PORT, "udp"), "stream")
+    with_stream(settings)
 }
 
 #[test]
