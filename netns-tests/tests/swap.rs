@@ -37,11 +37,13 @@ fn no_packet_is_lost_while_all_backends_are_replaced() {
             let second = stream(lab, health.clone(), &["web-3", "web-4"]);
             let lb = Balancer::start(lab, &first)?;
             let stream = Stream::start(lab, vips(PORT))?;
-            for settings in [&second, &first, &second] {
+            for (settings, names) in
+                [(&second, ["web-3", "web-4"]), (&first, ["web-1", "web-2"]), (&second, ["web-3", "web-4"])]
+            {
                 lb.reload(settings)?;
-                thread::sleep(if health == Health::None { BETWEEN } else { KNOWN });
+                lb.wait_up(&names)?;
+                thread::sleep(BETWEEN);
             }
-            lb.wait_up(&["web-3", "web-4"])?;
             let report = stream.finish()?;
             println!("all backends replaced, three times, {health:?}: {report}");
             let Report { flows, lost, duplicated, moved, .. } = report;
