@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use super::{
     Controller, beliefs,
@@ -159,11 +159,19 @@ impl<E: Engine> Controller<E> {
     pub(super) fn expire(&mut self) {
         let Some(pending) = self.history.pending().cloned() else { return };
         let reason = format!("generation {} was not confirmed in time", pending.generation);
-        warn!(generation = pending.generation, back_to = pending.back_to, "not confirmed in time");
+        let failing = self.history.failing().map(str::to_owned);
+        if failing.is_none() {
+            warn!(generation = pending.generation, back_to = pending.back_to, "not confirmed in time");
+        }
         let by = By { reason: Some(reason), ..By::default() };
         if let Err(refusal) = self.roll_back(Some(pending.back_to), by) {
             let why = chain(&refusal);
-            error!(error = why, "the generation before cannot be put in force; it is tried again");
+            // Said once, and not each time.
+            if failing.as_ref() == Some(&why) {
+                debug!(error = why, "the generation before still cannot be put in force");
+            } else {
+                error!(error = why, "the generation before cannot be put in force; it is tried again");
+            }
             self.history.postpone(why);
             self.publish();
         }

@@ -43,6 +43,8 @@ pub struct History {
     /// The highest number that was ever promised to wait for confirmation. Should what waits not be removable, no other
     /// generation may be taken for it.
     promised: u64,
+    /// Why it is not sure that a confirmation outlives a power cut.
+    unsure: Option<String>,
 }
 
 /// A generation that goes unless it is confirmed in time.
@@ -89,6 +91,7 @@ impl History {
             waiting: None,
             fresh: true,
             promised,
+            unsure: None,
         };
         let kept = match start {
             Start::File => None,
@@ -190,7 +193,7 @@ impl History {
     /// Takes a promise back whose generation did not come about.
     pub(super) fn forget_pending(&mut self) {
         self.waiting = None;
-        match self.folder.remove(PENDING.0) {
+        match self.folder.remove(PENDING.0).and_then(|()| self.folder.sync()) {
             Ok(()) => self.promised = 0,
             // It names a generation that is never the newest, and is ignored therefore.
             Err(error) => warn!(error = chain(&error), "what waited for confirmation cannot be removed"),
@@ -236,17 +239,27 @@ impl History {
         self.keep();
     }
 
-    /// The generation in force needs no confirmation any more.
+    /// The generation in force needs no confirmation any more, as soon as nothing says that it waits for one.
     ///
     /// # Errors
-    /// When it needs none, or that cannot be written down: it is brought back then.
+    /// When it needs none, or that cannot be written down: the one before is brought back then.
     pub(super) fn confirm(&mut self) -> Result<u64, ConfirmError> {
         let waiting = self.waiting.as_ref().ok_or(ConfirmError::Nothing)?;
         let generation = waiting.pending.generation;
         self.folder.remove(PENDING.0)?;
         self.waiting = None;
         info!(generation, "confirmed");
+        self.make_sure();
         Ok(generation)
+    }
+
+    /// Has the disk know of a confirmation.
+    fn make_sure(&mut self) {
+        let told = self.unsure.is_some();
+        self.unsure = self.folder.sync().err().map(|error| chain(&error));
+        if let Some(reason) = self.unsure.as_ref().filter(|_| !told) {
+            warn!(reason, "a power cut may undo the confirmation; it is tried again");
+        }
     }
 
     /// What waits for confirmation.
@@ -257,6 +270,11 @@ impl History {
     /// Until when it waits.
     pub(super) fn until(&self) -> Option<Instant> {
         self.waiting.as_ref().map(|waiting| waiting.until)
+    }
+
+    /// Why bringing back the generation before failed when it was last tried.
+    pub(super) fn failing(&self) -> Option<&str> {
+        self.waiting.as_ref()?.failing.as_deref()
     }
 
     /// Bringing back the generation before failed: it is tried again.
@@ -305,6 +323,9 @@ impl History {
     /// Writes what could not be written before.
     pub(super) fn save(&mut self) {
         self.generations.save();
+        if self.unsure.is_some() {
+            self.make_sure();
+        }
     }
 
     /// What an operator should look at.
@@ -315,7 +336,8 @@ impl History {
             let why = waiting.failing.as_ref()?;
             Some(format!("going back to generation {} fails: {why}", waiting.pending.back_to))
         });
-        unsaved.into_iter().chain(failing).collect()
+        let unsure = self.unsure.as_ref().map(|why| format!("a power cut may undo the last confirmation: {why}"));
+        unsaved.into_iter().chain(failing).chain(unsure).collect()
     }
 
     fn next(&self) -> u64 {

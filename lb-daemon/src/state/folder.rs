@@ -142,7 +142,7 @@ impl Folder {
         content(&bytes, &path).map(Some)
     }
 
-    /// Removes a file, if it is there.
+    /// Removes a file, if it is there. After a power cut it may be back, unless [`Folder::sync`] followed.
     ///
     /// # Errors
     /// When it stays.
@@ -150,7 +150,18 @@ impl Folder {
         let path = self.path.join(name);
         match fs::remove_file(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other.map_err(failed("remove", &path)).and_then(|()| self.sync()),
+            other => other.map_err(failed("remove", &path)),
+        }
+    }
+
+    /// Has the disk know which files are there. Where there is no folder none can come back.
+    ///
+    /// # Errors
+    /// When that is not sure.
+    pub fn sync(&self) -> Result<(), StateError> {
+        match sync(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(failed("write", &self.path)),
         }
     }
 
@@ -188,10 +199,6 @@ impl Folder {
             sync(made).map_err(failed("write", made))?;
         }
         Ok(())
-    }
-
-    fn sync(&self) -> Result<(), StateError> {
-        sync(&self.path).map_err(failed("write", &self.path))
     }
 }
 

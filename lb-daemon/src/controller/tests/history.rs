@@ -1,6 +1,13 @@
 //! Generations: made, kept, brought back, and confirmed or not.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    time::Duration,
+};
+
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 use super::{
     SECOND,
@@ -9,6 +16,7 @@ use super::{
 use crate::{
     controller::{By, NotConfirmed, Refusal, ReloadError},
     state::{Author, Folder, Generations, Origin, Pending},
+    telemetry::heard,
 };
 
 const WAIT: Duration = Duration::from_mins(5);
@@ -141,6 +149,33 @@ async fn what_is_confirmed_in_time_stays() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_confirmed_stays_although_the_disk_may_not_know_yet() {
+    let rig = Rig::serving(TEXT).await;
+    rig.apply(&other("10.0.0.9"), Some(WAIT)).await.unwrap();
+    // Files in it may go, but it cannot be opened: root's own rights are given up on this thread.
+    let held = capabilities(None).unwrap();
+    let passes = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+    set_capabilities(None, CapabilitySets { effective: held.effective - passes, ..held }).unwrap();
+    let kept = folder(&rig).path().to_owned();
+    fs::set_permissions(&kept, Permissions::from_mode(0o300)).unwrap();
+    let confirmed = rig.handle.confirm().await;
+    let snapshot = rig.handle.snapshot();
+    tokio::time::sleep(61 * SECOND).await;
+    let still = rig.handle.snapshot();
+    fs::set_permissions(&kept, Permissions::from_mode(0o700)).unwrap();
+    assert_eq!((confirmed.unwrap(), snapshot.in_force.pending.clone()), (2, None));
+    for snapshot in [snapshot, still] {
+        let problems = &snapshot.in_force.problems;
+        assert!(matches!(&problems[..], [one] if one.starts_with("a power cut may undo")), "{problems:?}");
+    }
+    tokio::time::sleep(WAIT).await;
+    assert_eq!((number(&rig), rig.handle.snapshot().in_force.problems.clone()), (2, vec![]));
+    let rig = rig.crash(TEXT).await;
+    tokio::time::sleep(WAIT).await;
+    assert_eq!((number(&rig), has(&rig, "10.0.0.9")), (2, true));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_not_confirmed_in_time_goes() {
     let rig = Rig::serving(TEXT).await;
     rig.apply(&other("10.0.0.9"), Some(WAIT)).await.unwrap();
@@ -254,9 +289,18 @@ async fn a_rollback_that_fails_is_tried_again_and_shows() {
     rig.apply(&other("10.0.0.9"), Some(WAIT)).await.unwrap();
     let before = fs::read(file_of(&rig, 1)).unwrap();
     fs::write(file_of(&rig, 1), "{}").unwrap();
-    tokio::time::sleep(WAIT + SECOND).await;
-    let problems = rig.handle.snapshot().problems();
-    assert!(problems.iter().any(|one| one.starts_with("going back to generation 1 fails: ")), "{problems:?}");
+    heard::listen();
+    for file in ["damaged", "missing"] {
+        tokio::time::sleep(WAIT + 61 * SECOND).await;
+        let problems = rig.handle.snapshot().problems();
+        let failing = problems.iter().find(|one| one.starts_with("going back to generation 1 fails: "));
+        assert!(failing.is_some(), "{file}: {problems:?}");
+        let _ = fs::remove_file(file_of(&rig, 1));
+    }
+    // After so many attempts: once for each reason.
+    let told = heard::told();
+    let times = |words: &str| told.matches(words).count();
+    assert_eq!((times("not confirmed in time"), times("cannot be put in force; it is tried again")), (1, 2), "{told}");
     fs::write(file_of(&rig, 1), before).unwrap();
     tokio::time::sleep(11 * SECOND).await;
     assert_eq!((number(&rig), has(&rig, "10.0.0.2")), (3, true));
