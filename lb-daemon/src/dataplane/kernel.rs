@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use aya::programs::Xdp;
 use lb_common::{layout::vip::Vip, maps::Tuning};
-use tracing::warn;
+use tracing::{debug, info, warn};
 
 pub use self::{
     attach::{Attached, Change},
@@ -21,10 +21,17 @@ pub use self::{
     sys::{give_memory_back, share_one_heap},
     unload::Unloaded,
 };
-use self::{counted::Rest, links::Links, lock::Lock, pins::Pins, specs::Sizes, stage::Staged, tables::Tables};
+use self::{
+    counted::Rest,
+    links::Links,
+    lock::Lock,
+    pins::Pins,
+    specs::Sizes,
+    stage::{Moves, Settled},
+    tables::Tables,
+};
 use super::{Counters, Dataplane, Error, FlowCount, flows::Liveness};
 use crate::{
-    latch,
     model::Interface,
     plan::{Op, Room, State},
 };
@@ -79,6 +86,8 @@ pub struct Kernel {
     sizes: Sizes,
     /// What was counted in tables that are gone.
     rest: Rest,
+    /// Pins of what is in force that could not be given their names yet.
+    moves: Moves,
     adopted: bool,
     _lock: Lock,
 }
@@ -133,6 +142,8 @@ impl Kernel {
     }
 
     fn replace(&mut self, tuning: &Tuning, room: Option<&Room>) -> Result<(), OpenError> {
+        // What waits for its name would have to go for what comes now.
+        self.give_names()?;
         let mut found = specs::adopt(&self.pins, &self.sizes.with_source_lines(source_lines(tuning)))?;
         if !found.is_whole() {
             return Err(OpenError::NothingPinned { path: self.pins.dir().to_owned() });
@@ -142,13 +153,30 @@ impl Kernel {
         }
         let moved = !found.resized.is_empty();
         let staged = stage::balancer(&self.pins, tuning, &found)?;
-        let (program, rest) = put_in_force(&self.pins, &self.links, staged)?;
+        // Nothing may fail any more once packets go by them.
+        let waiting = self.pins.while_waiting(staged.moves.tables(&self.pins));
+        let tables = moved.then(|| Tables::open(&waiting, true)).transpose()?;
+        let Settled { program, rest, moves } = stage::put_in_force(&self.pins, &self.links, staged)?;
         self.rest.join(rest);
-        (self.program, self.tuning, self.sizes) = (program, *tuning, found.sizes);
-        if moved {
-            self.tables = Tables::open(&self.pins, true)?;
+        (self.program, self.tuning, self.sizes, self.moves) = (program, *tuning, found.sizes, moves);
+        if let Some(tables) = tables {
+            self.tables = tables;
+        }
+        if let Err(error) = self.give_names() {
+            let error: &(dyn std::error::Error + 'static) = &error;
+            warn!(error, "program and tables are in force, and cannot get their names; it is tried again each minute");
         }
         Ok(())
+    }
+
+    /// Gives what is in force its names.
+    fn give_names(&mut self) -> Result<(), OpenError> {
+        if self.moves.is_empty() {
+            return Ok(());
+        }
+        let outcome = self.moves.carry_out();
+        self.pins = self.pins.while_waiting(self.moves.tables(&self.pins));
+        outcome
     }
 
     /// Refuses interfaces that no program could be bound to because they do not exist.
@@ -239,25 +267,6 @@ impl Kernel {
     }
 }
 
-/// Puts a program on all links that are alive and gives it its name; when one link does not take it, none keeps it.
-fn put_in_force(pins: &Pins, links: &Links, staged: Staged) -> Result<(Xdp, Rest), OpenError> {
-    // The new one may be the first that goes by it. Without it pings are not answered until the next sign.
-    if let Err(error) = heartbeat::beat(pins) {
-        warn!(%error, "no sign of life for the new program");
-    }
-    let Err(error) = attach::swap_all(links, &staged.program) else {
-        latch::at("program-swapped");
-        return staged.settle();
-    };
-    if let Some(before) = load::in_force(pins)
-        && let Err(error) = attach::swap_all(links, &before)
-    {
-        warn!(%error, "the program of before could not be put back on every interface");
-    }
-    drop(staged);
-    Err(error)
-}
-
 /// Lines of `SOURCES` that a program with these parameters needs.
 fn source_lines(tuning: &Tuning) -> u32 {
     tuning.source_line_mask.saturating_add(1)
@@ -265,6 +274,12 @@ fn source_lines(tuning: &Tuning) -> u32 {
 
 impl Dataplane for Kernel {
     fn observe(&mut self) -> Result<State, Error> {
+        if !self.moves.is_empty() {
+            match self.give_names() {
+                Ok(()) => info!("program and tables have their names"),
+                Err(error) => debug!(%error, "program and tables still do not have their names"),
+            }
+        }
         self.tables.observe_all()
     }
 

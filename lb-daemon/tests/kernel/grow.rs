@@ -251,3 +251,44 @@ fn tables_that_packets_go_by_already_keep_their_place_at_the_next_start() {
     let capacity = kernel.observe().unwrap().capacity;
     assert_eq!(capacity, CAPACITY);
 }
+
+#[test]
+fn what_cannot_get_its_name_is_in_force_all_the_same_and_gets_it_later() {
+    let Some(place) = Place::new() else { return };
+    let _net = Net::new();
+    let mut kernel = place.open();
+    kernel.attach(&[Interface { name: "lbx0".into(), mode: AttachMode::Native }]).unwrap();
+    fill(&mut kernel);
+    let before = kernel.observe().unwrap();
+    let name = place.path.join("prog");
+    fs::remove_file(&name).unwrap();
+    fs::create_dir(&name).unwrap();
+
+    let room = Room { capacity: DOUBLE, flow_entries: FLOW_ENTRIES * 2 };
+    kernel.resize(&room).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let program = place.bpftool("prog", "prog-next");
+    assert_eq!(place.bpftool("link", "link-lbx0")["prog_id"], program["id"]);
+    assert_eq!(
+        (kernel.program_id().unwrap(), kernel.room()),
+        (u32::try_from(program["id"].as_u64().unwrap()).unwrap(), room)
+    );
+    assert!(program["map_ids"].as_array().unwrap().contains(&place.id("map", "maps/TARGETS-next").into()));
+    let target = Target { serves: 1, vip: 1, encap: 1, outer_destination: mapped([10, 0, 0, 9]), ..Target::default() };
+    kernel.apply(&Op::SetTarget { id: 100, target }).unwrap();
+    let mut after = State { capacity: DOUBLE, ..before };
+    after.targets.insert(100, target);
+    assert_eq!(kernel.observe().unwrap(), after);
+    // What waits would have to make way for it.
+    let more = Room { flow_entries: FLOW_ENTRIES * 4, ..room };
+    let refused = chain(&kernel.resize(&more).unwrap_err());
+    assert!(refused.contains(&name.display().to_string()), "{refused}");
+    assert_eq!((kernel.observe().unwrap(), kernel.room()), (after.clone(), room));
+
+    fs::remove_dir(&name).unwrap();
+    assert_eq!(kernel.observe().unwrap(), after);
+    assert_tidy(&place);
+    assert_eq!(place.bpftool("link", "link-lbx0")["prog_id"], place.bpftool("prog", "prog")["id"]);
+    kernel.resize(&more).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    assert_tidy(&place);
+    assert_eq!(kernel.observe().unwrap(), after);
+}

@@ -12,9 +12,9 @@ use super::{
     lock::Lock,
     memory,
     pins::Pins,
-    put_in_force, recover, source_lines,
+    recover, source_lines,
     specs::{self, Adopted, Sizes},
-    stage::{self, Made},
+    stage::{self, Made, Settled},
     tables::Tables,
     upgrade::{self, Older, Upgrade},
 };
@@ -136,7 +136,9 @@ impl Opened {
         let moved = !self.found.resized.is_empty();
         let staged = stage::balancer(&self.pins, &self.tuning, &self.found)?;
         let links = Links::pinned(&self.pins);
-        let (program, rest) = put_in_force(&self.pins, &links, staged)?;
+        let Settled { program, rest, mut moves } = stage::put_in_force(&self.pins, &links, staged)?;
+        // The next start completes it.
+        moves.carry_out()?;
         self.made.keep();
         let Self { pins, mut tables, found, tuning, adopted, upgrade, lock, .. } = self;
         if moved {
@@ -146,7 +148,7 @@ impl Opened {
             upgrade.finish(&pins)?;
         }
         let mut kernel =
-            Kernel { links, pins, tables, program, tuning, sizes: found.sizes, rest, adopted, _lock: lock };
+            Kernel { links, pins, tables, program, tuning, sizes: found.sizes, rest, moves, adopted, _lock: lock };
         kernel.resize(room)?;
         Ok(kernel)
     }

@@ -37,16 +37,23 @@ pub(super) struct Pins {
     dir: PathBuf,
     /// Version of the layout.
     version: u32,
+    /// Tables that are looked for where they wait for their names.
+    waiting: BTreeSet<&'static str>,
 }
 
 impl Pins {
     pub(super) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), version: LAYOUT_VERSION }
+        Self { dir: dir.to_owned(), version: LAYOUT_VERSION, waiting: BTreeSet::new() }
     }
 
     /// The same names for the tables of another version.
     pub(super) fn at(&self, version: u32) -> Self {
-        Self { dir: self.dir.clone(), version }
+        Self { dir: self.dir.clone(), version, waiting: BTreeSet::new() }
+    }
+
+    /// The same names, but for these tables, which do not have theirs yet.
+    pub(super) fn while_waiting(&self, waiting: BTreeSet<&'static str>) -> Self {
+        Self { waiting, ..self.clone() }
     }
 
     /// The version that `maps` leads to.
@@ -104,7 +111,7 @@ impl Pins {
 
     /// A table.
     pub(super) fn table(&self, name: &str) -> PathBuf {
-        self.tables().join(name)
+        if self.waiting.contains(name) { self.next_table(name) } else { self.tables().join(name) }
     }
 
     /// The name by which the contract knows the folder of the tables.

@@ -18,7 +18,7 @@ use super::{
     load::{self, program_error, program_id},
     origin,
     pins::{self, Pins},
-    stage,
+    stage::Moves,
 };
 
 /// Leaves neither `prog-next` nor `NAME-next` behind.
@@ -29,11 +29,11 @@ pub(super) fn settle(pins: &Pins) -> Result<(), OpenError> {
         Some(program) => attach::runs(&links, program_id(program)?)?,
         None => false,
     };
-    let mut moves = Vec::new();
+    let mut moves = Moves::default();
     if swapped && let Some(program) = &next {
         // Links that did not get it before the end.
         attach::swap_all(&links, program)?;
-        moves.push((pins.next_program(), pins.program()));
+        moves.add(pins.next_program(), pins.program());
     } else {
         pins::remove(&pins.next_program())?;
     }
@@ -50,14 +50,15 @@ pub(super) fn settle(pins: &Pins) -> Result<(), OpenError> {
         if name == maps::FLOWS && place.exists() {
             pairs.insert(name, (place.clone(), next.clone()));
         }
-        moves.push((next, place));
+        moves.add(next, place);
     }
     if moves.is_empty() {
         return Ok(());
     }
     CatchUp::resumed(&pairs, &origin::OWN)?.finish();
-    stage::name(&moves)?;
-    info!(pins = moves.len(), "completed what the daemon before left half done");
+    let count = moves.len();
+    moves.carry_out()?;
+    info!(pins = count, "completed what the daemon before left half done");
     Ok(())
 }
 

@@ -1,16 +1,20 @@
 //! What is put beside that which is in force, until it takes its place: tables that are new, and an instance of the
 //! program over them.
 
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use aya::{Ebpf, EbpfLoader, programs::Xdp};
 use lb_common::maps::{self, Tuning, feature};
+use tracing::warn;
 
 use super::{
+    attach,
     copy::{self, CatchUp, Pairs},
     counted::Rest,
     error::OpenError,
     explain::system,
+    heartbeat,
+    links::Links,
     load::{self, OBJECT},
     origin,
     pins::{self, Pins},
@@ -64,30 +68,86 @@ impl Drop for Made {
 pub(super) struct Staged {
     /// The program.
     pub(super) program: Xdp,
-    /// Where it and new tables are pinned, and the pins whose places they take.
-    moves: Vec<(PathBuf, PathBuf)>,
+    /// Of it and of new tables.
+    pub(super) moves: Moves,
     catch_up: CatchUp,
     made: Made,
 }
 
+/// What is in force since a moment ago.
+pub(super) struct Settled {
+    /// The program.
+    pub(super) program: Xdp,
+    /// What was counted in the old tables since they were copied.
+    pub(super) rest: Rest,
+    /// The pins that do not have their names yet.
+    pub(super) moves: Moves,
+}
+
 impl Staged {
-    /// Once it is on all links: brings over what packets wrote to the old tables meanwhile, and gives everything its name, in
-    /// place of what had it. Returns what was counted in the old tables since they were copied.
-    pub(super) fn settle(mut self) -> Result<(Xdp, Rest), OpenError> {
+    /// Once it is on all links: brings over what packets wrote to the old tables meanwhile.
+    pub(super) fn settle(mut self) -> Settled {
         // Packets meet it already: it must not go any more, whatever comes of the names.
         self.made.keep();
         let rest = self.catch_up.finish();
-        name(&self.moves)?;
-        Ok((self.program, rest))
+        Settled { program: self.program, rest, moves: self.moves }
     }
 }
 
-/// Moves pins. The program comes first: a daemon that is ended in between tells by it which tables are in force.
-pub(super) fn name(moves: &[(PathBuf, PathBuf)]) -> Result<(), OpenError> {
-    for (next, name) in moves {
-        fs::rename(next, name).map_err(|source| system(format!("pin {}", name.display()), source))?;
+/// Puts a program on all links that are alive; when one link does not take it, none keeps it. Its name it does not have yet.
+pub(super) fn put_in_force(pins: &Pins, links: &Links, staged: Staged) -> Result<Settled, OpenError> {
+    // The new one may be the first that goes by it. Without it pings are not answered until the next sign.
+    if let Err(error) = heartbeat::beat(pins) {
+        warn!(%error, "no sign of life for the new program");
     }
-    Ok(())
+    let Err(error) = attach::swap_all(links, &staged.program) else {
+        latch::at("program-swapped");
+        return Ok(staged.settle());
+    };
+    if let Some(before) = load::in_force(pins)
+        && let Err(error) = attach::swap_all(links, &before)
+    {
+        warn!(%error, "the program of before could not be put back on every interface");
+    }
+    drop(staged);
+    Err(error)
+}
+
+/// Pins that are to take the places of others: where they are, and where they belong.
+#[derive(Default)]
+pub(super) struct Moves(Vec<(PathBuf, PathBuf)>);
+
+impl Moves {
+    /// One more.
+    pub(super) fn add(&mut self, next: PathBuf, name: PathBuf) {
+        self.0.push((next, name));
+    }
+
+    /// How many.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// None.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Gives everything its name, in place of what had it. The program, which was added first, comes first: a daemon that is
+    /// ended in between tells by it which tables are in force. What fails remains to be done, with all after it.
+    pub(super) fn carry_out(&mut self) -> Result<(), OpenError> {
+        while let Some((next, name)) = self.0.first() {
+            fs::rename(next, name).map_err(|source| system(format!("pin {}", name.display()), source))?;
+            self.0.remove(0);
+        }
+        Ok(())
+    }
+
+    /// Tables that remain where they are.
+    pub(super) fn tables(&self, pins: &Pins) -> BTreeSet<&'static str> {
+        let remains = |name: &&str| self.0.iter().any(|(next, _)| *next == pins.next_table(name));
+        maps::ALL.into_iter().filter(remains).collect()
+    }
 }
 
 /// Makes and pins the tables that are neither present nor wait for a program that replaces them, and names their folder.
@@ -131,12 +191,13 @@ pub(super) fn balancer(pins: &Pins, tuning: &Tuning, adopted: &Adopted) -> Resul
     load::verify(&mut object, name)?;
     let mut made = Made::new(pins);
     let next = pins.next_program();
-    let mut moves = vec![(next.clone(), pins.program())];
+    let mut moves = Moves::default();
+    moves.add(next.clone(), pins.program());
     let mut pairs = Pairs::new();
     for name in adopted.replaced.iter().chain(&adopted.resized) {
         let (next, place) = (pins.next_table(name), pins.table(name));
         pin(&mut made, &object, name, next.clone())?;
-        moves.push((next.clone(), place.clone()));
+        moves.add(next.clone(), place.clone());
         if adopted.resized.contains(name) {
             pairs.insert(*name, (place, next));
         }

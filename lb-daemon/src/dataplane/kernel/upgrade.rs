@@ -21,7 +21,7 @@ use super::{
     pins::{self, Pins},
     recover, specs,
     specs::{Adopted, Sizes},
-    stage::{self, Made},
+    stage::{self, Made, Moves},
 };
 use crate::latch;
 
@@ -122,7 +122,9 @@ pub(super) fn recover(pins: &Pins) -> Result<(), OpenError> {
     }
     CatchUp::resumed(&pairs, older.origin)?.finish();
     if swapped {
-        stage::name(&[(pins.next_program(), pins.program())])?;
+        let mut moves = Moves::default();
+        moves.add(pins.next_program(), pins.program());
+        moves.carry_out()?;
     }
     finish(pins, &older.pins)
 }
