@@ -106,14 +106,7 @@ fn drain(name: &str, deadline: Option<Duration>, wait: bool, global: &Global) ->
 
 /// Prints all backends, or those that are named so.
 fn look(named: Option<&String>, global: &Global) -> Result<Exit, anyhow::Error> {
-    let backends: Vec<Backend> = pins::ask_or_read(
-        global,
-        || ask::get(global, "/v1/backends"),
-        |tables| {
-            pins::say_unmanaged(global);
-            tables.backends()
-        },
-    )?;
+    let backends: Vec<Backend> = pins::get_or_read(global, "/v1/backends", pins::Tables::backends)?;
     match named {
         None => {
             output::print(global.output, &backends, |backends| list(backends, global.output == Output::Wide))?;

@@ -38,14 +38,7 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
 }
 
 fn count(global: &Global) -> Result<Exit, anyhow::Error> {
-    let flows: Flows = pins::ask_or_read(
-        global,
-        || ask::get(global, "/v1/flows/count"),
-        |tables| {
-            pins::say_unmanaged(global);
-            Ok(tables.stats()?.flows)
-        },
-    )?;
+    let flows: Flows = pins::get_or_read(global, "/v1/flows/count", |tables| Ok(tables.stats()?.flows))?;
     output::print(global.output, &flows, |flows| {
         let backends = flows
             .backends
@@ -66,14 +59,7 @@ fn show(tuple: &Tuple, global: &Global) -> Result<Exit, anyhow::Error> {
     let parts: Vec<&str> = words.split(' ').collect();
     let [protocol, source, destination] = parts[..] else { anyhow::bail!("{tuple} has not three parts") };
     let path = format!("/v1/flows/show?protocol={protocol}&source={source}&destination={destination}");
-    let flow: Flow = pins::ask_or_read(
-        global,
-        || ask::get(global, &path),
-        |tables| {
-            pins::say_unmanaged(global);
-            tables.answer(global, |ground| ground.flow(tuple))
-        },
-    )?;
+    let flow: Flow = pins::get_or_read(global, &path, |tables| tables.answer(global, |ground| ground.flow(tuple)))?;
     output::print(global.output, &flow, text)?;
     Ok(if flow.found { Exit::Done } else { Exit::Failed })
 }

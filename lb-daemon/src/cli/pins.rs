@@ -7,8 +7,9 @@ use std::{
 
 use anyhow::anyhow;
 use lb_common::layout::vip::Vip as Value;
+use serde::de::DeserializeOwned;
 
-use super::Global;
+use super::{Global, ask};
 use crate::{
     api::{
         answers::{AnswerError, Ground},
@@ -35,6 +36,25 @@ use crate::{
     plan::{RingCache, State, diff, lists::Lists, preview::ReadRing},
     state::{self, Folder},
 };
+
+/// Gets a resource from the daemon; where none answers, says so and reads the same off the tables.
+///
+/// # Errors
+/// As [`ask_or_read`].
+pub(super) fn get_or_read<T: DeserializeOwned>(
+    global: &Global,
+    path: &str,
+    read: impl FnOnce(&mut Tables) -> Result<T, anyhow::Error>,
+) -> Result<T, anyhow::Error> {
+    ask_or_read(
+        global,
+        || ask::get(global, path),
+        |tables| {
+            say_unmanaged(global);
+            read(tables)
+        },
+    )
+}
 
 /// Asks the daemon; where none answers, reads the tables.
 ///

@@ -37,14 +37,8 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
 
 fn show(vip: &str, slots: bool, global: &Global) -> Result<Exit, anyhow::Error> {
     let path = format!("/v1/rings/{}?slots={slots}", escape(vip));
-    let ring: Ring = pins::ask_or_read(
-        global,
-        || ask::get(global, &path),
-        |tables| {
-            pins::say_unmanaged(global);
-            tables.answer(global, |ground| ground.ring(vip, slots))
-        },
-    )?;
+    let ring: Ring =
+        pins::get_or_read(global, &path, |tables| tables.answer(global, |ground| ground.ring(vip, slots)))?;
     output::print(global.output, &ring, text)?;
     Ok(Exit::Done)
 }
@@ -82,18 +76,13 @@ fn text(ring: &Ring) -> String {
 }
 
 fn digest(global: &Global) -> Result<Exit, anyhow::Error> {
-    let digests: RingDigests = pins::ask_or_read(
-        global,
-        || ask::get(global, "/v1/rings"),
-        |tables| {
-            pins::say_unmanaged(global);
-            #[expect(
-                clippy::redundant_closure_for_method_calls,
-                reason = "the method is not general enough in its lifetime"
-            )]
-            tables.answer(global, |ground| ground.rings())
-        },
-    )?;
+    let digests: RingDigests = pins::get_or_read(global, "/v1/rings", |tables| {
+        #[expect(
+            clippy::redundant_closure_for_method_calls,
+            reason = "the method is not general enough in its lifetime"
+        )]
+        tables.answer(global, |ground| ground.rings())
+    })?;
     output::print(global.output, &digests, |digests| {
         let vips = digests
             .vips

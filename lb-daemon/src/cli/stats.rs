@@ -1,6 +1,6 @@
 //! `lb stats`: what became of the frames.
 
-use super::{Exit, Global, ask, output, output::table, pins};
+use super::{Exit, Global, output, output::table, pins};
 use crate::api::types::Stats;
 
 /// Show counters: why frames left, what the flow table met and holds
@@ -19,14 +19,7 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     let stats: Stats = if args.pins {
         pins::Tables::open(global)?.stats()?
     } else {
-        pins::ask_or_read(
-            global,
-            || ask::get(global, "/v1/stats"),
-            |tables| {
-                pins::say_unmanaged(global);
-                tables.stats()
-            },
-        )?
+        pins::get_or_read(global, "/v1/stats", pins::Tables::stats)?
     };
     output::print(global.output, &stats, text)?;
     Ok(Exit::Done)

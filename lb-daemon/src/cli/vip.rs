@@ -55,19 +55,15 @@ struct Shown {
 /// # Errors
 /// When no daemon answers and nothing is pinned, there is no such VIP, the daemon refuses, or stdout fails.
 pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
-    let ask_vips = || ask::get::<Vec<Vip>>(global, "/v1/vips");
     match &args.verb {
         Verb::List => {
-            let vips = pins::ask_or_read(global, ask_vips, |tables| {
-                pins::say_unmanaged(global);
-                tables.vips()
-            })?;
+            let vips: Vec<Vip> = pins::get_or_read(global, "/v1/vips", pins::Tables::vips)?;
             output::print(global.output, &vips, |vips| list(vips, global.output == Output::Wide))?;
         }
         Verb::Show { name } => {
             // Both from the same place: the tables have other names than a daemon.
-            let ask_all = || Ok((ask_vips()?, ask::get::<Vec<Backend>>(global, "/v1/backends")?));
-            let (vips, mut members) = pins::ask_or_read(global, ask_all, |tables| {
+            let ask_all = || Ok((ask::get(global, "/v1/vips")?, ask::get(global, "/v1/backends")?));
+            let (vips, mut members): (Vec<Vip>, Vec<Backend>) = pins::ask_or_read(global, ask_all, |tables| {
                 pins::say_unmanaged(global);
                 Ok((tables.vips()?, tables.backends()?))
             })?;
