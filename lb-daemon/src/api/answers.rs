@@ -273,7 +273,8 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 pub(crate) fn of_frame(frame: &[u8]) -> AskedPacket {
     AskedPacket { frame: Some(hex(frame)), ..AskedPacket::default() }
 }
+
 /// A name as a shell takes it for one word: without a daemon they have spaces.
-fn word(name: &str) -> String {
+pub(crate) fn word(name: &str) -> String {
     if name.contains(' ') { format!("\"{name}\"") } else { name.to_owned() }
 }

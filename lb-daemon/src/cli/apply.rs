@@ -34,8 +34,7 @@ pub struct Args {
 /// When the file is refused, no daemon answers, or it refuses.
 pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     let (bundle, _) = load_bundle(&args.file, global)?;
-    // Up to the next second: a wait is never shorter than what was asked for.
-    let confirm_seconds = args.confirm.map(|wait| wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX));
+    let confirm_seconds = args.confirm.map(ask::seconds);
     let (max_disruption, reason) = (args.max_disruption, args.reason.clone());
     let request = ApplyRequest { bundle, confirm_seconds, max_disruption, reason };
     told(&ask::post(global, "/v1/apply", &request)?, global)

@@ -1,5 +1,7 @@
 //! Asks the daemon on behalf of a command.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime;
@@ -33,9 +35,25 @@ fn wait<T>(answer: impl Future<Output = Result<T, ClientError>>) -> Result<T, an
     Ok(runtime.block_on(answer)?)
 }
 
+/// Whether there was no daemon to ask.
+pub(super) fn found_no_daemon(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ClientError::NoDaemon { .. }))
+}
+
+/// Text as a part of a path or of a query.
+pub(super) fn escape(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+/// A time in seconds, up to the next one: a wait is never shorter than what was asked for.
+pub(super) fn seconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u64::MAX)
+}
+
 /// What still works without a daemon, for a command that needs one and found none.
 pub(super) fn without_daemon(global: &Global, error: &anyhow::Error) -> Option<String> {
-    if !matches!(error.downcast_ref(), Some(ClientError::NoDaemon { .. })) {
+    if !found_no_daemon(error) {
         return None;
     }
     let at = global.pin_path.display();
@@ -77,6 +95,12 @@ pub(super) fn percent(share: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_go_into_paths_whole() {
+        assert_eq!(escape("web-1.a_b"), "web-1.a_b");
+        assert_eq!(escape("[::1]:443 tcp/ä"), "%5B%3A%3A1%5D%3A443%20tcp%2F%C3%A4");
+    }
 
     #[test]
     fn times_are_told_in_their_two_largest_units() {

@@ -98,8 +98,7 @@ fn give(name: &str, verb: &str, request: &impl serde::Serialize, global: &Global
 
 fn drain(name: &str, deadline: Option<Duration>, wait: bool, global: &Global) -> Result<Exit, anyhow::Error> {
     let (pool, name) = order::backend(global, name)?;
-    let seconds = |time: Duration| u64::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
-    let request = DrainRequest { deadline_seconds: deadline.map(seconds) };
+    let request = DrainRequest { deadline_seconds: deadline.map(ask::seconds) };
     let exit = give(&format!("{pool}/{name}"), "drain", &request, global)?;
     if wait { order::wait(global, &pool, &name) } else { Ok(exit) }
 }

@@ -6,10 +6,7 @@ use serde::Serialize;
 
 use super::{Exit, Global, Misuse, ask, output, pins};
 use crate::{
-    api::{
-        client::ClientError,
-        types::{AskedPacket, ExplainRequest, Explained, Explanation},
-    },
+    api::types::{AskedPacket, ExplainRequest, Explained, Explanation},
     explain::tuple::{MID_FLOW, OPENING, Tuple, TupleError, flag_letters, flags},
 };
 
@@ -101,7 +98,7 @@ impl Asker<'_> {
         if self.tables.is_none() {
             let answer: Result<Explained, anyhow::Error> = ask::post(self.global, "/v1/explain", &request);
             match answer {
-                Err(error) if matches!(error.downcast_ref(), Some(ClientError::NoDaemon { .. })) => {
+                Err(error) if ask::found_no_daemon(&error) => {
                     self.tables = Some(pins::in_place_of_daemon(self.global, &error)?);
                     pins::say_unmanaged(self.global);
                 }

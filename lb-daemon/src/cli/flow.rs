@@ -53,11 +53,8 @@ fn count(global: &Global) -> Result<Exit, anyhow::Error> {
 }
 
 fn show(tuple: &Tuple, global: &Global) -> Result<Exit, anyhow::Error> {
-    let mut words = tuple.to_string();
-    // Brackets of IPv6 addresses are no characters of a query.
-    words = words.replace('[', "%5B").replace(']', "%5D");
-    let parts: Vec<&str> = words.split(' ').collect();
-    let [protocol, source, destination] = parts[..] else { anyhow::bail!("{tuple} has not three parts") };
+    let parts: Vec<String> = tuple.to_string().split(' ').map(ask::escape).collect();
+    let [protocol, source, destination] = &parts[..] else { anyhow::bail!("{tuple} has not three parts") };
     let path = format!("/v1/flows/show?protocol={protocol}&source={source}&destination={destination}");
     let flow: Flow = pins::get_or_read(global, &path, |tables| tables.answer(global, |ground| ground.flow(tuple)))?;
     output::print(global.output, &flow, text)?;

@@ -13,7 +13,6 @@ use super::{Global, ask};
 use crate::{
     api::{
         answers::{AnswerError, Ground},
-        client::ClientError,
         types::{Against, Backend, Condition, Interface, Preview, Stats, Status, Vip},
         view as answer,
     },
@@ -66,7 +65,7 @@ pub(super) fn ask_or_read<T>(
     read: impl FnOnce(&mut Tables) -> Result<T, anyhow::Error>,
 ) -> Result<T, anyhow::Error> {
     let no_daemon = match ask() {
-        Err(error) if matches!(error.downcast_ref(), Some(ClientError::NoDaemon { .. })) => error,
+        Err(error) if ask::found_no_daemon(&error) => error,
         answer => return answer,
     };
     read(&mut in_place_of_daemon(global, &no_daemon)?)

@@ -6,10 +6,7 @@ use std::{
 };
 
 use super::{Exit, Global, ask, load_bundle, output, pins};
-use crate::api::{
-    client::ClientError,
-    types::{Against, PlanRequest, Preview},
-};
+use crate::api::types::{Against, PlanRequest, Preview};
 
 pub(super) mod text;
 
@@ -30,9 +27,7 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     let (bundle, config) = load_bundle(&args.file, global)?;
     let preview: Preview = match ask::post(global, "/v1/plan", &PlanRequest { bundle }) {
-        Err(error) if matches!(error.downcast_ref(), Some(ClientError::NoDaemon { .. })) => {
-            pins::preview(global, &config)?
-        }
+        Err(error) if ask::found_no_daemon(&error) => pins::preview(global, &config)?,
         answer => answer?,
     };
     if let Some(note) = unmanaged(&preview, global) {

@@ -36,17 +36,11 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
 }
 
 fn show(vip: &str, slots: bool, global: &Global) -> Result<Exit, anyhow::Error> {
-    let path = format!("/v1/rings/{}?slots={slots}", escape(vip));
+    let path = format!("/v1/rings/{}?slots={slots}", ask::escape(vip));
     let ring: Ring =
         pins::get_or_read(global, &path, |tables| tables.answer(global, |ground| ground.ring(vip, slots)))?;
     output::print(global.output, &ring, text)?;
     Ok(Exit::Done)
-}
-
-/// A name as part of a path.
-fn escape(name: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 fn text(ring: &Ring) -> String {
@@ -92,15 +86,4 @@ fn digest(global: &Global) -> Result<Exit, anyhow::Error> {
         table(["VIP", "SERVICE", ">SLOTS", "DIGEST"], vips.chain([all]))
     })?;
     Ok(Exit::Done)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_go_into_paths_whole() {
-        assert_eq!(escape("web-1.a_b"), "web-1.a_b");
-        assert_eq!(escape("[::1]:443 tcp/ä"), "%5B%3A%3A1%5D%3A443%20tcp%2F%C3%A4");
-    }
 }

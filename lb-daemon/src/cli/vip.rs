@@ -10,7 +10,10 @@ use super::{
     output::{columns, table},
     pins,
 };
-use crate::api::types::{Backend, OrderRequest, Vip, VipSettings};
+use crate::api::{
+    answers::word,
+    types::{Backend, OrderRequest, Vip, VipSettings},
+};
 
 /// Look at VIPs, and take one out of service
 ///
@@ -67,7 +70,7 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
                 pins::say_unmanaged(global);
                 Ok((tables.vips()?, tables.backends()?))
             })?;
-            let known = || vips.iter().map(|vip| quoted(&vip.name)).collect::<Vec<_>>().join(", ");
+            let known = || vips.iter().map(|vip| word(&vip.name)).collect::<Vec<_>>().join(", ");
             let vip = vips
                 .iter()
                 .find(|vip| vip.name == *name)
@@ -87,11 +90,6 @@ fn give(name: &str, verb: &str, global: &Global) -> Result<Exit, anyhow::Error> 
         return Err(anyhow!("no vip {name}; `lb vip list` shows all"));
     }
     order::give(global, &format!("vip {name}"), &format!("/v1/vips/{name}/{verb}"), &OrderRequest {})
-}
-
-/// A name as a shell takes it for one word.
-fn quoted(name: &str) -> String {
-    if name.contains(' ') { format!("\"{name}\"") } else { name.to_owned() }
 }
 
 fn list(vips: &[Vip], wide: bool) -> String {
