@@ -25,7 +25,6 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::schema::nearest;
 pub use self::{
     bundle::{Bundle, Reading},
     diagnostic::{Diagnostic, Diagnostics},
@@ -39,6 +38,7 @@ use self::{
     raw::{Complaints, Section},
     source::{Fault, Found, Source},
 };
+pub(crate) use self::{schema::nearest, validate::is_name};
 use crate::model::Config;
 
 /// `[api] socket` where the file names none.

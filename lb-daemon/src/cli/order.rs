@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{Exit, Global, ask, output};
 use crate::{
     api::types::{ListedOverride, Overridden, Override, Pool, Status},
-    config::nearest,
+    config::{is_name, nearest},
 };
 
 /// How often `--wait` looks.
@@ -26,6 +26,7 @@ const LISTED: usize = 12;
 /// When no daemon answers, or it is not clear what is meant.
 pub(super) fn backend(global: &Global, named: &str) -> Result<(String, String), anyhow::Error> {
     if let Some((pool, name)) = named.split_once('/') {
+        // What could be no name might lead to another resource.
         if !(is_name(pool) && is_name(name)) {
             return Err(anyhow!("no backend {named}; `lb backend list` shows all"));
         }
@@ -37,12 +38,6 @@ pub(super) fn backend(global: &Global, named: &str) -> Result<(String, String), 
     let lost = status.overrides.unwrap_or_default();
     let lost = lost.iter().filter(|one| !one.configured && one.name == named).filter_map(|one| one.pool.as_deref());
     find(&pools, lost.collect(), named).map_err(|error| anyhow!(error))
-}
-
-/// Whether it could be a name, and so cannot lead to another resource.
-pub(super) fn is_name(text: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(allowed)
 }
 
 /// The same, among these; `lost` are pools that had it.

@@ -10,9 +10,12 @@ use super::{
     output::{columns, table},
     pins,
 };
-use crate::api::{
-    answers::word,
-    types::{Backend, OrderRequest, Vip, VipSettings},
+use crate::{
+    api::{
+        answers::word,
+        types::{Backend, OrderRequest, Vip, VipSettings},
+    },
+    config,
 };
 
 /// Look at VIPs, and take one out of service
@@ -86,7 +89,8 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
 }
 
 fn give(name: &str, verb: &str, global: &Global) -> Result<Exit, anyhow::Error> {
-    if !order::is_name(name) {
+    // It might lead to another resource.
+    if !config::is_name(name) {
         return Err(anyhow!("no vip {name}; `lb vip list` shows all"));
     }
     order::give(global, &format!("vip {name}"), &format!("/v1/vips/{name}/{verb}"), &OrderRequest {})

@@ -177,13 +177,18 @@ fn drops_unknown_port(section: &Section<'_>) -> Option<bool> {
     section.choice("unknown_port", &[("pass", false), ("drop", true)], &[])
 }
 
-/// What a name may be made of.
-fn name(text: &str) -> Result<String, Wrong> {
+/// Whether a text is made of what names may be made of, however long it is.
+pub(crate) fn is_name(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(allowed)
+}
+
+/// A name, of a pool, a backend or another thing.
+fn name(text: &str) -> Result<String, Wrong> {
     let hint = format!("use up to {MAX_NAME} letters, digits, `-`, `_` and `.`, beginning with a letter or digit");
     if text.len() > MAX_NAME {
         Err(wrong(format!("longer than {MAX_NAME} characters"), hint))
-    } else if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) || !text.chars().all(allowed) {
+    } else if !is_name(text) {
         Err(wrong("not a name", hint))
     } else {
         Ok(text.to_owned())
