@@ -78,16 +78,18 @@ impl<'a> Tables<'a> {
         if count == 0 {
             return Slots::new();
         }
-        let leads: BTreeMap<u32, IpAddr> = self
-            .targets(vip)
-            .filter(|(_, target)| target.serves == vip.id)
-            .map(|(id, target)| (id - vip.target_base, address_of(target.outer_destination)))
-            .collect();
+        let leads = self.leads(vip);
         let lead = |place: &u16| leads.get(&u32::from(*place)).copied();
         match self.written.get(&base) {
             Some(slots) => slots.iter().map(lead).collect(),
             None => (self.read)(base, count).iter().map(lead).collect(),
         }
+    }
+
+    /// Which backend each place of a VIP's range leads to; those that serve nobody are absent.
+    pub(super) fn leads(&self, vip: &Vip) -> BTreeMap<u32, IpAddr> {
+        let serving = self.targets(vip).filter(|(_, target)| target.serves == vip.id);
+        serving.map(|(id, target)| (id - vip.target_base, address_of(target.outer_destination))).collect()
     }
 
     /// A VIP's targets that are not on their way out.

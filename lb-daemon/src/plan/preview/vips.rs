@@ -115,11 +115,24 @@ impl Vips<'_> {
         };
         let (old, new) = (groups(self.before, pair.before), groups(self.after, pair.after));
         let identities: BTreeSet<u64> = old.keys().chain(new.keys()).copied().collect();
+        if identities.is_empty() {
+            return Vec::new();
+        }
+        let leads = |tables: &Tables, vip: Option<&Value>| vip.map(|vip| tables.leads(vip));
+        let same_leads = leads(self.before, pair.before) == leads(self.after, pair.after);
+        // Each ring is as long as the VIP's own, and of most plans all stay as they are.
+        let stays = |from: &Group, to: &Group| {
+            let place = |group: &Group| (group.ring_base, group.ring_slots);
+            same_leads && place(from) == place(to) && !self.after.wrote(to.ring_base)
+        };
         let slots = |tables: &Tables, vip: Option<&Value>, group: Option<&Group>| {
             vip.zip(group).map(|(vip, group)| tables.group_ring(vip, group)).unwrap_or_default()
         };
         let route = |identity: u64| {
             let (from, to) = (old.get(&identity), new.get(&identity));
+            if from.zip(to).is_some_and(|(from, to)| stays(from, to)) {
+                return None;
+            }
             let (change, then) = match (from, to) {
                 (None, _) => (Change::Added, slots(self.after, pair.after, to)),
                 // Its sources go by the VIP's own ring then.
