@@ -58,18 +58,18 @@ pub(super) fn run(path: &Path, asker: &mut Asker) -> Result<Exit, anyhow::Error>
     let file: Box<dyn Read + Send> =
         if path == Path::new("-") { Box::new(io::stdin()) } else { Box::new(File::open(path).with_context(failed)?) };
     let mut batch = Vec::new();
-    let mut goes_on = true;
+    let mut goes_on = Ok(true);
     let read = each(file, |captured| {
         batch.push(captured);
         let bytes: usize = batch.iter().map(|one| one.frame.len()).sum();
         if batch.len() == ExplainRequest::MOST || bytes >= BATCH {
-            goes_on = explain(&batch, asker)?;
+            goes_on = explain(&batch, asker);
             batch.clear();
         }
-        Ok(goes_on)
+        matches!(goes_on, Ok(true))
     });
     // What came before a fault in the file is explained all the same.
-    if goes_on && !batch.is_empty() {
+    if goes_on? && !batch.is_empty() {
         explain(&batch, asker)?;
     }
     read.with_context(failed)?;
@@ -98,10 +98,7 @@ fn explain(batch: &[Captured], asker: &mut Asker) -> Result<bool, anyhow::Error>
 }
 
 /// Hands on each packet of a file, until `take` wants no more.
-fn each(
-    file: impl Read + Send,
-    mut take: impl FnMut(Captured) -> Result<bool, anyhow::Error>,
-) -> Result<(), anyhow::Error> {
+fn each(file: impl Read + Send, mut take: impl FnMut(Captured) -> bool) -> Result<(), anyhow::Error> {
     let mut reader = match create_reader(WINDOW, file) {
         Ok(reader) => reader,
         Err(PcapError::Eof) => bail!("the file is empty"),
@@ -116,7 +113,7 @@ fn each(
                 reader.consume(offset);
                 let Some((frame, kept)) = packet else { continue };
                 number += 1;
-                if !take(Captured { number, frame, kept })? {
+                if !take(Captured { number, frame, kept }) {
                     return Ok(());
                 }
             }
@@ -181,7 +178,18 @@ fn packet(block: &PcapBlockOwned, links: &mut Vec<Linktype>) -> Result<Option<Fr
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs,
+        os::unix::net::UnixListener,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering::Relaxed},
+        },
+        thread,
+    };
+
     use super::*;
+    use crate::cli::Global;
 
     /// A pcap file with these packets: what was kept, and the whole length.
     fn pcap(link: u32, packets: &[(&[u8], u32)]) -> Vec<u8> {
@@ -204,7 +212,7 @@ mod tests {
         let outcome = each(file, |captured| {
             assert_eq!(captured.number, found.len() as u64 + 1);
             found.push((captured.frame, captured.kept));
-            Ok(true)
+            true
         });
         (found, outcome.err().map(|error| error.to_string()))
     }
@@ -240,5 +248,26 @@ mod tests {
             let (_, error) = read(&file);
             assert!(error.as_ref().is_some_and(|error| error.contains(complaint)), "{error:?}");
         }
+    }
+    #[test]
+    fn a_batch_that_is_refused_is_asked_about_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, socket) = (folder.path().join("pcap"), folder.path().join("socket"));
+        fs::write(&file, pcap(1, &vec![(&[7; 60][..], 60); ExplainRequest::MOST + 1])).unwrap();
+        let daemon = UnixListener::bind(&socket).unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        // Hangs up on everybody.
+        thread::spawn(move || {
+            for caller in daemon.incoming() {
+                count.fetch_add(1, Relaxed);
+                drop(caller);
+            }
+        });
+        let pin_path = folder.path().join("pins");
+        let global = Global { pin_path, api: Some(socket), output: Output::Json, verbose: 0 };
+        let error = run(&file, &mut Asker { global: &global, interface: None, tables: None }).unwrap_err();
+        assert_eq!(asked.load(Relaxed), 1);
+        assert!(!error.to_string().contains("cannot read"), "{error}");
     }
 }
