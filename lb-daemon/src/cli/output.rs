@@ -25,19 +25,6 @@ pub fn print<T: Serialize>(output: Output, value: &T, text: impl FnOnce(&T) -> S
     write(&mut io::stdout().lock(), &out).context("cannot write to stdout")
 }
 
-/// Prints a line or several, at once. Whether somebody still reads.
-///
-/// # Errors
-/// As [`print`].
-pub fn line(text: &str) -> Result<bool, anyhow::Error> {
-    let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(error).context("cannot write to stdout"),
-    }
-}
-
 /// A table with a line of headings, columns two spaces apart and nothing drawn: easy to read, `grep` and `awk`.
 /// Columns whose headings begin with `>` are aligned to the right, as numbers are; the mark is not printed.
 pub fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {

@@ -90,7 +90,7 @@ fn explain(batch: &[Captured], asker: &mut Asker) -> Result<bool, anyhow::Error>
             }
             Output::Table | Output::Wide => text::line(number, kept, explanation),
         };
-        if !output::line(&line)? {
+        if !output::print_on(&format!("{line}\n"))? {
             return Ok(false);
         }
     }
