@@ -231,16 +231,20 @@ fn top_shows_rates_on_a_terminal_until_q_and_elsewhere_as_lines() {
     assert_eq!((&frame["vips"][0]["name"], &frame["packets_per_second"]), (&"web".into(), &0.0.into()), "{frame}");
     let once = String::from_utf8(daemon.ask("lb.sock", &["top", "--once"]).stdout).unwrap();
     assert!(once.starts_with("0 packets/s, 0 bits/s, 0 new flows/s, 0 live flows\n\nVIP "), "{once}");
-    // `script` makes a terminal of its own.
+    // `script` makes a terminal of its own. Ctrl-C goes to the shell too, and not every shell outlives that untold.
     let command = format!(
-        "stty -g; {} --pin-path {} --api {} top; echo ended $?; stty -g",
+        "trap : INT; stty -g; {} --pin-path {} --api {} top; echo ended $?; stty -g",
         env!("CARGO_BIN_EXE_lb"),
         daemon.place.path.display(),
         daemon.socket("lb.sock").display()
     );
     for (key, ends) in [("q", "ended 0"), ("\u{3}", "ended 0")] {
         let mut script = Command::new("script");
-        script.args(["-qec", &command, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        script
+            .args(["-qec", &command, "/dev/null"])
+            .env("SHELL", "/bin/sh")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut script = script.spawn().unwrap();
         let mut keys = script.stdin.take().unwrap();
         let mut screen = script.stdout.take().unwrap();
