@@ -1,6 +1,6 @@
 //! Who is at the other end of a connection.
 
-use std::{fmt, fs};
+use std::{cell::OnceCell, fmt, fs};
 
 use tokio::net::{TcpStream, UnixStream};
 
@@ -21,25 +21,21 @@ pub struct Peer {
 impl Peer {
     /// The user's name, if the system's own accounts have one.
     pub fn user(&self) -> Option<String> {
-        Accounts::read().name(self.uid)
+        Accounts::default().name(self.uid)
     }
 }
 
-/// The names of the system's own accounts.
-pub(crate) struct Accounts(String);
+/// The names of the system's own accounts, as they are when somebody first asks for one; none where they cannot be read.
+#[derive(Default)]
+pub(crate) struct Accounts(OnceCell<String>);
 
 impl Accounts {
-    /// As they are now; none where they cannot be read.
-    pub(crate) fn read() -> Self {
-        Self(fs::read_to_string(ACCOUNTS).unwrap_or_default())
-    }
-
     /// The name of a user, if they have one.
     pub(crate) fn name(&self, uid: u32) -> Option<String> {
         if uid == 0 {
             return Some("root".to_owned());
         }
-        name_of(uid, &self.0)
+        name_of(uid, self.0.get_or_init(|| fs::read_to_string(ACCOUNTS).unwrap_or_default()))
     }
 }
 

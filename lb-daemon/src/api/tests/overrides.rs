@@ -37,7 +37,7 @@ async fn a_drain_shows_everywhere_with_what_is_left() {
     let given = ordered.r#override.unwrap();
     let uid = rustix::process::getuid().as_raw();
     assert_eq!((given.state.as_deref(), given.uid), (Some("draining"), Some(uid)));
-    assert_eq!(given.author, Accounts::read().name(uid), "as in the history");
+    assert_eq!(given.author, Accounts::default().name(uid), "as in the history");
     assert_eq!((given.flows_at_start, given.flows_left, given.deadline), (Some(3), Some(3), Some(given.since + 600)));
     assert_eq!((ordered.warnings, ordered.pending), (vec![], None));
     let backends: Vec<Backend> = api.client().get("/v1/backends").await.unwrap();
@@ -69,7 +69,7 @@ async fn weights_and_vips_show_as_overrides() {
     assert_eq!((given.state, given.weight), (None, Some(7)));
     let given = api.order("/v1/vips/dns/disable", json!({})).await.r#override.unwrap();
     let vips: Vec<Vip> = api.client().get("/v1/vips").await.unwrap();
-    assert_eq!(given.author, Accounts::read().name(rustix::process::getuid().as_raw()));
+    assert_eq!(given.author, Accounts::default().name(rustix::process::getuid().as_raw()));
     assert_eq!(vips[2].r#override, Some(Override { state: Some("disabled".into()), ..given }));
     assert_eq!((vips[2].backends_serving, vips[0].r#override.is_none()), (0, true));
     let status = api.status().await;

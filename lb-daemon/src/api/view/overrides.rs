@@ -35,7 +35,7 @@ impl Left {
                 *left.entry(name(backend)).or_default() += live;
             }
         }
-        Self { flows: left, accounts: Accounts::read() }
+        Self { flows: left, accounts: Accounts::default() }
     }
 
     /// The override of a backend of a VIP.
@@ -99,7 +99,7 @@ pub(crate) fn listed(snapshot: &Snapshot, flows: Option<&Flows>) -> Vec<ListedOv
     let (lost, lost_vips) = snapshot.overrides.unmatched(&snapshot.desired);
     let (lost, lost_vips): (BTreeSet<&BackendName>, BTreeSet<&str>) =
         (lost.into_iter().collect(), lost_vips.into_iter().collect());
-    let (accounts, now) = (Accounts::read(), SystemTime::now());
+    let (accounts, now) = (Accounts::default(), SystemTime::now());
     let backend = |(name, given): (&BackendName, &BackendOverride)| ListedOverride {
         pool: Some(name.pool.clone()),
         name: name.name.clone(),
