@@ -14,6 +14,7 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
+use futures_util::stream;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Frame, SizeHint};
 use tokio::{
@@ -82,7 +83,7 @@ impl Turn {
 struct TooSlow;
 
 /// An answer that is made while it is sent, so that nobody holds the whole of it; unless it is small.
-pub(crate) fn in_pieces(pieces: impl Iterator<Item = Vec<u8>> + Send + Unpin + 'static) -> Body {
+pub(crate) fn in_pieces(pieces: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Body {
     let mut pieces = pieces.filter(|piece| !piece.is_empty());
     let mut first = Vec::new();
     while first.len() as u64 <= LARGE {
@@ -91,19 +92,7 @@ pub(crate) fn in_pieces(pieces: impl Iterator<Item = Vec<u8>> + Send + Unpin + '
             None => return Body::from(first),
         }
     }
-    Body::new(Made(iter::once(first).chain(pieces)))
-}
-
-/// An answer of pieces yet to be made.
-struct Made<I>(I);
-
-impl<I: Iterator<Item = Vec<u8>> + Unpin> hyper::body::Body for Made<I> {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.next().map(|piece| Ok(Frame::data(piece.into()))))
-    }
+    Body::from_stream(stream::iter(iter::once(first).chain(pieces).map(Ok::<_, Infallible>)))
 }
 
 /// An answer of unknown length that keeps its turn until it has ended.
