@@ -100,7 +100,7 @@ impl<E: Engine> Controller<E> {
         }
         let config = Arc::new(config);
         let (lists, change, room) = self.check(&config)?;
-        let plan = self.foresee(&config, origin, terms.max_disruption)?;
+        let plan = self.foresee(&config, &lists, origin, terms.max_disruption)?;
         let pending = terms.confirm.map(|wait| self.history.promise(wait)).transpose().map_err(Refusal::Promise)?;
         if let Err(refusal) = self.install(&config, change, &room) {
             if pending.is_some() {
@@ -114,12 +114,18 @@ impl<E: Engine> Controller<E> {
 
     /// What `asked` would change, if somebody wants to know. Refuses what takes more than `most` of live flows from their
     /// backends.
-    fn foresee(&mut self, asked: &Arc<Config>, origin: Origin, most: Option<f64>) -> Result<Option<Outline>, Refusal> {
+    fn foresee(
+        &mut self,
+        asked: &Arc<Config>,
+        lists: &Arc<Lists>,
+        origin: Origin,
+        most: Option<f64>,
+    ) -> Result<Option<Outline>, Refusal> {
         let Some(most) = most else {
             // Nobody waits for the answer to a reload, and nothing depends on it.
-            return Ok(if origin == Origin::Apply { self.quick_outline(asked) } else { None });
+            return Ok(if origin == Origin::Apply { self.quick_outline(asked, lists) } else { None });
         };
-        let plan = self.outline(asked)?;
+        let plan = self.outline(asked, lists)?;
         // A share that is just the limit, however its last bits came out, is not above it.
         match plan.flows.filter(|flows| flows.share > most + 1e-9) {
             Some(flows) => Err(Refusal::Disruption { flows, most }),

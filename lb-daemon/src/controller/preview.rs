@@ -192,24 +192,25 @@ impl<E: Engine> Controller<E> {
         Ok(Preview { overrides: overrides(self.keeper.overrides(), &asked), ..told })
     }
 
-    /// The same in numbers: of a few VIPs alone if it concerns no others.
-    pub(super) fn outline(&mut self, asked: &Arc<Config>) -> Result<Outline, Refusal> {
-        match self.outline_part(asked) {
+    /// The same in numbers: of a few VIPs alone if it concerns no others. `lists` are those of `asked`, on which overrides have
+    /// no bearing.
+    pub(super) fn outline(&mut self, asked: &Arc<Config>, lists: &Arc<Lists>) -> Result<Outline, Refusal> {
+        match self.outline_part(asked, lists) {
             Some(outline) => outline.map_err(Refusal::Observe),
             None => self.preview(asked).map(|told| told.outline()),
         }
     }
 
     /// The same where it takes no more than a moment: nobody asked for it.
-    pub(super) fn quick_outline(&mut self, asked: &Arc<Config>) -> Option<Outline> {
+    pub(super) fn quick_outline(&mut self, asked: &Arc<Config>, lists: &Arc<Lists>) -> Option<Outline> {
         let is_small = [asked, &self.config].into_iter().all(|config| members(config).nth(QUICK).is_none());
-        if is_small { self.outline(asked).ok() } else { self.outline_part(asked)?.ok() }
+        if is_small { self.outline(asked, lists).ok() } else { self.outline_part(asked, lists)?.ok() }
     }
 
     /// What `asked` would change of those VIPs that it concerns, by what was observed last. `None` if the whole is to be
     /// looked at.
-    fn outline_part(&mut self, asked: &Arc<Config>) -> Option<Result<Outline, dataplane::Error>> {
-        let few = self.few(asked)?;
+    fn outline_part(&mut self, asked: &Arc<Config>, lists: &Arc<Lists>) -> Option<Result<Outline, dataplane::Error>> {
+        let few = self.few(asked, lists)?;
         let mut flows = None;
         if moves_flows(&few.input(&|_, _| Vec::new(), &BTreeMap::new())) {
             match self.count_flows() {
@@ -228,10 +229,10 @@ impl<E: Engine> Controller<E> {
     }
 
     /// What `asked` makes of a few VIPs, if it concerns no others and these have all the places that they need.
-    fn few(&mut self, asked: &Arc<Config>) -> Option<Few> {
+    fn few(&mut self, asked: &Arc<Config>, lists: &Arc<Lists>) -> Option<Few> {
         let reports = Reports { health: self.wires.health.borrow().clone(), hops: self.wires.hops.borrow().clone() };
         let config = self.keeper.effective(asked);
-        let after = Inputs { lists: Arc::new(Lists::of(&config)), config, reports };
+        let after = Inputs { config, lists: Arc::clone(lists), reports };
         let before = Inputs { config: Arc::clone(&self.config), lists: Arc::clone(&self.lists), ..after.clone() };
         // What was observed is what is there only while all that was wanted is in force.
         let services = self.reached.as_ref().and_then(|_| concerned(&before, &after))?;
