@@ -35,6 +35,7 @@ use self::{
     include::Documents,
     lists::Lists,
     place::{At, Text},
+    quantity::Wrong,
     raw::{Complaints, Section},
     source::{Fault, Found, Source},
 };
@@ -83,7 +84,7 @@ pub fn read(path: &Path) -> Result<Reading, LoadError> {
 /// # Errors
 /// What is wrong with it, and how to write one.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    quantity::duration(text).map_err(|wrong| format!("{}; {}", wrong.label, wrong.hint))
+    quantity::duration(text).map_err(Wrong::told)
 }
 
 /// Reads a share as the file writes it: `"5%"` is 0.05.
@@ -91,7 +92,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// What is wrong with it, and how to write one.
 pub fn parse_share(text: &str) -> Result<f64, String> {
-    quantity::share(text).map_err(|wrong| format!("{}; {}", wrong.label, wrong.hint))
+    quantity::share(text).map_err(Wrong::told)
 }
 
 /// Validates a text that names no other file; `file` is its name in messages.

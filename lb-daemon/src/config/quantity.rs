@@ -9,6 +9,13 @@ pub(super) struct Wrong {
     pub(super) hint: String,
 }
 
+impl Wrong {
+    /// Both, where no place of a file is to be shown.
+    pub(super) fn told(self) -> String {
+        format!("{}; {}", self.label, self.hint)
+    }
+}
+
 /// A [`Wrong`] from its two texts.
 pub(super) fn wrong(label: impl Into<String>, hint: impl Into<String>) -> Wrong {
     Wrong { label: label.into(), hint: hint.into() }
