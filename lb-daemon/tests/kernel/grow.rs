@@ -91,6 +91,14 @@ fn size(place: &Place, name: &str) -> u64 {
     place.bpftool("map", &format!("maps/{name}"))["max_entries"].as_u64().unwrap()
 }
 
+/// A program over tables that hold something, on an interface.
+fn serving(place: &Place) -> Kernel {
+    let mut kernel = place.open();
+    kernel.attach(&[Interface { name: "lbx0".into(), mode: AttachMode::Native }]).unwrap();
+    fill(&mut kernel);
+    kernel
+}
+
 /// No table waits to take another's place.
 fn assert_tidy(place: &Place) {
     assert!(place.names().iter().all(|name| !name.ends_with("-next")), "{:?}", place.names());
@@ -104,9 +112,7 @@ fn flows(kernel: &mut Kernel) -> BTreeMap<u32, u64> {
 fn every_table_grows_with_what_it_holds_and_the_program_goes_by_the_new_ones() {
     let Some(place) = Place::new() else { return };
     let _net = Net::new();
-    let mut kernel = place.open();
-    kernel.attach(&[Interface { name: "lbx0".into(), mode: AttachMode::Native }]).unwrap();
-    fill(&mut kernel);
+    let mut kernel = serving(&place);
     let flow = FlowEntry::new(9, 63, 77, FlowState::Established);
     update(&place, maps::FLOWS, 5, &bucket(&[flow]));
     let before = kernel.observe().unwrap();
@@ -219,9 +225,7 @@ fn tables_that_nobody_goes_by_are_removed_at_the_next_start() {
 fn tables_that_packets_go_by_already_keep_their_place_at_the_next_start() {
     let Some(place) = Place::new() else { return };
     let _net = Net::new();
-    let mut kernel = place.open();
-    kernel.attach(&[Interface { name: "lbx0".into(), mode: AttachMode::Native }]).unwrap();
-    fill(&mut kernel);
+    let mut kernel = serving(&place);
     // As a daemon leaves it that is ended before the pins have their names: the new ones beside copies of the old.
     let before = [("prog", place.id("prog", "prog")), ("map", place.id("map", "maps/FLOWS"))];
     for (kind, name) in [("prog", "prog"), ("map", "maps/FLOWS")] {
@@ -256,9 +260,7 @@ fn tables_that_packets_go_by_already_keep_their_place_at_the_next_start() {
 fn what_cannot_get_its_name_is_in_force_all_the_same_and_gets_it_later() {
     let Some(place) = Place::new() else { return };
     let _net = Net::new();
-    let mut kernel = place.open();
-    kernel.attach(&[Interface { name: "lbx0".into(), mode: AttachMode::Native }]).unwrap();
-    fill(&mut kernel);
+    let mut kernel = serving(&place);
     let before = kernel.observe().unwrap();
     let name = place.path.join("prog");
     fs::remove_file(&name).unwrap();
