@@ -50,8 +50,8 @@ pub enum Matter {
 /// Reads an ICMP packet.
 ///
 /// # Errors
-/// [`Verdict::Icmp`] for what is the host's; those of [`select::admit`] and [`Verdict::Withdrawn`] for an echo request; [`Verdict::BadQuote`], if an
-/// error to a VIP doesn't tell what it is about; those of [`ring::pick`].
+/// [`Verdict::Icmp`] for what is the host's; those of [`select::admit`] and [`Verdict::Withdrawn`] for an echo request;
+/// [`Verdict::BadQuote`], if an error to a VIP doesn't tell what it is about; those of [`ring::pick`].
 #[inline(always)]
 pub fn read<F: Frame, T: Tables>(frame: &F, packet: &Packet, tables: &T) -> Result<Matter, Verdict> {
     let kind = frame.at::<Icmp>(packet.l4()).ok_or(Verdict::Icmp)?.kind;

@@ -249,6 +249,7 @@ mod tests {
             assert!(error.as_ref().is_some_and(|error| error.contains(complaint)), "{error:?}");
         }
     }
+
     #[test]
     fn a_batch_that_is_refused_is_asked_about_once() {
         let folder = tempfile::tempdir().unwrap();
