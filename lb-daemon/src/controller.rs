@@ -58,14 +58,11 @@ use self::{
 };
 use crate::{
     dataplane,
-    health::{CheckId, HealthView},
-    model::{AdminState, Backend, Check, Config, Health, NextHopConfig, Pool, RouteTo, Vip},
+    health::{Checks, HealthView, Member},
+    model::{AdminState, Backend, Config, NextHopConfig, Pool, RouteTo, Vip},
     nexthop,
     plan::{RingCache, Room, State, diff, lists::Lists, room},
 };
-
-/// Checks to run, by their identity.
-pub type Checks = BTreeMap<CheckId, Health>;
 
 /// Commands that may wait: a scrape, a reload and some people at their terminals; who comes later waits as a sender.
 const INBOX: usize = 16;
@@ -295,8 +292,8 @@ pub fn room(state: &State, config: &Config, lists: &Lists) -> Result<Room, Start
 pub fn checks(config: &Config) -> Checks {
     let mut checks = Checks::new();
     for (vip, pool, backend) in by_pool(config) {
-        if pool.health.check != Check::None && backend.state != AdminState::Disabled {
-            checks.entry(check_id(vip, backend)).or_insert_with(|| pool.health.clone());
+        if pool.health.is_watched() && backend.state != AdminState::Disabled {
+            checks.entry(member(vip, backend)).or_insert_with(|| Arc::clone(&pool.health));
         }
     }
     checks
@@ -334,8 +331,8 @@ fn of_vip<'c>(config: &'c Config, vip: &'c Vip) -> impl Iterator<Item = (&'c Vip
     pools.flat_map(move |pool| pool.backends.iter().map(move |backend| (vip, pool, backend)))
 }
 
-fn check_id(vip: &Vip, backend: &Backend) -> CheckId {
-    CheckId { service: vip.service, backend: backend.address }
+fn member(vip: &Vip, backend: &Backend) -> Member {
+    Member { service: vip.service, backend: backend.address }
 }
 
 /// The addresses whose next hops `config` needs to know: none with a fixed gateway.

@@ -1,18 +1,20 @@
-//! Who is up: probes, and the counting of their results.
+//! Who is up: probes, the counting of their results, and what follows from them.
 //!
-//! The controller says which checks are to run; [`driver`] runs them and publishes a [`HealthView`]. What follows from a
-//! result is decided without I/O, by [`machine`] for one probe and by [`roster`] for all of them; [`probe`] makes one
-//! attempt.
+//! The controller says which backends are to be checked; [`driver`] does it and publishes a [`HealthView`]. What follows
+//! from a result is decided without I/O: by [`machine`] for one probe, by [`judge`] for one backend with all its checks,
+//! and by [`roster`] for all of them; [`probe`] makes one attempt.
 
 use std::{
     collections::BTreeMap,
     net::IpAddr,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use crate::model::Service;
+use crate::model::{Health, Service};
 
 pub mod driver;
+pub mod judge;
 pub mod machine;
 pub mod probe;
 pub mod roster;
@@ -20,24 +22,50 @@ mod stats;
 
 pub use stats::Stats;
 
-/// A check: this backend, for this VIP.
+/// A backend as a VIP has it: what is up or down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CheckId {
+pub struct Member {
     /// The VIP.
     pub service: Service,
     /// The backend.
     pub backend: IpAddr,
 }
 
-/// What is known of each check; a check that is absent has no result yet and counts as down.
-pub type HealthView = BTreeMap<CheckId, Status>;
+/// One of a backend's checks.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CheckId {
+    /// The backend, for this VIP.
+    pub member: Member,
+    /// The check's name.
+    pub check: Arc<str>,
+}
 
-/// Result of a check so far.
+/// What is to be checked, and how: backends of pools without checks are absent.
+pub type Checks = BTreeMap<Member, Arc<Health>>;
+
+/// What is known of each backend that is checked; one that is absent has no result yet and counts as down.
+pub type HealthView = BTreeMap<Member, Standing>;
+
+/// How it is with a backend.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether it may take traffic.
+    pub up: bool,
+    /// Why: the result of the check that decides, such as `200 OK` or `connection refused`, behind the check's name if the
+    /// backend has several.
+    pub reason: String,
+    /// Since when it is up, or down; `None` if nobody looked at a clock.
+    pub since: Option<SystemTime>,
+    /// Its checks that have a result, by name.
+    pub checks: BTreeMap<Arc<str>, Status>,
+}
+
+/// Results of a check so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
-    /// Whether the backend may take traffic.
+    /// Whether it passes.
     pub up: bool,
-    /// Why: the last result in words, such as `200 OK` or `connection refused`.
+    /// The last result in words, such as `200 OK` or `connection refused`.
     pub last: String,
     /// Since when it is up, or down; `None` if nobody looked at a clock.
     pub since: Option<SystemTime>,

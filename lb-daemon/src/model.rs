@@ -3,14 +3,16 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 mod dataplane;
+mod health;
 pub mod overrides;
 mod pool;
 mod vip;
 
 pub use self::{
     dataplane::{Access, AttachMode, DataplaneConfig, Interface, NextHopConfig, SourceLimit, Tunnels},
+    health::{Ask, Check, Health, Http, Matching},
     overrides::Overrides,
-    pool::{AdminState, Backend, Check, Health, MAX_WEIGHT, Pool, ServerId},
+    pool::{AdminState, Backend, MAX_WEIGHT, Pool, ServerId},
     vip::{Encap, HashMode, Protocol, Quic, RouteTo, Service, SourceRoute, Vip},
 };
 

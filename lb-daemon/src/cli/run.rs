@@ -28,8 +28,7 @@ use crate::{
     api::{self, Facts},
     config::Traces,
     controller::{
-        Attached, Checks, Controller, Handle, Wires, engine::grip, history::History, overrides::Keeper,
-        reloader::Reloader,
+        Attached, Controller, Handle, Wires, engine::grip, history::History, overrides::Keeper, reloader::Reloader,
     },
     dataplane::kernel::{Grip, Kernel, share_one_heap},
     health, http, metrics,
@@ -213,7 +212,7 @@ impl Parts {
 
 /// Starts the health checks and the search for next hops.
 fn wires(parts: &mut JoinSet<&'static str>, stats: health::Stats) -> Wires {
-    let (checks, asked) = watch::channel(Arc::new(Checks::new()));
+    let (checks, asked) = watch::channel(Arc::new(health::Checks::new()));
     let (health, checker) = health::driver::spawn(asked, stats);
     let (hop_targets, asked) = watch::channel(BTreeSet::new());
     let (hops, follower) = nexthop::watcher::spawn(asked);

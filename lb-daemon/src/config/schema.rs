@@ -65,7 +65,8 @@ pub(super) const API: Schema = Schema { title: "[api]", keys: &["socket", "read_
 
 pub(super) const METRICS: Schema = Schema { title: "[metrics]", keys: &["listen"], later: &[] };
 
-pub(super) const POOL: Schema = Schema { title: "[pool.NAME]", keys: &["backends", "health", "encap"], later: &[] };
+pub(super) const POOL: Schema =
+    Schema { title: "[pool.NAME]", keys: &["backends", "health", "health_match", "encap"], later: &[] };
 
 pub(super) const BACKEND: Schema =
     Schema { title: "a backend", keys: &["name", "address", "weight", "state", "server_id", "local"], later: &[] };
@@ -74,6 +75,7 @@ pub(super) const HEALTH: Schema = Schema {
     title: "[pool.NAME.health]",
     keys: &[
         "template",
+        "name",
         "type",
         "probe",
         "port",

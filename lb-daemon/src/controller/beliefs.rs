@@ -12,10 +12,10 @@ use std::{
 
 use lb_common::layout::target::Target;
 
-use super::{by_pool, check_id, checks, hop_targets, members};
+use super::{by_pool, checks, hop_targets, member, members};
 use crate::{
-    health::{CheckId, HealthView, Status},
-    model::{AdminState, Backend, Check, Config, NextHopConfig, Pool, Vip},
+    health::{HealthView, Member, Standing},
+    model::{AdminState, Backend, Config, NextHopConfig, Pool, Vip},
     nexthop::{self, NextHop, NextHops, Snapshot, Unreachable},
     plan::{
         State,
@@ -50,8 +50,8 @@ pub fn wanted(config: &Config, lists: &Lists, observed: &State, health: &HealthV
 
 /// What the tables should hold if every check passed.
 pub fn all_up(config: &Config, lists: &Lists, hops: &NextHops, bonds: &BTreeMap<u32, u32>) -> Wanted {
-    let up = || Status { up: true, ..Status::default() };
-    let health = members(config).map(|(vip, _, backend)| (check_id(vip, backend), up())).collect();
+    let up = || Standing { up: true, ..Standing::default() };
+    let health = members(config).map(|(vip, _, backend)| (member(vip, backend), up())).collect();
     wanted::wanted(config, lists, &health, hops, bonds)
 }
 
@@ -78,11 +78,11 @@ pub fn expected(
     let (mut view, mut ways) = (found.health(config, health), found.hops(config, hops));
     let asked = running.map(checks).unwrap_or_default();
     let mut assumed = Assumed::default();
-    for (vip, _, backend) in by_pool(config).filter(|(_, pool, _)| pool.health.check != Check::None) {
-        let check = check_id(vip, backend);
-        let waits = if running.is_some() { asked.contains_key(&check) } else { found.has(&check) };
-        if !view.contains_key(&check) && !waits {
-            view.insert(check, Status { up: true, ..Status::default() });
+    for (vip, _, backend) in by_pool(config).filter(|(_, pool, _)| pool.health.is_watched()) {
+        let member = member(vip, backend);
+        let waits = if running.is_some() { asked.contains_key(&member) } else { found.has(&member) };
+        if !view.contains_key(&member) && !waits {
+            view.insert(member, Standing { up: true, ..Standing::default() });
             if backend.state != AdminState::Disabled {
                 assumed.up.insert(backend.address);
             }
@@ -118,14 +118,14 @@ pub fn best_case(config: &Config, lists: &Lists) -> Wanted {
 
 /// How long to wait for first results before backends without one count as down.
 pub fn patience(config: &Config) -> Duration {
-    let slowest = checks(config).values().map(|health| health.timeout).max();
+    let slowest = checks(config).values().flat_map(|health| &health.checks).map(|check| check.timeout).max();
     slowest.map_or(GRACE, |timeout| timeout + GRACE).min(LONGEST_WAIT)
 }
 
 /// Whether each check has a result, and of each backend the way is known, or that there is none.
 pub fn complete(config: &Config, health: &HealthView, hops: &Snapshot) -> bool {
     let known = |address: &IpAddr| !is_open(hops, *address);
-    checks(config).keys().all(|check| health.contains_key(check)) && hop_targets(config).iter().all(known)
+    checks(config).keys().all(|member| health.contains_key(member)) && hop_targets(config).iter().all(known)
 }
 
 /// Whether a backend of a VIP would take new flows if first results of it, which are still to come, were good.
@@ -137,9 +137,10 @@ pub fn is_waited_for(
     health: &HealthView,
     hops: &Snapshot,
 ) -> bool {
-    let up = match pool.health.check {
-        Check::None => Some(true),
-        _ => health.get(&check_id(vip, backend)).map(|status| status.up),
+    let up = if pool.health.is_watched() {
+        health.get(&member(vip, backend)).map(|standing| standing.up)
+    } else {
+        Some(true)
     };
     let reachable = match config.dataplane.next_hop {
         NextHopConfig::Auto if !backend.local => {
@@ -179,10 +180,10 @@ impl<'a> Found<'a> {
     }
 
     /// Whether they have the backend of a check.
-    fn has(&self, check: &CheckId) -> bool {
-        let id = self.observed.vips.get(&key(&check.service)).map(|vip| vip.id);
+    fn has(&self, member: &Member) -> bool {
+        let id = self.observed.vips.get(&key(&member.service)).map(|vip| vip.id);
         let targets = id.and_then(|id| self.targets.get(&id));
-        targets.is_some_and(|targets| targets.contains_key(&check.backend.to_canonical()))
+        targets.is_some_and(|targets| targets.contains_key(&member.backend.to_canonical()))
     }
 
     /// Whether they have a backend of this address.
@@ -194,15 +195,15 @@ impl<'a> Found<'a> {
     fn health(&self, config: &Config, known: &HealthView) -> HealthView {
         let mut completed = HealthView::new();
         for (vip, _, backend) in members(config) {
-            let check = check_id(vip, backend);
-            let id = self.observed.vips.get(&key(&check.service)).map(|vip| vip.id);
-            let target = id.and_then(|id| self.targets.get(&id)).and_then(|targets| targets.get(&check.backend));
-            if let Some(status) = known.get(&check) {
-                completed.insert(check, status.clone());
+            let member = member(vip, backend);
+            let id = self.observed.vips.get(&key(&member.service)).map(|vip| vip.id);
+            let target = id.and_then(|id| self.targets.get(&id)).and_then(|targets| targets.get(&member.backend));
+            if let Some(standing) = known.get(&member) {
+                completed.insert(member, standing.clone());
             } else if target.is_some_and(|target| target.serves != 0) {
                 completed.insert(
-                    check,
-                    Status { up: true, last: "not checked yet, kept as found".into(), ..Status::default() },
+                    member,
+                    Standing { up: true, reason: "not checked yet, kept as found".into(), ..Standing::default() },
                 );
             }
         }

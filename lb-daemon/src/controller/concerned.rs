@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Reports, check_id, members};
+use super::{Reports, members};
 use crate::{
     model::{Config, Pool, Service, Vip},
     plan::lists::Lists,
@@ -86,7 +86,7 @@ fn by_health(before: &Reports, after: &Inputs) -> BTreeSet<Service> {
     if Arc::ptr_eq(&before.health, after) {
         return BTreeSet::new();
     }
-    differing(&before.health, after, |was, is| was.up == is.up).into_iter().map(|check| check.service).collect()
+    differing(&before.health, after, |was, is| was.up == is.up).into_iter().map(|member| member.service).collect()
 }
 
 /// Those with a backend that is reached by another way, or of which is known what was not known.
@@ -101,7 +101,7 @@ fn by_hops(before: &Reports, after: &Inputs) -> BTreeSet<Service> {
         return BTreeSet::new();
     }
     let reached = members(&after.config).filter(|(_, _, backend)| addresses.contains(&backend.address));
-    reached.map(|(vip, _, backend)| check_id(vip, backend).service).collect()
+    reached.map(|(vip, ..)| vip.service).collect()
 }
 
 /// Keys under which the maps differ, or only one has something.
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use crate::{
         controller::tests::rig::{TEXT, config},
-        health::{CheckId, HealthView, Status},
+        health::{HealthView, Member, Standing},
         nexthop::Snapshot,
     };
 
@@ -180,8 +180,8 @@ mod tests {
         let (vip, backend) = (config.vips[0].service, config.pools["web"].backends[0].address);
         let before = inputs(config);
         let health = |up| {
-            let status = Status { up, ..Status::default() };
-            let health: HealthView = [(CheckId { service: vip, backend }, status)].into();
+            let standing = Standing { up, ..Standing::default() };
+            let health: HealthView = [(Member { service: vip, backend }, standing)].into();
             let reports = Reports { health: health.into(), ..before.reports.clone() };
             Inputs { reports, ..before.clone() }
         };

@@ -12,9 +12,9 @@ use super::{
     snapshot::{BackendView, VipView},
 };
 use crate::{
-    health::CheckId,
+    health::Member,
     model::{
-        AdminState, Backend, Check, Config, Encap, NextHopConfig, Pool, Service, Vip,
+        AdminState, Backend, Config, Encap, NextHopConfig, Pool, Service, Vip,
         overrides::{BackendOverride, Overrides, StateOverride},
     },
     plan::{
@@ -168,11 +168,11 @@ impl Seen<'_> {
         let Backend { name, address, weight, state, .. } = self.backend;
         let target = self.found.map(|(_, target)| target);
         let effect = target.map_or(Disposition::Down, effect);
-        let known = self.known.reports.health.get(&CheckId { service: self.vip.service, backend: *address });
-        let unchecked = self.pool.health.check == Check::None;
+        let known = self.known.reports.health.get(&Member { service: self.vip.service, backend: *address });
+        let unchecked = !self.pool.health.is_watched();
         let (up, last_check) = match known {
             _ if unchecked => (Some(true), "no check".into()),
-            Some(status) => (Some(status.up), status.last.clone()),
+            Some(standing) => (Some(standing.up), standing.reason.clone()),
             None => (None, "not checked yet".into()),
         };
         BackendView {

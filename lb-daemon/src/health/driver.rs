@@ -1,7 +1,6 @@
 //! The task that runs all probes: one for thousands of them, with a queue of deadlines.
 
 use std::{
-    collections::BTreeMap,
     hash::{BuildHasher, RandomState},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -12,12 +11,11 @@ use tokio::{sync::watch, task::JoinHandle, time::sleep_until};
 use tracing::{debug, warn};
 
 use super::{
-    CheckId, HealthView, Stats, Status,
+    Checks, HealthView, Member, Standing, Stats,
     machine::Transition,
     probe::{self, Outcome, Verdict},
-    roster::{Number, Roster},
+    roster::{Judged, Number, Roster},
 };
-use crate::model::Health;
 
 /// Changes of state within this time of each other are published together.
 const COALESCE: Duration = Duration::from_millis(20);
@@ -33,13 +31,9 @@ const MOST_PROBES: usize = 4096;
 
 /// Runs the checks that `checks` names, in a task of its own.
 ///
-/// The receiver is woken when a check goes up or down, when the text of its last result changes, or when checks come and
-/// go. The task ends when `checks` has no sender or the view no receiver any more, or when it is aborted; probes under
+/// The receiver is woken when a backend goes up or down, when the reason changes, or when backends come and go. The task ends when `checks` has no sender or the view no receiver any more, or when it is aborted; probes under
 /// way end with it.
-pub fn spawn(
-    checks: watch::Receiver<Arc<BTreeMap<CheckId, Health>>>,
-    stats: Stats,
-) -> (watch::Receiver<Arc<HealthView>>, JoinHandle<()>) {
+pub fn spawn(checks: watch::Receiver<Arc<Checks>>, stats: Stats) -> (watch::Receiver<Arc<HealthView>>, JoinHandle<()>) {
     let (sender, receiver) = watch::channel(Arc::default());
     (receiver, tokio::spawn(Driver::new(sender, stats).run(checks)))
 }
@@ -50,7 +44,7 @@ struct Driver {
     most: usize,
     sender: watch::Sender<Arc<HealthView>>,
     /// Results that are not published yet.
-    fresh: BTreeMap<CheckId, Status>,
+    fresh: HealthView,
     /// Whether those who wait for changes should know.
     visible: bool,
     /// When to publish.
@@ -66,7 +60,7 @@ impl Driver {
             running: FuturesUnordered::new(),
             most: most_probes(),
             sender,
-            fresh: BTreeMap::new(),
+            fresh: HealthView::new(),
             visible: false,
             publish_at: None,
             complain_at: clock(),
@@ -74,7 +68,7 @@ impl Driver {
         }
     }
 
-    async fn run(mut self, mut checks: watch::Receiver<Arc<BTreeMap<CheckId, Health>>>) {
+    async fn run(mut self, mut checks: watch::Receiver<Arc<Checks>>) {
         let wanted = checks.borrow_and_update().clone();
         self.set(&wanted);
         loop {
@@ -98,7 +92,7 @@ impl Driver {
         }
     }
 
-    fn set(&mut self, wanted: &BTreeMap<CheckId, Health>) {
+    fn set(&mut self, wanted: &Checks) {
         self.roster.set(wanted, clock(), SystemTime::now());
         (self.visible, self.publish_at) = (false, None);
         self.fresh.clear();
@@ -132,14 +126,16 @@ impl Driver {
             self.complain_at = now + COMPLAIN;
         }
         let effect = self.roster.on_outcome(number, outcome, now, SystemTime::now());
-        if let Some(transition) = effect.transition {
-            self.stats.count_transition(transition, effect.statuses.len());
-            effect.statuses.iter().for_each(|(id, status)| log(*id, status, transition));
-        }
-        if effect.statuses.is_empty() {
+        if effect.results.is_empty() {
             return;
         }
-        self.fresh.extend(effect.statuses);
+        for Judged { member, standing, transition } in effect.results {
+            if let Some(transition) = transition {
+                self.stats.count_transition(transition);
+                log(member, &standing.reason, transition);
+            }
+            self.fresh.insert(member, standing);
+        }
         self.visible |= effect.visible;
         let at = now + if effect.visible { COALESCE } else { REFRESH };
         self.publish_at = Some(self.publish_at.map_or(at, |before| before.min(at)));
@@ -164,16 +160,16 @@ fn clock() -> Instant {
 
 /// Whether two views differ in nothing that those who wait for changes should know.
 fn alike(one: &HealthView, other: &HealthView) -> bool {
-    let same = |(one, other): ((&CheckId, &Status), (&CheckId, &Status))| {
-        one.0 == other.0 && one.1.up == other.1.up && one.1.last == other.1.last
+    let same = |(one, other): ((&Member, &Standing), (&Member, &Standing))| {
+        one.0 == other.0 && one.1.up == other.1.up && one.1.reason == other.1.reason
     };
     one.len() == other.len() && one.iter().zip(other).all(same)
 }
 
 /// The controller's states tell operators, by name, what comes of it.
-fn log(id: CheckId, status: &Status, transition: Transition) {
-    let (vip, backend, reason) = (id.service, id.backend, &status.last);
-    debug!(%vip, %backend, reason, up = transition.up, first = transition.first, "check has another result");
+fn log(member: Member, reason: &str, transition: Transition) {
+    let Member { service: vip, backend } = member;
+    debug!(%vip, %backend, reason, up = transition.up, first = transition.first, "health has another result");
 }
 
 fn most_probes() -> usize {

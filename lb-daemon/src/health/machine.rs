@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::model::{Check, Health};
+use crate::model::Check;
 
 /// The first probe starts within this time (or within the interval, if that is shorter), at an instant of its own for
 /// each check: soon, since traffic waits for it, but not all at once.
@@ -21,7 +21,7 @@ const SHORTEST_FIRST: f64 = 0.1;
 /// up and `fall` failures in a row to go down.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    health: Health,
+    check: Check,
     up: Option<bool>,
     successes: u32,
     failures: u32,
@@ -37,8 +37,6 @@ enum Timer {
     At(Instant),
     /// A probe is on its way; the next is due then, or when this one has ended, whichever is later.
     Running(Instant),
-    /// Never: nothing is asked.
-    Never,
 }
 
 /// A check went up or down.
@@ -53,13 +51,11 @@ pub struct Transition {
 impl Machine {
     /// A machine at its beginning. `initial` is the state that an earlier one was in, if there was one; it stays until
     /// `rise` or `fall` new results say otherwise. `seed` sets the jitter.
-    pub fn new(health: Health, initial: Option<bool>, seed: u64, now: Instant) -> Self {
+    pub fn new(check: Check, initial: Option<bool>, seed: u64, now: Instant) -> Self {
         let mut random = SplitMix(seed);
-        let unchecked = health.check == Check::None;
-        let start = health.interval.min(START_SPREAD).mul_f64(random.fraction());
-        let timer = if unchecked { Timer::Never } else { Timer::At(now + start) };
-        let up = if unchecked { Some(true) } else { initial };
-        Self { health, up, successes: 0, failures: 0, timer, started: false, random }
+        let start = check.interval.min(START_SPREAD).mul_f64(random.fraction());
+        let timer = Timer::At(now + start);
+        Self { check, up: initial, successes: 0, failures: 0, timer, started: false, random }
     }
 
     /// Whether the backend is up; `None` before the first result.
@@ -77,11 +73,11 @@ impl Machine {
         self.failures
     }
 
-    /// When the next probe is to start; `None` while one is on its way or when nothing is probed.
+    /// When the next probe is to start; `None` while one is on its way.
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.timer {
             Timer::At(at) => Some(at),
-            Timer::Running(_) | Timer::Never => None,
+            Timer::Running(_) => None,
         }
     }
 
@@ -91,7 +87,7 @@ impl Machine {
             let (least, most) = if self.started { (1.0 - JITTER, 1.0 + JITTER) } else { (SHORTEST_FIRST, 1.0) };
             self.started = true;
             let factor = least + (most - least) * self.random.fraction();
-            self.timer = Timer::Running(now + self.health.interval.mul_f64(factor));
+            self.timer = Timer::Running(now + self.check.interval.mul_f64(factor));
         }
     }
 
@@ -109,7 +105,7 @@ impl Machine {
             self.up = Some(success);
             return Some(Transition { up: success, first: true });
         };
-        let (against, limit) = if up { (self.failures, self.health.fall) } else { (self.successes, self.health.rise) };
+        let (against, limit) = if up { (self.failures, self.check.fall) } else { (self.successes, self.check.rise) };
         if up == success || against < limit {
             return None;
         }

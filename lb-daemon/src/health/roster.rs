@@ -11,24 +11,24 @@ use std::{
 };
 
 use super::{
-    CheckId, HealthView, Status,
+    CheckId, Checks, HealthView, Member, Standing, Status,
+    judge::{Decision, Judge},
     machine::{Machine, Transition},
-    probe::{Ask, Outcome, Probe, Verdict},
+    probe::{self, Outcome, Probe, Verdict},
 };
-use crate::model::{Check, Health};
+use crate::model::{Ask, Check, Health};
 
 /// Name of a shared probe. Never used again, so that a late result of a removed one finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Number(u64);
 
-/// What checks must have in common to share a probe; `None` asks nothing.
-type Key = Option<(Probe, Duration, u32, u32)>;
+/// What checks must have in common to share a probe: what is asked, how often, and what follows from the answers.
+type Key = (Arc<Probe>, Duration, u32, u32);
 
 /// A probe and the checks that it answers for.
 #[derive(Debug)]
 struct Shared {
     key: Key,
-    probe: Option<Arc<Probe>>,
     machine: Machine,
     last: String,
     since: SystemTime,
@@ -36,20 +36,37 @@ struct Shared {
     checks: BTreeSet<CheckId>,
 }
 
+/// A backend with its checks.
+#[derive(Debug, Default)]
+struct Seat {
+    health: Arc<Health>,
+    judge: Judge,
+}
+
 /// What a result brought about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effect {
-    /// The change of state, if there was one.
-    pub transition: Option<Transition>,
-    /// Whether [`Status::up`] or [`Status::last`] of some check changed.
+    /// The backends that it is about.
+    pub results: Vec<Judged>,
+    /// Whether [`Standing::up`] or [`Standing::reason`] of some of them changed.
     pub visible: bool,
-    /// The checks that it is about, in their new state.
-    pub statuses: Vec<(CheckId, Status)>,
+}
+
+/// A backend after a result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// The backend.
+    pub member: Member,
+    /// How it is with it now.
+    pub standing: Standing,
+    /// Whether it went up or down by this.
+    pub transition: Option<Transition>,
 }
 
 /// All checks.
 #[derive(Debug)]
 pub struct Roster {
+    seats: BTreeMap<Member, Seat>,
     probes: BTreeMap<Number, Shared>,
     numbers: BTreeMap<Key, Number>,
     checks: BTreeMap<CheckId, Number>,
@@ -62,19 +79,34 @@ impl Roster {
     /// No checks. `seed` sets the jitter.
     pub fn new(seed: u64) -> Self {
         let (probes, numbers, checks) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { probes, numbers, checks, due: BTreeSet::new(), next: 0, seed }
+        Self { seats: BTreeMap::new(), probes, numbers, checks, due: BTreeSet::new(), next: 0, seed }
     }
 
     /// Takes these checks from now on. Those that stay as they are keep all they know; changed ones keep their state, but
     /// begin to count anew.
-    pub fn set(&mut self, wanted: &BTreeMap<CheckId, Health>, now: Instant, wall: SystemTime) {
-        for (&id, health) in wanted {
-            self.join(id, health, now, wall);
+    pub fn set(&mut self, wanted: &Checks, now: Instant, wall: SystemTime) {
+        let mut changed = Vec::new();
+        for (&member, health) in wanted {
+            if self.seats.get(&member).is_none_or(|seat| seat.health != *health) {
+                changed.push(member);
+                self.seats.entry(member).or_default().health = Arc::clone(health);
+                for check in &health.checks {
+                    self.join(&CheckId { member, check: Arc::clone(&check.name) }, check, now, wall);
+                }
+            }
         }
         // Last, so that a probe lives on that passes from one check to another: a VIP that changed its port, say.
-        let removed: Vec<CheckId> = self.checks.keys().filter(|id| !wanted.contains_key(id)).copied().collect();
-        for id in removed {
+        self.seats.retain(|member, _| wanted.contains_key(member));
+        let stays = |id: &CheckId| {
+            let seat = self.seats.get(&id.member);
+            seat.is_some_and(|seat| seat.health.checks.iter().any(|check| check.name == id.check))
+        };
+        let removed: Vec<CheckId> = self.checks.keys().filter(|id| !stays(id)).cloned().collect();
+        for id in &removed {
             self.leave(id);
+        }
+        for member in changed {
+            self.decide(member, wall);
         }
     }
 
@@ -89,28 +121,50 @@ impl Roster {
         self.due.remove(&(at, number));
         let shared = self.probes.get_mut(&number)?;
         shared.machine.on_start(now);
-        Some((number, shared.probe.clone()?))
+        Some((number, Arc::clone(&shared.key.0)))
     }
 
     /// Takes the outcome of a probe. Does nothing if its checks are gone.
     pub fn on_outcome(&mut self, number: Number, outcome: Outcome, now: Instant, wall: SystemTime) -> Effect {
         let Some(shared) = self.probes.get_mut(&number) else { return Effect::default() };
-        let effect = shared.on_outcome(outcome, now, wall);
+        let heard = shared.on_outcome(outcome, now, wall);
         if let Some(at) = shared.machine.next_deadline() {
             self.due.insert((at, number));
+        }
+        let mut effect = Effect::default();
+        if heard {
+            let members: Vec<Member> = shared.checks.iter().map(|id| id.member).collect();
+            for member in members {
+                let decision = self.decide(member, wall);
+                effect.visible |= decision.visible;
+                let standing = self.seats.get(&member).and_then(|seat| seat.judge.standing()).cloned();
+                let judged = |standing| Judged { member, standing, transition: decision.transition };
+                effect.results.extend(standing.map(judged));
+            }
         }
         effect
     }
 
-    /// What is known of all checks; those without a result are absent.
+    /// What is known of all backends; those of which too little is known are absent.
     pub fn view(&self) -> HealthView {
-        let status = |(&id, number): (&CheckId, &Number)| Some((id, self.probes.get(number)?.status()?));
-        self.checks.iter().filter_map(status).collect()
+        let standing = |(&member, seat): (&Member, &Seat)| Some((member, seat.judge.standing()?.clone()));
+        self.seats.iter().filter_map(standing).collect()
     }
 
-    fn join(&mut self, id: CheckId, health: &Health, now: Instant, wall: SystemTime) {
-        let key = key(id, health);
-        let before = self.checks.get(&id).and_then(|number| self.probes.get(number));
+    /// Judges a backend by what its checks say now.
+    fn decide(&mut self, member: Member, wall: SystemTime) -> Decision {
+        let Some(seat) = self.seats.get_mut(&member) else { return Decision::default() };
+        let status = |check: &Check| {
+            let number = self.checks.get(&CheckId { member, check: Arc::clone(&check.name) })?;
+            Some((Arc::clone(&check.name), self.probes.get(number)?.status()?))
+        };
+        let checks = seat.health.checks.iter().filter_map(status).collect();
+        seat.judge.decide(&seat.health, checks, wall)
+    }
+
+    fn join(&mut self, id: &CheckId, check: &Check, now: Instant, wall: SystemTime) {
+        let key = key(id.member, check);
+        let before = self.checks.get(id).and_then(|number| self.probes.get(number));
         if before.is_some_and(|shared| shared.key == key) {
             return;
         }
@@ -122,26 +176,23 @@ impl Roster {
                 let number = *free.insert(Number(self.next));
                 self.next += 1;
                 let (up, last, since) = before.unwrap_or((None, String::new(), wall));
-                let machine = Machine::new(health.clone(), up, self.seed.wrapping_add(number.0 << 20), now);
+                let machine = Machine::new(check.clone(), up, self.seed.wrapping_add(number.0 << 20), now);
                 self.due.extend(machine.next_deadline().map(|at| (at, number)));
-                let last = if key.is_none() { "no check configured".into() } else { last };
-                let since = if machine.up() == up { since } else { wall };
-                let probe = key.as_ref().map(|(probe, ..)| Arc::new(probe.clone()));
                 let checks = BTreeSet::new();
-                self.probes.insert(number, Shared { key, probe, machine, last, since, latency: None, checks });
+                self.probes.insert(number, Shared { key, machine, last, since, latency: None, checks });
                 number
             }
         };
-        self.checks.insert(id, number);
+        self.checks.insert(id.clone(), number);
         if let Some(shared) = self.probes.get_mut(&number) {
-            shared.checks.insert(id);
+            shared.checks.insert(id.clone());
         }
     }
 
-    fn leave(&mut self, id: CheckId) {
-        let Some(number) = self.checks.remove(&id) else { return };
+    fn leave(&mut self, id: &CheckId) {
+        let Some(number) = self.checks.remove(id) else { return };
         let Some(shared) = self.probes.get_mut(&number) else { return };
-        shared.checks.remove(&id);
+        shared.checks.remove(id);
         if shared.checks.is_empty() {
             self.numbers.remove(&shared.key);
             if let Some(at) = shared.machine.next_deadline() {
@@ -153,25 +204,22 @@ impl Roster {
 }
 
 impl Shared {
-    fn on_outcome(&mut self, outcome: Outcome, now: Instant, wall: SystemTime) -> Effect {
+    /// Whether the outcome says anything.
+    fn on_outcome(&mut self, outcome: Outcome, now: Instant, wall: SystemTime) -> bool {
         let success = match outcome.result {
             Verdict::Success => true,
             Verdict::Failure | Verdict::Timeout => false,
             Verdict::Skipped => {
                 self.machine.on_skip(now);
-                return Effect::default();
+                return false;
             }
         };
-        let transition = self.machine.on_result(success, now);
-        if transition.is_some() {
+        if self.machine.on_result(success, now).is_some() {
             self.since = wall;
         }
-        let visible = transition.is_some() || self.last != outcome.text;
         self.last = outcome.text;
         self.latency = Some(outcome.latency);
-        let status = self.status();
-        let statuses = status.map(|status| self.checks.iter().map(|&id| (id, status.clone())).collect());
-        Effect { transition, visible, statuses: statuses.unwrap_or_default() }
+        true
     }
 
     fn status(&self) -> Option<Status> {
@@ -186,19 +234,18 @@ impl Shared {
     }
 }
 
-/// What is asked for this check, and how often.
-fn key(id: CheckId, health: &Health) -> Key {
-    let ask = match &health.check {
-        Check::None => return None,
-        Check::Tcp => Ask::Tcp,
-        Check::Http { path, host, expect_status } => Ask::Http {
-            path: path.clone(),
-            host: host.clone().unwrap_or_else(|| host_of(id.service.address)),
-            expect_status: expect_status.clone(),
+/// What is asked for this check, how often, and what follows from the answers.
+fn key(member: Member, check: &Check) -> Key {
+    let ask = match &check.ask {
+        Ask::Tcp => probe::Ask::Tcp,
+        Ask::Http(http) => probe::Ask::Http {
+            path: http.path.clone(),
+            host: http.host.clone().unwrap_or_else(|| host_of(member.service.address)),
+            expect_status: http.expect_status.clone(),
         },
     };
-    let target = SocketAddr::new(id.backend, health.port.unwrap_or(id.service.port));
-    Some((Probe { target, timeout: health.timeout, ask }, health.interval, health.rise, health.fall))
+    let target = SocketAddr::new(member.backend, check.port.unwrap_or(member.service.port));
+    (Arc::new(Probe { target, timeout: check.timeout, ask }), check.interval, check.rise, check.fall)
 }
 
 /// An address as a `Host` header has it.

@@ -85,11 +85,11 @@ impl Stats {
         }
     }
 
-    /// Counts a change of state of `checks` checks.
-    pub(super) fn count_transition(&self, transition: Transition, checks: usize) {
+    /// Counts a change of a backend's state.
+    pub(super) fn count_transition(&self, transition: Transition) {
         let counter = if transition.up { &self.to_up } else { &self.to_down };
         if !transition.first {
-            counter.inc_by(u64::try_from(checks).unwrap_or(u64::MAX));
+            counter.inc();
         }
     }
 }
@@ -110,8 +110,8 @@ mod tests {
         stats.count(&outcome(Verdict::Success));
         stats.clone().count(&outcome(Verdict::Timeout));
         stats.count(&outcome(Verdict::Skipped));
-        stats.count_transition(Transition { up: true, first: true }, 1);
-        stats.count_transition(Transition { up: false, first: false }, 2);
+        stats.count_transition(Transition { up: true, first: true });
+        stats.count_transition(Transition { up: false, first: false });
         let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         for line in [
             "lb_health_checks_total{result=\"success\"} 1",
@@ -119,7 +119,7 @@ mod tests {
             "lb_health_checks_total{result=\"failure\"} 0",
             "lb_health_checks_total{result=\"skipped\"} 1",
             "lb_health_transitions_total{state=\"up\"} 0",
-            "lb_health_transitions_total{state=\"down\"} 2",
+            "lb_health_transitions_total{state=\"down\"} 1",
             "lb_health_check_duration_seconds_count 2",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in:\n{text}");

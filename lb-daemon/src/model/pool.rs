@@ -1,6 +1,8 @@
-//! Backends and how they are checked: `[pool.NAME]`.
+//! Backends: `[pool.NAME]`.
 
-use std::{fmt, net::IpAddr, time::Duration};
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use super::Health;
 
 /// `[pool.NAME]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,8 +11,8 @@ pub struct Pool {
     pub name: String,
     /// Its backends, in the order of the file; names and addresses are unique within the pool.
     pub backends: Vec<Backend>,
-    /// `[pool.NAME.health]`
-    pub health: Health,
+    /// How it is told which of them may take traffic; VIPs of the pool share it.
+    pub health: Arc<Health>,
 }
 
 /// A server.
@@ -87,39 +89,4 @@ impl fmt::Display for AdminState {
             Self::Disabled => "disabled",
         })
     }
-}
-
-/// `[pool.NAME.health]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    /// What is asked.
-    pub check: Check,
-    /// Port to ask; `None` is the VIP's own.
-    pub port: Option<u16>,
-    /// Time between the starts of two probes.
-    pub interval: Duration,
-    /// A probe that takes longer has failed.
-    pub timeout: Duration,
-    /// Successes in a row that take a backend up.
-    pub rise: u32,
-    /// Failures in a row that take a backend down.
-    pub fall: u32,
-}
-
-/// What a probe asks of a backend.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Check {
-    /// Nothing: always up.
-    None,
-    /// A TCP connection that opens.
-    Tcp,
-    /// An HTTP/1.1 GET whose status is expected.
-    Http {
-        /// Request target.
-        path: String,
-        /// `Host` header; `None` is the VIP's address.
-        host: Option<String>,
-        /// Ranges of status codes that count as success, both ends included.
-        expect_status: Vec<(u16, u16)>,
-    },
 }

@@ -14,10 +14,9 @@ use super::{
     target::{address_bytes, address_of},
 };
 use crate::{
-    health::{CheckId, HealthView},
+    health::{HealthView, Member},
     model::{
-        AdminState, Backend, Check, Config, DataplaneConfig, Encap, HashMode, Pool, Protocol, Quic, RouteTo, Service,
-        Vip,
+        AdminState, Backend, Config, DataplaneConfig, Encap, HashMode, Pool, Protocol, Quic, RouteTo, Service, Vip,
     },
     nexthop::{NextHop, NextHops},
 };
@@ -215,8 +214,8 @@ struct Shares<'a> {
 impl<'a> Shares<'a> {
     fn of(dataplane: &DataplaneConfig, vip: &Vip, pool: &'a Pool, health: &HealthView, hops: &NextHops) -> Self {
         let healthy = |backend: &Backend| {
-            let check = CheckId { service: vip.service, backend: backend.address };
-            pool.health.check == Check::None || health.get(&check).is_some_and(|status| status.up)
+            let member = Member { service: vip.service, backend: backend.address };
+            !pool.health.is_watched() || health.get(&member).is_some_and(|standing| standing.up)
         };
         let panic = in_panic(vip, pool, healthy);
         let target = |backend: &Backend| {

@@ -1,14 +1,14 @@
 //! The files in `config/`, and that file, schema and code know the same keys.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{EXAMPLE, MINIMAL, VALID, check_beside, complaints, valid};
 use crate::{
     config::{Checked, schema},
     model::{
-        Access, AdminState, AttachMode, Backend, Check, Config, DaemonConfig, DaemonLoss, DataplaneConfig, Health,
-        Interface, NextHopConfig, Pool, Protocol, Quic, RouteTo, ServerId, Service, SourceLimit, SourceRoute, Tunnels,
-        Vip,
+        Access, AdminState, Ask, AttachMode, Backend, Check, Config, DaemonConfig, DaemonLoss, DataplaneConfig, Health,
+        Http, Interface, NextHopConfig, Pool, Protocol, Quic, RouteTo, ServerId, Service, SourceLimit, SourceRoute,
+        Tunnels, Vip,
     },
 };
 
@@ -16,9 +16,10 @@ fn backend(name: &str, address: &str, weight: u32, state: AdminState) -> Backend
     Backend::plain(name, address.parse().unwrap(), weight, state)
 }
 
-fn pool(name: &str, backends: Vec<Backend>, check: Check, port: Option<u16>) -> (String, Pool) {
+fn pool(name: &str, backends: Vec<Backend>, ask: Ask, port: Option<u16>) -> (String, Pool) {
     let (interval, timeout) = (Duration::from_secs(2), Duration::from_secs(1));
-    let health = Health { check, port, interval, timeout, rise: 2, fall: 3 };
+    let check = Check { name: ask.kind().into(), ask, port, interval, timeout, rise: 2, fall: 3 };
+    let health = Arc::new(Health { checks: vec![check], ..Health::default() });
     (name.into(), Pool { name: name.into(), backends, health })
 }
 
@@ -59,7 +60,7 @@ fn minimal_file_means_the_defaults() {
     let active = |name, address| backend(name, address, 100, AdminState::Active);
     let backends = vec![active("web-1", "10.0.0.11"), active("web-2", "10.0.0.12")];
     let wanted = Config {
-        pools: BTreeMap::from([pool("web", backends, Check::Tcp, None)]),
+        pools: BTreeMap::from([pool("web", backends, Ask::Tcp, None)]),
         vips: vec![vip("web", "192.0.2.10:443", Protocol::Tcp)],
         ..defaults()
     };
@@ -74,8 +75,11 @@ fn example_file_means_what_it_says() {
         Backend { server_id: id(2), ..backend("web-2", "10.0.0.12", 100, AdminState::Active) },
         backend("web-3", "2001:db8::13", 50, AdminState::Drain),
     ];
-    let http =
-        Check::Http { path: "/healthz".into(), host: Some("www.example.org".into()), expect_status: vec![(200, 299)] };
+    let http = Ask::Http(Http {
+        path: "/healthz".into(),
+        host: Some("www.example.org".into()),
+        expect_status: vec![(200, 299)],
+    });
     let dns = vec![
         backend("dns-1", "10.0.1.11", 100, AdminState::Active),
         backend("dns-2", "10.0.1.12", 100, AdminState::Active),
@@ -87,7 +91,7 @@ fn example_file_means_what_it_says() {
     ];
     let quic = vip("quic", "192.0.2.10:443", Protocol::Udp);
     let mut wanted = Config {
-        pools: BTreeMap::from([pool("web", web, http, Some(8080)), pool("dns", dns, Check::Tcp, Some(53))]),
+        pools: BTreeMap::from([pool("web", web, http, Some(8080)), pool("dns", dns, Ask::Tcp, Some(53))]),
         vips: vec![
             Vip { source_routes, ..vip("web", "192.0.2.10:443", Protocol::Tcp) },
             Vip { pool: "web".into(), quic: Quic::QuicLb([4, 0, 0, 0, 0, 0, 0]), ..quic },

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{VALID, refuses, valid, warns, with};
-use crate::model::{AdminState, Check, Encap};
+use crate::model::{AdminState, Ask, Encap, Http, Matching};
 
 /// A third backend.
 fn backend(table: &str) -> String {
@@ -166,7 +166,7 @@ fn refuses_a_timeout_longer_than_the_interval() {
 
 #[test]
 fn shortens_the_default_timeout_to_the_interval() {
-    let health = valid(&health("interval = \"500ms\"")).pools["web"].health.clone();
+    let health = valid(&health("interval = \"500ms\"")).pools["web"].health.checks[0].clone();
     assert_eq!((health.interval, health.timeout), (Duration::from_millis(500), Duration::from_millis(500)));
 }
 
@@ -201,8 +201,8 @@ fn refuses_statuses_that_http_does_not_have() {
     refuses(&health("expect_status = []"), "invalid-value", "[]", "200-299");
     refuses(&health("expect_status = \"200\""), "wrong-type", "\"200\"", "[\"200\"]");
     refuses(&health("expect_status = [true]"), "wrong-type", "true", "status code");
-    let check = valid(&health("expect_status = [\"200-204\", 301]")).pools["web"].health.check.clone();
-    assert!(matches!(check, Check::Http { expect_status, .. } if expect_status == [(200, 204), (301, 301)]));
+    let check = valid(&health("expect_status = [\"200-204\", 301]")).pools["web"].health.checks[0].ask.clone();
+    assert!(matches!(check, Ask::Http(Http { expect_status, .. }) if expect_status == [(200, 204), (301, 301)]));
 }
 
 #[test]
@@ -215,13 +215,27 @@ fn refuses_http_keys_in_a_tcp_check() {
 fn warns_of_keys_without_effect() {
     let text = with("type = \"http\"", "type = \"none\"\nrise = 3");
     warns(&text, "no-effect", "rise", "change `type`");
-    assert_eq!(valid(&with("type = \"http\"", "type = \"none\"")).pools["web"].health.check, Check::None);
+    assert!(valid(&with("type = \"http\"", "type = \"none\"")).pools["web"].health.checks.is_empty());
+}
+
+#[test]
+fn a_pool_may_have_several_checks_each_with_a_name_of_its_own() {
+    let several = "[[pool.web.health]]\ntype = \"tcp\"\n[[pool.web.health]]\nname = \"site\"\ntype = \"http\"\n";
+    let text = with("[pool.web.health]\ntype = \"http\"\n", several);
+    let health = valid(&text).pools["web"].health.clone();
+    let names: Vec<&str> = health.checks.iter().map(|check| &*check.name).collect();
+    assert_eq!((names, health.matching), (vec!["tcp", "site"], Matching::All));
+    let any = text
+        .replace("[[pool.web.health]]\ntype = \"tcp\"", "health_match = \"any\"\n[[pool.web.health]]\ntype = \"tcp\"");
+    assert_eq!(valid(&any).pools["web"].health.matching, Matching::Any);
+    refuses(&text.replace("\"site\"", "\"tcp\""), "duplicate", "[[pool.web.health]]", "`name` of its own");
+    refuses(&text.replace("type = \"tcp\"", "type = \"none\""), "conflict", "[[pool.web.health]]", "remove it");
 }
 
 #[test]
 fn takes_a_pool_without_health_section_as_always_up() {
     let text = with("[pool.web.health]\ntype = \"http\"\n", "");
-    assert_eq!(valid(&text).pools["web"].health.check, Check::None);
+    assert!(valid(&text).pools["web"].health.checks.is_empty());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{VALID, check_beside, complaints, refuses, short, valid, warns};
-use crate::model::{Check, Health};
+use crate::model::{Ask, Check, Http};
 
 /// The valid file with this instead of the pool's health section, and these templates.
 fn file(health: &str, templates: &str) -> String {
@@ -13,8 +13,8 @@ fn file(health: &str, templates: &str) -> String {
 }
 
 /// The check of a pool with this in its health section, over these templates.
-fn merged(own: &str, templates: &str) -> Health {
-    valid(&file(&format!("[pool.web.health]\n{own}\n"), templates)).pools["web"].health.clone()
+fn merged(own: &str, templates: &str) -> Check {
+    valid(&file(&format!("[pool.web.health]\n{own}\n"), templates)).pools["web"].health.checks[0].clone()
 }
 
 const FAST: &str =
@@ -33,17 +33,17 @@ fn a_pool_takes_its_whole_check_from_a_template() {
 #[test]
 fn the_pools_keys_come_before_the_templates_and_these_before_the_default() {
     let health = merged("template = \"fast\"\nfall = 9\npath = \"/own\"", &format!("{FAST}\n{DEFAULT}"));
-    let check = Check::Http { path: "/own".into(), host: None, expect_status: vec![(200, 299)] };
+    let ask = Ask::Http(Http { path: "/own".into(), host: None, expect_status: vec![(200, 299)] });
     let (interval, timeout) = (Duration::from_millis(500), Duration::from_millis(200));
-    assert_eq!(health, Health { check, port: Some(81), interval, timeout, rise: 5, fall: 9 });
+    assert_eq!(health, Check { name: "http".into(), ask, port: Some(81), interval, timeout, rise: 5, fall: 9 });
 }
 
 #[test]
 fn the_default_holds_for_sections_that_name_no_template() {
     let health = merged("fall = 9", DEFAULT);
-    assert_eq!((health.check, health.rise, health.fall, health.port), (Check::Tcp, 5, 9, Some(81)));
-    let health = valid(&file("health = \"default\"\n", DEFAULT)).pools["web"].health.clone();
-    assert_eq!((health.check, health.rise), (Check::Tcp, 5));
+    assert_eq!((health.ask, health.rise, health.fall, health.port), (Ask::Tcp, 5, 9, Some(81)));
+    let health = valid(&file("health = \"default\"\n", DEFAULT)).pools["web"].health.checks[0].clone();
+    assert_eq!((health.ask, health.rise), (Ask::Tcp, 5));
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn a_pool_without_a_section_has_no_check() {
     let text = file("", DEFAULT);
     warns(&text, "unused-template", "default", "write `health = \"default\"`");
     let found = check_beside(&text, &[]).config.expect("valid");
-    assert_eq!(found.pools["web"].health.check, Check::None);
+    assert!(found.pools["web"].health.checks.is_empty());
 }
 
 #[test]
@@ -103,8 +103,9 @@ fn a_check_needs_a_type_in_one_of_the_places() {
 
 #[test]
 fn keys_meant_for_another_type_below_are_passed_over() {
-    assert_eq!(merged("template = \"fast\"\ntype = \"tcp\"", FAST).check, Check::Tcp);
-    assert_eq!(merged("template = \"fast\"\ntype = \"none\"", FAST).check, Check::None);
+    assert_eq!(merged("template = \"fast\"\ntype = \"tcp\"", FAST).ask, Ask::Tcp);
+    let none = valid(&file("[pool.web.health]\ntemplate = \"fast\"\ntype = \"none\"\n", FAST));
+    assert!(none.pools["web"].health.checks.is_empty());
     // What stands above it, or beside, is not.
     let text = file("[pool.web.health]\npath = \"/own\"\n", DEFAULT);
     assert_eq!(
@@ -142,7 +143,7 @@ fn templates_of_all_files_are_known_to_all_and_named_once() {
     let whole = format!("{pool}{vip}{FAST}\n");
     let valid = found(&whole);
     assert!(valid.diagnostics.is_empty(), "{}", valid.diagnostics);
-    assert_eq!(valid.config.expect("valid").pools["web"].health.fall, 2);
+    assert_eq!(valid.config.expect("valid").pools["web"].health.checks[0].fall, 2);
     let twice = found(&(whole.clone() + "[health.own]\n")).diagnostics;
     let [one] = twice.iter().collect::<Vec<_>>()[..] else { panic!("{twice}") };
     assert_eq!((short(one).as_str(), one.place.file.as_str()), ("16:9 duplicate", "a"));

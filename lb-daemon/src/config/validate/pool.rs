@@ -1,6 +1,6 @@
 //! `[pool.NAME]`
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use super::{
     Once,
@@ -33,8 +33,8 @@ pub(super) struct ReadPool {
     pub(super) pool: Pool,
     /// Of its name.
     pub(super) span: At,
-    /// Of its health section.
-    pub(super) health: At,
+    /// Of its health checks, in their order.
+    pub(super) health: Vec<At>,
     /// Of its backends' names.
     pub(super) names: BTreeMap<String, At>,
     /// Of its backends' addresses.
@@ -93,8 +93,8 @@ fn pool<'a>(key: &Spanned<&str>, section: &Section<'a>, templates: &mut Template
     let placed = |(backend, place): &(Backend, Option<At>)| Some((backend.server_id?, backend.address, (*place)?));
     let server_ids = read.iter().filter_map(placed).collect();
     let backends = read.into_iter().map(|(backend, _)| backend).collect();
-    let (health, health_place) = health(section, templates);
-    let pool = Pool { name: (*key.get_ref()).to_owned(), backends, health };
+    let (health, health_places) = health(section, templates);
+    let pool = Pool { name: (*key.get_ref()).to_owned(), backends, health: Arc::new(health) };
     let complain = |code, message: String, hint: &str| {
         section.complain(Complaint::new(code, key.span(), message).hint(hint));
     };
@@ -112,7 +112,7 @@ fn pool<'a>(key: &Spanned<&str>, section: &Section<'a>, templates: &mut Template
         complain(Code::IdlePool, format!("no backend of pool {} takes new flows", pool.name), hint);
     }
     let Seen { names: Once(names), addresses: Once(addresses), .. } = seen;
-    ReadPool { pool, span: key.span(), health: health_place, names, addresses, server_ids, encap: encap(section) }
+    ReadPool { pool, span: key.span(), health: health_places, names, addresses, server_ids, encap: encap(section) }
 }
 
 /// What a pool's backends were seen to have, each of them once.

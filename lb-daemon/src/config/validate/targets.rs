@@ -12,7 +12,7 @@ use crate::{
         place::{At, Spanned},
         raw::Section,
     },
-    model::{Check, Protocol, Service, Vip},
+    model::{Protocol, Service, Vip},
 };
 use lb_common::layout::flow::MAX_TARGETS;
 
@@ -24,19 +24,17 @@ pub(super) fn with_pool(section: &Section<'_>, service: &Spanned<Service>, pool:
     let Service { port, protocol, .. } = *service.get_ref();
     own_backend(section, service, pool);
     let name = &pool.pool.name;
-    let health = &pool.pool.health;
-    if health.check == Check::None || health.port.is_some() {
-        return;
-    }
-    let hint = format!("add `port` to [pool.{name}.health], or to its template");
-    if port == 0 {
-        let message = format!("the health check of pool {name} has no port to ask");
-        let complaint = Complaint::new(Code::Conflict, service.span(), message).label("this VIP serves every port");
-        section.complain(complaint.also(pool.health, "this check asks the VIP's port").hint(hint));
-    } else if protocol == Protocol::Udp {
-        let message = format!("the health check of pool {name} asks port {port} of TCP");
-        let complaint = Complaint::new(Code::NoEffect, service.span(), message).label("this VIP serves UDP");
-        section.complain(complaint.also(pool.health, "this check asks by TCP").hint(hint));
+    for (check, place) in pool.pool.health.checks.iter().zip(&pool.health).filter(|(check, _)| check.port.is_none()) {
+        let hint = format!("add `port` to [pool.{name}.health], or to its template");
+        if port == 0 {
+            let message = format!("the health check of pool {name} has no port to ask");
+            let complaint = Complaint::new(Code::Conflict, service.span(), message).label("this VIP serves every port");
+            section.complain(complaint.also(*place, "this check asks the VIP's port").hint(hint));
+        } else if protocol == Protocol::Udp && check.ask.is_tcp() {
+            let message = format!("the health check of pool {name} asks port {port} of TCP");
+            let complaint = Complaint::new(Code::NoEffect, service.span(), message).label("this VIP serves UDP");
+            section.complain(complaint.also(*place, "this check asks by TCP").hint(hint));
+        }
     }
 }
 

@@ -26,11 +26,11 @@ use self::engine::{Fake, attached};
 use crate::{
     config::{self, Bundle},
     controller::{
-        Asked, By, Checks, Controller, Handle, ReloadError, Reloaded, StartError, Terms, Wires, history::History,
-        hop_targets, overrides::Keeper, tuning::tuning,
+        Asked, By, Controller, Handle, ReloadError, Reloaded, StartError, Terms, Wires, history::History, hop_targets,
+        overrides::Keeper, tuning::tuning,
     },
     dataplane::memory::Memory,
-    health::{HealthView, Status},
+    health::{Checks, HealthView, Standing},
     model::Config,
     nexthop::{self, NextHop},
     plan::{Capacity, wanted::key},
@@ -224,8 +224,8 @@ impl Rig {
     /// Reports next hops for all that were asked for, and the same result for all checks.
     pub(crate) fn report_all(&self, up: bool) {
         self.resolve_all();
-        let status = Status { up, last: "as the test says".into(), ..Status::default() };
-        let view = self.checks.borrow().keys().map(|check| (*check, status.clone())).collect();
+        let standing = Standing { up, reason: "as the test says".into(), ..Standing::default() };
+        let view = self.checks.borrow().keys().map(|member| (*member, standing.clone())).collect();
         self.health.send_replace(Arc::new(view));
     }
 
@@ -257,11 +257,13 @@ impl Rig {
     /// Reports a result of all checks of a backend.
     pub(crate) fn report(&self, backend: &str, up: bool) {
         let backend: IpAddr = backend.parse().unwrap();
-        let status = Status { up, last: "as the test says".into(), ..Status::default() };
+        let standing = Standing { up, reason: "as the test says".into(), ..Standing::default() };
         let checks = self.checks.borrow().clone();
         self.health.send_modify(|view| {
             let view = Arc::make_mut(view);
-            view.extend(checks.keys().filter(|check| check.backend == backend).map(|check| (*check, status.clone())));
+            view.extend(
+                checks.keys().filter(|member| member.backend == backend).map(|member| (*member, standing.clone())),
+            );
         });
     }
 

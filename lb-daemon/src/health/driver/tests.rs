@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::model::{Check, Protocol, Service};
+use crate::model::{Ask, Check, Health, Protocol, Service};
 
 const INTERVAL: Duration = Duration::from_millis(100);
 const TIMEOUT: Duration = Duration::from_millis(80);
@@ -47,39 +47,45 @@ impl Server {
     }
 }
 
-fn id(address: SocketAddr) -> CheckId {
+fn id(address: SocketAddr) -> Member {
     let service = Service::of("192.0.2.1".parse().unwrap(), address.port(), Protocol::Tcp);
-    CheckId { service, backend: address.ip() }
+    Member { service, backend: address.ip() }
 }
 
-fn tcp() -> Health {
-    Health { check: Check::Tcp, port: None, interval: INTERVAL, timeout: TIMEOUT, rise: 2, fall: 3 }
+fn tcp() -> Check {
+    Check { name: "tcp".into(), ask: Ask::Tcp, port: None, interval: INTERVAL, timeout: TIMEOUT, rise: 2, fall: 3 }
+}
+
+/// Each backend with one check.
+fn checks(checks: &[(Member, Check)]) -> Arc<Checks> {
+    let health = |check: &Check| Arc::new(Health { checks: vec![check.clone()], ..Health::default() });
+    Arc::new(checks.iter().map(|(member, check)| (*member, health(check))).collect())
 }
 
 /// A driver under test.
 struct Rig {
-    checks: watch::Sender<Arc<BTreeMap<CheckId, Health>>>,
+    checks: watch::Sender<Arc<Checks>>,
     view: watch::Receiver<Arc<HealthView>>,
     task: JoinHandle<()>,
 }
 
 impl Rig {
-    fn new(checks: &[(CheckId, Health)]) -> Self {
-        let (sender, receiver) = watch::channel(Arc::new(checks.iter().cloned().collect()));
+    fn new(wanted: &[(Member, Check)]) -> Self {
+        let (sender, receiver) = watch::channel(checks(wanted));
         let (view, task) = spawn(receiver, Stats::new().unwrap());
         Self { checks: sender, view, task }
     }
 
-    fn set(&self, checks: &[(CheckId, Health)]) {
-        self.checks.send_replace(Arc::new(checks.iter().cloned().collect()));
+    fn set(&self, wanted: &[(Member, Check)]) {
+        self.checks.send_replace(checks(wanted));
     }
 
-    fn status(&self, id: CheckId) -> Option<Status> {
+    fn status(&self, id: Member) -> Option<Standing> {
         self.view.borrow().get(&id).cloned()
     }
 
     /// Waits until this check is up or down, and returns how long that took.
-    async fn until(&mut self, id: CheckId, up: bool) -> Duration {
+    async fn until(&mut self, id: Member, up: bool) -> Duration {
         let start = Instant::now();
         let reached = self.view.wait_for(|view| view.get(&id).is_some_and(|status| status.up == up));
         timeout(Duration::from_secs(5), reached).await.expect("the state within 5 s").unwrap();
@@ -99,7 +105,7 @@ async fn a_backend_goes_down_in_time_and_returns_in_time() {
     assert!(took >= INTERVAL * 2 * 9 / 10, "{took:?}: before `fall` failures");
     assert!(took <= INTERVAL * 3 * 11 / 10 + TIMEOUT + Duration::from_millis(500), "{took:?}");
     let status = rig.status(check).unwrap();
-    assert_eq!((status.last.as_str(), status.failures), ("connection refused", 3));
+    assert_eq!((status.reason.as_str(), status.checks["tcp"].failures), ("connection refused", 3));
     let server = Server::start(&server.address.to_string()).await;
     let took = rig.until(check, true).await;
     assert!(took >= INTERVAL * 9 / 10, "{took:?}: before `rise` successes");
@@ -117,7 +123,7 @@ async fn a_steady_backend_wakes_nobody_but_is_kept_up_to_date() {
     sleep(REFRESH + INTERVAL * 5).await;
     assert!(!rig.view.has_changed().unwrap(), "neither state nor text changed");
     let status = rig.status(check).unwrap();
-    assert!(status.up && status.successes >= 5, "{status:?}");
+    assert!(status.up && status.checks["tcp"].successes >= 5, "{status:?}");
     assert!(server.accepted() >= 8, "{} probes", server.accepted());
 }
 
@@ -128,7 +134,7 @@ async fn a_reload_keeps_the_state_of_what_stays() {
     rig.until(id(stays.address), true).await;
     rig.until(id(goes.address), true).await;
     let before = rig.status(id(stays.address)).unwrap();
-    rig.set(&[(id(stays.address), Health { fall: 2, ..tcp() })]);
+    rig.set(&[(id(stays.address), Check { fall: 2, ..tcp() })]);
     timeout(Duration::from_secs(1), rig.view.wait_for(|view| view.len() == 1)).await.unwrap().unwrap();
     let after = rig.status(id(stays.address)).unwrap();
     assert_eq!((after.up, after.since), (true, before.since));
@@ -138,14 +144,6 @@ async fn a_reload_keeps_the_state_of_what_stays() {
     assert_eq!(goes.accepted(), probes, "a removed check is not probed");
     rig.set(&[]);
     timeout(Duration::from_secs(1), rig.view.wait_for(|view| view.is_empty())).await.unwrap().unwrap();
-}
-
-#[tokio::test]
-async fn a_check_of_nothing_is_up_at_once() {
-    let check = id("127.0.0.1:9".parse().unwrap());
-    let mut rig = Rig::new(&[(check, Health { check: Check::None, ..tcp() })]);
-    rig.until(check, true).await;
-    assert_eq!(rig.status(check).unwrap().last, "no check configured");
 }
 
 #[tokio::test]
@@ -160,7 +158,7 @@ async fn many_checks_run_side_by_side() {
     let mut rig = Rig::new(&checks);
     let all = rig.view.wait_for(|view| view.len() == checks.len());
     timeout(Duration::from_secs(5), all).await.expect("a result for each").unwrap();
-    let up: Vec<CheckId> = rig.view.borrow().iter().filter(|(_, status)| status.up).map(|(id, _)| *id).collect();
+    let up: Vec<Member> = rig.view.borrow().iter().filter(|(_, status)| status.up).map(|(id, _)| *id).collect();
     assert_eq!(up, [id(server.address)]);
 }
 
@@ -193,7 +191,7 @@ async fn counts_probes_and_transitions() {
     let server = Server::start("127.0.0.1:0").await;
     let check = id(server.address);
     let stats = Stats::new().unwrap();
-    let (_checks, receiver) = watch::channel(Arc::new(BTreeMap::from([(check, tcp())])));
+    let (_checks, receiver) = watch::channel(checks(&[(check, tcp())]));
     let (mut view, task) = spawn(receiver, stats.clone());
     timeout(Duration::from_secs(5), view.wait_for(|view| !view.is_empty())).await.unwrap().unwrap();
     server.stop();

@@ -1,14 +1,15 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::Ask;
 
-fn health(rise: u32, fall: u32) -> Health {
+fn check(rise: u32, fall: u32) -> Check {
     let (interval, timeout) = (Duration::from_secs(2), Duration::from_secs(1));
-    Health { check: Check::Tcp, port: None, interval, timeout, rise, fall }
+    Check { name: "tcp".into(), ask: Ask::Tcp, port: None, interval, timeout, rise, fall }
 }
 
 fn machine(rise: u32, fall: u32, initial: Option<bool>) -> Machine {
-    Machine::new(health(rise, fall), initial, 1, Instant::now())
+    Machine::new(check(rise, fall), initial, 1, Instant::now())
 }
 
 /// Feeds results (`+` and `-`) and shows what the machine made of each: `u`p, `d`own.
@@ -57,17 +58,10 @@ fn a_transition_says_whether_anything_was_known_before() {
 }
 
 #[test]
-fn nothing_configured_is_up_and_never_probed() {
-    let machine = Machine::new(Health { check: Check::None, ..health(2, 3) }, Some(false), 1, Instant::now());
-    assert_eq!((machine.up(), machine.next_deadline()), (Some(true), None));
-}
-
-#[test]
 fn starts_are_spread_and_soon() {
     let now = Instant::now();
-    let starts: Vec<Duration> = (0..1000)
-        .map(|seed| Machine::new(health(2, 3), None, seed << 20, now).next_deadline().unwrap() - now)
-        .collect();
+    let starts: Vec<Duration> =
+        (0..1000).map(|seed| Machine::new(check(2, 3), None, seed << 20, now).next_deadline().unwrap() - now).collect();
     assert!(starts.iter().all(|start| *start <= START_SPREAD));
     for tenth in 0..10 {
         let from = START_SPREAD / 10 * tenth;
@@ -98,7 +92,7 @@ fn the_interval_is_counted_from_start_to_start_and_varies_by_a_tenth() {
 fn the_first_interval_is_cut_short_so_that_checks_spread_over_the_whole() {
     let now = Instant::now();
     let gap = |seed: u64| {
-        let mut machine = Machine::new(health(2, 3), None, seed << 20, now);
+        let mut machine = Machine::new(check(2, 3), None, seed << 20, now);
         machine.on_start(now);
         machine.on_result(true, now);
         (machine.next_deadline().unwrap() - now).as_millis()

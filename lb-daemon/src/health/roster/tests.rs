@@ -1,19 +1,19 @@
 use super::*;
-use crate::model::{Protocol, Service};
+use crate::model::{Http, Protocol, Service};
 
-fn id(vip: &str, port: u16, backend: &str) -> CheckId {
+fn id(vip: &str, port: u16, backend: &str) -> Member {
     let service = Service::of(vip.parse().unwrap(), port, Protocol::Tcp);
-    CheckId { service, backend: backend.parse().unwrap() }
+    Member { service, backend: backend.parse().unwrap() }
 }
 
-fn tcp(port: Option<u16>) -> Health {
+fn tcp(port: Option<u16>) -> Check {
     let (interval, timeout) = (Duration::from_secs(2), Duration::from_secs(1));
-    Health { check: Check::Tcp, port, interval, timeout, rise: 2, fall: 3 }
+    Check { name: "one".into(), ask: Ask::Tcp, port, interval, timeout, rise: 2, fall: 3 }
 }
 
-fn http(host: Option<&str>) -> Health {
-    let check = Check::Http { path: "/".into(), host: host.map(Into::into), expect_status: vec![(200, 299)] };
-    Health { check, ..tcp(Some(8080)) }
+fn http(host: Option<&str>) -> Check {
+    let http = Http { path: "/".into(), host: host.map(Into::into), expect_status: vec![(200, 299)] };
+    Check { ask: Ask::Http(http), ..tcp(Some(8080)) }
 }
 
 fn outcome(result: Verdict) -> Outcome {
@@ -28,14 +28,16 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(checks: &[(CheckId, Health)]) -> Self {
+    fn new(checks: &[(Member, Check)]) -> Self {
         let mut bench = Self { roster: Roster::new(7), now: Instant::now(), wall: SystemTime::UNIX_EPOCH };
         bench.set(checks);
         bench
     }
 
-    fn set(&mut self, checks: &[(CheckId, Health)]) {
-        self.roster.set(&checks.iter().cloned().collect(), self.now, self.wall);
+    fn set(&mut self, checks: &[(Member, Check)]) {
+        let health = |check: &Check| Arc::new(Health { checks: vec![check.clone()], ..Health::default() });
+        let checks = checks.iter().map(|(member, check)| (*member, health(check))).collect();
+        self.roster.set(&checks, self.now, self.wall);
     }
 
     fn pass(&mut self, time: Duration) {
@@ -58,8 +60,13 @@ impl Bench {
         asked
     }
 
-    fn status(&self, id: CheckId) -> Option<Status> {
-        self.roster.view().get(&id).cloned()
+    fn standing(&self, member: Member) -> Option<Standing> {
+        self.roster.view().get(&member).cloned()
+    }
+
+    /// Of the only check.
+    fn status(&self, member: Member) -> Option<Status> {
+        self.standing(member)?.checks.get("one").cloned()
     }
 }
 
@@ -73,7 +80,7 @@ fn asks_the_vips_port_unless_the_check_names_one() {
         asked.iter().map(|probe| probe.target.to_string()).collect::<Vec<_>>(),
         ["10.0.0.1:80", "10.0.0.2:8080"]
     );
-    let Ask::Http { host, .. } = &asked[1].ask else { panic!("{asked:?}") };
+    let probe::Ask::Http { host, .. } = &asked[1].ask else { panic!("{asked:?}") };
     assert_eq!(host, "[2001:db8::1]");
 }
 
@@ -159,22 +166,6 @@ fn a_changed_check_keeps_its_state_and_counts_anew() {
 }
 
 #[test]
-fn a_check_taken_away_is_up_at_once_and_one_that_is_added_begins_from_there() {
-    let check = id("192.0.2.1", 80, "10.0.0.1");
-    let none = Health { check: Check::None, ..tcp(None) };
-    let mut bench = Bench::new(&[(check, tcp(None))]);
-    bench.round(Verdict::Failure);
-    bench.set(&[(check, none)]);
-    let status = bench.status(check).unwrap();
-    assert_eq!((status.up, status.last.as_str(), status.since), (true, "no check configured", Some(bench.wall)));
-    assert_eq!(bench.round(Verdict::Failure), []);
-    assert_eq!(bench.roster.next_deadline(), None);
-    bench.set(&[(check, tcp(None))]);
-    bench.round(Verdict::Failure);
-    assert!(bench.status(check).unwrap().up);
-}
-
-#[test]
 fn the_result_of_a_check_removed_meanwhile_is_dropped() {
     let check = id("192.0.2.1", 80, "10.0.0.1");
     let mut bench = Bench::new(&[(check, tcp(None))]);
@@ -202,7 +193,7 @@ fn only_changes_of_state_or_text_are_visible() {
         visible.push(bench.roster.on_outcome(number, outcome(result), bench.now, bench.wall).visible);
     }
     assert_eq!(visible, [true, false, true, false, true, false]);
-    assert_eq!(bench.status(check).unwrap().last, "Failure", "a skipped probe says nothing");
+    assert_eq!(bench.standing(check).unwrap().reason, "Failure", "a skipped probe says nothing");
 }
 
 #[test]

@@ -4,24 +4,24 @@ use std::{collections::BTreeSet, time::Duration};
 
 use lb_common::layout::vip::Vip as Value;
 
+mod health;
+
 use super::report::{Change, PoolChange, Setting};
-use crate::model::{
-    Access, Backend, Check, Config, DataplaneConfig, Health, NextHopConfig, Quic, RouteTo, SourceRoute, Vip,
-};
+use crate::model::{Access, Backend, Config, DataplaneConfig, NextHopConfig, Quic, RouteTo, SourceRoute, Vip};
 
 /// Keys and values in a fixed order.
 type Described = Vec<(&'static str, String)>;
 
 /// Values that differ; a key that only one side has is `none` on the other.
-fn differing(old: &Described, new: &Described) -> Vec<Setting> {
+fn differing<K: AsRef<str> + Ord>(old: &[(K, String)], new: &[(K, String)]) -> Vec<Setting> {
     let none = || String::from("none");
-    let value = |described: &Described, key: &str| {
-        described.iter().find(|(known, _)| *known == key).map_or_else(none, |(_, value)| value.clone())
+    let value = |described: &[(K, String)], key: &K| {
+        described.iter().find(|(known, _)| known == key).map_or_else(none, |(_, value)| value.clone())
     };
-    let keys = old.iter().chain(new).map(|(key, _)| *key);
+    let keys = old.iter().chain(new).map(|(key, _)| key);
     let mut seen = BTreeSet::new();
     let each = keys.filter(|key| seen.insert(*key));
-    let settings = each.map(|key| Setting { key: key.into(), from: value(old, key), to: value(new, key) });
+    let settings = each.map(|key| Setting { key: key.as_ref().into(), from: value(old, key), to: value(new, key) });
     settings.filter(|setting| setting.from != setting.to).collect()
 }
 
@@ -152,47 +152,14 @@ pub(super) fn of_pools(old: &Config, new: &Config) -> Vec<PoolChange> {
         let (change, settings) = match (old.pools.get(name), new.pools.get(name)) {
             (None, _) => (Change::Added, Vec::new()),
             (_, None) => (Change::Removed, Vec::new()),
-            (Some(old), Some(new)) => (Change::Changed, differing(&health(&old.health), &health(&new.health))),
+            (Some(old), Some(new)) => {
+                (Change::Changed, differing(&health::told(&old.health), &health::told(&new.health)))
+            }
         };
         PoolChange { name: name.clone(), change, settings }
     };
     let changes = names.into_iter().map(change);
     changes.filter(|pool| pool.change != Change::Changed || !pool.settings.is_empty()).collect()
-}
-
-fn health(health: &Health) -> Described {
-    let Health { check, port, interval, timeout, rise, fall } = health;
-    let (kind, rest) = checked(check);
-    let mut described = vec![("health.type", kind.to_owned())];
-    // Of what is not asked, it is all one when and how often.
-    if *check != Check::None {
-        described.extend(rest);
-        described.extend([
-            ("health.port", port.map_or_else(|| "the VIP's".into(), |port| port.to_string())),
-            ("health.interval", time(*interval)),
-            ("health.timeout", time(*timeout)),
-            ("health.rise", rise.to_string()),
-            ("health.fall", fall.to_string()),
-        ]);
-    }
-    described
-}
-
-fn checked(check: &Check) -> (&'static str, Described) {
-    match check {
-        Check::None => ("none", Vec::new()),
-        Check::Tcp => ("tcp", Vec::new()),
-        Check::Http { path, host, expect_status } => {
-            let range = |(first, last): &(u16, u16)| {
-                if first == last { first.to_string() } else { format!("{first}-{last}") }
-            };
-            let ranges: Vec<String> = expect_status.iter().map(range).collect();
-            let host = host.clone().unwrap_or_else(|| "the VIP's address".into());
-            let keys =
-                vec![("health.path", path.clone()), ("health.host", host), ("health.expect_status", ranges.join(", "))];
-            ("http", keys)
-        }
-    }
 }
 
 /// What is set otherwise for all VIPs and for the daemon, but for what needs a restart.

@@ -2,8 +2,8 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use super::*;
 use crate::{
-    health::Status,
-    model::{Access, DaemonConfig, DaemonLoss, Health, NextHopConfig, ServerId, SourceRoute, Tunnels},
+    health::Standing,
+    model::{Access, Ask, Check, DaemonConfig, DaemonLoss, Health, NextHopConfig, ServerId, SourceRoute, Tunnels},
 };
 
 const HOP: NextHop =
@@ -21,15 +21,18 @@ fn service_80() -> Service {
     Service::of(Ipv4Addr::new(192, 0, 2, 10).into(), 80, Protocol::Tcp)
 }
 
-fn config(backends: Vec<Backend>, check: Check, panic_threshold: u8) -> Config {
-    let health = Health {
-        check,
+fn config(backends: Vec<Backend>, checked: bool, panic_threshold: u8) -> Config {
+    let check = Check {
+        name: "tcp".into(),
+        ask: Ask::Tcp,
         port: None,
         interval: Duration::from_secs(2),
         timeout: Duration::from_secs(1),
         rise: 2,
         fall: 3,
     };
+    let checks = if checked { vec![check] } else { vec![] };
+    let health = Arc::new(Health { checks, ..Health::default() });
     Config {
         dataplane: DataplaneConfig {
             interfaces: vec![],
@@ -56,8 +59,8 @@ fn config(backends: Vec<Backend>, check: Check, panic_threshold: u8) -> Config {
 
 fn health(up: &[u8], down: &[u8]) -> HealthView {
     let status = |last: &u8, up| {
-        let check = CheckId { service: service_80(), backend: address(*last) };
-        (check, Status { up, ..Status::default() })
+        let member = Member { service: service_80(), backend: address(*last) };
+        (member, Standing { up, ..Standing::default() })
     };
     up.iter().map(|last| status(last, true)).chain(down.iter().map(|last| status(last, false))).collect()
 }
@@ -89,7 +92,7 @@ fn state_health_and_way_decide_what_a_backend_takes() {
         backend(7, 100, AdminState::Active), // no way known
         backend(8, 100, AdminState::Drain),  // unhealthy
     ];
-    let config = config(backends, Check::Tcp, 0);
+    let config = config(backends, true, 0);
     let mut hops = hops(&[1, 2, 3, 4, 5, 6, 8]);
     hops.insert(address(7), None);
     let wanted = plain(&config, &health(&[1, 2, 3, 4, 7], &[5, 8]), &hops);
@@ -102,7 +105,7 @@ fn state_health_and_way_decide_what_a_backend_takes() {
 
 #[test]
 fn the_mtu_that_the_operator_gives_counts_for_every_way() {
-    let mut config = config(vec![backend(1, 100, AdminState::Active)], Check::None, 0);
+    let mut config = config(vec![backend(1, 100, AdminState::Active)], false, 0);
     let mtu = |config: &Config| {
         let wanted = plain(config, &HealthView::new(), &hops(&[1]));
         wanted.vips[&key(&service_80())].backends[&address(1)].next_hop.map(|hop| hop.mtu)
@@ -116,7 +119,7 @@ fn the_mtu_that_the_operator_gives_counts_for_every_way() {
 
 #[test]
 fn without_a_check_backends_are_up() {
-    let config = config(vec![backend(1, 1, AdminState::Active), backend(2, 1, AdminState::Drain)], Check::None, 0);
+    let config = config(vec![backend(1, 1, AdminState::Active), backend(2, 1, AdminState::Drain)], false, 0);
     assert_eq!(dispositions(&plain(&config, &HealthView::new(), &hops(&[1, 2]))), [Serving, Draining]);
 }
 
@@ -131,7 +134,7 @@ fn below_the_panic_threshold_unhealthy_backends_serve() {
         backend(6, 1, AdminState::Drain),
         backend(7, 1, AdminState::Disabled),
     ];
-    let config = config(backends, Check::Tcp, 50);
+    let config = config(backends, true, 50);
     let hops = hops(&[1, 2, 3, 5, 6, 7]);
     let at_threshold = plain(&config, &health(&[1, 2], &[]), &hops);
     assert_eq!(dispositions(&at_threshold), [Serving, Serving, Down, Down, Down, Down, Down]);
@@ -142,7 +145,7 @@ fn below_the_panic_threshold_unhealthy_backends_serve() {
 
 #[test]
 fn a_threshold_of_zero_never_panics() {
-    let config = config(vec![backend(1, 1, AdminState::Active)], Check::Tcp, 0);
+    let config = config(vec![backend(1, 1, AdminState::Active)], true, 0);
     assert_eq!(dispositions(&plain(&config, &health(&[], &[1]), &hops(&[1]))), [Down]);
 }
 
@@ -159,7 +162,7 @@ fn keys_are_in_network_order_and_read_back() {
 
 /// A configuration whose VIP leads some sources to another pool or to one backend.
 fn routed() -> Config {
-    let mut config = config(vec![backend(1, 2, AdminState::Active), backend(2, 0, AdminState::Active)], Check::Tcp, 0);
+    let mut config = config(vec![backend(1, 2, AdminState::Active), backend(2, 0, AdminState::Active)], true, 0);
     let mut other = config.pools["web"].clone();
     other.name = "other".into();
     // 10.0.0.2 is in both pools.
@@ -203,7 +206,7 @@ fn server_ids_are_known_to_vips_that_go_by_them() {
 
 #[test]
 fn settings_become_flags_and_figures() {
-    let mut config = config(vec![], Check::None, 0);
+    let mut config = config(vec![], false, 0);
     let vip =
         |config: &Config| plain(config, &HealthView::new(), &hops(&[])).vips[&key(&config.vips[0].service)].clone();
     assert_eq!(vip(&config).flags, 0);
@@ -222,7 +225,7 @@ fn settings_become_flags_and_figures() {
 
 #[test]
 fn local_backends_need_no_way_and_others_of_their_mac_address_one_without_router() {
-    let mut config = config(vec![backend(1, 1, AdminState::Active), backend(2, 1, AdminState::Active)], Check::None, 0);
+    let mut config = config(vec![backend(1, 1, AdminState::Active), backend(2, 1, AdminState::Active)], false, 0);
     config.vips[0].encap = Encap::L2;
     config.pools.get_mut("web").unwrap().backends[0].local = true;
     let mut hops = hops(&[2]);

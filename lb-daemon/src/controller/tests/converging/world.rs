@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::{
     controller::tests::rig::{PIN_PATH, Rig, config},
-    health::Status,
+    health::Standing,
     model::overrides::{BackendName, BackendOrder, Order, StateOverride},
     nexthop::{self, NextHop},
     state::Folder,
@@ -142,9 +142,9 @@ impl World {
 
     /// Reports what is true of all that the controller asked for.
     pub(super) fn tell(&self) {
-        let status = |up| Status { up, ..Status::default() };
+        let standing = |up| Standing { up, ..Standing::default() };
         let checks = self.rig.checks.borrow().clone();
-        let view = checks.keys().map(|check| (*check, status(self.up[&check.backend]))).collect();
+        let view = checks.keys().map(|member| (*member, standing(self.up[&member.backend]))).collect();
         self.rig.health.send_replace(Arc::new(view));
         let targets = self.rig.hop_targets.borrow().clone();
         let hops = targets.into_iter().map(|address| (address, self.ways[&address].map(hop))).collect();

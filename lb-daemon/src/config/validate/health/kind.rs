@@ -1,0 +1,92 @@
+//! The types of checks, and which keys each of them looks at.
+
+use super::http;
+use crate::{
+    config::{
+        diagnostic::{Code, Complaint},
+        raw::Section,
+        schema::either,
+    },
+    model::Ask,
+};
+
+/// A type of checks that is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config::validate) enum Kind {
+    None,
+    Tcp,
+    Http,
+}
+
+/// All of them, by name.
+pub(in crate::config::validate) const TYPES: [(&str, Kind); 3] =
+    [("none", Kind::None), ("tcp", Kind::Tcp), ("http", Kind::Http)];
+
+/// Those that are specified, but not built yet.
+const LATER_TYPES: [&str; 6] = ["https", "udp", "dns", "grpc", "tls", "exec"];
+
+/// Keys that every type but `none` looks at.
+const COMMON: &[&str] = &["probe", "port", "interval", "timeout", "rise", "fall"];
+
+/// Keys that some types look at.
+const GROUPS: [&[&str]; 1] = [http::KEYS];
+
+impl Kind {
+    /// `type`, with complaints about keys that it does not look at.
+    pub(super) fn of(section: &Section<'_>) -> Option<Self> {
+        let kind = section.choice("type", &TYPES, &LATER_TYPES)?;
+        kind.without_effect(section);
+        Some(kind)
+    }
+
+    /// Whether checks of this type look at `key`.
+    fn knows(self, key: &str) -> bool {
+        let own: &[&[&str]] = match self {
+            Self::None => return false,
+            Self::Tcp => &[],
+            Self::Http => &[http::KEYS],
+        };
+        COMMON.contains(&key) || own.iter().any(|keys| keys.contains(&key))
+    }
+
+    /// Complains about keys that the type does not look at. What lies below the type was meant for another one.
+    fn without_effect(self, section: &Section<'_>) {
+        let beside = |key| section.depth(key).is_some_and(|depth| Some(depth) <= section.depth("type"));
+        let keys = COMMON.iter().chain(GROUPS.into_iter().flatten());
+        for key in keys.filter(|key| !self.knows(key) && beside(key)) {
+            let Some((place, _)) = section.entry(key) else { continue };
+            let (code, why) = if self == Self::None {
+                (Code::NoEffect, "has no effect with `type = \"none\"`".to_owned())
+            } else {
+                let name = |wanted| TYPES.into_iter().find(|(_, kind)| *kind == wanted).map_or("", |(name, _)| name);
+                let others = either(TYPES.into_iter().filter(|(_, kind)| kind.knows(key)).map(|(name, _)| name));
+                (Code::Conflict, format!("is for `type = {others}`, not \"{}\"", name(self)))
+            };
+            let mut complaint = Complaint::new(code, place.span(), format!("`{key}` {why}"));
+            if let Some((kind, _)) = section.entry("type").filter(|_| section.depth(key) < section.depth("type")) {
+                complaint = complaint.also(kind.span(), "`type` is from here");
+            }
+            section.complain(complaint.hint(format!("remove `{key}`, or change `type`")));
+        }
+    }
+}
+
+/// What checks of all types would ask, each key read once: a template has no type of its own.
+pub(super) struct Asks {
+    http: crate::model::Http,
+}
+
+impl Asks {
+    pub(super) fn read(section: &Section<'_>) -> Self {
+        Self { http: http::http(section) }
+    }
+
+    /// What a check of this type asks; nothing, if it is none.
+    pub(super) fn of(self, kind: Kind) -> Option<Ask> {
+        match kind {
+            Kind::None => None,
+            Kind::Tcp => Some(Ask::Tcp),
+            Kind::Http => Some(Ask::Http(self.http)),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+use std::time::Duration;
+
+use super::*;
+use crate::model::{Ask, Check};
+
+fn health(matching: Matching, names: &[&str]) -> Health {
+    let check = |name: &&str| Check {
+        name: (*name).into(),
+        ask: Ask::Tcp,
+        port: None,
+        interval: Duration::from_secs(2),
+        timeout: Duration::from_secs(1),
+        rise: 2,
+        fall: 3,
+    };
+    Health { checks: names.iter().map(check).collect(), matching }
+}
+
+/// Statuses as a word has them: `a+ b-`; the text is `passes` or `fails`.
+fn results(word: &str) -> BTreeMap<Arc<str>, Status> {
+    let status = |one: &str| {
+        let (name, sign) = one.split_at(1);
+        let last = if sign == "+" { "passes" } else { "fails" };
+        (name.into(), Status { up: sign == "+", last: last.into(), ..Status::default() })
+    };
+    word.split_whitespace().map(status).collect()
+}
+
+#[test]
+fn all_or_any_of_the_checks_decide_and_the_unknown_may_not_matter() {
+    for (known, all, any) in [
+        ("", None, None),
+        ("a+", None, Some((true, "a: passes"))),
+        ("a-", Some((false, "a: fails")), None),
+        ("a+ b+", Some((true, "a: passes")), Some((true, "a: passes"))),
+        ("a+ b-", Some((false, "b: fails")), Some((true, "a: passes"))),
+        ("a- b+", Some((false, "a: fails")), Some((true, "b: passes"))),
+        ("a- b-", Some((false, "a: fails")), Some((false, "a: fails"))),
+    ] {
+        for (matching, wanted) in [(Matching::All, all), (Matching::Any, any)] {
+            let mut judge = Judge::default();
+            judge.decide(&health(matching, &["a", "b"]), results(known), SystemTime::UNIX_EPOCH);
+            let found = judge.standing().map(|standing| (standing.up, standing.reason.as_str()));
+            assert_eq!(found, wanted, "{known:?}, {matching}");
+        }
+    }
+}
+
+#[test]
+fn one_check_needs_no_name_in_the_reason_and_none_is_up() {
+    let mut judge = Judge::default();
+    judge.decide(&health(Matching::All, &["a"]), results("a-"), SystemTime::UNIX_EPOCH);
+    assert_eq!(judge.standing().unwrap().reason, "fails");
+    let mut judge = Judge::default();
+    judge.decide(&health(Matching::Any, &[]), results(""), SystemTime::UNIX_EPOCH);
+    assert!(judge.standing().unwrap().up);
+}
+
+#[test]
+fn tells_what_changed_and_since_when() {
+    let health = health(Matching::All, &["a", "b"]);
+    let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let mut judge = Judge::default();
+    let mut decide = |known: &str, seconds| {
+        let decision = judge.decide(&health, results(known), at(seconds));
+        let since = judge.standing().and_then(|standing| standing.since);
+        (decision.transition.map(|transition| (transition.up, transition.first)), decision.visible, since)
+    };
+    assert_eq!(decide("a+", 1), (None, false, None));
+    assert_eq!(decide("a+ b+", 2), (Some((true, true)), true, Some(at(2))));
+    assert_eq!(decide("a+ b+", 3), (None, false, Some(at(2))));
+    assert_eq!(decide("a+ b-", 4), (Some((false, false)), true, Some(at(4))));
+    assert_eq!(decide("a- b-", 5), (None, true, Some(at(4))), "another reason");
+    assert_eq!(decide("b-", 6), (None, true, Some(at(4))));
+    assert_eq!(decide("a+", 7), (None, true, None), "not known any more");
+}

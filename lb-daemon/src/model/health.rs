@@ -1,0 +1,94 @@
+//! How it is told which backends of a pool may take traffic: `[pool.NAME.health]` and what belongs to it.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+/// All that a pool says of the health of its backends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// `[pool.NAME.health]`, or each of `[[pool.NAME.health]]`; names are unique. Empty: nothing is asked, and all are up.
+    pub checks: Vec<Check>,
+    /// `health_match`
+    pub matching: Matching,
+}
+
+impl Health {
+    /// Whether anything tells who is up; if not, all are.
+    pub fn is_watched(&self) -> bool {
+        !self.checks.is_empty()
+    }
+}
+
+/// How many of a pool's checks a backend has to pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Matching {
+    /// Every one.
+    #[default]
+    All,
+    /// One of them.
+    Any,
+}
+
+impl fmt::Display for Matching {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::All => "all",
+            Self::Any => "any",
+        })
+    }
+}
+
+/// A check of each backend of a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Its name; that of its type unless the file says otherwise. What is known of a backend is kept under it.
+    pub name: Arc<str>,
+    /// What is asked.
+    pub ask: Ask,
+    /// Port to ask; `None` is the VIP's own.
+    pub port: Option<u16>,
+    /// Time between the starts of two probes.
+    pub interval: Duration,
+    /// A probe that takes longer has failed.
+    pub timeout: Duration,
+    /// Successes in a row that take a backend up.
+    pub rise: u32,
+    /// Failures in a row that take a backend down.
+    pub fall: u32,
+}
+
+/// What a probe asks of a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// A TCP connection that opens.
+    Tcp,
+    /// An HTTP/1.1 request whose answer is expected.
+    Http(Http),
+}
+
+impl Ask {
+    /// `type`
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Http(_) => "http",
+        }
+    }
+
+    /// Whether it is asked by TCP.
+    pub fn is_tcp(&self) -> bool {
+        match self {
+            Self::Tcp | Self::Http(_) => true,
+        }
+    }
+}
+
+/// What an HTTP check asks, and what it takes for an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Request target.
+    pub path: String,
+    /// `Host` header; `None` is the VIP's address.
+    pub host: Option<String>,
+    /// Ranges of status codes that count as success, both ends included.
+    pub expect_status: Vec<(u16, u16)>,
+}

@@ -1,0 +1,53 @@
+//! What a pool says of health.
+
+use super::time;
+use crate::model::{Ask, Check, Health, Http};
+
+/// Keys and values in a fixed order. Those of several checks bear the check's name.
+pub(super) fn told(health: &Health) -> Vec<(String, String)> {
+    let Health { checks, matching } = health;
+    let mut told: Vec<(String, String)> = match checks.as_slice() {
+        [] => vec![("health.type".into(), "none".into())],
+        [one] => check(one).into_iter().map(|(key, value)| (format!("health.{key}"), value)).collect(),
+        several => {
+            let named = |one: &Check| {
+                let name = one.name.clone();
+                check(one).into_iter().map(move |(key, value)| (format!("health.{name}.{key}"), value))
+            };
+            several.iter().flat_map(named).collect()
+        }
+    };
+    if checks.len() > 1 {
+        told.push(("health_match".into(), matching.to_string()));
+    }
+    told
+}
+
+fn check(check: &Check) -> Vec<(&'static str, String)> {
+    // Its name is the first thing that several are told apart by.
+    let Check { name: _, ask, port, interval, timeout, rise, fall } = check;
+    let mut told = vec![("type", ask.kind().to_owned())];
+    told.extend(asked(ask));
+    told.extend([
+        ("port", port.map_or_else(|| "the VIP's".into(), |port| port.to_string())),
+        ("interval", time(*interval)),
+        ("timeout", time(*timeout)),
+        ("rise", rise.to_string()),
+        ("fall", fall.to_string()),
+    ]);
+    told
+}
+
+fn asked(ask: &Ask) -> Vec<(&'static str, String)> {
+    match ask {
+        Ask::Tcp => Vec::new(),
+        Ask::Http(Http { path, host, expect_status }) => {
+            let range = |(first, last): &(u16, u16)| {
+                if first == last { first.to_string() } else { format!("{first}-{last}") }
+            };
+            let ranges: Vec<String> = expect_status.iter().map(range).collect();
+            let host = host.clone().unwrap_or_else(|| "the VIP's address".into());
+            vec![("path", path.clone()), ("host", host), ("expect_status", ranges.join(", "))]
+        }
+    }
+}
