@@ -7,6 +7,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use crate::model::Ask;
+
 mod http;
 mod tcp;
 
@@ -17,24 +19,8 @@ pub struct Probe {
     pub target: SocketAddr,
     /// Longest time for the whole attempt.
     pub timeout: Duration,
-    /// What counts as an answer.
+    /// What is asked, and what counts as an answer; what it leaves to the VIP is filled in.
     pub ask: Ask,
-}
-
-/// What counts as an answer.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Ask {
-    /// A connection that opens.
-    Tcp,
-    /// The status of an HTTP/1.1 GET.
-    Http {
-        /// Request target.
-        path: String,
-        /// `Host` header.
-        host: String,
-        /// Ranges of status codes that count as success, both ends included.
-        expect_status: Vec<(u16, u16)>,
-    },
 }
 
 /// How an attempt ended.
@@ -79,7 +65,7 @@ async fn attempt(probe: &Probe) -> Result<String, Failed> {
     }
     match &probe.ask {
         Ask::Tcp => tcp::attempt(probe.target).await,
-        Ask::Http { path, host, expect_status } => http::attempt(probe.target, path, host, expect_status).await,
+        Ask::Http(http) => http::attempt(probe.target, http).await,
     }
 }
 

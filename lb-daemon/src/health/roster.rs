@@ -14,7 +14,7 @@ use super::{
     CheckId, Checks, HealthView, Member, Standing, Status,
     judge::{Decision, Judge},
     machine::{Machine, Transition},
-    probe::{self, Outcome, Probe, Verdict},
+    probe::{Outcome, Probe, Verdict},
 };
 use crate::model::{Ask, Check, Health};
 
@@ -236,14 +236,10 @@ impl Shared {
 
 /// What is asked for this check, how often, and what follows from the answers.
 fn key(member: Member, check: &Check) -> Key {
-    let ask = match &check.ask {
-        Ask::Tcp => probe::Ask::Tcp,
-        Ask::Http(http) => probe::Ask::Http {
-            path: http.path.clone(),
-            host: http.host.clone().unwrap_or_else(|| host_of(member.service.address)),
-            expect_status: http.expect_status.clone(),
-        },
-    };
+    let mut ask = check.ask.clone();
+    if let Ask::Http(http) = &mut ask {
+        http.host.get_or_insert_with(|| host_of(member.service.address));
+    }
     let target = SocketAddr::new(member.backend, check.port.unwrap_or(member.service.port));
     (Arc::new(Probe { target, timeout: check.timeout, ask }), check.interval, check.rise, check.fall)
 }

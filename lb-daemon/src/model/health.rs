@@ -57,7 +57,7 @@ pub struct Check {
 }
 
 /// What a probe asks of a backend.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ask {
     /// A TCP connection that opens.
     Tcp,
@@ -83,7 +83,7 @@ impl Ask {
 }
 
 /// What an HTTP check asks, and what it takes for an answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Http {
     /// Request target.
     pub path: String,

@@ -7,18 +7,14 @@ use hyper::{Request, StatusCode, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 
 use super::{Failed, connect, words};
+use crate::model::Http;
 
 /// Largest status line and headers, in bytes.
 const LARGEST_HEAD: usize = 16 * 1024;
 
-pub(super) async fn attempt(
-    target: SocketAddr,
-    path: &str,
-    host: &str,
-    expect_status: &[(u16, u16)],
-) -> Result<String, Failed> {
-    let request = Request::get(path)
-        .header(header::HOST, host)
+pub(super) async fn attempt(target: SocketAddr, ask: &Http) -> Result<String, Failed> {
+    let request = Request::get(&ask.path)
+        .header(header::HOST, ask.host.as_deref().unwrap_or_default())
         .header(header::USER_AGENT, "lb-health-check")
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
@@ -27,7 +23,7 @@ pub(super) async fn attempt(
     let text = status.to_string();
     // A status without a name shows as `299 <unknown status code>`.
     let text = text.strip_suffix(" <unknown status code>").unwrap_or(&text);
-    if expect_status.iter().any(|&(first, last)| (first..=last).contains(&status.as_u16())) {
+    if ask.expect_status.iter().any(|&(first, last)| (first..=last).contains(&status.as_u16())) {
         Ok(text.into())
     } else {
         Err(Failed::Answer(text.into()))

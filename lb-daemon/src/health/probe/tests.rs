@@ -6,6 +6,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::model::Http;
 
 /// A server on loopback that does this with its first connection.
 async fn server<F: Future<Output = ()> + Send + 'static>(
@@ -45,7 +46,8 @@ async fn refusing() -> SocketAddr {
 }
 
 fn http(expect_status: &[(u16, u16)]) -> Ask {
-    Ask::Http { path: "/healthz?deep=1".into(), host: "www.example.org".into(), expect_status: expect_status.into() }
+    let host = Some("www.example.org".into());
+    Ask::Http(Http { path: "/healthz?deep=1".into(), host, expect_status: expect_status.into() })
 }
 
 async fn ask(target: SocketAddr, ask: Ask) -> (Verdict, String) {
@@ -191,8 +193,8 @@ async fn http_reads_no_endless_head() {
 
 #[tokio::test]
 async fn an_impossible_request_is_a_failure_with_its_reason() {
-    let ask_badly = Ask::Http { path: "/two words".into(), host: "a".into(), expect_status: vec![(200, 200)] };
-    let (result, text) = ask(refusing().await, ask_badly).await;
+    let impossible = Http { path: "/two words".into(), host: Some("a".into()), expect_status: vec![(200, 200)] };
+    let (result, text) = ask(refusing().await, Ask::Http(impossible)).await;
     assert_eq!(result, Verdict::Failure);
     assert!(text.starts_with("cannot ask for this path and host"), "{text}");
 }

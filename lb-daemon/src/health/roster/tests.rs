@@ -80,8 +80,8 @@ fn asks_the_vips_port_unless_the_check_names_one() {
         asked.iter().map(|probe| probe.target.to_string()).collect::<Vec<_>>(),
         ["10.0.0.1:80", "10.0.0.2:8080"]
     );
-    let probe::Ask::Http { host, .. } = &asked[1].ask else { panic!("{asked:?}") };
-    assert_eq!(host, "[2001:db8::1]");
+    let Ask::Http(Http { host, .. }) = &asked[1].ask else { panic!("{asked:?}") };
+    assert_eq!(host.as_deref(), Some("[2001:db8::1]"));
 }
 
 #[test]
