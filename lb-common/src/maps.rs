@@ -168,6 +168,30 @@ impl Default for Tuning {
     }
 }
 
+/// The tc program that carries health probes of this host to one target each.
+pub const PROBE_PROGRAM: &str = "lb_probe";
+/// Parameter, [`ProbeTuning`].
+pub const PROBE_TUNING: &str = "PROBE_TUNING";
+
+/// Values of the `PROBE_TUNING` parameter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(4))]
+pub struct ProbeTuning {
+    /// Upper 12 bits of the socket mark of probes, the other bits zero.
+    pub tag: u32,
+    /// Interface to leave by where the target names none.
+    pub ifindex: u32,
+    /// That interface's MAC address.
+    pub mac: [u8; 6],
+    /// Zero.
+    pub pad: [u8; 2],
+}
+
+impl ProbeTuning {
+    /// Bits of a socket mark that tell probes from other traffic. The others are the target's number.
+    pub const TAG: u32 = 0xfff0_0000;
+}
+
 /// The XDP program of a backend that unwraps tunnelled packets.
 pub const DECAP_PROGRAM: &str = "lb_decap";
 /// Tunnel addresses of the host, `[u8; 16]` (IPv4 mapped) to `u32` 1.

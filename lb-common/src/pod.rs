@@ -9,12 +9,12 @@ use crate::{
         target::Target,
         vip::{PrefixKey, Vip, VipKey},
     },
-    maps::{DecapTuning, Tuning},
+    maps::{DecapTuning, ProbeTuning, Tuning},
 };
 
 macro_rules! pod {
     ($($name:ty),*) => {$(
-        // SAFETY: `repr(C)`, made of integers and arrays of them, without hidden padding (each but the two
+        // SAFETY: `repr(C)`, made of integers and arrays of them, without hidden padding (each but the three
         // tunings derives `IntoBytes`, which refuses it at compile time; those are summed up below).
         unsafe impl aya::Pod for $name {}
     )*};
@@ -32,7 +32,9 @@ pod!(
     TargetCounters,
     VerdictCounters,
     Tuning,
-    DecapTuning
+    DecapTuning,
+    ProbeTuning
 );
 const _: () = assert!(size_of::<Tuning>() == 3 * 8 + 4 * 4 + 4 + 4 + 16 + 4 + 2 + 2 + 16);
 const _: () = assert!(size_of::<DecapTuning>() == 2 + 2);
+const _: () = assert!(size_of::<ProbeTuning>() == 4 + 4 + 6 + 2);

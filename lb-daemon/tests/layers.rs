@@ -89,6 +89,8 @@ const STEPS: &[(&str, &[&str])] = &[
     ("icmp", &["checksum", "encap", "flow", "frame", "hash", "link", "parse", "path", "ring", "select", "vip", "wire"]),
     ("tunnel", &["checksum", "ecn", "encap", "frame", "parse", "path", "wire"]),
     ("path", &["encap", "flow", "fragment", "frame", "icmp", "link", "parse", "select", "tunnel", "vip"]),
+    // What this host asks its backends.
+    ("probe", &["checksum", "encap", "frame", "parse", "path", "wire"]),
     // The other end of the tunnel.
     ("decap", &["checksum", "ecn", "encap", "frame", "link", "parse", "wire"]),
     ("host", &["checksum", "decap", "frame", "path", "wire"]),

@@ -90,7 +90,7 @@ struct Place<'t> {
 
 /// Upper bits of the hash; never 0, the tag of empty ways.
 #[inline(always)]
-pub(crate) const fn tag(hash: u64) -> u32 {
+pub const fn tag(hash: u64) -> u32 {
     let tag = (hash >> (u64::BITS - TAG_BITS)) as u32;
     if tag == 0 { 1 } else { tag }
 }

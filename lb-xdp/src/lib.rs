@@ -13,7 +13,7 @@
 //! | 5 wrap it | [`encap`], with [`checksum`] and [`ecn`] |
 //! | side roads | [`icmp`]: echo and errors; [`fragment`]; [`too_big`]; [`tunnel`]: from another lb |
 //!
-//! [`decap`] is the other end of the tunnel: the program of a backend.
+//! [`decap`] is the other end of the tunnel: the program of a backend. [`probe`] wraps health probes of this host as data is.
 #![cfg_attr(not(any(test, feature = "host")), no_std)]
 #![warn(missing_docs)]
 #![cfg_attr(
@@ -52,6 +52,7 @@ pub mod limit;
 pub mod link;
 pub mod parse;
 pub mod path;
+pub mod probe;
 pub mod ring;
 pub mod select;
 pub mod server_id;

@@ -11,7 +11,7 @@
 //! * [`check`]: runs cases;
 //! * [`sums`]: looks at every checksum of a frame;
 //! * [`kernel`]: the program in the kernel, with pins of its own;
-//! * [`decap`]: the same for the backend's program;
+//! * [`decap`]: the same for the backend's program, [`probe`] for that of health probes;
 //! * [`report`]: what a failure shows.
 //!
 //! Without root the kernel's half is skipped, and the test says so.
@@ -23,6 +23,7 @@ pub mod decap;
 pub mod frame;
 pub mod given;
 pub mod kernel;
+pub mod probe;
 pub mod report;
 pub mod sums;
 

@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use aya::{EbpfLoader, programs::Xdp};
+use aya::{
+    EbpfLoader,
+    programs::{Program, Xdp},
+};
 use lb_common::{
     layout::{
         counter::{TargetCounters, VerdictCounters},
@@ -18,7 +21,7 @@ use lb_common::{
         target::Target,
         vip::{PrefixKey, Vip, VipKey},
     },
-    maps::{self, DecapTuning, Tuning, feature},
+    maps::{self, DecapTuning, ProbeTuning, Tuning, feature},
 };
 use lb_daemon::dataplane::kernel;
 use netns_tests::{bpf::Instructions, scenario::is_root};
@@ -38,16 +41,17 @@ const TOLERANCE_PERCENT: u32 = 5;
 /// Bytes of stack that the verifier grants to all functions that are under way together.
 const STACK: u32 = 512;
 /// Names in `verifier.toml`, programs and their features: the least and the most that the daemon loads.
-const FORMS: [(&str, &str, u32); 5] = [
+const FORMS: [(&str, &str, u32); 6] = [
     ("lb", maps::PROGRAM, 0),
     ("lb_all", maps::PROGRAM, feature::ALL & !feature::MULTI_BUFFER),
     ("lb_frags", maps::PROGRAM_FRAGS, feature::MULTI_BUFFER),
     ("lb_frags_all", maps::PROGRAM_FRAGS, feature::ALL),
     ("lb_decap", maps::DECAP_PROGRAM, 0),
+    ("lb_probe", maps::PROBE_PROGRAM, feature::GUE | feature::UNWRAPPED),
 ];
 
 /// What the object holds.
-const PROGRAMS: [&str; 3] = [maps::PROGRAM, maps::PROGRAM_FRAGS, maps::DECAP_PROGRAM];
+const PROGRAMS: [&str; 4] = [maps::PROGRAM, maps::PROGRAM_FRAGS, maps::DECAP_PROGRAM, maps::PROBE_PROGRAM];
 
 #[test]
 fn the_object_holds_no_panic() {
@@ -75,7 +79,7 @@ fn the_programs_reach_no_function_that_moves_bytes_one_by_one() {
         let own = calls::called_by(&file, program);
         assert!(!own.iter().any(|name| name.contains("memset")), "{program} calls {own:?}");
         let parts = ["lb_walk_whole", "lb_send_whole", "lb_sum"];
-        let balances = program != maps::DECAP_PROGRAM;
+        let balances = [maps::PROGRAM, maps::PROGRAM_FRAGS].contains(&program);
         assert!(parts.iter().all(|part| reached.contains(*part) == balances), "{program}: {reached:?}");
     }
 }
@@ -130,6 +134,8 @@ fn parameters_lie_where_the_daemon_writes_them() {
     let file = object::File::parse(kernel::object()).expect("an ELF object");
     let tuning = file.symbols().find(|symbol| symbol.name() == Ok(maps::TUNING)).expect("the parameters");
     assert_eq!((tuning.size(), tuning.address() % 8), (size_of::<Tuning>() as u64, 0));
+    let probes = file.symbols().find(|symbol| symbol.name() == Ok(maps::PROBE_TUNING)).expect("the probes' parameters");
+    assert_eq!((probes.size(), probes.address() % 4), (size_of::<ProbeTuning>() as u64, 0));
 }
 
 /// What a program costs, as `verifier.toml` records it by kernel and form.
@@ -222,8 +228,13 @@ fn cost(name: &str, features: u32) -> Cost {
     let mut loader = EbpfLoader::new();
     loader.override_global(maps::TUNING, &tuning, true).override_global(maps::DECAP_TUNING, &decap, true);
     let mut object = loader.load(kernel::object()).expect("the object");
-    let program: &mut Xdp = object.program_mut(name).expect("the program").try_into().expect("an XDP program");
-    program.load().expect("a program that the verifier takes");
+    let program = object.program_mut(name).expect("the program");
+    let outcome = if let Program::SchedClassifier(program) = &mut *program {
+        program.load()
+    } else {
+        <&mut Xdp>::try_from(&mut *program).expect("an XDP program").load()
+    };
+    outcome.expect("a program that the verifier takes");
     let info = program.info().expect("what the kernel knows of it");
     let verified = info.verified_instruction_count().expect("a kernel that tells: 5.16 or newer");
     let instructions = Instructions::read(program.fd().expect("a loaded program")).expect("the program's instructions");

@@ -1,7 +1,7 @@
 //! What is remembered of a flow or a datagram, and what the packet would make of that.
 
-use lb_common::layout::flow::{FlowEntry, TAG_BITS};
-use lb_xdp::{parse::Kind, path::Tables};
+use lb_common::layout::flow::FlowEntry;
+use lb_xdp::{flow::tag, parse::Kind, path::Tables};
 
 use super::{
     reading::Reading,
@@ -25,12 +25,6 @@ pub struct Remembered {
     pub used: usize,
     /// The clock, in the table's units.
     pub now: u32,
-}
-
-/// Upper bits of a hash, as the way takes them; never 0, the tag of empty entries.
-const fn tag(hash: u64) -> u32 {
-    let tag = (hash >> (u64::BITS - TAG_BITS)) as u32;
-    if tag == 0 { 1 } else { tag }
 }
 
 fn entry(entries: &Entries, tag: u32) -> Option<(usize, FlowEntry)> {

@@ -1,4 +1,4 @@
-//! The one place with raw packet pointers.
+//! The one place with raw packet pointers, but for those of this host's own packets in `skb`.
 
 use aya_ebpf::{
     EbpfContext as _,

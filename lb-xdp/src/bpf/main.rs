@@ -1,17 +1,24 @@
-//! The XDP programs: context in, way walked, verdict out.
+//! The programs: context in, way walked, verdict out. Packets meet them in XDP, probes of this host in tc.
 #![no_std]
 #![no_main]
 
 mod context;
 mod maps;
+mod skb;
 
-use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
+use aya_ebpf::{
+    bindings::{TC_ACT_SHOT, xdp_action},
+    helpers::bpf_redirect,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
 use lb_common::verdict::{Action, Verdict};
-use lb_xdp::{decap, path};
+use lb_xdp::{decap, path, probe};
 
 use crate::{
     context::XdpFrame,
     maps::{KernelAddresses, KernelTables},
+    skb::SkbFrame,
 };
 
 /// The balancer.
@@ -52,6 +59,24 @@ fn lb_decap(context: XdpContext) -> u32 {
     let verdict = decap::unwrap(&mut XdpFrame::new(context), &KernelAddresses);
     maps::count_decap(verdict);
     if verdict.passes() { xdp_action::XDP_PASS } else { xdp_action::XDP_DROP }
+}
+
+/// Probes of this host, on the way out by an interface that only they are routed to. Whatever else comes here is dropped.
+#[classifier]
+fn lb_probe(context: TcContext) -> i32 {
+    let mut frame = SkbFrame::new(context);
+    let sent = maps::probed(frame.mark()).and_then(|target| {
+        let exit = probe::carry(&mut frame, target, maps::probe_mac(), &KernelTables).ok()?;
+        Some(if exit.ifindex == 0 { maps::probe_interface() } else { exit.ifindex })
+    });
+    match sent {
+        Some(ifindex) => {
+            frame.unmark();
+            // SAFETY: the helper takes numbers only.
+            unsafe { bpf_redirect(ifindex, 0) as i32 }
+        }
+        None => TC_ACT_SHOT as i32,
+    }
 }
 
 /// Never reached: a panic that remained would leave the program without an exit, and the verifier would refuse it.

@@ -19,12 +19,13 @@ use lb_common::{
         target::Target,
         vip::{PrefixKey, Vip, VipKey},
     },
-    maps::{DecapTuning, DecapVerdict, Tuning},
+    maps::{DecapTuning, DecapVerdict, ProbeTuning, Tuning},
     verdict::Verdict,
 };
 use lb_xdp::{
     decap::Addresses,
     path::{SourceLimit, Tables},
+    wire::eth::Mac,
 };
 
 // Only a mappable array starts its elements on a page, so that a 64-byte value is one cache line and not two halves.
@@ -125,6 +126,10 @@ static TUNING: Tuning = Tuning {
 /// As `TUNING`, of the backend's program.
 #[unsafe(no_mangle)]
 static DECAP_TUNING: DecapTuning = DecapTuning { gue_port: [0; 2], only_sources: 0 };
+
+/// As `TUNING`, of the probes' program, which goes by that too.
+#[unsafe(no_mangle)]
+static PROBE_TUNING: ProbeTuning = ProbeTuning { tag: 0, ifindex: 0, mac: [0; 6], pad: [0; 2] };
 
 /// Reads one field of `TUNING` as it is in the loaded program, as a word or words.
 macro_rules! tuned {
@@ -318,6 +323,29 @@ impl Tables for KernelTables {
             *count = count.wrapping_add(1);
         }
     }
+}
+
+/// Number of the target that a packet with this mark is for; `None` if it is no probe.
+#[inline(always)]
+pub(crate) fn probed(mark: u32) -> Option<u32> {
+    // SAFETY: as for `tuned`.
+    let tag = unsafe { (&raw const PROBE_TUNING.tag).read_volatile() };
+    (mark & ProbeTuning::TAG == tag).then_some(mark & !ProbeTuning::TAG)
+}
+
+/// Interface of probes to targets that name none.
+#[inline(always)]
+pub(crate) fn probe_interface() -> u32 {
+    // SAFETY: as for `tuned`.
+    unsafe { (&raw const PROBE_TUNING.ifindex).read_volatile() }
+}
+
+/// MAC address of that interface.
+#[inline(always)]
+pub(crate) fn probe_mac() -> Mac {
+    // SAFETY: as for `tuned`.
+    let mac = unsafe { (&raw const PROBE_TUNING.mac).read_volatile() };
+    Mac::from_bytes(&mac)
 }
 
 /// Counts a frame of `bytes` bytes under its verdict.
