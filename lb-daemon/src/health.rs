@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     net::IpAddr,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crate::model::{Health, Service};
@@ -42,6 +42,18 @@ pub struct CheckId {
 
 /// What is to be checked, and how: backends of pools without checks are absent.
 pub type Checks = BTreeMap<Member, Arc<Health>>;
+
+/// Backends that the traffic itself tells against.
+pub type Ejections = BTreeMap<Member, Ejected>;
+
+/// A backend is down for a while, whatever its checks say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ejected {
+    /// When its checks alone decide again.
+    pub until: Instant,
+    /// Why, in words for operators.
+    pub reason: String,
+}
 
 /// What is known of each backend that is checked; one that is absent has no result yet and counts as down.
 pub type HealthView = BTreeMap<Member, Standing>;

@@ -213,7 +213,9 @@ impl Parts {
 /// Starts the health checks and the search for next hops.
 fn wires(parts: &mut JoinSet<&'static str>, stats: health::Stats) -> Wires {
     let (checks, asked) = watch::channel(Arc::new(health::Checks::new()));
-    let (health, checker) = health::driver::spawn(asked, stats);
+    // Nobody judges by traffic yet.
+    let (_, ejections) = watch::channel(Arc::default());
+    let (health, checker) = health::driver::spawn(health::driver::Inputs { checks: asked, ejections }, stats);
     let (hop_targets, asked) = watch::channel(BTreeSet::new());
     let (hops, follower) = nexthop::watcher::spawn(asked);
     part(parts, "the health checks", async { drop(checker.await) });

@@ -1,6 +1,7 @@
 //! The task that runs all probes: one for thousands of them, with a queue of deadlines.
 
 use std::{
+    collections::BTreeMap,
     hash::{BuildHasher, RandomState},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -11,10 +12,10 @@ use tokio::{sync::watch, task::JoinHandle, time::sleep_until};
 use tracing::{debug, warn};
 
 use super::{
-    Checks, HealthView, Member, Standing, Stats,
+    Checks, Ejections, HealthView, Member, Standing, Stats,
     machine::Transition,
     probe::{self, Outcome, Verdict},
-    roster::{Judged, Number, Roster},
+    roster::{Effect, Judged, Number, Roster},
 };
 
 /// Changes of state within this time of each other are published together.
@@ -29,13 +30,22 @@ const COMPLAIN: Duration = Duration::from_mins(1);
 /// Probes under way at once: at most this many, and never more than half of the descriptors that the process may open.
 const MOST_PROBES: usize = 4096;
 
-/// Runs the checks that `checks` names, in a task of its own.
+/// What the driver goes by.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// What is to be checked, and how.
+    pub checks: watch::Receiver<Arc<Checks>>,
+    /// What traffic tells against backends; without a sender it stays as it is.
+    pub ejections: watch::Receiver<Arc<Ejections>>,
+}
+
+/// Runs the checks that `inputs` names, in a task of its own.
 ///
-/// The receiver is woken when a backend goes up or down, when the reason changes, or when backends come and go. The task ends when `checks` has no sender or the view no receiver any more, or when it is aborted; probes under
-/// way end with it.
-pub fn spawn(checks: watch::Receiver<Arc<Checks>>, stats: Stats) -> (watch::Receiver<Arc<HealthView>>, JoinHandle<()>) {
+/// The receiver is woken when a backend goes up or down, when the reason changes, or when backends come and go. The task
+/// ends when `checks` has no sender or the view no receiver any more, or when it is aborted; probes under way end with it.
+pub fn spawn(inputs: Inputs, stats: Stats) -> (watch::Receiver<Arc<HealthView>>, JoinHandle<()>) {
     let (sender, receiver) = watch::channel(Arc::default());
-    (receiver, tokio::spawn(Driver::new(sender, stats).run(checks)))
+    (receiver, tokio::spawn(Driver::new(sender, stats).run(inputs)))
 }
 
 struct Driver {
@@ -43,8 +53,8 @@ struct Driver {
     running: FuturesUnordered<BoxFuture<'static, (Number, Outcome)>>,
     most: usize,
     sender: watch::Sender<Arc<HealthView>>,
-    /// Results that are not published yet.
-    fresh: HealthView,
+    /// What is not published yet: how it is with some backends, `None` if that is not known any more.
+    fresh: BTreeMap<Member, Option<Standing>>,
     /// Whether those who wait for changes should know.
     visible: bool,
     /// When to publish.
@@ -60,7 +70,7 @@ impl Driver {
             running: FuturesUnordered::new(),
             most: most_probes(),
             sender,
-            fresh: HealthView::new(),
+            fresh: BTreeMap::new(),
             visible: false,
             publish_at: None,
             complain_at: clock(),
@@ -68,8 +78,10 @@ impl Driver {
         }
     }
 
-    async fn run(mut self, mut checks: watch::Receiver<Arc<Checks>>) {
+    async fn run(mut self, inputs: Inputs) {
+        let Inputs { mut checks, mut ejections } = inputs;
         let wanted = checks.borrow_and_update().clone();
+        let _ = self.roster.eject(ejections.borrow_and_update().clone(), clock(), SystemTime::now());
         self.set(&wanted);
         loop {
             self.start_due();
@@ -82,11 +94,23 @@ impl Driver {
                     let wanted = checks.borrow_and_update().clone();
                     self.set(&wanted);
                 }
+                // A sender that is gone disables its arm.
+                Ok(()) = ejections.changed() => {
+                    let ejections = ejections.borrow_and_update().clone();
+                    let now = clock();
+                    let effect = self.roster.eject(ejections, now, SystemTime::now());
+                    self.note(effect, now);
+                }
                 Some((number, outcome)) = self.running.next() => self.take(number, outcome),
                 () = sleep_until(wake.unwrap_or_else(clock).into()), if wake.is_some() => {}
                 () = self.sender.closed() => return,
             }
-            if self.publish_at.is_some_and(|at| at <= clock()) {
+            let now = clock();
+            if self.roster.next_session().is_some_and(|at| at <= now) {
+                let effect = self.roster.hold_session(now, SystemTime::now());
+                self.note(effect, now);
+            }
+            if self.publish_at.is_some_and(|at| at <= now) {
                 self.publish();
             }
         }
@@ -115,7 +139,7 @@ impl Driver {
     /// When there is something to do, if nothing happens before.
     fn wake(&self) -> Option<Instant> {
         let next = self.roster.next_deadline().filter(|_| self.running.len() < self.most);
-        self.publish_at.into_iter().chain(next).min()
+        self.publish_at.into_iter().chain(next).chain(self.roster.next_session()).min()
     }
 
     fn take(&mut self, number: Number, outcome: Outcome) {
@@ -126,11 +150,16 @@ impl Driver {
             self.complain_at = now + COMPLAIN;
         }
         let effect = self.roster.on_outcome(number, outcome, now, SystemTime::now());
+        self.note(effect, now);
+    }
+
+    /// Takes note of what is to be published.
+    fn note(&mut self, effect: Effect, now: Instant) {
         if effect.results.is_empty() {
             return;
         }
         for Judged { member, standing, transition } in effect.results {
-            if let Some(transition) = transition {
+            if let (Some(transition), Some(standing)) = (transition, &standing) {
                 self.stats.count_transition(transition);
                 log(member, &standing.reason, transition);
             }
@@ -147,7 +176,13 @@ impl Driver {
         self.publish_at = None;
         self.sender.send_if_modified(|published| {
             // Copies the view only if somebody still reads the last one.
-            Arc::make_mut(published).extend(fresh);
+            let published = Arc::make_mut(published);
+            for (member, standing) in fresh {
+                match standing {
+                    Some(standing) => drop(published.insert(member, standing)),
+                    None => drop(published.remove(&member)),
+                }
+            }
             visible
         });
     }

@@ -1,14 +1,28 @@
 //! Whether a backend is up, from all that is known of it. Pure.
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
-use super::{Standing, Status, machine::Transition};
+use super::{Ejected, Standing, Status, machine::Transition};
 use crate::model::{Health, Matching};
 
 /// What is decided of one backend.
 #[derive(Clone, Debug, Default)]
 pub struct Judge {
     standing: Option<Standing>,
+    deadline: Option<Instant>,
+}
+
+/// What is known of a backend when it is judged.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence<'a> {
+    /// Its checks that have a result.
+    pub checks: BTreeMap<Arc<str>, Status>,
+    /// What its traffic tells against it.
+    pub ejected: Option<&'a Ejected>,
 }
 
 impl Judge {
@@ -17,13 +31,24 @@ impl Judge {
         self.standing.as_ref()
     }
 
-    /// Decides anew. `checks` are those of `health` that have a result.
-    pub fn decide(&mut self, health: &Health, checks: BTreeMap<Arc<str>, Status>, wall: SystemTime) -> Decision {
+    /// When to decide anew, if nothing happens before.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Decides anew.
+    pub fn decide(&mut self, health: &Health, evidence: Evidence<'_>, now: Instant, wall: SystemTime) -> Decision {
+        let Evidence { checks, ejected } = evidence;
+        let ejected = ejected.filter(|ejected| now < ejected.until);
+        self.deadline = ejected.map(|ejected| ejected.until);
         let before = self.standing.take();
-        let Some(up) = verdict(health, &checks) else {
+        let verdict = match ejected {
+            Some(ejected) => Some((false, ejected.reason.clone())),
+            None => verdict(health, &checks).map(|up| (up, reason(health, &checks, up))),
+        };
+        let Some((up, reason)) = verdict else {
             return Decision { transition: None, visible: before.is_some() };
         };
-        let reason = reason(health, &checks, up);
         let first = before.is_none();
         let kept = before.filter(|before| before.up == up);
         let decision = Decision {

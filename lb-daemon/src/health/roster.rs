@@ -11,8 +11,8 @@ use std::{
 };
 
 use super::{
-    CheckId, Checks, HealthView, Member, Standing, Status,
-    judge::{Decision, Judge},
+    CheckId, Checks, Ejections, HealthView, Member, Standing, Status,
+    judge::{Decision, Evidence, Judge},
     machine::{Machine, Transition},
     probe::{Outcome, Probe, Verdict},
 };
@@ -43,7 +43,7 @@ struct Seat {
     judge: Judge,
 }
 
-/// What a result brought about.
+/// What a result, or the time, brought about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effect {
     /// The backends that it is about.
@@ -52,13 +52,13 @@ pub struct Effect {
     pub visible: bool,
 }
 
-/// A backend after a result.
+/// A backend after it was judged anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
     /// The backend.
     pub member: Member,
-    /// How it is with it now.
-    pub standing: Standing,
+    /// How it is with it now; `None` if too little is known.
+    pub standing: Option<Standing>,
     /// Whether it went up or down by this.
     pub transition: Option<Transition>,
 }
@@ -71,6 +71,9 @@ pub struct Roster {
     numbers: BTreeMap<Key, Number>,
     checks: BTreeMap<CheckId, Number>,
     due: BTreeSet<(Instant, Number)>,
+    ejections: Arc<Ejections>,
+    /// When backends are to be judged anew although nothing was heard of them.
+    sessions: BTreeSet<(Instant, Member)>,
     next: u64,
     seed: u64,
 }
@@ -78,8 +81,17 @@ pub struct Roster {
 impl Roster {
     /// No checks. `seed` sets the jitter.
     pub fn new(seed: u64) -> Self {
-        let (probes, numbers, checks) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { seats: BTreeMap::new(), probes, numbers, checks, due: BTreeSet::new(), next: 0, seed }
+        Self {
+            seats: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            due: BTreeSet::new(),
+            ejections: Arc::default(),
+            sessions: BTreeSet::new(),
+            next: 0,
+            seed,
+        }
     }
 
     /// Takes these checks from now on. Those that stay as they are keep all they know; changed ones keep their state, but
@@ -97,6 +109,7 @@ impl Roster {
         }
         // Last, so that a probe lives on that passes from one check to another: a VIP that changed its port, say.
         self.seats.retain(|member, _| wanted.contains_key(member));
+        self.sessions.retain(|(_, member)| wanted.contains_key(member));
         let stays = |id: &CheckId| {
             let seat = self.seats.get(&id.member);
             seat.is_some_and(|seat| seat.health.checks.iter().any(|check| check.name == id.check))
@@ -106,7 +119,7 @@ impl Roster {
             self.leave(id);
         }
         for member in changed {
-            self.decide(member, wall);
+            self.decide(member, now, wall);
         }
     }
 
@@ -131,18 +144,28 @@ impl Roster {
         if let Some(at) = shared.machine.next_deadline() {
             self.due.insert((at, number));
         }
-        let mut effect = Effect::default();
-        if heard {
-            let members: Vec<Member> = shared.checks.iter().map(|id| id.member).collect();
-            for member in members {
-                let decision = self.decide(member, wall);
-                effect.visible |= decision.visible;
-                let standing = self.seats.get(&member).and_then(|seat| seat.judge.standing()).cloned();
-                let judged = |standing| Judged { member, standing, transition: decision.transition };
-                effect.results.extend(standing.map(judged));
-            }
-        }
-        effect
+        let members: Vec<Member> = if heard { shared.checks.iter().map(|id| id.member).collect() } else { Vec::new() };
+        self.judge(members, now, wall)
+    }
+
+    /// Takes these ejections, in place of those before. One of a backend that is not checked waits until it is.
+    pub fn eject(&mut self, ejections: Arc<Ejections>, now: Instant, wall: SystemTime) -> Effect {
+        let before = std::mem::replace(&mut self.ejections, ejections);
+        let differs = |member: &&Member| before.get(member) != self.ejections.get(member);
+        let members: BTreeSet<Member> = before.keys().chain(self.ejections.keys()).filter(differs).copied().collect();
+        self.judge(members, now, wall)
+    }
+
+    /// The earliest instant at which a backend is to be judged anew although nothing was heard of it.
+    pub fn next_session(&self) -> Option<Instant> {
+        self.sessions.first().map(|&(at, _)| at)
+    }
+
+    /// Judges the backends anew whose time has come.
+    pub fn hold_session(&mut self, now: Instant, wall: SystemTime) -> Effect {
+        let due = self.sessions.iter().take_while(|(at, _)| *at <= now);
+        let members: Vec<Member> = due.map(|(_, member)| *member).collect();
+        self.judge(members, now, wall)
     }
 
     /// What is known of all backends; those of which too little is known are absent.
@@ -151,15 +174,35 @@ impl Roster {
         self.seats.iter().filter_map(standing).collect()
     }
 
-    /// Judges a backend by what its checks say now.
-    fn decide(&mut self, member: Member, wall: SystemTime) -> Decision {
+    fn judge(&mut self, members: impl IntoIterator<Item = Member>, now: Instant, wall: SystemTime) -> Effect {
+        let mut effect = Effect::default();
+        for member in members {
+            let decision = self.decide(member, now, wall);
+            effect.visible |= decision.visible;
+            let standing = self.seats.get(&member).and_then(|seat| seat.judge.standing()).cloned();
+            if standing.is_some() || decision.visible {
+                effect.results.push(Judged { member, standing, transition: decision.transition });
+            }
+        }
+        effect
+    }
+
+    /// Judges a backend by what is known of it now.
+    fn decide(&mut self, member: Member, now: Instant, wall: SystemTime) -> Decision {
         let Some(seat) = self.seats.get_mut(&member) else { return Decision::default() };
         let status = |check: &Check| {
             let number = self.checks.get(&CheckId { member, check: Arc::clone(&check.name) })?;
             Some((Arc::clone(&check.name), self.probes.get(number)?.status()?))
         };
         let checks = seat.health.checks.iter().filter_map(status).collect();
-        seat.judge.decide(&seat.health, checks, wall)
+        let evidence = Evidence { checks, ejected: self.ejections.get(&member) };
+        let before = seat.judge.deadline();
+        let decision = seat.judge.decide(&seat.health, evidence, now, wall);
+        if before != seat.judge.deadline() {
+            before.map(|at| self.sessions.remove(&(at, member)));
+            self.sessions.extend(seat.judge.deadline().map(|at| (at, member)));
+        }
+        decision
     }
 
     fn join(&mut self, id: &CheckId, check: &Check, now: Instant, wall: SystemTime) {

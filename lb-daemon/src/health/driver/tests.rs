@@ -10,7 +10,10 @@ use tokio::{
 };
 
 use super::*;
-use crate::model::{Ask, Check, Health, Protocol, Service};
+use crate::{
+    health::Ejected,
+    model::{Ask, Check, Health, Protocol, Service},
+};
 
 const INTERVAL: Duration = Duration::from_millis(100);
 const TIMEOUT: Duration = Duration::from_millis(80);
@@ -66,14 +69,16 @@ fn checks(checks: &[(Member, Check)]) -> Arc<Checks> {
 struct Rig {
     checks: watch::Sender<Arc<Checks>>,
     view: watch::Receiver<Arc<HealthView>>,
+    ejections: watch::Sender<Arc<Ejections>>,
     task: JoinHandle<()>,
 }
 
 impl Rig {
     fn new(wanted: &[(Member, Check)]) -> Self {
         let (sender, receiver) = watch::channel(checks(wanted));
-        let (view, task) = spawn(receiver, Stats::new().unwrap());
-        Self { checks: sender, view, task }
+        let (ejections, ejected) = watch::channel(Arc::default());
+        let (view, task) = spawn(Inputs { checks: receiver, ejections: ejected }, Stats::new().unwrap());
+        Self { checks: sender, view, ejections, task }
     }
 
     fn set(&self, wanted: &[(Member, Check)]) {
@@ -147,6 +152,22 @@ async fn a_reload_keeps_the_state_of_what_stays() {
 }
 
 #[tokio::test]
+async fn an_ejected_backend_returns_by_itself() {
+    let server = Server::start("127.0.0.1:0").await;
+    let check = id(server.address);
+    // No result comes in between: the driver wakes for the end of the ejection.
+    let mut rig = Rig::new(&[(check, Check { interval: Duration::from_mins(1), ..tcp() })]);
+    rig.until(check, true).await;
+    let length = Duration::from_millis(300);
+    let ejected = Ejected { until: clock() + length, reason: "no handshake".into() };
+    rig.ejections.send_replace(Arc::new([(check, ejected)].into()));
+    assert!(rig.until(check, false).await < length / 2);
+    assert_eq!(rig.status(check).unwrap().reason, "no handshake");
+    let took = rig.until(check, true).await;
+    assert!((length / 3..length + Duration::from_millis(500)).contains(&took), "{took:?}");
+}
+
+#[tokio::test]
 async fn many_checks_run_side_by_side() {
     // Port 9 of these loopback addresses refuses; they hold up nobody.
     let server = Server::start("127.0.0.1:0").await;
@@ -166,12 +187,12 @@ async fn many_checks_run_side_by_side() {
 async fn ends_with_its_channels_and_stops_probing_when_aborted() {
     let server = Server::start("127.0.0.1:0").await;
     let check = id(server.address);
-    let Rig { checks, view, task } = Rig::new(&[(check, tcp())]);
+    let Rig { checks, view, task, .. } = Rig::new(&[(check, tcp())]);
     drop(checks);
     timeout(Duration::from_secs(1), task).await.expect("no sender, no checks").unwrap();
     assert!(view.has_changed().is_err(), "the sender is gone too");
 
-    let Rig { checks, view, task } = Rig::new(&[(check, tcp())]);
+    let Rig { checks, view, task, .. } = Rig::new(&[(check, tcp())]);
     drop(view);
     timeout(Duration::from_secs(1), task).await.expect("nobody listens").unwrap();
     drop(checks);
@@ -192,7 +213,8 @@ async fn counts_probes_and_transitions() {
     let check = id(server.address);
     let stats = Stats::new().unwrap();
     let (_checks, receiver) = watch::channel(checks(&[(check, tcp())]));
-    let (mut view, task) = spawn(receiver, stats.clone());
+    let (_, ejections) = watch::channel(Arc::default());
+    let (mut view, task) = spawn(Inputs { checks: receiver, ejections }, stats.clone());
     timeout(Duration::from_secs(5), view.wait_for(|view| !view.is_empty())).await.unwrap().unwrap();
     server.stop();
     timeout(Duration::from_secs(5), view.wait_for(|view| !view[&check].up)).await.unwrap().unwrap();

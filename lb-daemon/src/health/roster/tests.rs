@@ -1,5 +1,8 @@
 use super::*;
-use crate::model::{Http, Protocol, Service};
+use crate::{
+    health::Ejected,
+    model::{Http, Protocol, Service},
+};
 
 fn id(vip: &str, port: u16, backend: &str) -> Member {
     let service = Service::of(vip.parse().unwrap(), port, Protocol::Tcp);
@@ -209,4 +212,42 @@ fn probes_start_in_the_order_of_their_deadlines() {
         last = next;
     }
     assert_eq!(bench.roster.next_deadline(), None, "all on their way");
+}
+
+#[test]
+fn an_ejection_ends_in_its_time_by_its_withdrawal_or_with_its_backend() {
+    let (one, two) = (id("192.0.2.1", 80, "10.0.0.1"), id("192.0.2.1", 80, "10.0.0.2"));
+    let mut bench = Bench::new(&[(one, tcp(None))]);
+    bench.round(Verdict::Success);
+    let until = bench.now + Duration::from_secs(5);
+    let ejected = Ejected { until, reason: "no handshake".into() };
+    let both = Arc::new(Ejections::from([(one, ejected.clone()), (two, ejected)]));
+    let effect = bench.roster.eject(Arc::clone(&both), bench.now, bench.wall);
+    assert!(effect.visible && effect.results.len() == 1);
+    assert_eq!(bench.standing(one).unwrap().reason, "no handshake");
+    assert_eq!(bench.roster.eject(Arc::clone(&both), bench.now, bench.wall), Effect::default(), "nothing new");
+    bench.set(&[(one, tcp(None)), (two, tcp(None))]);
+    assert_eq!(bench.standing(two).unwrap().reason, "no handshake", "it waited for its backend");
+    bench.roster.eject(Arc::new(Ejections::from([(two, both[&two].clone())])), bench.now, bench.wall);
+    assert!(bench.standing(one).unwrap().up);
+    assert_eq!(bench.roster.next_session(), Some(until));
+    bench.round(Verdict::Success);
+    assert!(!bench.standing(two).unwrap().up);
+    bench.pass(Duration::from_secs(5));
+    let effect = bench.roster.hold_session(bench.now, bench.wall);
+    assert_eq!(effect.results.iter().map(|judged| judged.member).collect::<Vec<_>>(), [two]);
+    assert!(bench.standing(two).unwrap().up);
+    assert_eq!(bench.roster.next_session(), None);
+    bench.roster.eject(both, bench.now, bench.wall);
+    assert!(bench.standing(one).unwrap().up, "its time is over");
+    let until = bench.now + Duration::from_secs(5);
+    let again = Ejections::from([(one, Ejected { until, reason: "again".into() })]);
+    bench.roster.eject(again.into(), bench.now, bench.wall);
+    assert_eq!(bench.roster.next_session(), Some(until));
+    bench.set(&[]);
+    assert_eq!(bench.roster.next_session(), None);
+    bench.set(&[(one, tcp(None))]);
+    assert!(!bench.standing(one).unwrap().up, "it is ejected still");
+    let effect = bench.roster.eject(Arc::default(), bench.now, bench.wall);
+    assert_eq!(effect.results, [Judged { member: one, standing: None, transition: None }], "nothing is known of it");
 }
