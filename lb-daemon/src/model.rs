@@ -10,7 +10,7 @@ mod vip;
 
 pub use self::{
     dataplane::{Access, AttachMode, DataplaneConfig, Interface, NextHopConfig, SourceLimit, Tunnels},
-    health::{Ask, Check, Health, Http, Matching},
+    health::{Ask, Body, Check, Health, Http, Matching, Method, Pattern},
     overrides::Overrides,
     pool::{AdminState, Backend, MAX_WEIGHT, Pool, ServerId},
     vip::{Encap, HashMode, Protocol, Quic, RouteTo, Service, SourceRoute, Vip},

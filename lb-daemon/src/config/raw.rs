@@ -193,6 +193,21 @@ impl<'a> Section<'a> {
         table.iter().filter_map(member).collect()
     }
 
+    /// The named strings of a table under `key`, whose names the file chooses.
+    pub(super) fn strings(&self, key: &'static str) -> Vec<(Spanned<&'a str>, Spanned<&'a str>)> {
+        let Some((_, value)) = self.entry(key) else { return Vec::new() };
+        let Some(table) = value.get_ref().as_table() else {
+            self.mistyped(key, value, "a table", format!("give `{key}` names and strings: {{ NAME = \"value\" }}"));
+            return Vec::new();
+        };
+        let text = value.span().text;
+        let named = |(name, value): (&'a toml::Spanned<DeString<'a>>, &'a toml::Spanned<DeValue<'a>>)| {
+            let value = self.string_of(key, value_of(text, value))?;
+            Some((Spanned::new(place(text, name), name.get_ref().as_ref()), value))
+        };
+        table.iter().filter_map(named).collect()
+    }
+
     /// The elements of an array under `key`.
     pub(super) fn array(&self, key: &'static str) -> Vec<Value<'a>> {
         let Some((_, value)) = self.entry(key) else { return Vec::new() };

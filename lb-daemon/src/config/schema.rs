@@ -79,9 +79,13 @@ pub(super) const HEALTH: Schema = Schema {
         "type",
         "probe",
         "port",
+        "method",
         "path",
         "host",
+        "headers",
         "expect_status",
+        "expect_body",
+        "expect_body_regex",
         "interval",
         "timeout",
         "rise",
@@ -93,7 +97,22 @@ pub(super) const HEALTH: Schema = Schema {
 /// What health sections of pools may take their keys from.
 pub(super) const TEMPLATE: Schema = Schema {
     title: "[health.NAME]",
-    keys: &["type", "probe", "port", "path", "host", "expect_status", "interval", "timeout", "rise", "fall"],
+    keys: &[
+        "type",
+        "probe",
+        "port",
+        "method",
+        "path",
+        "host",
+        "headers",
+        "expect_status",
+        "expect_body",
+        "expect_body_regex",
+        "interval",
+        "timeout",
+        "rise",
+        "fall",
+    ],
     later: &[],
 };
 

@@ -2,6 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+mod http;
+
+pub use self::http::{Body, Http, Method, Pattern};
+
 /// All that a pool says of the health of its backends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
@@ -61,7 +65,7 @@ pub struct Check {
 pub enum Ask {
     /// A TCP connection that opens.
     Tcp,
-    /// An HTTP/1.1 request whose answer is expected.
+    /// An HTTP/1.1 request that is answered as expected.
     Http(Http),
 }
 
@@ -80,15 +84,4 @@ impl Ask {
             Self::Tcp | Self::Http(_) => true,
         }
     }
-}
-
-/// What an HTTP check asks, and what it takes for an answer.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Http {
-    /// Request target.
-    pub path: String,
-    /// `Host` header; `None` is the VIP's address.
-    pub host: Option<String>,
-    /// Ranges of status codes that count as success, both ends included.
-    pub expect_status: Vec<(u16, u16)>,
 }

@@ -78,7 +78,8 @@ fn example_file_means_what_it_says() {
     let http = Ask::Http(Http {
         path: "/healthz".into(),
         host: Some("www.example.org".into()),
-        expect_status: vec![(200, 299)],
+        headers: BTreeMap::from([("X-Check".into(), "lb".into())]),
+        ..Http::default()
     });
     let dns = vec![
         backend("dns-1", "10.0.1.11", 100, AdminState::Active),
@@ -141,7 +142,11 @@ fn part(title: &str) -> (String, &'static str) {
     let later = EXAMPLE.split_once("# ---- Not built yet").expect("the list of what is not built").1;
     let part = match title {
         "the main file" | "an included file" => built.replace(['[', ']'], " "),
-        "a backend" => built.split("[pool.web]").nth(1).unwrap().split("[pool.web.health]").next().unwrap().into(),
+        "a backend" => built.split("[pool.web]").nth(1).unwrap().split("[[pool.web.health]]").next().unwrap().into(),
+        // Some of its keys are for one of the checks, some for another; a template has the same.
+        "[pool.NAME.health]" | "[health.NAME]" => {
+            built.split_once("[[pool.web.health]]").unwrap().1.split("[pool.dns]").next().unwrap().into()
+        }
         // Some of its keys are for one of the VIPs, some for another.
         "[[vip]]" | "one of `quic_lb`" | "one of `source_routes`" => built.split_once("[[vip]]").unwrap().1.into(),
         title => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{VALID, refuses, valid, warns, with};
-use crate::model::{AdminState, Ask, Encap, Http, Matching};
+use crate::model::{AdminState, Encap, Matching};
 
 /// A third backend.
 fn backend(table: &str) -> String {
@@ -182,27 +182,6 @@ fn refuses_streaks_out_of_range() {
 fn refuses_ports_out_of_range() {
     refuses(&health("port = 0"), "out-of-range", "0", "1 to 65535");
     refuses(&health("port = 65536"), "out-of-range", "65536", "1 to 65535");
-}
-
-#[test]
-fn refuses_requests_that_http_cannot_carry() {
-    refuses(&health("path = \"healthz\""), "invalid-value", "\"healthz\"", "\"/healthz\"");
-    refuses(&health("path = \"/a b\""), "invalid-value", "\"/a b\"", "%20");
-    refuses(&health("path = \"/a\\r\\nX: y\""), "invalid-value", "\"/a", "%20");
-    refuses(&health("host = \"a b\""), "invalid-value", "\"a b\"", "Host");
-    refuses(&health("host = \"\""), "invalid-value", "\"\"", "Host");
-}
-
-#[test]
-fn refuses_statuses_that_http_does_not_have() {
-    for given in ["\"2xx\"", "\"299-200\"", "99", "\"600\""] {
-        refuses(&health(&format!("expect_status = [{given}]")), "invalid-value", given, "100 to 599");
-    }
-    refuses(&health("expect_status = []"), "invalid-value", "[]", "200-299");
-    refuses(&health("expect_status = \"200\""), "wrong-type", "\"200\"", "[\"200\"]");
-    refuses(&health("expect_status = [true]"), "wrong-type", "true", "status code");
-    let check = valid(&health("expect_status = [\"200-204\", 301]")).pools["web"].health.checks[0].ask.clone();
-    assert!(matches!(check, Ask::Http(Http { expect_status, .. }) if expect_status == [(200, 204), (301, 301)]));
 }
 
 #[test]

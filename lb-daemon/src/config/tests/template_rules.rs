@@ -33,7 +33,7 @@ fn a_pool_takes_its_whole_check_from_a_template() {
 #[test]
 fn the_pools_keys_come_before_the_templates_and_these_before_the_default() {
     let health = merged("template = \"fast\"\nfall = 9\npath = \"/own\"", &format!("{FAST}\n{DEFAULT}"));
-    let ask = Ask::Http(Http { path: "/own".into(), host: None, expect_status: vec![(200, 299)] });
+    let ask = Ask::Http(Http { path: "/own".into(), ..Http::default() });
     let (interval, timeout) = (Duration::from_millis(500), Duration::from_millis(200));
     assert_eq!(health, Check { name: "http".into(), ask, port: Some(81), interval, timeout, rise: 5, fall: 9 });
 }

@@ -1,54 +1,130 @@
-//! An HTTP/1.1 GET whose status is expected. Only the head of the answer is read.
+//! An HTTP/1.1 request that is answered as expected. The body is read only if something is expected of it, and no further
+//! than needed.
 
 use std::{net::SocketAddr, pin::pin};
 
-use http_body_util::Empty;
-use hyper::{Request, StatusCode, body::Bytes, client::conn::http1, header};
+use http_body_util::{BodyExt, Empty};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    client::conn::http1::{self, SendRequest},
+    header,
+};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Failed, connect, words};
-use crate::model::Http;
+use crate::model::{Body, Http, Method};
 
 /// Largest status line and headers, in bytes.
 const LARGEST_HEAD: usize = 16 * 1024;
+/// Most that is read of a body, in bytes.
+const LARGEST_BODY: usize = 64 * 1024;
 
 pub(super) async fn attempt(target: SocketAddr, ask: &Http) -> Result<String, Failed> {
-    let request = Request::get(&ask.path)
-        .header(header::HOST, ask.host.as_deref().unwrap_or_default())
-        .header(header::USER_AGENT, "lb-health-check")
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| Failed::Answer(format!("cannot ask for this path and host: {error}")))?;
-    let status = status(target, request).await?;
-    let text = status.to_string();
-    // A status without a name shows as `299 <unknown status code>`.
-    let text = text.strip_suffix(" <unknown status code>").unwrap_or(&text);
-    if ask.expect_status.iter().any(|&(first, last)| (first..=last).contains(&status.as_u16())) {
-        Ok(text.into())
-    } else {
-        Err(Failed::Answer(text.into()))
+    let request = request(ask)?;
+    exchange(connect(target).await?, request, ask).await
+}
+
+fn request(ask: &Http) -> Result<Request<Empty<Bytes>>, Failed> {
+    let mut request = Request::builder().method(ask.method.name()).uri(&ask.path);
+    request = request.header(header::HOST, ask.host.as_deref().unwrap_or_default());
+    if !ask.headers.keys().any(|name| name.eq_ignore_ascii_case("user-agent")) {
+        request = request.header(header::USER_AGENT, "lb-health-check");
+    }
+    for (name, value) in &ask.headers {
+        request = request.header(name, value);
+    }
+    // Such a request may have a body, and servers wait for one until they are told that there is none.
+    if matches!(ask.method, Method::Post | Method::Put) {
+        request = request.header(header::CONTENT_LENGTH, 0);
+    }
+    let request = request.header(header::CONNECTION, "close").body(Empty::new());
+    request.map_err(|error| Failed::Answer(format!("cannot ask for this path, host and headers: {error}")))
+}
+
+/// Sends the request and judges the answer; the connection is dropped when enough is known.
+async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>, ask: &Http) -> Result<String, Failed>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(LARGEST_HEAD)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| Failed::Answer(explain(&error)))?;
+    let mut talk = pin!(talk(sender, request, ask));
+    let mut connection = pin!(connection);
+    tokio::select! {
+        end = &mut talk => end,
+        // The connection ended; the talk tells how.
+        _ = &mut connection => talk.await,
     }
 }
 
-/// Sends the request and takes the answer's status; the connection is reset when that is known.
-async fn status(target: SocketAddr, request: Request<Empty<Bytes>>) -> Result<StatusCode, Failed> {
-    let stream = TokioIo::new(connect(target).await?);
-    let (mut sender, connection) =
-        http1::Builder::new().max_buf_size(LARGEST_HEAD).handshake(stream).await.map_err(|error| explain(&error))?;
-    let mut response = pin!(sender.send_request(request));
-    let mut connection = pin!(connection);
-    let answer = tokio::select! {
-        answer = &mut response => answer,
-        // The connection ended; the answer tells how.
-        _ = &mut connection => response.await,
+async fn talk(
+    mut sender: SendRequest<Empty<Bytes>>,
+    request: Request<Empty<Bytes>>,
+    ask: &Http,
+) -> Result<String, Failed> {
+    let response = sender.send_request(request).await.map_err(|error| Failed::Answer(explain(&error)))?;
+    let status = response.status();
+    let text = status.to_string();
+    // A status without a name shows as `299 <unknown status code>`.
+    let text = text.strip_suffix(" <unknown status code>").unwrap_or(&text).to_owned();
+    if !ask.expect_status.iter().any(|&(first, last)| (first..=last).contains(&status.as_u16())) {
+        return Err(Failed::Answer(text));
+    }
+    match &ask.expect_body {
+        None => Ok(text),
+        Some(wanted) => match lack(response, wanted).await {
+            None => Ok(text),
+            Some(lack) => Err(Failed::Answer(format!("{text}, {lack}"))),
+        },
+    }
+}
+
+/// Reads the body as far as needed; why it is not as wanted, if so.
+async fn lack(response: Response<Incoming>, wanted: &Body) -> Option<String> {
+    let mut response = response.into_body();
+    let mut body = Vec::new();
+    let end = loop {
+        let data = match response.frame().await {
+            None => break "the body",
+            Some(Err(error)) => return Some(format!("then a broken body: {}", explain(&error))),
+            // Trailers are no part of it.
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+        };
+        let room = LARGEST_BODY - body.len();
+        let known = body.len();
+        body.extend(data.iter().take(room));
+        if let Body::Text(text) = wanted
+            && holds(&body, known, text.as_bytes())
+        {
+            return None;
+        } else if data.len() > room {
+            break "the first 64 KiB of the body";
+        }
     };
-    answer.map(|response| response.status()).map_err(|error| explain(&error))
+    match wanted {
+        Body::Text(_) => Some(format!("without the expected text in {end}")),
+        // Only what is whole can be matched: `$` is the end.
+        Body::Match(pattern) if pattern.is_in(&body) => None,
+        Body::Match(_) => Some(format!("without a match of the expected pattern in {end}")),
+    }
+}
+
+/// Whether a body holds a text; the first `known` bytes alone did not.
+fn holds(body: &[u8], known: usize, text: &[u8]) -> bool {
+    let Some(before) = text.len().checked_sub(1) else { return true };
+    let fresh = body.get(known.saturating_sub(before)..).unwrap_or_default();
+    fresh.windows(text.len()).any(|part| part == text)
 }
 
 /// hyper's error in an operator's words.
-fn explain(error: &hyper::Error) -> Failed {
+fn explain(error: &hyper::Error) -> String {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
-    Failed::Answer(match source {
+    match source {
         Some(source) => words(source),
         None if error.is_parse_too_large() => {
             format!("an answer whose head is larger than {} KiB", LARGEST_HEAD / 1024)
@@ -56,5 +132,5 @@ fn explain(error: &hyper::Error) -> Failed {
         None if error.is_parse() => format!("an answer that is not HTTP: {error}"),
         None if error.is_incomplete_message() => "closed without an answer".into(),
         None => error.to_string(),
-    })
+    }
 }

@@ -15,7 +15,7 @@ fn tcp(port: Option<u16>) -> Check {
 }
 
 fn http(host: Option<&str>) -> Check {
-    let http = Http { path: "/".into(), host: host.map(Into::into), expect_status: vec![(200, 299)] };
+    let http = Http { host: host.map(Into::into), ..Http::default() };
     Check { ask: Ask::Http(http), ..tcp(Some(8080)) }
 }
 

@@ -1,7 +1,7 @@
 //! What a pool says of health.
 
 use super::time;
-use crate::model::{Ask, Check, Health, Http};
+use crate::model::{Ask, Body, Check, Health, Http};
 
 /// Keys and values in a fixed order. Those of several checks bear the check's name.
 pub(super) fn told(health: &Health) -> Vec<(String, String)> {
@@ -41,13 +41,25 @@ fn check(check: &Check) -> Vec<(&'static str, String)> {
 fn asked(ask: &Ask) -> Vec<(&'static str, String)> {
     match ask {
         Ask::Tcp => Vec::new(),
-        Ask::Http(Http { path, host, expect_status }) => {
-            let range = |(first, last): &(u16, u16)| {
-                if first == last { first.to_string() } else { format!("{first}-{last}") }
-            };
-            let ranges: Vec<String> = expect_status.iter().map(range).collect();
-            let host = host.clone().unwrap_or_else(|| "the VIP's address".into());
-            vec![("path", path.clone()), ("host", host), ("expect_status", ranges.join(", "))]
-        }
+        Ask::Http(asked) => http(asked),
     }
+}
+
+fn http(asked: &Http) -> Vec<(&'static str, String)> {
+    let Http { method, path, host, headers, expect_status, expect_body } = asked;
+    let range = |(first, last): &(u16, u16)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    let ranges: Vec<String> = expect_status.iter().map(range).collect();
+    let headers: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let mut told = vec![
+        ("method", method.name().to_owned()),
+        ("path", path.clone()),
+        ("host", host.clone().unwrap_or_else(|| "the VIP's address".into())),
+        ("headers", if headers.is_empty() { "none".into() } else { headers.join(", ") }),
+        ("expect_status", ranges.join(", ")),
+    ];
+    told.extend(expect_body.as_ref().map(|body| match body {
+        Body::Text(text) => ("expect_body", text.clone()),
+        Body::Match(pattern) => ("expect_body_regex", pattern.as_str().to_owned()),
+    }));
+    told
 }
