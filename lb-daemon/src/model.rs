@@ -6,6 +6,7 @@ mod dataplane;
 mod health;
 pub mod overrides;
 mod pool;
+mod protection;
 mod vip;
 
 pub use self::{
@@ -13,6 +14,7 @@ pub use self::{
     health::{Ask, Body, Check, Health, Http, Matching, Method, Pattern},
     overrides::Overrides,
     pool::{AdminState, Backend, MAX_WEIGHT, Pool, ServerId},
+    protection::Least,
     vip::{Encap, HashMode, Protocol, Quic, RouteTo, Service, SourceRoute, Vip},
 };
 

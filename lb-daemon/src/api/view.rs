@@ -157,6 +157,9 @@ pub(crate) fn vips(vips: &[VipView], figures: &totals::Figures) -> Vec<Vip> {
         r#override: vip.disabled.map(|given| overrides::of_vip(given, &accounts)),
         backends: vip.backends.len(),
         backends_serving: vip.serving(),
+        backends_healthy: None,
+        up: None,
+        problems: Vec::new(),
         ring_slots: vip.ring_slots,
         ring_digest: vip.ring_digest.map(|digest| format!("{digest:016x}")),
         traffic: figures.vips.get(&vip.service).map(traffic).unwrap_or_default(),
@@ -168,14 +171,18 @@ pub(crate) fn vips(vips: &[VipView], figures: &totals::Figures) -> Vec<Vip> {
 pub(crate) fn configured_vips(snapshot: &Snapshot, figures: &totals::Figures) -> Vec<Vip> {
     let word = |on: bool, [yes, no]: [&str; 2]| if on { yes } else { no }.to_owned();
     let mut vips = vips(&snapshot.vips, figures);
-    // Both are in the order of the file.
-    for (vip, configured) in vips.iter_mut().zip(&snapshot.config.vips) {
+    // All are in the order of the file.
+    for ((vip, configured), view) in vips.iter_mut().zip(&snapshot.config.vips).zip(&snapshot.vips) {
+        vip.backends_healthy = Some(view.healthy.usable);
+        vip.up = Some(view.is_up());
+        vip.problems = view.lacks().into_iter().chain(view.panic()).collect();
         vip.settings = Some(VipSettings {
             encap: configured.encap.to_string(),
             hash: configured.hash.to_string(),
             flow_tracking: word(configured.tracked, ["always", "off"]),
             unknown_port: word(configured.drops_unknown_port, ["drop", "pass"]),
             panic_threshold: configured.panic_threshold,
+            min_healthy: configured.min_healthy.map(|least| least.to_string()),
             quic: configured.quic.to_string(),
             quic_lb: configured.quic.lengths().to_vec(),
             tcp_server_id: configured.tcp_server_id,

@@ -108,7 +108,8 @@ fn list(vips: &[Vip], wide: bool) -> String {
             if vip.pool.is_empty() { "-".into() } else { vip.pool.clone() },
             match &vip.r#override {
                 Some(given) => order::given(given),
-                None => format!("{} of {}", vip.backends_serving, vip.backends),
+                None if vip.problems.is_empty() => served(vip),
+                None => format!("{}, {}", served(vip), if vip.up == Some(false) { "down" } else { "panic" }),
             },
             vip.traffic.packets.to_string(),
             vip.traffic.bytes.to_string(),
@@ -130,6 +131,11 @@ fn list(vips: &[Vip], wide: bool) -> String {
     columns(&headings, vips.iter().map(row))
 }
 
+/// How many of its backends take new flows.
+fn served(vip: &Vip) -> String {
+    format!("{} of {}", vip.backends_serving, vip.backends)
+}
+
 fn show(shown: &Shown, wide: bool) -> String {
     let Shown { vip, members } = shown;
     let mut rows: Vec<[String; 2]> = Vec::new();
@@ -138,6 +144,9 @@ fn show(shown: &Shown, wide: bool) -> String {
     row("pool", if vip.pool.is_empty() { "unknown".into() } else { vip.pool.clone() });
     if let Some(given) = &vip.r#override {
         row("override", format!("{}; {}", order::given(given), order::by(given)));
+    }
+    for problem in &vip.problems {
+        row("problem", problem.clone());
     }
     row("ring", format!("{} slots", vip.ring_slots));
     if let Some(settings) = &vip.settings {
@@ -173,6 +182,9 @@ fn described(settings: &VipSettings) -> Vec<(&'static str, String)> {
     }
     if settings.panic_threshold > 0 {
         lines.push(("panic threshold", format!("{}%", settings.panic_threshold)));
+    }
+    if let Some(least) = &settings.min_healthy {
+        lines.push(("min healthy", least.clone()));
     }
     lines
 }
@@ -230,6 +242,9 @@ mod tests {
             r#override: None,
             backends: 0,
             backends_serving: 0,
+            backends_healthy: None,
+            up: None,
+            problems: Vec::new(),
             ring_slots: 251,
             ring_digest: None,
             traffic: Traffic::default(),
@@ -243,6 +258,7 @@ mod tests {
             flow_tracking: "always".into(),
             unknown_port: "pass".into(),
             panic_threshold: 0,
+            min_healthy: None,
             quic: "off".into(),
             quic_lb: Vec::new(),
             tcp_server_id: false,
@@ -282,6 +298,7 @@ mod tests {
             deny: 100_000,
             source_routes: 12,
             panic_threshold: 50,
+            min_healthy: Some("2".into()),
             ..plain()
         });
         for line in [
@@ -290,6 +307,7 @@ mod tests {
             "access           0 prefixes allowed, 100000 denied",
             "source routes    12",
             "panic threshold  50%",
+            "min healthy      2",
         ] {
             assert!(long.lines().any(|found| found == line), "{line} is not in:\n{long}");
         }

@@ -131,6 +131,7 @@ pub(super) const VIP: Schema = Schema {
         "quic",
         "quic_lb",
         "panic_threshold",
+        "min_healthy",
         "tcp_server_id",
         "udp_stable",
         "source_routes",

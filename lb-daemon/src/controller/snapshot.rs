@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     model::{
-        AdminState, Config, Service,
+        AdminState, Config, Least, Service,
         overrides::{BackendOverride, Given, Overrides},
     },
     plan::{Capacity, State, lists::Lists, wanted::Disposition},
@@ -82,12 +82,29 @@ pub struct VipView {
     pub disabled: Option<Given>,
     /// Whether first results of some of its backends are waited for; who served before a change serves on meanwhile.
     pub settling: bool,
+    /// How many of its backends are healthy.
+    pub healthy: Headcount,
     /// Slots of its ring; 0 while no backend takes new flows.
     pub ring_slots: u32,
     /// Digest of its ring.
     pub ring_digest: Option<u64>,
     /// Its backends, in the order of the file.
     pub backends: Vec<BackendView>,
+}
+
+/// How many of a VIP's backends are healthy, of those of its own pool that are to take new flows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Headcount {
+    /// Those whose checks pass, or that were found serving and have no result yet.
+    pub up: usize,
+    /// Those of them that can be reached too.
+    pub usable: usize,
+    /// All.
+    pub of: usize,
+    /// So few are up that all are used: `panic_threshold`.
+    pub panics: bool,
+    /// What `min_healthy` asks for, if fewer are usable.
+    pub lacks: Option<Least>,
 }
 
 /// A backend of a VIP as it is in the tables.
@@ -204,7 +221,8 @@ impl Snapshot {
         let refused = self.last_reload.refused.iter().flat_map(|why| why.lines());
         let refused = refused.map(|why| format!("the last reload was refused: {why}"));
         let disk = self.trouble.iter().chain(&self.in_force.problems).cloned();
-        failing.chain(refused).chain(disk).chain(empty).collect()
+        let few = told_as_few(&self.vips);
+        failing.chain(refused).chain(disk).chain(empty).chain(few).collect()
     }
 }
 
@@ -216,7 +234,46 @@ fn told_as_empty(vips: &[&str]) -> Vec<String> {
     vips.iter().map(|vip| format!("vip {vip} has no serving backend")).collect()
 }
 
+/// Says of each of a few VIPs, and of many at once, that too few of its backends are healthy. Of one without any it was said.
+fn told_as_few(vips: &[VipView]) -> Vec<String> {
+    let told = |what: fn(&VipView) -> Option<String>, many: &str| {
+        let few: Vec<(&str, String)> = vips.iter().filter_map(|vip| Some((vip.name.as_str(), what(vip)?))).collect();
+        if few.len() > NAMED {
+            let names: Vec<&str> = few.iter().map(|(name, _)| *name).collect();
+            return vec![format!("vips {} {many}", first(&names))];
+        }
+        few.into_iter().map(|(name, what)| format!("vip {name} {what}")).collect()
+    };
+    let down =
+        told(|vip| Some(format!("is down: {}", vip.lacks()?)), "are down: fewer healthy backends than min_healthy");
+    let panics = told(|vip| Some(format!("is in {}", vip.panic()?)), "are in panic: all their backends are used");
+    [down, panics].concat()
+}
+
 impl VipView {
+    /// Whether it is as it should be: it has a backend that takes new flows, and not fewer healthy ones than it should have.
+    pub fn is_up(&self) -> bool {
+        self.disabled.is_none() && self.serving() > 0 && self.healthy.lacks.is_none()
+    }
+
+    /// Why it is told to be down although it may forward: `3 of 10 backends healthy, min_healthy is 50%`.
+    pub fn lacks(&self) -> Option<String> {
+        let Headcount { usable, of, lacks, .. } = self.healthy;
+        let told = |least| format!("{usable} of {of} backends healthy, min_healthy is {least}");
+        lacks.filter(|_| self.counts()).map(told)
+    }
+
+    /// Why backends serve that are not up: `panic: 1 of 10 backends up, all used`.
+    pub fn panic(&self) -> Option<String> {
+        let Headcount { up, of, panics, .. } = self.healthy;
+        (panics && self.counts()).then(|| format!("panic: {up} of {of} backends up, all used"))
+    }
+
+    /// Whether it means anything how many of its backends are healthy.
+    fn counts(&self) -> bool {
+        self.disabled.is_none() && !self.settling
+    }
+
     /// Number of backends that take new flows.
     pub fn serving(&self) -> usize {
         self.backends.iter().filter(|backend| backend.effect == Disposition::Serving).count()

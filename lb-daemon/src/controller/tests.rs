@@ -8,6 +8,7 @@ mod limited;
 mod overrides;
 mod previewed;
 mod program;
+mod protected;
 mod replaced;
 pub(crate) mod rig;
 

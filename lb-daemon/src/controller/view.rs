@@ -9,7 +9,7 @@ use lb_common::layout::{ring, target::Target, vip::Vip as VipValue};
 
 use super::{
     Reports, former,
-    snapshot::{BackendView, VipView},
+    snapshot::{BackendView, Headcount, VipView},
 };
 use crate::{
     health::Member,
@@ -21,7 +21,7 @@ use crate::{
         Capacity, ListTable, State,
         lists::Lists,
         target::address_of,
-        wanted::{Disposition, key, service},
+        wanted::{self, Disposition, key, service},
     },
 };
 
@@ -87,12 +87,14 @@ pub(super) fn views(known: &Known) -> Vec<VipView> {
         }
         // Those of other pools take new flows of some sources only.
         share_out(&mut backends[..own]);
+        let healthy = headcount(vip, &backends[..own]);
         VipView {
             name: vip.name.clone(),
             service: vip.service,
             pool: vip.pool.clone(),
             disabled: overrides.vips.get(&vip.name).copied(),
             settling: settling && former::waits(config, lists, vip, reports),
+            healthy,
             ring_slots: value.map_or(0, |value| value.ring_slots),
             ring_digest: value.and_then(|value| state.rings.get(&value.ring_base)).map(|digest| digest.0),
             backends,
@@ -126,6 +128,7 @@ pub(crate) fn found(state: &State) -> Vec<VipView> {
             pool: String::new(),
             disabled: None,
             settling: false,
+            healthy: Headcount::default(),
             ring_slots: value.ring_slots,
             ring_digest: state.rings.get(&value.ring_base).map(|digest| digest.0),
             backends: targets(value, state).into_iter().map(backend).collect(),
@@ -139,6 +142,17 @@ fn targets<'a>(vip: &VipValue, state: &'a State) -> BTreeMap<IpAddr, (u32, &'a T
     let range = state.targets.range(vip.target_base..vip.target_base.saturating_add(vip.target_count));
     let own = range.filter(|(_, target)| target.vip == vip.id && target.flags & Target::GONE == 0);
     own.map(|(id, target)| (address_of(target.outer_destination), (*id, target))).collect()
+}
+
+/// How many of the backends of a VIP's own pool are healthy.
+fn headcount(vip: &Vip, backends: &[BackendView]) -> Headcount {
+    let eligible = || backends.iter().filter(|backend| backend.admin == AdminState::Active && backend.weight > 0);
+    let is_up = |backend: &&BackendView| backend.up.unwrap_or(backend.effect == Disposition::Serving);
+    let (up, of) = (eligible().filter(is_up).count(), eligible().count());
+    // What is up and takes nothing has no way to it.
+    let usable = eligible().filter(is_up).filter(|backend| backend.effect != Disposition::Down).count();
+    let lacks = vip.min_healthy.filter(|least| usable < least.of(of));
+    Headcount { up, usable, of, panics: wanted::panics(vip, up, of), lacks }
 }
 
 /// Shares new flows out among those that serve.

@@ -93,6 +93,10 @@ families! {
         "Bytes of the frames that the program handled, as received; of forwarded ones from the IP header on.";
     DROPPED = COUNTER "lb_dropped_packets_total" ["reason"]
         "Frames that the program dropped, by reason.";
+    VIP_UP = GAUGE "lb_vip_up" ["vip"]
+        "Whether a VIP has a backend that takes new flows, as many healthy ones as min_healthy asks for, and is not disabled.";
+    VIP_PANIC = GAUGE "lb_vip_panic" ["vip"]
+        "Whether so few backends of a VIP are up that all are used, as panic_threshold says.";
     VIP_PACKETS = COUNTER "lb_vip_packets_total" ["vip"]
         "Packets forwarded for a VIP, to its former backends too.";
     VIP_BYTES = COUNTER "lb_vip_bytes_total" ["vip"]

@@ -36,6 +36,8 @@ pub(super) struct Vip {
     name: Arc<str>,
     counted: TargetCounters,
     changed_slots: u64,
+    up: bool,
+    panics: bool,
 }
 
 /// Figures of a backend of a VIP.
@@ -53,7 +55,9 @@ pub(super) struct Backend {
 pub(super) type Column<R> = (Family, fn(&R) -> u64);
 
 /// Families of VIPs.
-pub(super) const OF_VIPS: [Column<Vip>; 4] = [
+pub(super) const OF_VIPS: [Column<Vip>; 6] = [
+    (f::VIP_UP, |vip| vip.up.into()),
+    (f::VIP_PANIC, |vip| vip.panics.into()),
     (f::VIP_PACKETS, |vip| vip.counted.packets),
     (f::VIP_BYTES, |vip| vip.counted.bytes),
     (f::VIP_FLOWS, |vip| vip.counted.flows_created),
@@ -108,6 +112,8 @@ impl Vip {
             name: view.name.as_str().into(),
             counted: figures.vips.get(&view.service).copied().unwrap_or_default(),
             changed_slots: figures.changed_slots.get(&view.service).copied().unwrap_or(0),
+            up: view.is_up(),
+            panics: view.panic().is_some(),
         }
     }
 
@@ -172,7 +178,7 @@ impl Sheet {
                 let effect = Effect::ALL[backend % 3];
                 sheet.backends.push(Backend { vip, name, counted, entries: 0, weight: 100, up: true, effect });
             }
-            sheet.vips.push(Vip { name, counted, changed_slots: 0 });
+            sheet.vips.push(Vip { name, counted, changed_slots: 0, up: true, panics: false });
         }
         sheet
     }

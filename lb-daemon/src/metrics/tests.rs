@@ -65,6 +65,8 @@ async fn every_family_has_its_samples() {
         "lb_xdp_attached{interface=\"eth0\",mode=\"native\"} 1",
         "lb_packets_total{verdict=\"forwarded\"} 5",
         "lb_dropped_packets_total{reason=\"no_backend\"} 0",
+        "lb_vip_up{vip=\"web\"} 1",
+        "lb_vip_panic{vip=\"web\"} 0",
         "lb_vip_packets_total{vip=\"web\"} 5",
         "lb_backend_packets_total{vip=\"web\",backend=\"web-1\"} 5",
         "lb_backend_up{vip=\"web\",backend=\"web-3\"} 0",

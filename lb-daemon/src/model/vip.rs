@@ -8,7 +8,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::Access;
+use super::{Access, Least};
 
 /// `[[vip]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Vip {
     pub ring_size: u32,
     /// Share of healthy backends, in percent, below which all are used.
     pub panic_threshold: u8,
+    /// Below so many healthy backends it is told to be down; what it forwards does not change. `None` is never.
+    pub min_healthy: Option<Least>,
     /// How packets to its backends are wrapped.
     pub encap: Encap,
     /// What decides the backend of a new flow.
@@ -57,6 +59,7 @@ impl Vip {
             pool: pool.to_owned(),
             ring_size,
             panic_threshold: 0,
+            min_healthy: None,
             encap: Encap::default(),
             hash: HashMode::default(),
             tracked: true,

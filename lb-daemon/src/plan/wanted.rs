@@ -254,7 +254,12 @@ impl<'a> Shares<'a> {
 fn in_panic(vip: &Vip, pool: &Pool, healthy: impl Fn(&Backend) -> bool) -> bool {
     let eligible = || pool.backends.iter().filter(|backend| takes_new_flows(backend));
     let up = eligible().filter(|backend| healthy(backend)).count();
-    up * 100 < eligible().count() * usize::from(vip.panic_threshold)
+    panics(vip, up, eligible().count())
+}
+
+/// Whether a VIP of so many backends uses all when so many of them are up.
+pub fn panics(vip: &Vip, up: usize, of: usize) -> bool {
+    up * 100 < of * usize::from(vip.panic_threshold)
 }
 
 /// Whether a backend is to take new flows, if it can.

@@ -34,6 +34,17 @@ pub struct Vip {
     pub backends: usize,
     /// Those of them that take new flows.
     pub backends_serving: usize,
+    /// Those of its own pool's backends that are healthy and can be reached, of those that are to take new flows; absent without
+    /// a daemon.
+    #[serde(default)]
+    pub backends_healthy: Option<usize>,
+    /// Whether it is served as it should be: some backend takes new flows, no fewer are healthy than `min_healthy` says, and no
+    /// operator disabled it; absent without a daemon.
+    #[serde(default)]
+    pub up: Option<bool>,
+    /// What is wrong with it, if `up` is false though it may forward, or if backends serve that are not healthy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
     /// Slots of its ring; 0 while no backend takes new flows.
     pub ring_slots: u32,
     /// Digest of its ring's slots, in hexadecimal: it tells when the ring changes. To compare lbs there is `GET /v1/rings`.
@@ -56,6 +67,9 @@ pub struct VipSettings {
     pub unknown_port: String,
     /// Share of healthy backends, in percent, below which all are used; 0 is never.
     pub panic_threshold: u8,
+    /// Below so many healthy backends, or below this share, it is told to be down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_healthy: Option<String>,
     /// Routing by QUIC connection IDs: `off`, `quic-lb` or `katran`.
     pub quic: String,
     /// Of `quic-lb`: bytes of the server ID by number of the configuration; 0 where there is none.

@@ -8,14 +8,14 @@ use tracing::{info, warn};
 use crate::{
     controller::{
         Snapshot,
-        snapshot::{BackendView, VipView},
+        snapshot::{BackendView, Headcount, VipView},
     },
     model::{AdminState, Service},
     plan::wanted::Disposition,
 };
 
-/// Logs when the daemon is ready, when a backend takes more or less than before, and when a VIP loses its last backend or
-/// has one again.
+/// Logs when the daemon is ready, when a backend takes more or less than before, when a VIP loses its last backend or has one
+/// again, and when it has too few healthy ones or enough again.
 pub(super) async fn announce(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     let mut ready = false;
     let mut told = Told::default();
@@ -40,6 +40,15 @@ pub(super) async fn announce(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
                 info!(vip = vip.name, "vip has a serving backend again");
             }
         }
+        for (vip, worry) in told.worries(&snapshot) {
+            let Headcount { usable: healthy, of, .. } = vip.healthy;
+            match worry {
+                Worry::Down(Some(why)) => warn!(vip = vip.name, why, "vip down; it forwards as before"),
+                Worry::Down(None) => info!(vip = vip.name, healthy, of, "vip up again: enough backends are healthy"),
+                Worry::Panic(Some(why)) => warn!(vip = vip.name, why, "vip in panic"),
+                Worry::Panic(None) => info!(vip = vip.name, healthy, of, "vip no longer in panic"),
+            }
+        }
         if !ready && !snapshot.settling && snapshot.failing.is_none() {
             ready = true;
             info!(generation = snapshot.in_force.about.number, "serving");
@@ -53,6 +62,17 @@ struct Told {
     backends: BTreeMap<(Service, IpAddr), Disposition>,
     /// VIPs, and whether they had a serving backend.
     vips: BTreeMap<Service, bool>,
+    /// VIPs with too few healthy backends: whether they are down by `min_healthy`, and whether in panic.
+    worries: BTreeMap<Service, [bool; 2]>,
+}
+
+/// What is wrong with a VIP that may forward; nothing any more, if there are no words.
+#[derive(Debug, PartialEq)]
+enum Worry {
+    /// It has fewer healthy backends than `min_healthy`.
+    Down(Option<String>),
+    /// All its backends are used.
+    Panic(Option<String>),
 }
 
 impl Told {
@@ -95,6 +115,21 @@ impl Told {
         }
         news
     }
+
+    /// VIPs that came to have too few healthy backends, or have enough again.
+    fn worries<'s>(&mut self, now: &'s Snapshot) -> Vec<(&'s VipView, Worry)> {
+        let before = mem::take(&mut self.worries);
+        let mut news = Vec::new();
+        for vip in &now.vips {
+            let told = before.get(&vip.service).copied().unwrap_or_default();
+            let (down, panic) = (vip.lacks(), vip.panic());
+            let is = [down.is_some(), panic.is_some()];
+            news.extend((is[0] != told[0]).then_some((vip, Worry::Down(down))));
+            news.extend((is[1] != told[1]).then_some((vip, Worry::Panic(panic))));
+            self.worries.extend((is != [false; 2]).then_some((vip.service, is)));
+        }
+        news
+    }
 }
 
 /// Whether it depends on a first check what this backend will take.
@@ -125,6 +160,33 @@ mod tests {
         assert_eq!(names(&Told::default().backends(&second)), both(Disposition::Down), "of new ones, who is down");
         assert_eq!(names(&told.backends(&first)), both(Disposition::Serving));
         assert_eq!(names(&told.backends(&first)), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn too_few_healthy_backends_are_told_when_it_begins_and_when_it_ends() {
+        let least = "name = \"web\"\nmin_healthy = 2\npanic_threshold = \"50%\"";
+        let rig = Rig::serving(&TEXT.replacen("name = \"web\"\naddress", &format!("{least}\naddress"), 1)).await;
+        let mut told = Told::default();
+        let news = |told: &mut Told, rig: &Rig| {
+            let snapshot = rig.handle.snapshot();
+            let news = told.worries(&snapshot).into_iter().map(|(vip, worry)| (vip.name.clone(), worry));
+            news.collect::<Vec<_>>()
+        };
+        assert_eq!(news(&mut told, &rig), []);
+        rig.report("10.0.0.1", false);
+        rig.settle().await;
+        assert_eq!(news(&mut told, &rig), [], "two of three are enough");
+        rig.report("10.0.0.2", false);
+        rig.settle().await;
+        let down = "1 of 3 backends healthy, min_healthy is 2".to_owned();
+        let panic = "panic: 1 of 3 backends up, all used".to_owned();
+        let web = |worry| ("web".to_owned(), worry);
+        assert_eq!(news(&mut told, &rig), [web(Worry::Down(Some(down))), web(Worry::Panic(Some(panic)))]);
+        assert_eq!(news(&mut told, &rig), []);
+        rig.report("10.0.0.1", true);
+        rig.settle().await;
+        assert_eq!(news(&mut told, &rig), [web(Worry::Down(None)), web(Worry::Panic(None))]);
+        assert_eq!(told.worries, BTreeMap::new());
     }
 
     #[tokio::test(start_paused = true)]

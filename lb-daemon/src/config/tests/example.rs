@@ -7,8 +7,8 @@ use crate::{
     config::{Checked, schema},
     model::{
         Access, AdminState, Ask, AttachMode, Backend, Check, Config, DaemonConfig, DaemonLoss, DataplaneConfig, Health,
-        Http, Interface, NextHopConfig, Pool, Protocol, Quic, RouteTo, ServerId, Service, SourceLimit, SourceRoute,
-        Tunnels, Vip,
+        Http, Interface, Least, NextHopConfig, Pool, Protocol, Quic, RouteTo, ServerId, Service, SourceLimit,
+        SourceRoute, Tunnels, Vip,
     },
 };
 
@@ -133,6 +133,7 @@ fn example_file_is_valid_with_all_that_it_shows() {
         Tunnels { addresses: vec!["198.51.100.1".parse().unwrap()], sources: vec!["172.16.0.0/16".parse().unwrap()] };
     assert_eq!(config.dataplane.tunnels, tunnels);
     assert_eq!(config.vips[0].max_new_flows_per_second, Some(10_000));
+    assert_eq!(config.vips[0].min_healthy, Some(Least::Share(50)));
 }
 
 /// The part of the example that sets a table's keys, and the list of what is to come.

@@ -1,7 +1,7 @@
 //! Rules of `[[vip]]`.
 
 use super::{VALID, complaints, refuses, valid, warns, with};
-use crate::model::{Encap, HashMode, Protocol};
+use crate::model::{Encap, HashMode, Least, Protocol};
 
 fn vip(line: &str) -> String {
     with("#vip", line)
@@ -170,6 +170,24 @@ fn refuses_panic_thresholds_that_are_no_share() {
     }
     refuses(&vip("panic_threshold = 50"), "wrong-type", "50", "write \"50%\"");
     assert_eq!(valid(&vip("panic_threshold = \"50%\"")).vips[0].panic_threshold, 50);
+}
+
+#[test]
+fn refuses_least_numbers_of_healthy_backends_that_mean_nothing() {
+    let refused = [
+        ("0", "out-of-range", "1"),
+        ("\"0%\"", "invalid-value", "leave the key out"),
+        ("\"101%\"", "invalid-value", "\"0%\" to \"100%\""),
+        ("\"2\"", "invalid-value", "percentage"),
+        ("true", "wrong-type", "such as \"50%\""),
+    ];
+    for (given, code, hint) in refused {
+        refuses(&vip(&format!("min_healthy = {given}")), code, given, hint);
+    }
+    let least = |given: &str| valid(&vip(&format!("min_healthy = {given}"))).vips[0].min_healthy;
+    refuses(&vip("min_healthy = 4"), "conflict", "4", "at most 2");
+    assert_eq!([least("2"), least("\"50%\"")], [Some(Least::Count(2)), Some(Least::Share(50))]);
+    assert_eq!(valid(&vip("")).vips[0].min_healthy, None);
 }
 
 #[test]
