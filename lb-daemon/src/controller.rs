@@ -58,7 +58,7 @@ use self::{
 };
 use crate::{
     dataplane,
-    health::{Checks, HealthView, Member},
+    health::{Checks, HealthView, Member, Ways},
     model::{AdminState, Backend, Config, NextHopConfig, Pool, RouteTo, Vip},
     nexthop,
     plan::{RingCache, Room, State, diff, lists::Lists, room},
@@ -73,6 +73,8 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Wires {
     /// Which checks are to run.
     pub checks: watch::Sender<Arc<Checks>>,
+    /// By which ways those are to be made that go to the VIP.
+    pub ways: watch::Sender<Arc<Ways>>,
     /// What they found.
     pub health: watch::Receiver<Arc<HealthView>>,
     /// To which addresses next hops are to be known.

@@ -19,8 +19,12 @@ pub mod machine;
 pub mod probe;
 pub mod roster;
 mod stats;
+mod way;
 
-pub use stats::Stats;
+pub use self::{
+    stats::Stats,
+    way::{Way, Ways},
+};
 
 /// A backend as a VIP has it: what is up or down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

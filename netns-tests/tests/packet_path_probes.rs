@@ -114,7 +114,7 @@ fn nothing_else_passes() {
         ("another tag", &v4, 0x1c00_0000 | 1),
         ("more than the tag", &v4, 0x9b00_0000 | 1),
         ("number 0", &v4, TAG),
-        ("a number that no target has", &v4, TAG | 40),
+        ("a number that no target has", &v4, TAG | 0x28),
         ("a number outside of the table", &v4, TAG | 0xf_ffff),
         ("not TCP or UDP", &echo, TAG | 1),
         ("longer than the way takes", &long, TAG | 2),

@@ -215,12 +215,14 @@ fn wires(parts: &mut JoinSet<&'static str>, stats: health::Stats) -> Wires {
     let (checks, asked) = watch::channel(Arc::new(health::Checks::new()));
     // Nobody judges by traffic yet.
     let (_, ejections) = watch::channel(Arc::default());
-    let (health, checker) = health::driver::spawn(health::driver::Inputs { checks: asked, ejections }, stats);
+    let (ways, known) = watch::channel(Arc::default());
+    let inputs = health::driver::Inputs { checks: asked, ways: known, ejections };
+    let (health, checker) = health::driver::spawn(inputs, stats);
     let (hop_targets, asked) = watch::channel(BTreeSet::new());
     let (hops, follower) = nexthop::watcher::spawn(asked);
     part(parts, "the health checks", async { drop(checker.await) });
     part(parts, "the search for next hops", async { drop(follower.await) });
-    Wires { checks, health, hop_targets, hops }
+    Wires { checks, ways, health, hop_targets, hops }
 }
 
 /// Runs a part of the daemon that is not meant to end; its name comes out if it does.

@@ -12,7 +12,7 @@ use tokio::{sync::watch, task::JoinHandle, time::sleep_until};
 use tracing::{debug, warn};
 
 use super::{
-    Checks, Ejections, HealthView, Member, Standing, Stats,
+    Checks, Ejections, HealthView, Member, Standing, Stats, Ways,
     machine::Transition,
     probe::{self, Outcome, Verdict},
     roster::{Effect, Judged, Number, Roster},
@@ -35,6 +35,8 @@ const MOST_PROBES: usize = 4096;
 pub struct Inputs {
     /// What is to be checked, and how.
     pub checks: watch::Receiver<Arc<Checks>>,
+    /// By which ways those are to be made that go to the VIP; without a sender they stay as they are.
+    pub ways: watch::Receiver<Arc<Ways>>,
     /// What traffic tells against backends; without a sender it stays as it is.
     pub ejections: watch::Receiver<Arc<Ejections>>,
 }
@@ -79,7 +81,8 @@ impl Driver {
     }
 
     async fn run(mut self, inputs: Inputs) {
-        let Inputs { mut checks, mut ejections } = inputs;
+        let Inputs { mut checks, mut ways, mut ejections } = inputs;
+        self.roster.set_ways(ways.borrow_and_update().clone(), clock());
         let wanted = checks.borrow_and_update().clone();
         let _ = self.roster.eject(ejections.borrow_and_update().clone(), clock(), SystemTime::now());
         self.set(&wanted);
@@ -101,6 +104,7 @@ impl Driver {
                     let effect = self.roster.eject(ejections, now, SystemTime::now());
                     self.note(effect, now);
                 }
+                Ok(()) = ways.changed() => self.roster.set_ways(ways.borrow_and_update().clone(), clock()),
                 Some((number, outcome)) = self.running.next() => self.take(number, outcome),
                 () = sleep_until(wake.unwrap_or_else(clock).into()), if wake.is_some() => {}
                 () = self.sender.closed() => return,
@@ -131,8 +135,8 @@ impl Driver {
     fn start_due(&mut self) {
         let now = clock();
         while self.running.len() < self.most {
-            let Some((number, probe)) = self.roster.start_next(now) else { break };
-            self.running.push(Box::pin(async move { (number, probe::run(&probe).await) }));
+            let Some((number, probe, way)) = self.roster.start_next(now) else { break };
+            self.running.push(Box::pin(async move { (number, probe::run(&probe, way).await) }));
         }
     }
 
@@ -145,7 +149,7 @@ impl Driver {
     fn take(&mut self, number: Number, outcome: Outcome) {
         let now = clock();
         self.stats.count(&outcome);
-        if outcome.result == Verdict::Skipped && now >= self.complain_at {
+        if matches!(outcome.result, Verdict::Skipped | Verdict::Impossible) && now >= self.complain_at {
             warn!(reason = outcome.text, "health checks cannot be made");
             self.complain_at = now + COMPLAIN;
         }

@@ -52,10 +52,11 @@ impl Machine {
     /// A machine at its beginning. `initial` is the state that an earlier one was in, if there was one; it stays until
     /// `rise` or `fall` new results say otherwise. `seed` sets the jitter.
     pub fn new(check: Check, initial: Option<bool>, seed: u64, now: Instant) -> Self {
-        let mut random = SplitMix(seed);
-        let start = check.interval.min(START_SPREAD).mul_f64(random.fraction());
-        let timer = Timer::At(now + start);
-        Self { check, up: initial, successes: 0, failures: 0, timer, started: false, random }
+        let random = SplitMix(seed);
+        let timer = Timer::At(now);
+        let mut machine = Self { check, up: initial, successes: 0, failures: 0, timer, started: false, random };
+        machine.start_anew(now);
+        machine
     }
 
     /// Whether the backend is up; `None` before the first result.
@@ -116,6 +117,15 @@ impl Machine {
     /// The probe could not be made, for want of something here: that says nothing about the backend.
     pub fn on_skip(&mut self, now: Instant) {
         self.end(now);
+    }
+
+    /// The next probe starts soon, as the first does; one that is on its way does not count.
+    pub fn start_anew(&mut self, now: Instant) {
+        self.timer = Timer::At(now + self.spread());
+    }
+
+    fn spread(&mut self) -> Duration {
+        self.check.interval.min(START_SPREAD).mul_f64(self.random.fraction())
     }
 
     fn end(&mut self, now: Instant) {

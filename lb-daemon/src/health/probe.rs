@@ -2,21 +2,23 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use tokio::{
-    net::{TcpSocket, TcpStream},
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
+use self::reach::Reach;
+use super::{Member, Way};
 use crate::model::Ask;
 
 mod http;
+mod reach;
 mod tcp;
 
 /// What to ask of whom.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Probe {
-    /// Address and port to connect to.
+    /// Address and port to connect to: the backend's, or the VIP's if it is to be carried to the backend.
     pub target: SocketAddr,
+    /// The backend that it is to be carried to.
+    pub carried_to: Option<Member>,
     /// Longest time for the whole attempt.
     pub timeout: Duration,
     /// What is asked, and what counts as an answer; what it leaves to the VIP is filled in.
@@ -45,27 +47,36 @@ pub enum Verdict {
     Timeout,
     /// It could not be made, for want of descriptors, ports or memory here. Says nothing about the backend.
     Skipped,
+    /// It cannot be made as things are. Says nothing about a backend of which something is known, and of another one only
+    /// that nothing will be.
+    Impossible,
 }
 
-/// Makes one attempt. Never takes much longer than its timeout; may be dropped at any time.
-pub async fn run(probe: &Probe) -> Outcome {
+/// Makes one attempt, by this way if it is to be carried. Never takes much longer than its timeout; may be dropped at any
+/// time.
+pub async fn run(probe: &Probe, way: Option<Way>) -> Outcome {
     let start = Instant::now();
-    let (result, text) = match timeout(probe.timeout, attempt(probe)).await {
+    let reach = match (probe.carried_to, way) {
+        (Some(member), Some(way)) => Reach::by(&way, probe.target, member.backend),
+        _ => Reach::direct(probe.target),
+    };
+    let (result, text) = match timeout(probe.timeout, attempt(probe, &reach)).await {
         Ok(Ok(text)) => (Verdict::Success, text),
         Ok(Err(Failed::Answer(text))) => (Verdict::Failure, text),
         Ok(Err(Failed::Here(error))) => (Verdict::Skipped, error.to_string()),
+        Ok(Err(Failed::Never(text))) => (Verdict::Impossible, text),
         Err(_) => (Verdict::Timeout, format!("no answer within {:?}", probe.timeout)),
     };
     Outcome { result, latency: start.elapsed(), text }
 }
 
-async fn attempt(probe: &Probe) -> Result<String, Failed> {
-    if probe.target.port() == 0 {
+async fn attempt(probe: &Probe, reach: &Reach) -> Result<String, Failed> {
+    if reach.to().port() == 0 {
         return Err(Failed::Answer("no port to probe: the vip serves any port and the check names none".into()));
     }
     match &probe.ask {
-        Ask::Tcp => tcp::attempt(probe.target).await,
-        Ask::Http(http) => http::attempt(probe.target, http).await,
+        Ask::Tcp => tcp::attempt(reach).await,
+        Ask::Http(http) => http::attempt(reach, http).await,
     }
 }
 
@@ -76,6 +87,8 @@ enum Failed {
     Answer(String),
     /// Our own.
     Here(io::Error),
+    /// Our own, and not to be mended by another attempt.
+    Never(String),
 }
 
 impl From<io::Error> for Failed {
@@ -94,14 +107,6 @@ fn words(error: &io::Error) -> String {
         kind if error.raw_os_error().is_some() && kind.to_string() != "uncategorized error" => kind.to_string(),
         _ => error.to_string(),
     }
-}
-
-/// A connection that is reset when it is dropped. So neither side keeps a state (`TIME_WAIT`) for it: thousands of probes
-/// a second would pile up hundreds of thousands of these.
-async fn connect(target: SocketAddr) -> Result<TcpStream, Failed> {
-    let socket = if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_zero_linger()?;
-    Ok(socket.connect(target).await?)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! All checks and what is known of them, without I/O.
 //!
 //! Checks that ask the same of the same address and port, as often and with the same thresholds, share one probe: the
-//! answer would be the same. So a pool behind several VIPs is asked once if its check names a port.
+//! answer would be the same. So a pool behind several VIPs is asked once if its check names a port and goes to the backends'
+//! own addresses.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -11,12 +12,12 @@ use std::{
 };
 
 use super::{
-    CheckId, Checks, Ejections, HealthView, Member, Standing, Status,
+    CheckId, Checks, Ejections, HealthView, Member, Standing, Status, Way, Ways,
     judge::{Decision, Evidence, Judge},
     machine::{Machine, Transition},
     probe::{Outcome, Probe, Verdict},
 };
-use crate::model::{Ask, Check, Health};
+use crate::model::{Ask, Check, Health, Route};
 
 /// Name of a shared probe. Never used again, so that a late result of a removed one finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +35,8 @@ struct Shared {
     since: SystemTime,
     latency: Option<Duration>,
     checks: BTreeSet<CheckId>,
+    /// By which way the probe went that is under way, if it is carried.
+    way: Option<Way>,
 }
 
 /// A backend with its checks.
@@ -74,6 +77,10 @@ pub struct Roster {
     ejections: Arc<Ejections>,
     /// When backends are to be judged anew although nothing was heard of them.
     sessions: BTreeSet<(Instant, Member)>,
+    /// Ways of probes that are carried.
+    ways: Arc<Ways>,
+    /// Probes that are due and have none.
+    waiting: BTreeSet<Number>,
     next: u64,
     seed: u64,
 }
@@ -89,6 +96,8 @@ impl Roster {
             due: BTreeSet::new(),
             ejections: Arc::default(),
             sessions: BTreeSet::new(),
+            ways: Arc::default(),
+            waiting: BTreeSet::new(),
             next: 0,
             seed,
         }
@@ -128,19 +137,48 @@ impl Roster {
         self.due.first().map(|&(at, _)| at)
     }
 
-    /// Takes one probe that is due by now, the longest waiting first; it counts as started.
-    pub fn start_next(&mut self, now: Instant) -> Option<(Number, Arc<Probe>)> {
-        let &(at, number) = self.due.first().filter(|(at, _)| *at <= now)?;
-        self.due.remove(&(at, number));
-        let shared = self.probes.get_mut(&number)?;
-        shared.machine.on_start(now);
-        Some((number, Arc::clone(&shared.key.0)))
+    /// Takes these ways from now on. Probes that waited for theirs become due, and what comes back by another is not believed.
+    pub fn set_ways(&mut self, ways: Arc<Ways>, now: Instant) {
+        self.ways = ways;
+        for number in std::mem::take(&mut self.waiting) {
+            if let Some(shared) = self.probes.get_mut(&number) {
+                // Not all at once.
+                shared.machine.start_anew(now);
+                self.due.extend(shared.machine.next_deadline().map(|at| (at, number)));
+            }
+        }
+    }
+
+    /// Takes one probe that is due by now, the longest waiting first, with the way that it is carried by; it counts as
+    /// started. One that has no way yet waits for it.
+    pub fn start_next(&mut self, now: Instant) -> Option<(Number, Arc<Probe>, Option<Way>)> {
+        loop {
+            let &(at, number) = self.due.first().filter(|(at, _)| *at <= now)?;
+            self.due.remove(&(at, number));
+            let Some(shared) = self.probes.get_mut(&number) else { continue };
+            let probe = &shared.key.0;
+            let way = probe.carried_to.and_then(|member| self.ways.get(&member)).copied();
+            if probe.carried_to.is_some() && way.is_none() {
+                self.waiting.insert(number);
+                continue;
+            }
+            shared.way = way;
+            shared.machine.on_start(now);
+            return Some((number, Arc::clone(probe), way));
+        }
     }
 
     /// Takes the outcome of a probe. Does nothing if its checks are gone.
     pub fn on_outcome(&mut self, number: Number, outcome: Outcome, now: Instant, wall: SystemTime) -> Effect {
         let Some(shared) = self.probes.get_mut(&number) else { return Effect::default() };
-        let heard = shared.on_outcome(outcome, now, wall);
+        let way = shared.key.0.carried_to.and_then(|member| self.ways.get(&member)).copied();
+        let heard = if shared.way == way {
+            shared.on_outcome(outcome, now, wall)
+        } else {
+            // Who answered is another one perhaps.
+            shared.machine.start_anew(now);
+            false
+        };
         if let Some(at) = shared.machine.next_deadline() {
             self.due.insert((at, number));
         }
@@ -222,7 +260,7 @@ impl Roster {
                 let machine = Machine::new(check.clone(), up, self.seed.wrapping_add(number.0 << 20), now);
                 self.due.extend(machine.next_deadline().map(|at| (at, number)));
                 let checks = BTreeSet::new();
-                self.probes.insert(number, Shared { key, machine, last, since, latency: None, checks });
+                self.probes.insert(number, Shared { key, machine, last, since, latency: None, checks, way: None });
                 number
             }
         };
@@ -241,6 +279,7 @@ impl Roster {
             if let Some(at) = shared.machine.next_deadline() {
                 self.due.remove(&(at, number));
             }
+            self.waiting.remove(&number);
             self.probes.remove(&number);
         }
     }
@@ -252,9 +291,15 @@ impl Shared {
         let success = match outcome.result {
             Verdict::Success => true,
             Verdict::Failure | Verdict::Timeout => false,
+            Verdict::Impossible if self.machine.up().is_none() => false,
             Verdict::Skipped => {
                 self.machine.on_skip(now);
                 return false;
+            }
+            Verdict::Impossible => {
+                self.machine.on_skip(now);
+                self.last = outcome.text;
+                return true;
             }
         };
         if self.machine.on_result(success, now).is_some() {
@@ -283,8 +328,12 @@ fn key(member: Member, check: &Check) -> Key {
     if let Ask::Http(http) = &mut ask {
         http.host.get_or_insert_with(|| host_of(member.service.address));
     }
-    let target = SocketAddr::new(member.backend, check.port.unwrap_or(member.service.port));
-    (Arc::new(Probe { target, timeout: check.timeout, ask }), check.interval, check.rise, check.fall)
+    let (address, carried_to) = match check.route {
+        Route::Direct => (member.backend, None),
+        Route::Vip => (member.service.some_address(), Some(member)),
+    };
+    let target = SocketAddr::new(address, check.port.unwrap_or(member.service.port));
+    (Arc::new(Probe { target, carried_to, timeout: check.timeout, ask }), check.interval, check.rise, check.fall)
 }
 
 /// An address as a `Host` header has it.

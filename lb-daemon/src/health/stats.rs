@@ -31,10 +31,7 @@ impl Stats {
     /// Never, as long as names and labels are well-formed, as the tests see to.
     pub fn new() -> Result<Self, prometheus::Error> {
         let checks = IntCounterVec::new(
-            Opts::new(
-                "lb_health_checks_total",
-                "Probes made, by how they ended; skipped ones failed for want of resources here.",
-            ),
+            Opts::new("lb_health_checks_total", "Probes made, by how they ended; skipped ones could not be made here."),
             &["result"],
         )?;
         let transitions = IntCounterVec::new(
@@ -77,10 +74,10 @@ impl Stats {
             Verdict::Success => &self.success,
             Verdict::Failure => &self.failure,
             Verdict::Timeout => &self.timeout,
-            Verdict::Skipped => &self.skipped,
+            Verdict::Skipped | Verdict::Impossible => &self.skipped,
         };
         counter.inc();
-        if outcome.result != Verdict::Skipped {
+        if !matches!(outcome.result, Verdict::Skipped | Verdict::Impossible) {
             self.duration.observe(outcome.latency.as_secs_f64());
         }
     }

@@ -48,6 +48,8 @@ pub struct Check {
     pub name: Arc<str>,
     /// What is asked.
     pub ask: Ask,
+    /// By which way.
+    pub route: Route,
     /// Port to ask; `None` is the VIP's own.
     pub port: Option<u16>,
     /// Time between the starts of two probes.
@@ -58,6 +60,25 @@ pub struct Check {
     pub rise: u32,
     /// Failures in a row that take a backend down.
     pub fall: u32,
+}
+
+/// The way of a probe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Route {
+    /// To the backend's own address, as the host's routes say.
+    #[default]
+    Direct,
+    /// To the VIP's address, wrapped for that backend as clients' packets are.
+    Vip,
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Direct => "direct",
+            Self::Vip => "vip",
+        })
+    }
 }
 
 /// What a probe asks of a backend.

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use ipnet::IpNet;
@@ -218,6 +218,15 @@ impl Service {
     /// Of a single address.
     pub const fn of(address: IpAddr, port: u16, protocol: Protocol) -> Self {
         Self { address, wildcard_bits: 0, port, protocol }
+    }
+
+    /// An address that it serves, such as a client would use: behind the first of a prefix, which may be the network's own.
+    pub fn some_address(&self) -> IpAddr {
+        match self.address {
+            address if self.wildcard_bits < 2 => address,
+            IpAddr::V4(first) => Ipv4Addr::from_bits(first.to_bits() | 1).into(),
+            IpAddr::V6(first) => Ipv6Addr::from_bits(first.to_bits() | 1).into(),
+        }
     }
 
     /// The addresses that it serves.

@@ -62,6 +62,7 @@ fn start(place: &Place, config: Config) -> (Handle, JoinHandle<()>) {
     assert_eq!(config.dataplane.flow_table_entries, FLOW_ENTRIES);
     let mut kernel = Kernel::open(&Options { tuning: tuning(&config), ..place.options() }).unwrap();
     let attached = engine::attach(&mut kernel, &config.dataplane).unwrap();
+    let (ways, _) = watch::channel(Arc::default());
     let (checks, _) = watch::channel(Arc::default());
     let (_, health) = watch::channel(Arc::new(HealthView::new()));
     let (hop_targets, _) = watch::channel(BTreeSet::new());
@@ -74,7 +75,7 @@ fn start(place: &Place, config: Config) -> (Handle, JoinHandle<()>) {
         history,
         attached,
         Keeper::default(),
-        Wires { checks, health, hop_targets, hops },
+        Wires { checks, ways, health, hop_targets, hops },
     )
     .unwrap();
     let running = async move {

@@ -7,7 +7,7 @@ use crate::{
     config::{Checked, schema},
     model::{
         Access, AdminState, Ask, AttachMode, Backend, Check, Config, DaemonConfig, DaemonLoss, DataplaneConfig, Health,
-        Http, Interface, Least, NextHopConfig, Pool, Protocol, Quic, RouteTo, ServerId, Service, SourceLimit,
+        Http, Interface, Least, NextHopConfig, Pool, Protocol, Quic, Route, RouteTo, ServerId, Service, SourceLimit,
         SourceRoute, Tunnels, Vip,
     },
 };
@@ -18,7 +18,7 @@ fn backend(name: &str, address: &str, weight: u32, state: AdminState) -> Backend
 
 fn pool(name: &str, backends: Vec<Backend>, ask: Ask, port: Option<u16>) -> (String, Pool) {
     let (interval, timeout) = (Duration::from_secs(2), Duration::from_secs(1));
-    let check = Check { name: ask.kind().into(), ask, port, interval, timeout, rise: 2, fall: 3 };
+    let check = Check { name: ask.kind().into(), ask, route: Route::Direct, port, interval, timeout, rise: 2, fall: 3 };
     let health = Arc::new(Health { checks: vec![check], ..Health::default() });
     (name.into(), Pool { name: name.into(), backends, health })
 }

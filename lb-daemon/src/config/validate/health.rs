@@ -18,7 +18,7 @@ use crate::{
         raw::Section,
         schema,
     },
-    model::{Check, Health, Matching},
+    model::{Check, Health, Matching, Route},
 };
 
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
@@ -131,6 +131,7 @@ fn settings(section: &Section<'_>) -> Settings {
     let check = ask.map(|ask| Check {
         name: ask.kind().into(),
         ask,
+        route: Route::Direct,
         port,
         interval: length,
         timeout: timeout.as_ref().map_or(DEFAULT_TIMEOUT.min(length), |timeout| *timeout.get_ref()),

@@ -160,7 +160,8 @@ impl Rig {
         let (health, health_out) = watch::channel(Arc::default());
         let (targets_in, hop_targets) = watch::channel(BTreeSet::new());
         let (hops, hops_out) = watch::channel(Arc::default());
-        let wires = Wires { checks: checks_in, health: health_out, hop_targets: targets_in, hops: hops_out };
+        let (ways, _) = watch::channel(Arc::default());
+        let wires = Wires { checks: checks_in, ways, health: health_out, hop_targets: targets_in, hops: hops_out };
         // As a daemon starts: with what the configuration needs, and what the tables do.
         let keeper = folder.clone().map(Keeper::restore).unwrap_or_default();
         let engine = Fake(Arc::clone(&tables));

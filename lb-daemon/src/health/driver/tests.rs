@@ -12,7 +12,7 @@ use tokio::{
 use super::*;
 use crate::{
     health::Ejected,
-    model::{Ask, Check, Health, Protocol, Service},
+    model::{Ask, Check, Health, Protocol, Route, Service},
 };
 
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -56,7 +56,20 @@ fn id(address: SocketAddr) -> Member {
 }
 
 fn tcp() -> Check {
-    Check { name: "tcp".into(), ask: Ask::Tcp, port: None, interval: INTERVAL, timeout: TIMEOUT, rise: 2, fall: 3 }
+    Check {
+        name: "tcp".into(),
+        ask: Ask::Tcp,
+        route: Route::Direct,
+        port: None,
+        interval: INTERVAL,
+        timeout: TIMEOUT,
+        rise: 2,
+        fall: 3,
+    }
+}
+
+fn no_ways() -> watch::Receiver<Arc<Ways>> {
+    watch::channel(Arc::default()).1
 }
 
 /// Each backend with one check.
@@ -77,7 +90,8 @@ impl Rig {
     fn new(wanted: &[(Member, Check)]) -> Self {
         let (sender, receiver) = watch::channel(checks(wanted));
         let (ejections, ejected) = watch::channel(Arc::default());
-        let (view, task) = spawn(Inputs { checks: receiver, ejections: ejected }, Stats::new().unwrap());
+        let (view, task) =
+            spawn(Inputs { checks: receiver, ways: no_ways(), ejections: ejected }, Stats::new().unwrap());
         Self { checks: sender, view, ejections, task }
     }
 
@@ -214,7 +228,7 @@ async fn counts_probes_and_transitions() {
     let stats = Stats::new().unwrap();
     let (_checks, receiver) = watch::channel(checks(&[(check, tcp())]));
     let (_, ejections) = watch::channel(Arc::default());
-    let (mut view, task) = spawn(Inputs { checks: receiver, ejections }, stats.clone());
+    let (mut view, task) = spawn(Inputs { checks: receiver, ways: no_ways(), ejections }, stats.clone());
     timeout(Duration::from_secs(5), view.wait_for(|view| !view.is_empty())).await.unwrap().unwrap();
     server.stop();
     timeout(Duration::from_secs(5), view.wait_for(|view| !view[&check].up)).await.unwrap().unwrap();

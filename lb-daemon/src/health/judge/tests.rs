@@ -1,12 +1,13 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Ask, Check};
+use crate::model::{Ask, Check, Route};
 
 fn health(matching: Matching, names: &[&str]) -> Health {
     let check = |name: &&str| Check {
         name: (*name).into(),
         ask: Ask::Tcp,
+        route: Route::Direct,
         port: None,
         interval: Duration::from_secs(2),
         timeout: Duration::from_secs(1),

@@ -1,11 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::Ask;
+use crate::model::{Ask, Route};
 
 fn check(rise: u32, fall: u32) -> Check {
     let (interval, timeout) = (Duration::from_secs(2), Duration::from_secs(1));
-    Check { name: "tcp".into(), ask: Ask::Tcp, port: None, interval, timeout, rise, fall }
+    Check { name: "tcp".into(), ask: Ask::Tcp, route: Route::Direct, port: None, interval, timeout, rise, fall }
 }
 
 fn machine(rise: u32, fall: u32, initial: Option<bool>) -> Machine {

@@ -1,7 +1,7 @@
 //! An HTTP/1.1 request that is answered as expected. The body is read only if something is expected of it, and no further
 //! than needed.
 
-use std::{net::SocketAddr, pin::pin};
+use std::pin::pin;
 
 use http_body_util::{BodyExt, Empty};
 use hyper::{
@@ -13,7 +13,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Failed, connect, words};
+use super::{Failed, Reach, words};
 use crate::model::{Body, Http, Method};
 
 /// Largest status line and headers, in bytes.
@@ -21,9 +21,9 @@ const LARGEST_HEAD: usize = 16 * 1024;
 /// Most that is read of a body, in bytes.
 const LARGEST_BODY: usize = 64 * 1024;
 
-pub(super) async fn attempt(target: SocketAddr, ask: &Http) -> Result<String, Failed> {
+pub(super) async fn attempt(reach: &Reach, ask: &Http) -> Result<String, Failed> {
     let request = request(ask)?;
-    exchange(connect(target).await?, request, ask).await
+    exchange(reach.connect().await?, request, ask).await
 }
 
 fn request(ask: &Http) -> Result<Request<Empty<Bytes>>, Failed> {

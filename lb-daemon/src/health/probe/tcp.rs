@@ -1,10 +1,8 @@
 //! A TCP connection that opens.
 
-use std::net::SocketAddr;
+use super::{Failed, Reach};
 
-use super::{Failed, connect};
-
-pub(super) async fn attempt(target: SocketAddr) -> Result<String, Failed> {
-    drop(connect(target).await?);
+pub(super) async fn attempt(reach: &Reach) -> Result<String, Failed> {
+    drop(reach.connect().await?);
     Ok("connected".into())
 }

@@ -1,4 +1,7 @@
-use tokio::{io::AsyncReadExt, net::TcpListener};
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpSocket, TcpStream},
+};
 
 use super::*;
 use crate::model::Http;
@@ -24,8 +27,8 @@ async fn refusing() -> SocketAddr {
 }
 
 async fn ask(target: SocketAddr, ask: Ask) -> (Verdict, String) {
-    let probe = Probe { target, timeout: Duration::from_millis(400), ask };
-    let outcome = run(&probe).await;
+    let probe = Probe { target, carried_to: None, timeout: Duration::from_millis(400), ask };
+    let outcome = run(&probe, None).await;
     assert!(outcome.latency < Duration::from_secs(2), "{outcome:?}");
     (outcome.result, outcome.text)
 }

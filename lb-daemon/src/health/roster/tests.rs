@@ -1,3 +1,5 @@
+mod carried;
+
 use super::*;
 use crate::{
     health::Ejected,
@@ -11,7 +13,7 @@ fn id(vip: &str, port: u16, backend: &str) -> Member {
 
 fn tcp(port: Option<u16>) -> Check {
     let (interval, timeout) = (Duration::from_secs(2), Duration::from_secs(1));
-    Check { name: "one".into(), ask: Ask::Tcp, port, interval, timeout, rise: 2, fall: 3 }
+    Check { name: "one".into(), ask: Ask::Tcp, route: Route::Direct, port, interval, timeout, rise: 2, fall: 3 }
 }
 
 fn http(host: Option<&str>) -> Check {
@@ -53,7 +55,7 @@ impl Bench {
         self.pass(Duration::from_millis(2300));
         let mut asked = Vec::new();
         let mut running = Vec::new();
-        while let Some((number, probe)) = self.roster.start_next(self.now) {
+        while let Some((number, probe, _)) = self.roster.start_next(self.now) {
             asked.push(probe);
             running.push(number);
         }
@@ -173,7 +175,7 @@ fn the_result_of_a_check_removed_meanwhile_is_dropped() {
     let check = id("192.0.2.1", 80, "10.0.0.1");
     let mut bench = Bench::new(&[(check, tcp(None))]);
     bench.pass(Duration::from_secs(1));
-    let (number, _) = bench.roster.start_next(bench.now).unwrap();
+    let (number, ..) = bench.roster.start_next(bench.now).unwrap();
     bench.set(&[]);
     bench.set(&[(check, tcp(None))]);
     let effect = bench.roster.on_outcome(number, outcome(Verdict::Success), bench.now, bench.wall);
@@ -192,7 +194,7 @@ fn only_changes_of_state_or_text_are_visible() {
         [Verdict::Success, Verdict::Success, Verdict::Failure, Verdict::Failure, Verdict::Failure, Verdict::Skipped]
     {
         bench.pass(Duration::from_secs(3));
-        let (number, _) = bench.roster.start_next(bench.now).unwrap();
+        let (number, ..) = bench.roster.start_next(bench.now).unwrap();
         visible.push(bench.roster.on_outcome(number, outcome(result), bench.now, bench.wall).visible);
     }
     assert_eq!(visible, [true, false, true, false, true, false]);

@@ -3,7 +3,9 @@ use std::{net::Ipv4Addr, time::Duration};
 use super::*;
 use crate::{
     health::Standing,
-    model::{Access, Ask, Check, DaemonConfig, DaemonLoss, Health, NextHopConfig, ServerId, SourceRoute, Tunnels},
+    model::{
+        Access, Ask, Check, DaemonConfig, DaemonLoss, Health, NextHopConfig, Route, ServerId, SourceRoute, Tunnels,
+    },
 };
 
 const HOP: NextHop =
@@ -25,6 +27,7 @@ fn config(backends: Vec<Backend>, checked: bool, panic_threshold: u8) -> Config 
     let check = Check {
         name: "tcp".into(),
         ask: Ask::Tcp,
+        route: Route::Direct,
         port: None,
         interval: Duration::from_secs(2),
         timeout: Duration::from_secs(1),

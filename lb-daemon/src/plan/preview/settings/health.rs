@@ -25,10 +25,11 @@ pub(super) fn told(health: &Health) -> Vec<(String, String)> {
 
 fn check(check: &Check) -> Vec<(&'static str, String)> {
     // Its name is the first thing that several are told apart by.
-    let Check { name: _, ask, port, interval, timeout, rise, fall } = check;
+    let Check { name: _, ask, route, port, interval, timeout, rise, fall } = check;
     let mut told = vec![("type", ask.kind().to_owned())];
     told.extend(asked(ask));
     told.extend([
+        ("probe", route.to_string()),
         ("port", port.map_or_else(|| "the VIP's".into(), |port| port.to_string())),
         ("interval", time(*interval)),
         ("timeout", time(*timeout)),

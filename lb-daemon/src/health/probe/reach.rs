@@ -1,0 +1,157 @@
+//! The sockets of probes: where they lead, and by which way.
+//!
+//! A probe of a backend by the VIP's own address is carried there by a program that goes by the socket's mark. What the
+//! backend answers comes straight back, so the socket is bound to an address by which the backend finds this host: the one
+//! that the kernel itself would send to it from.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as StdUdpSocket},
+    time::Duration,
+};
+
+use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::Failed;
+use crate::health::Way;
+
+/// Where a probe goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reach {
+    /// What is connected to.
+    to: SocketAddr,
+    way: Option<Carried>,
+}
+
+/// A way through the balancer's program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Carried {
+    mark: u32,
+    backend: IpAddr,
+    /// What answers are to come to if the kernel knows no address for that.
+    source: Option<IpAddr>,
+}
+
+impl Reach {
+    /// As the kernel finds it.
+    pub(super) fn direct(to: SocketAddr) -> Self {
+        Self { to, way: None }
+    }
+
+    /// The VIP `to`, at `backend`.
+    pub(super) fn by(way: &Way, to: SocketAddr, backend: IpAddr) -> Self {
+        match *way {
+            // Then the VIP is an address of this host too.
+            Way::Here => Self::direct(to),
+            Way::Carried { mark, source } => Self { to, way: Some(Carried { mark, backend, source }) },
+        }
+    }
+
+    /// What is connected to.
+    pub(super) fn to(&self) -> SocketAddr {
+        self.to
+    }
+
+    /// A connection that is reset when it is dropped. So neither side keeps a state (`TIME_WAIT`) for it: thousands of
+    /// probes a second would pile up hundreds of thousands of these.
+    pub(super) async fn connect(&self) -> Result<TcpStream, Failed> {
+        let socket = self.socket(Type::STREAM, Protocol::TCP)?;
+        socket.set_linger(Some(Duration::ZERO))?;
+        Ok(TcpSocket::from_std_stream(socket.into()).connect(self.to).await?)
+    }
+
+    /// A socket, not connected yet, that goes there by the way of this probe. Those for datagrams are made so too:
+    /// `Type::DGRAM`, `Protocol::UDP`.
+    pub(super) fn socket(&self, kind: Type, protocol: Protocol) -> Result<Socket, Failed> {
+        let socket = Socket::new(Domain::for_address(self.to), kind.nonblocking().cloexec(), Some(protocol))?;
+        if let Some(way) = &self.way {
+            way.prepare(&socket, self.to)?;
+        }
+        Ok(socket)
+    }
+}
+
+impl Carried {
+    fn prepare(&self, socket: &Socket, to: SocketAddr) -> Result<(), Failed> {
+        if is_local(to.ip()) {
+            return Err(Failed::Never(format!(
+                "the vip {} is an address of this host, where probes to it would stay: set `probe = \"direct\"`",
+                to.ip()
+            )));
+        }
+        let source = self.source(to).ok_or_else(|| {
+            let family = if to.is_ipv4() { "IPv4" } else { "IPv6" };
+            Failed::Never(format!(
+                "this host has no {family} address that could be answered: give it one, or set `probe = \"direct\"`"
+            ))
+        })?;
+        self.bind(socket, source).map_err(Failed::Here)
+    }
+
+    fn bind(&self, socket: &Socket, source: IpAddr) -> io::Result<()> {
+        socket.set_mark(self.mark)?;
+        // A port is taken when the peer is known, and may be another probe's too if that has another peer.
+        setsockopt(socket, IpBindAddressNoPort, &true)?;
+        socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))
+    }
+
+    /// The address of this host that answers are to come to.
+    fn source(&self, to: SocketAddr) -> Option<IpAddr> {
+        let own = (self.backend.is_ipv4() == to.is_ipv4()).then(|| chosen_towards(self.backend)).flatten();
+        own.or(self.source)
+    }
+}
+
+/// The address that the kernel would send from to this one; `None` if it knows no way.
+fn chosen_towards(address: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = StdUdpSocket::bind((any, 0)).ok()?;
+    // Nothing is sent. Any port will do.
+    socket.connect((address, 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|own| !own.is_unspecified())
+}
+
+/// Whether packets to this address stay here: those to this host are sent from that very address.
+fn is_local(address: IpAddr) -> bool {
+    chosen_towards(address) == Some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_tells_what_is_local_and_what_to_send_from() {
+        for local in ["127.0.0.1", "::1"] {
+            assert!(is_local(local.parse().unwrap()), "{local}");
+        }
+        for elsewhere in ["192.0.2.1", "2001:db8::1"] {
+            assert!(!is_local(elsewhere.parse().unwrap()), "{elsewhere}");
+        }
+        assert_eq!(chosen_towards("127.3.2.1".parse().unwrap()), Some("127.0.0.1".parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_vip_of_this_host_is_no_way_to_a_backend() {
+        let way = Way::Carried { mark: 0x1b00_0001, source: None };
+        let reach = Reach::by(&way, "127.0.0.1:80".parse().unwrap(), "127.0.0.2".parse().unwrap());
+        let Err(Failed::Never(text)) = reach.connect().await else { panic!("a way") };
+        assert!(
+            text.contains("127.0.0.1 is an address of this host") && text.contains("`probe = \"direct\"`"),
+            "{text}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_source_of_the_vips_family_is_needed() {
+        let way = Way::Carried { mark: 0x1b00_0001, source: None };
+        let reach = Reach::by(&way, "[2001:db8::1]:80".parse().unwrap(), "127.0.0.2".parse().unwrap());
+        let Err(Failed::Never(text)) = reach.connect().await else { panic!("a way") };
+        assert!(text.contains("no IPv6 address"), "{text}");
+    }
+}

@@ -1,0 +1,22 @@
+//! The ways by which backends are asked at the VIP's own address.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use super::Member;
+
+/// How a probe to the VIP comes to one backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// The backend is this host.
+    Here,
+    /// Through the program that wraps clients' packets.
+    Carried {
+        /// What the socket's mark has to be.
+        mark: u32,
+        /// Address of this host that answers can come to, for where the kernel would choose none.
+        source: Option<IpAddr>,
+    },
+}
+
+/// The ways that there are, as the tables were last written. A backend that is absent cannot be asked so yet.
+pub type Ways = BTreeMap<Member, Way>;
