@@ -8,6 +8,7 @@ use std::{io, path::Path, sync::Arc, time::Duration};
 
 use toml::de::DeTable;
 
+mod authorities;
 mod bundle;
 pub mod diagnostic;
 mod include;

@@ -11,7 +11,7 @@ mod vip;
 
 pub use self::{
     dataplane::{Access, AttachMode, DataplaneConfig, Interface, NextHopConfig, SourceLimit, Tunnels},
-    health::{Ask, Body, Check, Health, Http, Matching, Method, Pattern, Route},
+    health::{Ask, Authorities, Body, Check, Health, Http, Matching, Method, Pattern, Route, Tls, Trust},
     overrides::Overrides,
     pool::{AdminState, Backend, MAX_WEIGHT, Pool, ServerId},
     protection::Least,

@@ -122,6 +122,8 @@ const CRATES: &[(&str, &[&str])] = &[
     // Files are found and read in one place.
     ("glob", &["lb-daemon/src/config"]),
     ("landlock", &["lb-daemon/src/privileges/files.rs"]),
+    // Of TLS the configuration reads certificates; who speaks it is told by the model.
+    ("rustls", &["lb-daemon/src/config/", "lb-daemon/src/health/probe/"]),
     ("seccompiler", &["lb-daemon/src/privileges/calls"]),
     (
         "tokio",

@@ -15,22 +15,25 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
+    authorities,
     diagnostic::{Code, Complaint},
-    place::{At, Text},
+    place::{At, Spanned, Text},
     prefix,
     quantity::wrong,
     raw::Section,
     source::{Found, Source},
     syntax,
 };
+use crate::model::Authorities;
 
-/// The texts of a configuration, and the lists that it names.
+/// The texts of a configuration, and the lists and certificates that it names.
 pub(super) struct Lists<'a> {
     source: &'a dyn Source,
     /// Where relative paths begin.
     folder: PathBuf,
     texts: RefCell<Vec<Text>>,
     known: RefCell<BTreeMap<PathBuf, List>>,
+    authorities: RefCell<BTreeMap<PathBuf, Option<Authorities>>>,
 }
 
 /// The lines of a file that begin with a prefix.
@@ -61,7 +64,8 @@ impl List {
 impl<'a> Lists<'a> {
     /// None as yet, beside the main file's and what it includes.
     pub(super) fn new(documents: Vec<Text>, folder: &Path, source: &'a dyn Source) -> Self {
-        Self { source, folder: folder.to_owned(), texts: RefCell::new(documents), known: RefCell::default() }
+        let (known, authorities) = (RefCell::default(), RefCell::default());
+        Self { source, folder: folder.to_owned(), texts: RefCell::new(documents), known, authorities }
     }
 
     /// All texts, the main file's first.
@@ -71,15 +75,41 @@ impl<'a> Lists<'a> {
 
     /// The list in the file that `key` names, if there is one that can be read.
     pub(super) fn list(&self, section: &Section<'_>, key: &'static str) -> Option<List> {
+        let path = self.path(section, key)?;
+        if let Some(list) = self.known.borrow().get(path.get_ref()) {
+            return Some(list.clone());
+        }
+        let (number, found) = self.read(section, key, &path)?;
+        let list = lines_of(section, found, number);
+        self.known.borrow_mut().insert(path.into_inner(), list.clone());
+        Some(list)
+    }
+
+    /// The certificates of authorities in the file that `key` names, if it has some and nothing else.
+    pub(super) fn authorities(&self, section: &Section<'_>, key: &'static str) -> Option<Authorities> {
+        let path = self.path(section, key)?;
+        if let Some(known) = self.authorities.borrow().get(path.get_ref()) {
+            return known.clone();
+        }
+        let (number, found) = self.read(section, key, &path)?;
+        let whole = found.valid.is_none().then_some(&*found.text);
+        let authorities = whole.and_then(|text| authorities::of(section, key, text, number));
+        self.authorities.borrow_mut().insert(path.into_inner(), authorities.clone());
+        authorities
+    }
+
+    /// The path under `key`.
+    fn path(&self, section: &Section<'_>, key: &'static str) -> Option<Spanned<PathBuf>> {
         let parse = |text: &str| match text {
             "" => Err(wrong("not a path", "give the path of a text file")),
             path if path.contains('\0') => Err(wrong("no path has a zero byte", "give the path of a text file")),
             path => Ok(self.folder.join(path)),
         };
-        let path = section.parsed(key, parse)?;
-        if let Some(list) = self.known.borrow().get(path.get_ref()) {
-            return Some(list.clone());
-        }
+        section.parsed(key, parse)
+    }
+
+    /// The text of a file and its number among all; complains if it cannot be read, or is no text.
+    fn read(&self, section: &Section<'_>, key: &str, path: &Spanned<PathBuf>) -> Option<(usize, Found)> {
         let name = path.get_ref().display();
         let number = self.texts.borrow().len();
         let found = match self.source.text(path.get_ref()) {
@@ -95,9 +125,7 @@ impl<'a> Lists<'a> {
         if let Some(valid) = found.valid {
             section.complain(syntax::not_utf8(At::byte(number, valid)));
         }
-        let list = lines_of(section, found, number);
-        self.known.borrow_mut().insert(path.into_inner(), list.clone());
-        Some(list)
+        Some((number, found))
     }
 }
 

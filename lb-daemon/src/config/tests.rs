@@ -12,6 +12,7 @@ mod random;
 mod route_rules;
 mod server_id_rules;
 mod template_rules;
+mod tls_rules;
 mod vip_rules;
 
 use std::{

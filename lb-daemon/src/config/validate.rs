@@ -51,7 +51,7 @@ pub(super) fn config(documents: &Documents<'_>, lists: &Lists<'_>) -> Config {
     let root = &documents.main;
     version(root);
     let dataplane = dataplane::dataplane(&root.child("dataplane", &schema::DATAPLANE), lists);
-    let pools = pool::pools(documents);
+    let pools = pool::pools(documents, lists);
     let vips = vip::vips(documents, lists, &pools, &dataplane);
     let (api_socket, api_read_only_socket) = sockets(&root.child("api", &schema::API));
     Config {

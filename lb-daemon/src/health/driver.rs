@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 use super::{
     Checks, Ejections, HealthView, Member, Standing, Stats, Ways,
     machine::Transition,
-    probe::{self, Outcome, Verdict},
+    probe::{self, Clients, Outcome, Verdict},
     roster::{Effect, Judged, Number, Roster},
 };
 
@@ -63,6 +63,8 @@ struct Driver {
     publish_at: Option<Instant>,
     complain_at: Instant,
     stats: Stats,
+    /// For the checks as they are; made anew with them, so that a reload reads the system's certificates again.
+    clients: Arc<Clients>,
 }
 
 impl Driver {
@@ -77,6 +79,7 @@ impl Driver {
             publish_at: None,
             complain_at: clock(),
             stats,
+            clients: Arc::default(),
         }
     }
 
@@ -122,6 +125,7 @@ impl Driver {
 
     fn set(&mut self, wanted: &Checks) {
         self.roster.set(wanted, clock(), SystemTime::now());
+        self.clients = Arc::default();
         (self.visible, self.publish_at) = (false, None);
         self.fresh.clear();
         let view = self.roster.view();
@@ -136,7 +140,8 @@ impl Driver {
         let now = clock();
         while self.running.len() < self.most {
             let Some((number, probe, way)) = self.roster.start_next(now) else { break };
-            self.running.push(Box::pin(async move { (number, probe::run(&probe, way).await) }));
+            let clients = Arc::clone(&self.clients);
+            self.running.push(Box::pin(async move { (number, probe::run(&probe, way, &clients).await) }));
         }
     }
 

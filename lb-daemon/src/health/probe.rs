@@ -2,7 +2,11 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use tokio::time::{Instant, timeout};
+use tokio::{
+    io::{AsyncReadExt, Join, ReadHalf, Take, WriteHalf},
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 
 use self::reach::Reach;
 use super::{Member, Way};
@@ -11,6 +15,12 @@ use crate::model::Ask;
 mod http;
 mod reach;
 mod tcp;
+mod tls;
+
+pub use self::tls::{Clients, system_file};
+
+/// Most that is read of a connection, in bytes.
+const MOST_READ: u64 = 1 << 20;
 
 /// What to ask of whom.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,13 +64,13 @@ pub enum Verdict {
 
 /// Makes one attempt, by this way if it is to be carried. Never takes much longer than its timeout; may be dropped at any
 /// time.
-pub async fn run(probe: &Probe, way: Option<Way>) -> Outcome {
+pub async fn run(probe: &Probe, way: Option<Way>, clients: &Clients) -> Outcome {
     let start = Instant::now();
     let reach = match (probe.carried_to, way) {
         (Some(member), Some(way)) => Reach::by(&way, probe.target, member.backend),
         _ => Reach::direct(probe.target),
     };
-    let (result, text) = match timeout(probe.timeout, attempt(probe, &reach)).await {
+    let (result, text) = match timeout(probe.timeout, attempt(probe, &reach, clients)).await {
         Ok(Ok(text)) => (Verdict::Success, text),
         Ok(Err(Failed::Answer(text))) => (Verdict::Failure, text),
         Ok(Err(Failed::Here(error))) => (Verdict::Skipped, error.to_string()),
@@ -70,13 +80,14 @@ pub async fn run(probe: &Probe, way: Option<Way>) -> Outcome {
     Outcome { result, latency: start.elapsed(), text }
 }
 
-async fn attempt(probe: &Probe, reach: &Reach) -> Result<String, Failed> {
+async fn attempt(probe: &Probe, reach: &Reach, clients: &Clients) -> Result<String, Failed> {
     if reach.to().port() == 0 {
         return Err(Failed::Answer("no port to probe: the vip serves any port and the check names none".into()));
     }
     match &probe.ask {
         Ask::Tcp => tcp::attempt(reach).await,
-        Ask::Http(http) => http::attempt(reach, http).await,
+        Ask::Tls(tls) => tls::attempt(reach, tls, clients).await,
+        Ask::Http(http) => http::attempt(reach, http, clients).await,
     }
 }
 
@@ -102,11 +113,23 @@ impl From<io::Error> for Failed {
 
 /// An error in the words of operators, without number.
 fn words(error: &io::Error) -> String {
+    if let Some(reason) = tls::reason(error) {
+        return reason;
+    }
     match error.kind() {
         io::ErrorKind::Other => error.to_string(),
         kind if error.raw_os_error().is_some() && kind.to_string() != "uncategorized error" => kind.to_string(),
         _ => error.to_string(),
     }
+}
+
+/// A connection of which no more is read than any answer takes: a server may send without end what neither HTTP nor TLS
+/// has a bound for.
+type Bounded = Join<Take<ReadHalf<TcpStream>>, WriteHalf<TcpStream>>;
+
+fn bounded(stream: TcpStream) -> Bounded {
+    let (read, write) = tokio::io::split(stream);
+    tokio::io::join(read.take(MOST_READ), write)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -17,7 +17,7 @@ use super::{
     machine::{Machine, Transition},
     probe::{Outcome, Probe, Verdict},
 };
-use crate::model::{Ask, Check, Health, Route};
+use crate::model::{Check, Health, Route};
 
 /// Name of a shared probe. Never used again, so that a late result of a removed one finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -324,24 +324,13 @@ impl Shared {
 
 /// What is asked for this check, how often, and what follows from the answers.
 fn key(member: Member, check: &Check) -> Key {
-    let mut ask = check.ask.clone();
-    if let Ask::Http(http) = &mut ask {
-        http.host.get_or_insert_with(|| host_of(member.service.address));
-    }
+    let ask = check.ask.of_vip(member.service.address);
     let (address, carried_to) = match check.route {
         Route::Direct => (member.backend, None),
         Route::Vip => (member.service.some_address(), Some(member)),
     };
     let target = SocketAddr::new(address, check.port.unwrap_or(member.service.port));
     (Arc::new(Probe { target, carried_to, timeout: check.timeout, ask }), check.interval, check.rise, check.fall)
-}
-
-/// An address as a `Host` header has it.
-fn host_of(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("[{address}]"),
-    }
 }
 
 #[cfg(test)]

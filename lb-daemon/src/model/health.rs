@@ -1,10 +1,14 @@
 //! How it is told which backends of a pool may take traffic: `[pool.NAME.health]` and what belongs to it.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 mod http;
+mod tls;
 
-pub use self::http::{Body, Http, Method, Pattern};
+pub use self::{
+    http::{Body, Http, Method, Pattern},
+    tls::{Authorities, Tls, Trust},
+};
 
 /// All that a pool says of the health of its backends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,7 +90,9 @@ impl fmt::Display for Route {
 pub enum Ask {
     /// A TCP connection that opens.
     Tcp,
-    /// An HTTP/1.1 request that is answered as expected.
+    /// A TLS handshake that completes.
+    Tls(Tls),
+    /// An HTTP/1.1 request that is answered as expected, over TLS perhaps.
     Http(Http),
 }
 
@@ -95,14 +101,78 @@ impl Ask {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
-            Self::Http(_) => "http",
+            Self::Tls(_) => "tls",
+            Self::Http(Http { tls: None, .. }) => "http",
+            Self::Http(_) => "https",
         }
     }
 
     /// Whether it is asked by TCP.
     pub fn is_tcp(&self) -> bool {
         match self {
-            Self::Tcp | Self::Http(_) => true,
+            Self::Tcp | Self::Tls(_) | Self::Http(_) => true,
         }
+    }
+
+    /// What is asked for a VIP of this address, which is what names that are not given are taken from.
+    #[must_use]
+    pub fn of_vip(&self, address: IpAddr) -> Self {
+        let mut ask = self.clone();
+        let (host, tls) = match &mut ask {
+            Self::Tcp => return ask,
+            Self::Tls(tls) => (None, Some(tls)),
+            Self::Http(http) => (Some(&mut http.host), http.tls.as_mut()),
+        };
+        if let Some(tls) = tls {
+            let named = host.as_deref().and_then(|host| name_in(host.as_deref()?));
+            tls.sni.get_or_insert_with(|| named.map_or_else(|| address.to_string(), str::to_owned));
+        }
+        if let Some(host) = host {
+            host.get_or_insert_with(|| host_of(address));
+        }
+        ask
+    }
+}
+
+/// The name in a `Host` header, if it has one in place of an address.
+fn name_in(host: &str) -> Option<&str> {
+    let name = host.split_once(':').map_or(host, |(name, _)| name);
+    (!host.starts_with('[') && name.parse::<IpAddr>().is_err()).then_some(name)
+}
+
+/// An address as a `Host` header has it.
+fn host_of(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vips_address_stands_in_for_names_that_are_not_given() {
+        let (v4, v6): (IpAddr, IpAddr) = ([192, 0, 2, 1].into(), [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into());
+        let tls = |sni: Option<&str>| Tls { sni: sni.map(Into::into), ..Tls::default() };
+        assert_eq!(Ask::Tls(tls(None)).of_vip(v6), Ask::Tls(tls(Some("2001:db8::1"))));
+        assert_eq!(Ask::Tls(tls(Some("a"))).of_vip(v6), Ask::Tls(tls(Some("a"))));
+        assert_eq!(Ask::Tcp.of_vip(v4), Ask::Tcp);
+        for (host, sni, wanted) in [
+            (None, None, ("[2001:db8::1]", "2001:db8::1")),
+            (Some("www.example.org"), None, ("www.example.org", "www.example.org")),
+            (Some("www.example.org:8443"), None, ("www.example.org:8443", "www.example.org")),
+            (Some("10.0.0.1:8443"), None, ("10.0.0.1:8443", "2001:db8::1")),
+            (Some("[::1]"), None, ("[::1]", "2001:db8::1")),
+            (Some("www.example.org"), Some("cert.example.org"), ("www.example.org", "cert.example.org")),
+        ] {
+            let ask =
+                |host: Option<&str>, sni| Http { host: host.map(Into::into), tls: Some(tls(sni)), ..Http::default() };
+            let wanted = Ask::Http(ask(Some(wanted.0), Some(wanted.1)));
+            assert_eq!(Ask::Http(ask(host, sni)).of_vip(v6), wanted, "{host:?} {sni:?}");
+        }
+        let plain = Ask::Http(Http::default()).of_vip(v4);
+        assert_eq!(plain, Ask::Http(Http { host: Some("192.0.2.1".into()), ..Http::default() }));
     }
 }

@@ -132,7 +132,7 @@ fn reports_all_complaints_at_once_in_the_files_order() {
     let text = VALID
         .replace("#dataplane", "ring_size = 65536\nmood = 1")
         .replace("\"10.0.0.12\"", "\"10.0.0.11\", weight = 70000, wieght = 1")
-        .replace("type = \"http\"", "type = \"https\"")
+        .replace("type = \"http\"", "type = \"htps\"")
         .replace("port = 443", "port = \"443\"")
         .replace("pool = \"web\"", "pool = \"wbe\"")
         .replace("#end", "[[vip]]\naddress = \"192.0.2.300\"");
@@ -144,7 +144,7 @@ fn reports_all_complaints_at_once_in_the_files_order() {
             "10:31 duplicate",
             "10:53 out-of-range",
             "10:60 unknown-key",
-            "14:8 not-built-yet",
+            "14:8 invalid-value",
             "19:8 wrong-type",
             "21:8 unknown-pool",
             "23:1 missing-key",

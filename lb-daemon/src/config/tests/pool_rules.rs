@@ -134,12 +134,12 @@ fn warns_of_a_pool_that_takes_no_new_flows() {
 
 #[test]
 fn refuses_what_is_not_built_yet_in_a_pool() {
-    for kind in ["https", "udp", "dns", "grpc", "tls", "exec"] {
+    for kind in ["udp", "dns", "grpc", "exec"] {
         refuses(
             &with("\"http\"", &format!("\"{kind}\"")),
             "not-built-yet",
             &format!("\"{kind}\""),
-            "\"none\", \"tcp\" or \"http\"",
+            "\"http\" or \"https\"",
         );
     }
     refuses(&health("probe = \"vip\""), "not-built-yet", "\"vip\"", "use \"direct\"");

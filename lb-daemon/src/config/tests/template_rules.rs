@@ -113,7 +113,7 @@ fn keys_meant_for_another_type_below_are_passed_over() {
     let text = file("[pool.web.health]\npath = \"/own\"\n", DEFAULT);
     assert_eq!(
         check_beside(&text, &[]).diagnostics.to_string(),
-        "error[conflict]: `path` is for `type = \"http\"`, not \"tcp\"
+        "error[conflict]: `path` is for `type = \"http\" or \"https\"`, not \"tcp\"
   --> lb.toml:13:1
    |
 13 | path = \"/own\"

@@ -6,6 +6,7 @@ use toml::de::DeValue;
 
 mod http;
 mod kind;
+mod tls;
 
 pub(super) use self::kind::TYPES;
 use self::kind::{Asks, Kind};
@@ -13,6 +14,7 @@ use super::{Once, duration, name, templates::Templates};
 use crate::{
     config::{
         diagnostic::{Code, Complaint},
+        lists::Lists,
         place::{At, Spanned},
         quantity,
         raw::Section,
@@ -39,19 +41,19 @@ struct Settings {
 }
 
 /// How it is told which backends of a pool may take traffic, and the place of each check.
-pub(super) fn health<'a>(pool: &Section<'a>, templates: &mut Templates<'a>) -> (Health, Vec<At>) {
+pub(super) fn health<'a>(pool: &Section<'a>, lists: &Lists<'_>, templates: &mut Templates<'a>) -> (Health, Vec<At>) {
     let read: Vec<(Check, At)> = match pool.entry("health") {
         None => Vec::new(),
         Some((_, value)) => match value.get_ref() {
             DeValue::String(_) => {
                 let own = pool.absent(&schema::HEALTH, value.span());
-                check(own, pool.string("health"), templates).and_then(only_if_asked).into_iter().collect()
+                check(own, pool.string("health"), lists, templates).and_then(only_if_asked).into_iter().collect()
             }
             DeValue::Table(_) => {
                 let own = pool.child("health", &schema::HEALTH);
-                check(own, own.string("template"), templates).and_then(only_if_asked).into_iter().collect()
+                check(own, own.string("template"), lists, templates).and_then(only_if_asked).into_iter().collect()
             }
-            DeValue::Array(_) => several(pool, templates),
+            DeValue::Array(_) => several(pool, lists, templates),
             _ => {
                 let hint = "write `health = { type = \"tcp\" }`, or the name of a [health.NAME] in quotes";
                 pool.mistyped("health", value, "a table or the name of a template", hint.into());
@@ -65,18 +67,18 @@ pub(super) fn health<'a>(pool: &Section<'a>, templates: &mut Templates<'a>) -> (
 }
 
 /// What a section says, key by key.
-pub(super) fn look_through(section: &Section<'_>) {
-    settings(section);
+pub(super) fn look_through(section: &Section<'_>, lists: &Lists<'_>) {
+    settings(section, lists);
 }
 
 /// Each of `[[pool.NAME.health]]`.
-fn several<'a>(pool: &Section<'a>, templates: &mut Templates<'a>) -> Vec<(Check, At)> {
+fn several<'a>(pool: &Section<'a>, lists: &Lists<'_>, templates: &mut Templates<'a>) -> Vec<(Check, At)> {
     let mut seen = Once::new();
     let mut checks = Vec::new();
     let sections = pool.children("health", &schema::HEALTH);
     let alone = sections.len() < 2;
     for own in sections {
-        let Some((settings, at)) = check(own, own.string("template"), templates) else { continue };
+        let Some((settings, at)) = check(own, own.string("template"), lists, templates) else { continue };
         if settings.kind == Some(Kind::None) && !alone {
             let complaint = Complaint::new(Code::Conflict, at, "a check of `type = \"none\"` beside others");
             own.complain(complaint.hint("remove it: the others are made all the same"));
@@ -99,11 +101,12 @@ fn only_if_asked((settings, at): (Settings, At)) -> Option<(Check, At)> {
 fn check<'a>(
     own: Section<'a>,
     named: Option<Spanned<&'a str>>,
+    lists: &Lists<'_>,
     templates: &mut Templates<'a>,
 ) -> Option<(Settings, At)> {
     let merged = templates.under(own, named)?;
     merged.require("type", "add `type = \"tcp\"`, or \"http\", or \"none\"");
-    let mut settings = settings(&merged);
+    let mut settings = settings(&merged, lists);
     let name = own.parsed("name", name);
     if let (Some(check), Some(name)) = (&mut settings.check, name) {
         check.name = name.into_inner().into();
@@ -115,10 +118,10 @@ fn check<'a>(
     Some((settings, own.span()))
 }
 
-fn settings(section: &Section<'_>) -> Settings {
+fn settings(section: &Section<'_>, lists: &Lists<'_>) -> Settings {
     let kind = Kind::of(section);
     section.choice("probe", &[("direct", ())], &["vip"]);
-    let asks = Asks::read(section);
+    let asks = Asks::read(section, lists);
     let port = section.integer("port", &(1..=65_535)).and_then(|port| u16::try_from(port.into_inner()).ok());
     let interval = duration(section, "interval", &INTERVAL);
     let timeout = duration(section, "timeout", &TIMEOUT);

@@ -14,6 +14,7 @@ use crate::{
     config::{
         diagnostic::{Code, Complaint},
         include::Documents,
+        lists::Lists,
         place::{At, Spanned},
         raw::Section,
         schema::{self, nearest},
@@ -70,30 +71,30 @@ pub(super) fn find_pool<'p>(
 }
 
 /// All pools, by name.
-pub(super) fn pools(documents: &Documents<'_>) -> BTreeMap<String, ReadPool> {
+pub(super) fn pools(documents: &Documents<'_>, lists: &Lists<'_>) -> BTreeMap<String, ReadPool> {
     let mut pools = BTreeMap::new();
     let mut seen = Once::new();
-    let mut templates = Templates::read(documents);
+    let mut templates = Templates::read(documents, lists);
     for (key, section) in documents.all().flat_map(|root| root.members("pool", &schema::POOL)) {
         if let Err(wrong) = name(key.get_ref()) {
             section.invalid("pool", key.span(), wrong);
         }
         let what = format!("pool {}", key.get_ref());
         seen.note(&section, &what, *key.get_ref(), key.span(), "give each pool its own name, over all files");
-        pools.insert((*key.get_ref()).to_owned(), pool(&key, &section, &mut templates));
+        pools.insert((*key.get_ref()).to_owned(), pool(&key, &section, lists, &mut templates));
     }
     templates.unused(&documents.main);
     pools
 }
 
-fn pool<'a>(key: &Spanned<&str>, section: &Section<'a>, templates: &mut Templates<'a>) -> ReadPool {
+fn pool<'a>(key: &Spanned<&str>, section: &Section<'a>, lists: &Lists<'_>, templates: &mut Templates<'a>) -> ReadPool {
     let tables = section.children("backends", &schema::BACKEND);
     let mut seen = Seen { names: Once::new(), addresses: Once::new(), server_ids: Once::new(), local: None };
     let read: Vec<(Backend, Option<At>)> = tables.iter().filter_map(|table| backend(table, &mut seen)).collect();
     let placed = |(backend, place): &(Backend, Option<At>)| Some((backend.server_id?, backend.address, (*place)?));
     let server_ids = read.iter().filter_map(placed).collect();
     let backends = read.into_iter().map(|(backend, _)| backend).collect();
-    let (health, health_places) = health(section, templates);
+    let (health, health_places) = health(section, lists, templates);
     let pool = Pool { name: (*key.get_ref()).to_owned(), backends, health: Arc::new(health) };
     let complain = |code, message: String, hint: &str| {
         section.complain(Complaint::new(code, key.span(), message).hint(hint));

@@ -10,6 +10,7 @@ use super::{
 use crate::config::{
     diagnostic::{Code, Complaint},
     include::Documents,
+    lists::Lists,
     place::{At, Spanned},
     raw::Section,
     schema::{self, nearest},
@@ -28,7 +29,7 @@ pub(super) struct Templates<'a> {
 
 impl<'a> Templates<'a> {
     /// Those of all files, each looked through for itself.
-    pub(super) fn read(documents: &Documents<'a>) -> Self {
+    pub(super) fn read(documents: &Documents<'a>, lists: &Lists<'_>) -> Self {
         let mut all = BTreeMap::new();
         let mut seen = Once::new();
         for (key, section) in documents.all().flat_map(|root| root.members("health", &schema::TEMPLATE)) {
@@ -37,7 +38,7 @@ impl<'a> Templates<'a> {
             }
             let what = format!("health template {}", key.get_ref());
             seen.note(&section, &what, *key.get_ref(), key.span(), "give each template its own name, over all files");
-            look_through(&section);
+            look_through(&section, lists);
             all.insert(*key.get_ref(), (key.span(), section));
         }
         Self { all, used: BTreeSet::new(), mistaken: false }

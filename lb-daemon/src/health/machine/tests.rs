@@ -65,7 +65,7 @@ fn starts_are_spread_and_soon() {
     assert!(starts.iter().all(|start| *start <= START_SPREAD));
     for tenth in 0..10 {
         let from = START_SPREAD / 10 * tenth;
-        let hits = starts.iter().filter(|start| (from..from + START_SPREAD / 10).contains(start)).count();
+        let hits = starts.iter().filter(|start| (from..from + START_SPREAD / 10).contains(*start)).count();
         assert!((60..140).contains(&hits), "{hits} of 1000 starts in tenth {tenth}");
     }
 }

@@ -13,7 +13,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Failed, Reach, words};
+use super::{Clients, Failed, Reach, bounded, tls, words};
 use crate::model::{Body, Http, Method};
 
 /// Largest status line and headers, in bytes.
@@ -21,9 +21,13 @@ const LARGEST_HEAD: usize = 16 * 1024;
 /// Most that is read of a body, in bytes.
 const LARGEST_BODY: usize = 64 * 1024;
 
-pub(super) async fn attempt(reach: &Reach, ask: &Http) -> Result<String, Failed> {
+pub(super) async fn attempt(reach: &Reach, ask: &Http, clients: &Clients) -> Result<String, Failed> {
     let request = request(ask)?;
-    exchange(reach.connect().await?, request, ask).await
+    let stream = bounded(reach.connect().await?);
+    match &ask.tls {
+        None => exchange(stream, request, ask).await,
+        Some(tls) => exchange(tls::handshake(stream, tls, Some(b"http/1.1"), clients).await?, request, ask).await,
+    }
 }
 
 fn request(ask: &Http) -> Result<Request<Empty<Bytes>>, Failed> {
@@ -130,7 +134,7 @@ fn explain(error: &hyper::Error) -> String {
             format!("an answer whose head is larger than {} KiB", LARGEST_HEAD / 1024)
         }
         None if error.is_parse() => format!("an answer that is not HTTP: {error}"),
-        None if error.is_incomplete_message() => "closed without an answer".into(),
+        None if error.is_incomplete_message() || error.is_canceled() => "closed without an answer".into(),
         None => error.to_string(),
     }
 }

@@ -3,7 +3,7 @@ mod carried;
 use super::*;
 use crate::{
     health::Ejected,
-    model::{Http, Protocol, Service},
+    model::{Ask, Http, Protocol, Service},
 };
 
 fn id(vip: &str, port: u16, backend: &str) -> Member {

@@ -4,6 +4,8 @@ use std::{cmp::Ordering, collections::BTreeMap, fmt};
 
 use regex::bytes::{Regex, RegexBuilder};
 
+use super::Tls;
+
 /// What an HTTP check asks, and what it takes for an answer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Http {
@@ -19,6 +21,8 @@ pub struct Http {
     pub expect_status: Vec<(u16, u16)>,
     /// What the body has to hold; if `None`, it is not read.
     pub expect_body: Option<Body>,
+    /// How it is asked over TLS: `type = "https"`
+    pub tls: Option<Tls>,
 }
 
 impl Default for Http {
@@ -31,6 +35,7 @@ impl Default for Http {
             headers: BTreeMap::new(),
             expect_status: vec![(200, 299)],
             expect_body: None,
+            tls: None,
         }
     }
 }

@@ -41,6 +41,7 @@ pub(super) fn http(section: &Section<'_>) -> Http {
         headers: headers(section),
         expect_status: expect_status(section).unwrap_or(default.expect_status),
         expect_body: expect_body(section, method),
+        tls: None,
     }
 }
 

@@ -1,13 +1,14 @@
 //! The types of checks, and which keys each of them looks at.
 
-use super::http;
+use super::{http, tls};
 use crate::{
     config::{
         diagnostic::{Code, Complaint},
+        lists::Lists,
         raw::Section,
         schema::either,
     },
-    model::Ask,
+    model::{Ask, Http, Tls},
 };
 
 /// A type of checks that is built.
@@ -15,21 +16,23 @@ use crate::{
 pub(in crate::config::validate) enum Kind {
     None,
     Tcp,
+    Tls,
     Http,
+    Https,
 }
 
 /// All of them, by name.
-pub(in crate::config::validate) const TYPES: [(&str, Kind); 3] =
-    [("none", Kind::None), ("tcp", Kind::Tcp), ("http", Kind::Http)];
+pub(in crate::config::validate) const TYPES: [(&str, Kind); 5] =
+    [("none", Kind::None), ("tcp", Kind::Tcp), ("tls", Kind::Tls), ("http", Kind::Http), ("https", Kind::Https)];
 
 /// Those that are specified, but not built yet.
-const LATER_TYPES: [&str; 6] = ["https", "udp", "dns", "grpc", "tls", "exec"];
+const LATER_TYPES: [&str; 4] = ["udp", "dns", "grpc", "exec"];
 
 /// Keys that every type but `none` looks at.
 const COMMON: &[&str] = &["probe", "port", "interval", "timeout", "rise", "fall"];
 
 /// Keys that some types look at.
-const GROUPS: [&[&str]; 1] = [http::KEYS];
+const GROUPS: [&[&str]; 2] = [http::KEYS, tls::KEYS];
 
 impl Kind {
     /// `type`, with complaints about keys that it does not look at.
@@ -44,7 +47,9 @@ impl Kind {
         let own: &[&[&str]] = match self {
             Self::None => return false,
             Self::Tcp => &[],
+            Self::Tls => &[tls::KEYS],
             Self::Http => &[http::KEYS],
+            Self::Https => &[http::KEYS, tls::KEYS],
         };
         COMMON.contains(&key) || own.iter().any(|keys| keys.contains(&key))
     }
@@ -73,12 +78,13 @@ impl Kind {
 
 /// What checks of all types would ask, each key read once: a template has no type of its own.
 pub(super) struct Asks {
-    http: crate::model::Http,
+    http: Http,
+    tls: Tls,
 }
 
 impl Asks {
-    pub(super) fn read(section: &Section<'_>) -> Self {
-        Self { http: http::http(section) }
+    pub(super) fn read(section: &Section<'_>, lists: &Lists<'_>) -> Self {
+        Self { http: http::http(section), tls: tls::tls(section, lists) }
     }
 
     /// What a check of this type asks; nothing, if it is none.
@@ -86,7 +92,9 @@ impl Asks {
         match kind {
             Kind::None => None,
             Kind::Tcp => Some(Ask::Tcp),
+            Kind::Tls => Some(Ask::Tls(self.tls)),
             Kind::Http => Some(Ask::Http(self.http)),
+            Kind::Https => Some(Ask::Http(Http { tls: Some(self.tls), ..self.http })),
         }
     }
 }

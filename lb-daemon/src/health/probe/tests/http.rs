@@ -200,6 +200,37 @@ async fn http_finds_a_text_across_chunks_and_ends_reading_there() {
 }
 
 #[tokio::test]
+async fn http_resets_the_connection_when_it_has_its_answer() {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let address = server(async move |mut stream| {
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n").await.unwrap();
+        sender.send(stream.read_u8().await.unwrap_err().kind()).unwrap();
+    })
+    .await;
+    assert_eq!(ask(address, http(&[(200, 200)])).await, ok());
+    assert_eq!(receiver.await.unwrap(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn http_reads_no_endless_line_of_early_answers() {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let address = server(async move |mut stream| {
+        read_head(&mut stream).await;
+        let mut sent = 0_u64;
+        while stream.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n").await.is_ok() {
+            sent += 28;
+        }
+        sender.send(sent).unwrap();
+    })
+    .await;
+    assert_eq!(ask_patiently(address, http(&[(200, 200)])).await, failure("closed without an answer"));
+    // What lies in the sockets' buffers is sent too.
+    let sent = receiver.await.unwrap();
+    assert!(sent < 64 * MOST_READ, "{sent} bytes");
+}
+
+#[tokio::test]
 async fn http_fails_without_the_expected_text() {
     for body in ["", "re", "not yet ready", "READY TO GO"] {
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());

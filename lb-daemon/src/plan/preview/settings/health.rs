@@ -1,7 +1,7 @@
 //! What a pool says of health.
 
 use super::time;
-use crate::model::{Ask, Body, Check, Health, Http};
+use crate::model::{Ask, Authorities, Body, Check, Health, Http, Tls, Trust};
 
 /// Keys and values in a fixed order. Those of several checks bear the check's name.
 pub(super) fn told(health: &Health) -> Vec<(String, String)> {
@@ -42,12 +42,13 @@ fn check(check: &Check) -> Vec<(&'static str, String)> {
 fn asked(ask: &Ask) -> Vec<(&'static str, String)> {
     match ask {
         Ask::Tcp => Vec::new(),
+        Ask::Tls(asked) => tls(asked),
         Ask::Http(asked) => http(asked),
     }
 }
 
 fn http(asked: &Http) -> Vec<(&'static str, String)> {
-    let Http { method, path, host, headers, expect_status, expect_body } = asked;
+    let Http { method, path, host, headers, expect_status, expect_body, tls: encrypted } = asked;
     let range = |(first, last): &(u16, u16)| if first == last { first.to_string() } else { format!("{first}-{last}") };
     let ranges: Vec<String> = expect_status.iter().map(range).collect();
     let headers: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
@@ -62,5 +63,21 @@ fn http(asked: &Http) -> Vec<(&'static str, String)> {
         Body::Text(text) => ("expect_body", text.clone()),
         Body::Match(pattern) => ("expect_body_regex", pattern.as_str().to_owned()),
     }));
+    told.extend(encrypted.iter().flat_map(tls));
     told
+}
+
+fn tls(asked: &Tls) -> Vec<(&'static str, String)> {
+    let Tls { trust, sni } = asked;
+    let (verify, authorities) = match trust {
+        Trust::System => ("true", "the system's".into()),
+        Trust::Anybody => ("false", "none".into()),
+        Trust::Authorities(Authorities { file, digest, certificates }) => {
+            // Enough of it to tell two of them apart.
+            let digest: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+            ("true", format!("{file} ({} certificates, SHA-256 {digest}…)", certificates.len()))
+        }
+    };
+    let sni = sni.clone().unwrap_or_else(|| "the host's or VIP's".into());
+    vec![("verify", verify.into()), ("sni", sni), ("ca_file", authorities)]
 }
