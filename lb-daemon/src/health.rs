@@ -17,11 +17,13 @@ pub mod driver;
 pub mod judge;
 pub mod machine;
 pub mod probe;
+mod record;
 pub mod roster;
 mod stats;
 mod way;
 
 pub use self::{
+    record::{Record, Records},
     stats::Stats,
     way::{Way, Ways},
 };
@@ -46,6 +48,19 @@ pub struct CheckId {
 
 /// What is to be checked, and how: backends of pools without checks are absent.
 pub type Checks = BTreeMap<Member, Arc<Health>>;
+
+/// What was known of a check when the daemon ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Whether it passed.
+    pub up: bool,
+    /// The last result in words.
+    pub last: String,
+    /// Since when it was up, or down.
+    pub since: SystemTime,
+    /// When the last result came.
+    pub heard: SystemTime,
+}
 
 /// Backends that the traffic itself tells against.
 pub type Ejections = BTreeMap<Member, Ejected>;
@@ -72,6 +87,8 @@ pub struct Standing {
     pub reason: String,
     /// Since when it is up, or down; `None` if nobody looked at a clock.
     pub since: Option<SystemTime>,
+    /// When it went up or down.
+    pub transitions: Records,
     /// Its checks that have a result, by name.
     pub checks: BTreeMap<Arc<str>, Status>,
 }
@@ -85,10 +102,14 @@ pub struct Status {
     pub last: String,
     /// Since when it is up, or down; `None` if nobody looked at a clock.
     pub since: Option<SystemTime>,
+    /// When the last result came; `None` before the first one.
+    pub heard: Option<SystemTime>,
     /// How long the last probe took; `None` when nothing is probed.
     pub latency: Option<Duration>,
     /// Successes in a row up to now.
     pub successes: u32,
     /// Failures in a row up to now.
     pub failures: u32,
+    /// When it began to pass or to fail.
+    pub transitions: Records,
 }

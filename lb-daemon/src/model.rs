@@ -11,7 +11,9 @@ mod vip;
 
 pub use self::{
     dataplane::{Access, AttachMode, DataplaneConfig, Interface, NextHopConfig, SourceLimit, Tunnels},
-    health::{Ask, Authorities, Body, Check, Health, Http, Matching, Method, Pattern, Route, Tls, Trust},
+    health::{
+        Ask, Authorities, Body, Check, Damping, Health, Http, Initial, Matching, Method, Pattern, Route, Tls, Trust,
+    },
     overrides::Overrides,
     pool::{AdminState, Backend, MAX_WEIGHT, Pool, ServerId},
     protection::Least,

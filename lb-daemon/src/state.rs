@@ -4,9 +4,12 @@
 //! written under another name, brought to the disk, and renamed. What is read back is believed only if its checksum says
 //! that it is what was written.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 mod folder;
 mod generation;
 mod generations;
+pub mod health;
 pub mod overrides;
 mod start;
 
@@ -16,3 +19,13 @@ pub use self::{
     generations::Generations,
     start::{Start, choose},
 };
+
+fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn time(milliseconds: u64) -> SystemTime {
+    // The checksum says that lb wrote it, so it is no time beyond all clocks.
+    UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds)).unwrap_or(UNIX_EPOCH)
+}

@@ -23,7 +23,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["model", "privileges"]),
     ("health", &["model"]),
     ("nexthop", &[]),
-    ("state", &["config", "latch", "model"]),
+    // Keeps what health says.
+    ("state", &["config", "health", "latch", "model"]),
     // Of health and next hops the plan knows what they publish, nothing of how they work.
     ("plan", &["health", "maglev", "model", "nexthop"]),
     ("dataplane", &["latch", "model", "plan", "privileges"]),

@@ -1,7 +1,7 @@
 //! `lb run`: the daemon.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -14,7 +14,7 @@ use tokio::{
     sync::watch,
     task::JoinSet,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use self::{
     announce::announce,
@@ -31,7 +31,8 @@ use crate::{
         Attached, Controller, Handle, Wires, engine::grip, history::History, overrides::Keeper, reloader::Reloader,
     },
     dataplane::kernel::{Grip, Kernel, share_one_heap},
-    health, http, metrics,
+    health::{self, CheckId, Kept},
+    http, metrics,
     model::Config,
     nexthop,
     notify::{self, Notifier},
@@ -42,6 +43,7 @@ use crate::{
 
 mod announce;
 mod follow;
+mod remember;
 mod signals;
 mod start;
 mod tidy;
@@ -164,8 +166,11 @@ impl Parts {
         let socket = config.api_socket.clone();
         let mut parts = JoinSet::new();
         let stats = health::Stats::new().context("cannot count health checks")?;
-        let wires = wires(&mut parts, stats.clone());
-        let keeper = Keeper::restore(Folder::of(&config.daemon.state_dir, &facts.pin_path));
+        let folder = Folder::of(&config.daemon.state_dir, &facts.pin_path);
+        let wires = wires(&mut parts, stats.clone(), remember::recall(&folder));
+        let known = wires.health.clone();
+        part(&mut parts, "the memory of health", remember::remember(folder.clone(), known.clone()));
+        let keeper = Keeper::restore(folder.clone());
         let (controller, handle) = Controller::new(kernel, config, history, attached, keeper, wires)?;
         let mut ended = controller.spawn(runtime::Handle::current())?;
         // The controller's thread alone may do so from now on.
@@ -204,6 +209,10 @@ impl Parts {
         // An error only says that it has ended already.
         let _ = ended.await;
         drop(sockets);
+        let known = Arc::clone(&known.borrow());
+        if let Err(error) = remember::keep(folder, known).await {
+            warn!(error = format!("{error:#}"), "what is known of health checks cannot be kept for the next daemon");
+        }
         let last = handle.snapshot();
         // Tables that were there before serve from the start.
         outcome.map(|()| Left { served: last.applied > 0 || last.used.vips > 0, grip: left_by(&handle) })
@@ -211,12 +220,12 @@ impl Parts {
 }
 
 /// Starts the health checks and the search for next hops.
-fn wires(parts: &mut JoinSet<&'static str>, stats: health::Stats) -> Wires {
+fn wires(parts: &mut JoinSet<&'static str>, stats: health::Stats, kept: BTreeMap<CheckId, Kept>) -> Wires {
     let (checks, asked) = watch::channel(Arc::new(health::Checks::new()));
     // Nobody judges by traffic yet.
     let (_, ejections) = watch::channel(Arc::default());
     let (ways, known) = watch::channel(Arc::default());
-    let inputs = health::driver::Inputs { checks: asked, ways: known, ejections };
+    let inputs = health::driver::Inputs { checks: asked, ways: known, ejections, kept };
     let (health, checker) = health::driver::spawn(inputs, stats);
     let (hop_targets, asked) = watch::channel(BTreeSet::new());
     let (hops, follower) = nexthop::watcher::spawn(asked);

@@ -66,7 +66,7 @@ pub(super) const API: Schema = Schema { title: "[api]", keys: &["socket", "read_
 pub(super) const METRICS: Schema = Schema { title: "[metrics]", keys: &["listen"], later: &[] };
 
 pub(super) const POOL: Schema =
-    Schema { title: "[pool.NAME]", keys: &["backends", "health", "health_match", "encap"], later: &[] };
+    Schema { title: "[pool.NAME]", keys: &["backends", "health", "health_match", "damping", "encap"], later: &[] };
 
 pub(super) const BACKEND: Schema =
     Schema { title: "a backend", keys: &["name", "address", "weight", "state", "server_id", "local"], later: &[] };
@@ -89,13 +89,18 @@ pub(super) const HEALTH: Schema = Schema {
         "verify",
         "sni",
         "ca_file",
+        "initial",
         "interval",
+        "fast_interval",
         "timeout",
         "rise",
         "fall",
     ],
     later: &[],
 };
+
+pub(super) const DAMPING: Schema =
+    Schema { title: "[pool.NAME.damping]", keys: &["flaps", "within", "hold_for"], later: &[] };
 
 /// What health sections of pools may take their keys from.
 pub(super) const TEMPLATE: Schema = Schema {
@@ -114,7 +119,9 @@ pub(super) const TEMPLATE: Schema = Schema {
         "verify",
         "sni",
         "ca_file",
+        "initial",
         "interval",
+        "fast_interval",
         "timeout",
         "rise",
         "fall",
@@ -159,7 +166,7 @@ pub(super) const SOURCE_ROUTE: Schema =
     Schema { title: "one of `source_routes`", keys: &["source", "pool", "backend"], later: &[] };
 
 /// All tables, the nearer to the top first.
-pub(super) const ALL: [&Schema; 16] = [
+pub(super) const ALL: [&Schema; 17] = [
     &ROOT,
     &INCLUDED,
     &DATAPLANE,
@@ -173,6 +180,7 @@ pub(super) const ALL: [&Schema; 16] = [
     &POOL,
     &BACKEND,
     &HEALTH,
+    &DAMPING,
     &VIP,
     &QUIC_LB,
     &SOURCE_ROUTE,

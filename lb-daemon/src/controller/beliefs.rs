@@ -14,7 +14,7 @@ use lb_common::layout::target::Target;
 
 use super::{by_pool, checks, hop_targets, member, members};
 use crate::{
-    health::{HealthView, Member, Standing},
+    health::{HealthView, Member, Standing, roster::start_spread},
     model::{AdminState, Backend, Config, NextHopConfig, Pool, Vip},
     nexthop::{self, NextHop, NextHops, Snapshot, Unreachable},
     plan::{
@@ -27,8 +27,8 @@ use crate::{
 
 /// Longest wait for first results.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// What a first result may take beyond its check's timeout: the start of a probe is spread over some of its interval.
-const GRACE: Duration = Duration::from_millis(500);
+/// What a first result may take beyond its check's timeout and the time over which starts of probes are spread.
+const GRACE: Duration = Duration::from_millis(200);
 /// Largest packet on Ethernet, in bytes.
 const ETHERNET_MTU: u32 = 1500;
 /// Stands for a next hop that nobody knows yet.
@@ -118,8 +118,10 @@ pub fn best_case(config: &Config, lists: &Lists) -> Wanted {
 
 /// How long to wait for first results before backends without one count as down.
 pub fn patience(config: &Config) -> Duration {
-    let slowest = checks(config).values().flat_map(|health| &health.checks).map(|check| check.timeout).max();
-    slowest.map_or(GRACE, |timeout| timeout + GRACE).min(LONGEST_WAIT)
+    let checks = checks(config);
+    let each = || checks.values().flat_map(|health| &health.checks);
+    let slowest = each().map(|check| check.timeout).max().unwrap_or_default();
+    (start_spread(each().count()) + slowest + GRACE).min(LONGEST_WAIT)
 }
 
 /// Whether each check has a result, and of each backend the way is known, or that there is none.

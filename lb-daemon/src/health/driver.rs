@@ -12,7 +12,7 @@ use tokio::{sync::watch, task::JoinHandle, time::sleep_until};
 use tracing::{debug, warn};
 
 use super::{
-    Checks, Ejections, HealthView, Member, Standing, Stats, Ways,
+    CheckId, Checks, Ejections, HealthView, Kept, Member, Standing, Stats, Ways,
     machine::Transition,
     probe::{self, Clients, Outcome, Verdict},
     roster::{Effect, Judged, Number, Roster},
@@ -39,15 +39,18 @@ pub struct Inputs {
     pub ways: watch::Receiver<Arc<Ways>>,
     /// What traffic tells against backends; without a sender it stays as it is.
     pub ejections: watch::Receiver<Arc<Ejections>>,
+    /// What was known of checks when the daemon ended.
+    pub kept: BTreeMap<CheckId, Kept>,
 }
 
 /// Runs the checks that `inputs` names, in a task of its own.
 ///
 /// The receiver is woken when a backend goes up or down, when the reason changes, or when backends come and go. The task
 /// ends when `checks` has no sender or the view no receiver any more, or when it is aborted; probes under way end with it.
-pub fn spawn(inputs: Inputs, stats: Stats) -> (watch::Receiver<Arc<HealthView>>, JoinHandle<()>) {
+pub fn spawn(mut inputs: Inputs, stats: Stats) -> (watch::Receiver<Arc<HealthView>>, JoinHandle<()>) {
     let (sender, receiver) = watch::channel(Arc::default());
-    (receiver, tokio::spawn(Driver::new(sender, stats).run(inputs)))
+    let kept = std::mem::take(&mut inputs.kept);
+    (receiver, tokio::spawn(Driver::new(kept, sender, stats).run(inputs)))
 }
 
 struct Driver {
@@ -68,9 +71,9 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(sender: watch::Sender<Arc<HealthView>>, stats: Stats) -> Self {
+    fn new(kept: BTreeMap<CheckId, Kept>, sender: watch::Sender<Arc<HealthView>>, stats: Stats) -> Self {
         Self {
-            roster: Roster::new(RandomState::new().hash_one(0)),
+            roster: Roster::new(kept, RandomState::new().hash_one(0)),
             running: FuturesUnordered::new(),
             most: most_probes(),
             sender,
@@ -84,7 +87,7 @@ impl Driver {
     }
 
     async fn run(mut self, inputs: Inputs) {
-        let Inputs { mut checks, mut ways, mut ejections } = inputs;
+        let Inputs { mut checks, mut ways, mut ejections, kept: _ } = inputs;
         self.roster.set_ways(ways.borrow_and_update().clone(), clock());
         let wanted = checks.borrow_and_update().clone();
         let _ = self.roster.eject(ejections.borrow_and_update().clone(), clock(), SystemTime::now());

@@ -1,19 +1,31 @@
 //! Whether a backend is up, from all that is known of it. Pure.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
+    fmt::Write,
     sync::Arc,
     time::{Instant, SystemTime},
 };
 
-use super::{Ejected, Standing, Status, machine::Transition};
-use crate::model::{Health, Matching};
+use super::{Ejected, Record, Records, Standing, Status, machine::Transition};
+use crate::model::{Damping, Health, Matching};
 
 /// What is decided of one backend.
 #[derive(Clone, Debug, Default)]
 pub struct Judge {
     standing: Option<Standing>,
+    transitions: Records,
+    /// When its checks took it down lately, [`Damping::MOST_FLAPS`] times at most.
+    falls: VecDeque<Instant>,
+    held: Option<Held>,
     deadline: Option<Instant>,
+}
+
+/// A backend went up and down too often.
+#[derive(Clone, Debug)]
+struct Held {
+    until: Instant,
+    reason: String,
 }
 
 /// What is known of a backend when it is judged.
@@ -23,6 +35,14 @@ pub struct Evidence<'a> {
     pub checks: BTreeMap<Arc<str>, Status>,
     /// What its traffic tells against it.
     pub ejected: Option<&'a Ejected>,
+}
+
+/// What is found of a backend.
+struct Finding {
+    up: bool,
+    reason: String,
+    /// The check that decided.
+    by: Option<Arc<str>>,
 }
 
 impl Judge {
@@ -39,25 +59,76 @@ impl Judge {
     /// Decides anew.
     pub fn decide(&mut self, health: &Health, evidence: Evidence<'_>, now: Instant, wall: SystemTime) -> Decision {
         let Evidence { checks, ejected } = evidence;
-        let ejected = ejected.filter(|ejected| now < ejected.until);
-        self.deadline = ejected.map(|ejected| ejected.until);
         let before = self.standing.take();
-        let verdict = match ejected {
-            Some(ejected) => Some((false, ejected.reason.clone())),
-            None => verdict(health, &checks).map(|up| (up, reason(health, &checks, up))),
-        };
-        let Some((up, reason)) = verdict else {
+        let was_up = before.as_ref().is_some_and(|before| before.up);
+        let Some(Finding { up, reason, by }) = self.find(health, &checks, ejected, was_up, (now, wall)) else {
             return Decision { transition: None, visible: before.is_some() };
         };
+        let status = by.and_then(|name| checks.get(&name));
         let first = before.is_none();
         let kept = before.filter(|before| before.up == up);
         let decision = Decision {
             transition: kept.is_none().then_some(Transition { up, first }),
             visible: kept.as_ref().is_none_or(|before| before.reason != reason),
         };
-        let since = kept.map_or(Some(wall), |before| before.since);
-        self.standing = Some(Standing { up, reason, since, checks });
+        // What was known before the daemon was started has been so for longer than the daemon knows.
+        let found = if first { status.and_then(|status| status.since) } else { None };
+        let since = kept.map_or(found.or(Some(wall)), |before| before.since);
+        if decision.transition.is_some() {
+            let latency = status.and_then(|status| status.latency);
+            self.transitions.push(Record { at: wall, up, text: reason.clone(), latency });
+        }
+        self.standing = Some(Standing { up, reason, since, transitions: self.transitions.clone(), checks });
         decision
+    }
+
+    /// What to think of a backend that was up, or was not: first by what its traffic tells, then by how often it went down,
+    /// then by its checks.
+    fn find(
+        &mut self,
+        health: &Health,
+        checks: &BTreeMap<Arc<str>, Status>,
+        ejected: Option<&Ejected>,
+        was_up: bool,
+        (now, wall): (Instant, SystemTime),
+    ) -> Option<Finding> {
+        if health.damping.is_none() {
+            (self.held, self.falls) = (None, VecDeque::new());
+        }
+        self.held = self.held.take().filter(|held| now < held.until);
+        let ejected = ejected.filter(|ejected| now < ejected.until);
+        let down = |reason: &String| Some(Finding { up: false, reason: reason.clone(), by: None });
+        let finding = match (ejected, &self.held) {
+            (Some(Ejected { reason, .. }), _) | (None, Some(Held { reason, .. })) => down(reason),
+            (None, None) => {
+                let finding = verdict(health, checks).map(|up| reason(health, checks, up));
+                let damping = health.damping.filter(|_| was_up && finding.as_ref().is_some_and(|found| !found.up));
+                self.held = damping.and_then(|damping| self.fall(damping, now, wall));
+                self.held.as_ref().map_or(finding, |held| down(&held.reason))
+            }
+        };
+        self.deadline = ejected.map(|ejected| ejected.until).or(self.held.as_ref().map(|held| held.until));
+        finding
+    }
+
+    /// A backend goes down by its checks. If that has happened too often, it is to stay down.
+    fn fall(&mut self, damping: Damping, now: Instant, wall: SystemTime) -> Option<Held> {
+        let Damping { flaps, within, hold_for } = damping;
+        if self.falls.len() == usize::try_from(Damping::MOST_FLAPS).unwrap_or(usize::MAX) {
+            self.falls.pop_front();
+        }
+        self.falls.push_back(now);
+        let lately = self.falls.iter().filter(|at| now.duration_since(**at) <= within).count();
+        if lately < usize::try_from(flaps).unwrap_or(usize::MAX) {
+            return None;
+        }
+        let mut reason = format!("went down {flaps} times within {within:?}, held down");
+        let until = wall.checked_add(hold_for).map(humantime::format_rfc3339_seconds);
+        // A clock that is off by ages has no such form.
+        if until.is_none_or(|until| write!(reason, " until {until}").is_err()) {
+            reason = format!("went down {flaps} times within {within:?}, held down for {hold_for:?}");
+        }
+        Some(Held { until: now + hold_for, reason })
     }
 }
 
@@ -89,13 +160,15 @@ fn verdict(health: &Health, checks: &BTreeMap<Arc<str>, Status>) -> Option<bool>
 }
 
 /// The result that decides: the first one, in the order of the file, that says what the verdict says.
-fn reason(health: &Health, checks: &BTreeMap<Arc<str>, Status>, up: bool) -> String {
+fn reason(health: &Health, checks: &BTreeMap<Arc<str>, Status>, up: bool) -> Finding {
     let mut known = health.checks.iter().filter_map(|check| checks.get_key_value(&check.name));
-    match known.find(|(_, status)| status.up == up) {
+    let found = known.find(|(_, status)| status.up == up);
+    let reason = match found {
         None => "nothing is checked".into(),
         Some((_, status)) if health.checks.len() == 1 => status.last.clone(),
         Some((name, status)) => format!("{name}: {}", status.last),
-    }
+    };
+    Finding { up, reason, by: found.map(|(name, _)| Arc::clone(name)) }
 }
 
 #[cfg(test)]

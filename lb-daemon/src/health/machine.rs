@@ -4,21 +4,18 @@ use std::time::{Duration, Instant};
 
 use crate::model::Check;
 
-/// The first probe starts within this time (or within the interval, if that is shorter), at an instant of its own for
-/// each check: soon, since traffic waits for it, but not all at once.
-const START_SPREAD: Duration = Duration::from_millis(300);
-
 /// Share of the interval by which the time between two probes varies, up and down.
 const JITTER: f64 = 0.1;
 
-/// The first interval is cut short at random, to no less than this share: it spreads the checks over the whole interval.
+/// The first interval, and the first after a time of fast ones, is cut short at random, to no less than this share: it
+/// spreads checks that began together over the whole interval.
 const SHORTEST_FIRST: f64 = 0.1;
 
 /// The state of a check.
 ///
-/// The first result alone decides whether a backend is up: at the start nothing is gained by waiting for `rise` of them,
-/// and with a long interval a pool would serve nobody for minutes. From then on it takes `rise` successes in a row to go
-/// up and `fall` failures in a row to go down.
+/// Where nothing is known the first result alone decides whether a backend is up: at the start nothing is gained by
+/// waiting for `rise` of them, and with a long interval a pool would serve nobody for minutes. From then on it takes `rise`
+/// successes in a row to go up and `fall` failures in a row to go down.
 #[derive(Clone, Debug)]
 pub struct Machine {
     check: Check,
@@ -26,7 +23,8 @@ pub struct Machine {
     successes: u32,
     failures: u32,
     timer: Timer,
-    started: bool,
+    /// Whether the next interval that is not a fast one is cut short.
+    spread: bool,
     random: SplitMix,
 }
 
@@ -35,7 +33,7 @@ pub struct Machine {
 enum Timer {
     /// At this instant.
     At(Instant),
-    /// A probe is on its way; the next is due then, or when this one has ended, whichever is later.
+    /// A probe is on its way since then.
     Running(Instant),
 }
 
@@ -49,14 +47,16 @@ pub struct Transition {
 }
 
 impl Machine {
-    /// A machine at its beginning. `initial` is the state that an earlier one was in, if there was one; it stays until
-    /// `rise` or `fall` new results say otherwise. `seed` sets the jitter.
-    pub fn new(check: Check, initial: Option<bool>, seed: u64, now: Instant) -> Self {
-        let random = SplitMix(seed);
-        let timer = Timer::At(now);
-        let mut machine = Self { check, up: initial, successes: 0, failures: 0, timer, started: false, random };
-        machine.start_anew(now);
-        machine
+    /// A machine at its beginning, whose first probe starts `now`. `up` is what is known of the backend already, if anything
+    /// is; it stays until `rise` or `fall` results say otherwise. `seed` sets the jitter.
+    pub fn new(check: Check, up: Option<bool>, seed: u64, now: Instant) -> Self {
+        let (timer, random) = (Timer::At(now), SplitMix(seed));
+        Self { check, up, successes: 0, failures: 0, timer, spread: true, random }
+    }
+
+    /// Has the next probe start at some instant of this time; one that is on its way does not count.
+    pub fn start_within(&mut self, from: Instant, within: Duration) {
+        self.timer = Timer::At(from + within.mul_f64(self.random.fraction()));
     }
 
     /// Whether the backend is up; `None` before the first result.
@@ -85,16 +85,23 @@ impl Machine {
     /// A probe starts. Late starts are not made up for: the interval counts from here.
     pub fn on_start(&mut self, now: Instant) {
         if let Timer::At(_) = self.timer {
-            let (least, most) = if self.started { (1.0 - JITTER, 1.0 + JITTER) } else { (SHORTEST_FIRST, 1.0) };
-            self.started = true;
-            let factor = least + (most - least) * self.random.fraction();
-            self.timer = Timer::Running(now + self.check.interval.mul_f64(factor));
+            self.timer = Timer::Running(now);
         }
     }
 
     /// The probe has ended.
     pub fn on_result(&mut self, success: bool, now: Instant) -> Option<Transition> {
+        let transition = self.count(success);
         self.end(now);
+        transition
+    }
+
+    /// The probe could not be made, for want of something here: that says nothing about the backend.
+    pub fn on_skip(&mut self, now: Instant) {
+        self.end(now);
+    }
+
+    fn count(&mut self, success: bool) -> Option<Transition> {
         if success {
             self.successes = self.successes.saturating_add(1);
             self.failures = 0;
@@ -114,24 +121,28 @@ impl Machine {
         Some(Transition { up: success, first: false })
     }
 
-    /// The probe could not be made, for want of something here: that says nothing about the backend.
-    pub fn on_skip(&mut self, now: Instant) {
-        self.end(now);
-    }
-
-    /// The next probe starts soon, as the first does; one that is on its way does not count.
-    pub fn start_anew(&mut self, now: Instant) {
-        self.timer = Timer::At(now + self.spread());
-    }
-
-    fn spread(&mut self) -> Duration {
-        self.check.interval.min(START_SPREAD).mul_f64(self.random.fraction())
-    }
-
+    /// Sets the time of the next probe: counted from the start of this one, or at once, if it took longer.
     fn end(&mut self, now: Instant) {
-        if let Timer::Running(next) = self.timer {
-            self.timer = Timer::At(next.max(now));
-        }
+        let Timer::Running(started) = self.timer else { return };
+        let interval = self.interval();
+        self.timer = Timer::At((started + interval).max(now));
+    }
+
+    fn interval(&mut self) -> Duration {
+        let fast = self.check.fast_interval.filter(|_| self.is_changing());
+        let cut_short = std::mem::replace(&mut self.spread, fast.is_some()) && fast.is_none();
+        let (least, most) = if cut_short { (SHORTEST_FIRST, 1.0) } else { (1.0 - JITTER, 1.0 + JITTER) };
+        fast.unwrap_or(self.check.interval).mul_f64(least + (most - least) * self.random.fraction())
+    }
+
+    /// Whether nothing was heard yet, or results count against what the backend is.
+    fn is_changing(&self) -> bool {
+        let against = match self.up {
+            Some(true) => self.failures,
+            Some(false) => self.successes,
+            None => 0,
+        };
+        against > 0 || self.successes == 0 && self.failures == 0
     }
 }
 

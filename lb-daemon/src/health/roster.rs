@@ -6,37 +6,35 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use super::{
-    CheckId, Checks, Ejections, HealthView, Member, Standing, Status, Way, Ways,
+    CheckId, Checks, Ejections, HealthView, Kept, Member, Standing, Way, Ways,
     judge::{Decision, Evidence, Judge},
-    machine::{Machine, Transition},
-    probe::{Outcome, Probe, Verdict},
+    machine::Transition,
+    probe::{Outcome, Probe},
 };
-use crate::model::{Check, Health, Route};
+use crate::model::{Check, Health};
+
+mod shared;
+
+use self::shared::{Key, Past, Shared, key};
 
 /// Name of a shared probe. Never used again, so that a late result of a removed one finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Number(u64);
 
-/// What checks must have in common to share a probe: what is asked, how often, and what follows from the answers.
-type Key = (Arc<Probe>, Duration, u32, u32);
+/// First probes start within this time, or within the interval, if that is shorter: soon, since traffic waits for them, but
+/// not all at once.
+const START_SPREAD: Duration = Duration::from_millis(300);
+/// Of very many first probes that time is longer, so that it has one for each of these.
+const START_GAP: Duration = Duration::from_micros(100);
 
-/// A probe and the checks that it answers for.
-#[derive(Debug)]
-struct Shared {
-    key: Key,
-    machine: Machine,
-    last: String,
-    since: SystemTime,
-    latency: Option<Duration>,
-    checks: BTreeSet<CheckId>,
-    /// By which way the probe went that is under way, if it is carried.
-    way: Option<Way>,
+/// The time over which so many first probes are spread.
+pub fn start_spread(probes: usize) -> Duration {
+    START_SPREAD.max(START_GAP.saturating_mul(u32::try_from(probes).unwrap_or(u32::MAX)))
 }
 
 /// A backend with its checks.
@@ -81,13 +79,15 @@ pub struct Roster {
     ways: Arc<Ways>,
     /// Probes that are due and have none.
     waiting: BTreeSet<Number>,
+    /// What is known of checks that were not asked for yet.
+    kept: BTreeMap<CheckId, Kept>,
     next: u64,
     seed: u64,
 }
 
 impl Roster {
-    /// No checks. `seed` sets the jitter.
-    pub fn new(seed: u64) -> Self {
+    /// No checks. `kept` is what was known of some when the daemon ended; `seed` sets the jitter.
+    pub fn new(kept: BTreeMap<CheckId, Kept>, seed: u64) -> Self {
         Self {
             seats: BTreeMap::new(),
             probes: BTreeMap::new(),
@@ -98,6 +98,7 @@ impl Roster {
             sessions: BTreeSet::new(),
             ways: Arc::default(),
             waiting: BTreeSet::new(),
+            kept,
             next: 0,
             seed,
         }
@@ -106,27 +107,31 @@ impl Roster {
     /// Takes these checks from now on. Those that stay as they are keep all they know; changed ones keep their state, but
     /// begin to count anew.
     pub fn set(&mut self, wanted: &Checks, now: Instant, wall: SystemTime) {
-        let mut changed = Vec::new();
+        let first_new = Number(self.next);
+        let (mut changed, mut left) = (Vec::new(), Vec::new());
         for (&member, health) in wanted {
             if self.seats.get(&member).is_none_or(|seat| seat.health != *health) {
                 changed.push(member);
                 self.seats.entry(member).or_default().health = Arc::clone(health);
                 for check in &health.checks {
-                    self.join(&CheckId { member, check: Arc::clone(&check.name) }, check, now, wall);
+                    let id = CheckId { member, check: Arc::clone(&check.name) };
+                    left.extend(self.join(&id, check, first_new, (now, wall)).map(|number| (id, number)));
                 }
             }
         }
-        // Last, so that a probe lives on that passes from one check to another: a VIP that changed its port, say.
         self.seats.retain(|member, _| wanted.contains_key(member));
         self.sessions.retain(|(_, member)| wanted.contains_key(member));
         let stays = |id: &CheckId| {
             let seat = self.seats.get(&id.member);
             seat.is_some_and(|seat| seat.health.checks.iter().any(|check| check.name == id.check))
         };
-        let removed: Vec<CheckId> = self.checks.keys().filter(|id| !stays(id)).cloned().collect();
-        for id in &removed {
-            self.leave(id);
+        left.extend(self.checks.extract_if(.., |id, _| !stays(id)));
+        // Last, so that a probe lives on that passes from one check to another: a VIP that changed its port, say.
+        for (id, number) in left {
+            self.leave(&id, number);
         }
+        let new: BTreeSet<Number> = self.probes.range(first_new..).map(|(number, _)| *number).collect();
+        self.spread(&new, now);
         for member in changed {
             self.decide(member, now, wall);
         }
@@ -140,13 +145,8 @@ impl Roster {
     /// Takes these ways from now on. Probes that waited for theirs become due, and what comes back by another is not believed.
     pub fn set_ways(&mut self, ways: Arc<Ways>, now: Instant) {
         self.ways = ways;
-        for number in std::mem::take(&mut self.waiting) {
-            if let Some(shared) = self.probes.get_mut(&number) {
-                // Not all at once.
-                shared.machine.start_anew(now);
-                self.due.extend(shared.machine.next_deadline().map(|at| (at, number)));
-            }
-        }
+        let waited = std::mem::take(&mut self.waiting);
+        self.spread(&waited, now);
     }
 
     /// Takes one probe that is due by now, the longest waiting first, with the way that it is carried by; it counts as
@@ -156,7 +156,7 @@ impl Roster {
             let &(at, number) = self.due.first().filter(|(at, _)| *at <= now)?;
             self.due.remove(&(at, number));
             let Some(shared) = self.probes.get_mut(&number) else { continue };
-            let probe = &shared.key.0;
+            let probe = &shared.key.probe;
             let way = probe.carried_to.and_then(|member| self.ways.get(&member)).copied();
             if probe.carried_to.is_some() && way.is_none() {
                 self.waiting.insert(number);
@@ -171,18 +171,18 @@ impl Roster {
     /// Takes the outcome of a probe. Does nothing if its checks are gone.
     pub fn on_outcome(&mut self, number: Number, outcome: Outcome, now: Instant, wall: SystemTime) -> Effect {
         let Some(shared) = self.probes.get_mut(&number) else { return Effect::default() };
-        let way = shared.key.0.carried_to.and_then(|member| self.ways.get(&member)).copied();
+        let way = shared.key.probe.carried_to.and_then(|member| self.ways.get(&member)).copied();
         let heard = if shared.way == way {
             shared.on_outcome(outcome, now, wall)
         } else {
             // Who answered is another one perhaps.
-            shared.machine.start_anew(now);
+            shared.machine.start_within(now, START_SPREAD.min(shared.key.pace.interval));
             false
         };
         if let Some(at) = shared.machine.next_deadline() {
             self.due.insert((at, number));
         }
-        let members: Vec<Member> = if heard { shared.checks.iter().map(|id| id.member).collect() } else { Vec::new() };
+        let members: BTreeSet<Member> = shared.checks.iter().filter(|_| heard).map(|id| id.member).collect();
         self.judge(members, now, wall)
     }
 
@@ -243,35 +243,53 @@ impl Roster {
         decision
     }
 
-    fn join(&mut self, id: &CheckId, check: &Check, now: Instant, wall: SystemTime) {
+    /// Has a check share the probe that asks what it asks, from `first_new` on a new one. Returns the probe that it shared
+    /// before, if that was another.
+    fn join(
+        &mut self,
+        id: &CheckId,
+        check: &Check,
+        first_new: Number,
+        (now, wall): (Instant, SystemTime),
+    ) -> Option<Number> {
         let key = key(id.member, check);
         let before = self.checks.get(id).and_then(|number| self.probes.get(number));
         if before.is_some_and(|shared| shared.key == key) {
-            return;
+            return None;
         }
-        let before = before.map(|shared| (shared.machine.up(), shared.last.clone(), shared.since));
-        self.leave(id);
-        let number = match self.numbers.entry(key.clone()) {
-            Entry::Occupied(found) => *found.get(),
+        let kept = self.kept.remove(id);
+        let past = before.map(Shared::past).filter(Past::is_heard).unwrap_or_else(|| Past::of(check, kept, wall));
+        let number = *self.numbers.entry(key.clone()).or_insert(Number(self.next));
+        let seed = self.seed.wrapping_add(number.0 << 20);
+        match self.probes.entry(number) {
             Entry::Vacant(free) => {
-                let number = *free.insert(Number(self.next));
                 self.next += 1;
-                let (up, last, since) = before.unwrap_or((None, String::new(), wall));
-                let machine = Machine::new(check.clone(), up, self.seed.wrapping_add(number.0 << 20), now);
-                self.due.extend(machine.next_deadline().map(|at| (at, number)));
-                let checks = BTreeSet::new();
-                self.probes.insert(number, Shared { key, machine, last, since, latency: None, checks, way: None });
-                number
+                free.insert(Shared::new(key, check, past, seed, now)).checks.insert(id.clone());
             }
-        };
-        self.checks.insert(id.clone(), number);
-        if let Some(shared) = self.probes.get_mut(&number) {
-            shared.checks.insert(id.clone());
+            Entry::Occupied(mut found) => {
+                let shared = found.get_mut();
+                if number >= first_new && past.is_heard() && !shared.past().is_heard() {
+                    shared.follow(check, past, seed, now);
+                }
+                shared.checks.insert(id.clone());
+            }
+        }
+        self.checks.insert(id.clone(), number)
+    }
+
+    /// Has these probes start soon, one after the other. None of them is due or under way.
+    fn spread(&mut self, probes: &BTreeSet<Number>, now: Instant) {
+        let spread = start_spread(probes.len());
+        let part = 1.0 / f64::from(u32::try_from(probes.len()).unwrap_or(u32::MAX));
+        for (nth, number) in (0_u32..).zip(probes) {
+            let Some(shared) = self.probes.get_mut(number) else { continue };
+            let length = spread.min(shared.key.pace.interval);
+            shared.machine.start_within(now + length.mul_f64(part * f64::from(nth)), length.mul_f64(part));
+            self.due.extend(shared.machine.next_deadline().map(|at| (at, *number)));
         }
     }
 
-    fn leave(&mut self, id: &CheckId) {
-        let Some(number) = self.checks.remove(id) else { return };
+    fn leave(&mut self, id: &CheckId, number: Number) {
         let Some(shared) = self.probes.get_mut(&number) else { return };
         shared.checks.remove(id);
         if shared.checks.is_empty() {
@@ -283,54 +301,6 @@ impl Roster {
             self.probes.remove(&number);
         }
     }
-}
-
-impl Shared {
-    /// Whether the outcome says anything.
-    fn on_outcome(&mut self, outcome: Outcome, now: Instant, wall: SystemTime) -> bool {
-        let success = match outcome.result {
-            Verdict::Success => true,
-            Verdict::Failure | Verdict::Timeout => false,
-            Verdict::Impossible if self.machine.up().is_none() => false,
-            Verdict::Skipped => {
-                self.machine.on_skip(now);
-                return false;
-            }
-            Verdict::Impossible => {
-                self.machine.on_skip(now);
-                self.last = outcome.text;
-                return true;
-            }
-        };
-        if self.machine.on_result(success, now).is_some() {
-            self.since = wall;
-        }
-        self.last = outcome.text;
-        self.latency = Some(outcome.latency);
-        true
-    }
-
-    fn status(&self) -> Option<Status> {
-        Some(Status {
-            up: self.machine.up()?,
-            last: self.last.clone(),
-            since: Some(self.since),
-            latency: self.latency,
-            successes: self.machine.successes(),
-            failures: self.machine.failures(),
-        })
-    }
-}
-
-/// What is asked for this check, how often, and what follows from the answers.
-fn key(member: Member, check: &Check) -> Key {
-    let ask = check.ask.of_vip(member.service.address);
-    let (address, carried_to) = match check.route {
-        Route::Direct => (member.backend, None),
-        Route::Vip => (member.service.some_address(), Some(member)),
-    };
-    let target = SocketAddr::new(address, check.port.unwrap_or(member.service.port));
-    (Arc::new(Probe { target, carried_to, timeout: check.timeout, ask }), check.interval, check.rise, check.fall)
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub struct Health {
     pub checks: Vec<Check>,
     /// `health_match`
     pub matching: Matching,
+    /// `[pool.NAME.damping]`
+    pub damping: Option<Damping>,
 }
 
 impl Health {
@@ -45,6 +47,22 @@ impl fmt::Display for Matching {
     }
 }
 
+/// A backend that goes up and down all the time is held down for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damping {
+    /// So many times it went down
+    pub flaps: u32,
+    /// within so long a time.
+    pub within: Duration,
+    /// So long it is held down from the last of these times on.
+    pub hold_for: Duration,
+}
+
+impl Damping {
+    /// Most of `flaps`.
+    pub const MOST_FLAPS: u32 = 100;
+}
+
 /// A check of each backend of a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
@@ -56,14 +74,61 @@ pub struct Check {
     pub route: Route,
     /// Port to ask; `None` is the VIP's own.
     pub port: Option<u16>,
+    /// What a backend is before its first results.
+    pub initial: Initial,
     /// Time between the starts of two probes.
     pub interval: Duration,
+    /// The same until the first result, and while results count against what the backend is; `None`: no other.
+    pub fast_interval: Option<Duration>,
     /// A probe that takes longer has failed.
     pub timeout: Duration,
     /// Successes in a row that take a backend up.
     pub rise: u32,
     /// Failures in a row that take a backend down.
     pub fall: u32,
+}
+
+impl Check {
+    /// Time between the starts of two probes, unless the file says otherwise.
+    pub const INTERVAL: Duration = Duration::from_secs(2);
+
+    /// A check of which only the type is given.
+    pub fn of(ask: Ask) -> Self {
+        Self {
+            name: ask.kind().into(),
+            ask,
+            route: Route::default(),
+            port: None,
+            initial: Initial::default(),
+            interval: Self::INTERVAL,
+            fast_interval: None,
+            timeout: Duration::from_secs(1),
+            rise: 2,
+            fall: 3,
+        }
+    }
+}
+
+/// What a backend is before its first results: in the eyes of a check that is new, or of a daemon that was just started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Initial {
+    /// Down, until `rise` successes in a row.
+    Down,
+    /// Up, until `fall` failures in a row.
+    Up,
+    /// What it was when the daemon ended; if nobody knows, the first result alone decides.
+    #[default]
+    Last,
+}
+
+impl fmt::Display for Initial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Down => "down",
+            Self::Up => "up",
+            Self::Last => "last",
+        })
+    }
 }
 
 /// The way of a probe.

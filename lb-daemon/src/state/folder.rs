@@ -142,6 +142,21 @@ impl Folder {
         content(&bytes, &path).map(Some)
     }
 
+    /// As [`Folder::read`], of a file that never has more than so many bytes.
+    ///
+    /// # Errors
+    /// As there, and when it has more.
+    pub fn read_up_to<T: DeserializeOwned>(&self, name: &str, most: u64) -> Result<Option<T>, StateError> {
+        let path = self.path.join(name);
+        match fs::metadata(&path) {
+            Ok(found) if found.len() > most => {
+                Err(StateError::Damaged { path, why: format!("it has more than {most} bytes") })
+            }
+            // Other errors come when it is read.
+            _ => self.read(name),
+        }
+    }
+
     /// Removes a file, if it is there. After a power cut it may be back, unless [`Folder::sync`] followed.
     ///
     /// # Errors
@@ -280,6 +295,18 @@ mod tests {
         inner.remove("1.json").unwrap();
         inner.remove("1.json").unwrap();
         assert_eq!(inner.read::<Words>("1.json").unwrap(), None);
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_is_not_read() {
+        let top = tempfile::tempdir().unwrap();
+        let folder = Folder::of(top.path(), Path::new("/lb"));
+        assert_eq!(folder.read_up_to::<Words>("a.json", 10).unwrap(), None);
+        folder.write("a.json", &words("a"), "word").unwrap();
+        let length = fs::metadata(folder.path().join("a.json")).unwrap().len();
+        assert_eq!(folder.read_up_to::<Words>("a.json", length).unwrap(), Some(words("a")));
+        let error = folder.read_up_to::<Words>("a.json", length - 1).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("is damaged (it has more than {} bytes)", length - 1)), "{error}");
     }
 
     #[test]

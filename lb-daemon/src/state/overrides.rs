@@ -1,10 +1,8 @@
 //! `overrides.json`: what operators want beyond the file.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use serde::{Deserialize, Serialize};
 
-use super::{Folder, StateError};
+use super::{Folder, StateError, milliseconds, time};
 use crate::model::overrides::{BackendName, BackendOverride, Drain, Given, Overrides, StateOverride};
 
 const NAME: &str = "overrides.json";
@@ -133,16 +131,6 @@ impl From<KeptState> for StateOverride {
             KeptState::Disabled => Self::Disabled,
         }
     }
-}
-
-fn milliseconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn time(milliseconds: u64) -> SystemTime {
-    // The checksum says that lb wrote it, so it is no time beyond all clocks.
-    UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds)).unwrap_or(UNIX_EPOCH)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::{
     config::{Checked, schema},
     model::{
         Access, AdminState, Ask, AttachMode, Backend, Check, Config, DaemonConfig, DaemonLoss, DataplaneConfig, Health,
-        Http, Interface, Least, NextHopConfig, Pool, Protocol, Quic, Route, RouteTo, ServerId, Service, SourceLimit,
+        Http, Initial, Interface, Least, NextHopConfig, Pool, Protocol, Quic, RouteTo, ServerId, Service, SourceLimit,
         SourceRoute, Tunnels, Vip,
     },
 };
@@ -18,7 +18,7 @@ fn backend(name: &str, address: &str, weight: u32, state: AdminState) -> Backend
 
 fn pool(name: &str, backends: Vec<Backend>, ask: Ask, port: Option<u16>) -> (String, Pool) {
     let (interval, timeout) = (Duration::from_secs(2), Duration::from_secs(1));
-    let check = Check { name: ask.kind().into(), ask, route: Route::Direct, port, interval, timeout, rise: 2, fall: 3 };
+    let check = Check { port, initial: Initial::Last, interval, timeout, rise: 2, fall: 3, ..Check::of(ask) };
     let health = Arc::new(Health { checks: vec![check], ..Health::default() });
     (name.into(), Pool { name: name.into(), backends, health })
 }
@@ -168,7 +168,7 @@ fn example_file_sets_every_key_and_lists_what_is_to_come() {
         let (part, later) = part(schema.title);
         let words: Vec<&str> = part.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
         // [[dataplane.interface]], [pool.web.health] and the like are set by their headers.
-        let headers = ["interface", "health", "source_limit", "tunnels"];
+        let headers = ["interface", "health", "damping", "source_limit", "tunnels"];
         for key in schema.keys.iter().filter(|key| !headers.contains(key)) {
             let set = words.contains(key);
             assert!(set, "{} lacks {key} in config/lb.example.toml", schema.title);

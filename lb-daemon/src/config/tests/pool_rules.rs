@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{VALID, refuses, valid, warns, with};
-use crate::model::{AdminState, Encap, Matching};
+use crate::model::{AdminState, Damping, Encap, Initial, Matching};
 
 /// A third backend.
 fn backend(table: &str) -> String {
@@ -162,6 +162,39 @@ fn refuses_intervals_and_timeouts_out_of_range() {
 fn refuses_a_timeout_longer_than_the_interval() {
     refuses(&health("interval = \"1s\"\ntimeout = \"2s\""), "conflict", "\"2s\"", "at most \"1s\"");
     refuses(&health("timeout = \"3s\""), "conflict", "\"3s\"", "at most \"2s\"");
+}
+
+#[test]
+fn takes_the_timing_of_a_check() {
+    let check = |keys: &str| valid(&health(keys)).pools["web"].health.checks[0].clone();
+    let plain = check("");
+    assert_eq!((plain.initial, plain.fast_interval), (Initial::Last, None));
+    for (word, initial) in [("down", Initial::Down), ("up", Initial::Up), ("last", Initial::Last)] {
+        assert_eq!(check(&format!("initial = \"{word}\"")).initial, initial);
+    }
+    refuses(&health("initial = \"dwon\""), "invalid-value", "\"dwon\"", "did you mean \"down\"?");
+    assert_eq!(check("fast_interval = \"2s\"").fast_interval, Some(Duration::from_secs(2)));
+    refuses(&health("fast_interval = \"99ms\""), "out-of-range", "\"99ms\"", "\"100ms\" to \"1h\"");
+    refuses(&health("fast_interval = \"3s\""), "conflict", "\"3s\"", "at most \"2s\", or a longer `interval`");
+}
+
+#[test]
+fn takes_damping_beside_a_check() {
+    let damping = |keys: &str| valid(&health(&format!("[pool.web.damping]\n{keys}"))).pools["web"].health.damping;
+    assert_eq!(valid(VALID).pools["web"].health.damping, None);
+    let minute = Duration::from_mins(1);
+    assert_eq!(damping(""), Some(Damping { flaps: 3, within: minute, hold_for: minute }));
+    let given = Damping { flaps: 5, within: Duration::from_mins(2), hold_for: Duration::from_hours(1) };
+    assert_eq!(damping("flaps = 5\nwithin = \"2m\"\nhold_for = \"1h\""), Some(given));
+    for (keys, shown, hint) in [
+        ("flaps = 1", "1", "2 to 100"),
+        ("within = \"0s\"", "\"0s\"", "\"1s\" to \"24h\""),
+        ("hold_for = \"25h\"", "\"25h\"", "\"1s\" to \"24h\""),
+    ] {
+        refuses(&health(&format!("[pool.web.damping]\n{keys}")), "out-of-range", shown, hint);
+    }
+    let unchecked = with("type = \"http\"", "type = \"none\"\n[pool.web.damping]");
+    warns(&unchecked, "no-effect", "damping", "add a health check");
 }
 
 #[test]

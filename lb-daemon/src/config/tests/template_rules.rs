@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{VALID, check_beside, complaints, refuses, short, valid, warns};
-use crate::model::{Ask, Check, Http, Route};
+use crate::model::{Ask, Check, Http};
 
 /// The valid file with this instead of the pool's health section, and these templates.
 fn file(health: &str, templates: &str) -> String {
@@ -35,10 +35,7 @@ fn the_pools_keys_come_before_the_templates_and_these_before_the_default() {
     let health = merged("template = \"fast\"\nfall = 9\npath = \"/own\"", &format!("{FAST}\n{DEFAULT}"));
     let ask = Ask::Http(Http { path: "/own".into(), ..Http::default() });
     let (interval, timeout) = (Duration::from_millis(500), Duration::from_millis(200));
-    assert_eq!(
-        health,
-        Check { name: "http".into(), ask, route: Route::Direct, port: Some(81), interval, timeout, rise: 5, fall: 9 }
-    );
+    assert_eq!(health, Check { port: Some(81), interval, timeout, rise: 5, fall: 9, ..Check::of(ask) });
 }
 
 #[test]
@@ -135,6 +132,16 @@ fn timeout_and_interval_are_compared_after_merging() {
     refuses(&file("health = \"slow\"\n", slow), "conflict", "\"5s\"", "at most \"2s\"");
     let text = file("[pool.web.health]\ntemplate = \"slow\"\ninterval = \"3s\"\n", slow);
     refuses(&text, "conflict", "\"3s\"", "at least \"5s\"");
+}
+
+#[test]
+fn fast_interval_and_interval_are_compared_after_merging() {
+    let slow = "[health.slow]\ntype = \"tcp\"\nfast_interval = \"5s\"";
+    let fast = merged("template = \"slow\"\ninterval = \"5s\"", slow).fast_interval;
+    assert_eq!(fast, Some(Duration::from_secs(5)));
+    refuses(&file("health = \"slow\"\n", slow), "conflict", "\"5s\"", "`fast_interval` at most \"2s\"");
+    let text = file("[pool.web.health]\ntemplate = \"slow\"\ninterval = \"3s\"\n", slow);
+    refuses(&text, "conflict", "\"3s\"", "at least \"5s\", or a shorter `fast_interval`");
 }
 
 #[test]

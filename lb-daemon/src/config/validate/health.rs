@@ -4,6 +4,7 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use toml::de::DeValue;
 
+mod damping;
 mod http;
 mod kind;
 mod tls;
@@ -20,16 +21,13 @@ use crate::{
         raw::Section,
         schema,
     },
-    model::{Check, Health, Matching, Route},
+    model::{Check, Health, Initial, Matching},
 };
 
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
-const DEFAULT_INTERVAL: Duration = Duration::from_secs(2);
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_hours(1);
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
 const STREAK: RangeInclusive<u64> = 1..=100;
-const DEFAULT_RISE: u32 = 2;
-const DEFAULT_FALL: u32 = 3;
+const INITIAL: [(&str, Initial); 3] = [("down", Initial::Down), ("up", Initial::Up), ("last", Initial::Last)];
 
 /// A health section as it was read.
 struct Settings {
@@ -37,6 +35,7 @@ struct Settings {
     /// `None` if nothing is asked.
     check: Option<Check>,
     interval: Option<Spanned<Duration>>,
+    fast_interval: Option<Spanned<Duration>>,
     timeout: Option<Spanned<Duration>>,
 }
 
@@ -63,7 +62,9 @@ pub(super) fn health<'a>(pool: &Section<'a>, lists: &Lists<'_>, templates: &mut 
     };
     let (checks, places): (Vec<_>, _) = read.into_iter().unzip();
     let words = [("all", Matching::All), ("any", Matching::Any)];
-    (Health { checks, matching: pool.choice("health_match", &words, &[]).unwrap_or_default() }, places)
+    let matching = pool.choice("health_match", &words, &[]).unwrap_or_default();
+    let damping = damping::damping(pool, !checks.is_empty());
+    (Health { checks, matching, damping }, places)
 }
 
 /// What a section says, key by key.
@@ -111,9 +112,15 @@ fn check<'a>(
     if let (Some(check), Some(name)) = (&mut settings.check, name) {
         check.name = name.into_inner().into();
     }
-    let length = settings.interval.as_ref().map_or(DEFAULT_INTERVAL, |interval| *interval.get_ref());
-    if let Some(timeout) = settings.timeout.as_ref().filter(|timeout| *timeout.get_ref() > length) {
-        too_long(&merged, timeout, settings.interval.as_ref(), length);
+    let shorter = [
+        ("timeout", &settings.timeout, "which a probe may take"),
+        ("fast_interval", &settings.fast_interval, "the same while results change"),
+    ];
+    let length = settings.interval.as_ref().map_or(Check::INTERVAL, |interval| *interval.get_ref());
+    for (key, given, meaning) in shorter {
+        if let Some(given) = given.as_ref().filter(|given| *given.get_ref() > length) {
+            too_long(&merged, (key, meaning), given, settings.interval.as_ref(), length);
+        }
     }
     Some((settings, own.span()))
 }
@@ -123,47 +130,52 @@ fn settings(section: &Section<'_>, lists: &Lists<'_>) -> Settings {
     section.choice("probe", &[("direct", ())], &["vip"]);
     let asks = Asks::read(section, lists);
     let port = section.integer("port", &(1..=65_535)).and_then(|port| u16::try_from(port.into_inner()).ok());
+    let initial = section.choice("initial", &INITIAL, &[]);
     let interval = duration(section, "interval", &INTERVAL);
+    let fast_interval = duration(section, "fast_interval", &INTERVAL);
     let timeout = duration(section, "timeout", &TIMEOUT);
-    let length = interval.as_ref().map_or(DEFAULT_INTERVAL, |interval| *interval.get_ref());
-    let streak = |key, default| {
-        section.integer(key, &STREAK).and_then(|count| u32::try_from(count.into_inner()).ok()).unwrap_or(default)
-    };
-    let (rise, fall) = (streak("rise", DEFAULT_RISE), streak("fall", DEFAULT_FALL));
+    let streak = |key| section.integer(key, &STREAK).and_then(|count| u32::try_from(count.into_inner()).ok());
+    let (rise, fall) = (streak("rise"), streak("fall"));
     let ask = kind.and_then(|kind| asks.of(kind));
-    let check = ask.map(|ask| Check {
-        name: ask.kind().into(),
-        ask,
-        route: Route::Direct,
-        port,
-        interval: length,
-        timeout: timeout.as_ref().map_or(DEFAULT_TIMEOUT.min(length), |timeout| *timeout.get_ref()),
-        rise,
-        fall,
+    let given = |duration: &Option<Spanned<Duration>>| duration.as_ref().map(|duration| *duration.get_ref());
+    let check = ask.map(|ask| {
+        let plain = Check::of(ask);
+        let length = given(&interval).unwrap_or(plain.interval);
+        Check {
+            port,
+            initial: initial.unwrap_or_default(),
+            interval: length,
+            fast_interval: given(&fast_interval),
+            timeout: given(&timeout).unwrap_or_else(|| plain.timeout.min(length)),
+            rise: rise.unwrap_or(plain.rise),
+            fall: fall.unwrap_or(plain.fall),
+            ..plain
+        }
     });
-    Settings { kind, check, interval, timeout }
+    Settings { kind, check, interval, fast_interval, timeout }
 }
 
-/// Complains that `timeout` is longer than `interval`, which is `length`; at the one of them that was written nearer to the
-/// pool.
+/// Complains that `given`, under a key with this meaning, is longer than `interval`, which is `length`; at the one of them
+/// that was written nearer to the pool.
 fn too_long(
     section: &Section<'_>,
-    timeout: &Spanned<Duration>,
+    (key, meaning): (&'static str, &str),
+    given: &Spanned<Duration>,
     interval: Option<&Spanned<Duration>>,
     length: Duration,
 ) {
-    let [shown, needed] = [length, *timeout.get_ref()].map(quantity::show_duration);
+    let [shown, needed] = [length, *given.get_ref()].map(quantity::show_duration);
     section.complain(match interval {
-        Some(interval) if section.depth("interval") < section.depth("timeout") => {
-            Complaint::new(Code::Conflict, interval.span(), "`interval` is shorter than `timeout`")
-                .label(format!("shorter than {needed}, which a probe may take"))
-                .also(timeout.span(), "`timeout` is here")
-                .hint(format!("give `interval` at least \"{needed}\", or a shorter `timeout`"))
+        Some(interval) if section.depth("interval") < section.depth(key) => {
+            Complaint::new(Code::Conflict, interval.span(), format!("`interval` is shorter than `{key}`"))
+                .label(format!("shorter than {needed}, {meaning}"))
+                .also(given.span(), format!("`{key}` is here"))
+                .hint(format!("give `interval` at least \"{needed}\", or a shorter `{key}`"))
         }
         _ => {
-            let complaint = Complaint::new(Code::Conflict, timeout.span(), "`timeout` is longer than `interval`")
+            let complaint = Complaint::new(Code::Conflict, given.span(), format!("`{key}` is longer than `interval`"))
                 .label(format!("longer than {shown}, the time between two probes"))
-                .hint(format!("give `timeout` at most \"{shown}\", or a longer `interval`"));
+                .hint(format!("give `{key}` at most \"{shown}\", or a longer `interval`"));
             match interval {
                 Some(interval) => complaint.also(interval.span(), "`interval` is here"),
                 None => complaint,

@@ -12,7 +12,7 @@ use tokio::{
 use super::*;
 use crate::{
     health::Ejected,
-    model::{Ask, Check, Health, Protocol, Route, Service},
+    model::{Ask, Check, Health, Protocol, Service},
 };
 
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -56,20 +56,11 @@ fn id(address: SocketAddr) -> Member {
 }
 
 fn tcp() -> Check {
-    Check {
-        name: "tcp".into(),
-        ask: Ask::Tcp,
-        route: Route::Direct,
-        port: None,
-        interval: INTERVAL,
-        timeout: TIMEOUT,
-        rise: 2,
-        fall: 3,
-    }
+    Check { interval: INTERVAL, timeout: TIMEOUT, ..Check::of(Ask::Tcp) }
 }
 
-fn no_ways() -> watch::Receiver<Arc<Ways>> {
-    watch::channel(Arc::default()).1
+fn inputs(checks: watch::Receiver<Arc<Checks>>, ejections: watch::Receiver<Arc<Ejections>>) -> Inputs {
+    Inputs { checks, ways: watch::channel(Arc::default()).1, ejections, kept: BTreeMap::new() }
 }
 
 /// Each backend with one check.
@@ -90,8 +81,7 @@ impl Rig {
     fn new(wanted: &[(Member, Check)]) -> Self {
         let (sender, receiver) = watch::channel(checks(wanted));
         let (ejections, ejected) = watch::channel(Arc::default());
-        let (view, task) =
-            spawn(Inputs { checks: receiver, ways: no_ways(), ejections: ejected }, Stats::new().unwrap());
+        let (view, task) = spawn(inputs(receiver, ejected), Stats::new().unwrap());
         Self { checks: sender, view, ejections, task }
     }
 
@@ -228,7 +218,7 @@ async fn counts_probes_and_transitions() {
     let stats = Stats::new().unwrap();
     let (_checks, receiver) = watch::channel(checks(&[(check, tcp())]));
     let (_, ejections) = watch::channel(Arc::default());
-    let (mut view, task) = spawn(Inputs { checks: receiver, ways: no_ways(), ejections }, stats.clone());
+    let (mut view, task) = spawn(inputs(receiver, ejections), stats.clone());
     timeout(Duration::from_secs(5), view.wait_for(|view| !view.is_empty())).await.unwrap().unwrap();
     server.stop();
     timeout(Duration::from_secs(5), view.wait_for(|view| !view[&check].up)).await.unwrap().unwrap();

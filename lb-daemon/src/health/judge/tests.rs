@@ -1,20 +1,11 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Ask, Check, Route};
+use crate::model::{Ask, Check};
 
 fn health(matching: Matching, names: &[&str]) -> Health {
-    let check = |name: &&str| Check {
-        name: (*name).into(),
-        ask: Ask::Tcp,
-        route: Route::Direct,
-        port: None,
-        interval: Duration::from_secs(2),
-        timeout: Duration::from_secs(1),
-        rise: 2,
-        fall: 3,
-    };
-    Health { checks: names.iter().map(check).collect(), matching }
+    let check = |name: &&str| Check { name: (*name).into(), ..Check::of(Ask::Tcp) };
+    Health { checks: names.iter().map(check).collect(), matching, ..Health::default() }
 }
 
 /// Statuses as a word has them: `a+ b-`; the text is `passes` or `fails`.
@@ -100,4 +91,116 @@ fn an_ejected_backend_is_down_until_its_time_whatever_its_checks_say() {
     assert_eq!(after(9, "a-", Some(&ejected)), (None, is(false, why), Some(ejected.until)));
     assert_eq!(after(10, "a+", Some(&ejected)), (Some(true), is(true, "passes"), None));
     assert_eq!(after(11, "a+", None), (None, is(true, "passes"), None));
+}
+
+/// A judge with damping, and a clock in seconds.
+struct Bench {
+    health: Health,
+    judge: Judge,
+    start: Instant,
+}
+
+impl Bench {
+    fn new(flaps: u32, within: u64, hold_for: u64) -> Self {
+        let [within, hold_for] = [within, hold_for].map(Duration::from_secs);
+        let health = Health { damping: Some(Damping { flaps, within, hold_for }), ..health(Matching::All, &["a"]) };
+        Self { health, judge: Judge::default(), start: Instant::now() }
+    }
+
+    /// What is decided then: up or down, and the deadline in seconds.
+    fn at(&mut self, seconds: u64, checks: &str) -> (bool, Option<u64>) {
+        let now = self.start + Duration::from_secs(seconds);
+        let evidence = Evidence { checks: results(checks), ..Evidence::default() };
+        self.judge.decide(&self.health, evidence, now, SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        let deadline = self.judge.deadline().map(|at| (at - self.start).as_secs());
+        (self.judge.standing().unwrap().up, deadline)
+    }
+}
+
+#[test]
+fn a_backend_that_goes_down_too_often_is_held_down() {
+    let mut bench = Bench::new(3, 60, 100);
+    assert_eq!(bench.at(0, "a-"), (false, None), "nothing was known: that is no fall");
+    for (seconds, checks, expected) in [
+        (1, "a+", (true, None)),
+        (2, "a-", (false, None)),
+        (3, "a+", (true, None)),
+        (10, "a-", (false, None)),
+        (11, "a+", (true, None)),
+        (62, "a-", (false, Some(162))),
+        (63, "a+", (false, Some(162))),
+        (70, "a-", (false, Some(162))),
+        (71, "a+", (false, Some(162))),
+        (161, "a+", (false, Some(162))),
+        (162, "a+", (true, None)),
+        // Those at 10 and 62 do not count any more.
+        (163, "a-", (false, None)),
+        (164, "a+", (true, None)),
+        (165, "a-", (false, None)),
+        (166, "a+", (true, None)),
+        (223, "a-", (false, Some(323))),
+    ] {
+        assert_eq!(bench.at(seconds, checks), expected, "at {seconds} s");
+    }
+    let reason = "went down 3 times within 60s, held down until 1970-01-01T00:05:23Z";
+    assert_eq!(bench.judge.standing().unwrap().reason, reason);
+    bench.health.damping = None;
+    assert_eq!(bench.at(224, "a+"), (true, None), "a file without damping ends what it brought about");
+}
+
+#[test]
+fn a_hold_that_is_over_before_its_falls_are_is_followed_by_another() {
+    let mut bench = Bench::new(2, 60, 10);
+    for (seconds, checks, expected) in [
+        (0, "a+", (true, None)),
+        (1, "a-", (false, None)),
+        (2, "a+", (true, None)),
+        (3, "a-", (false, Some(13))),
+        (13, "a-", (false, None)),
+        (14, "a+", (true, None)),
+        (15, "a-", (false, Some(25))),
+    ] {
+        assert_eq!(bench.at(seconds, checks), expected, "at {seconds} s");
+    }
+}
+
+#[test]
+fn an_ejection_is_no_fall_and_hides_a_hold_that_lasts_longer() {
+    let mut bench = Bench::new(2, 60, 10);
+    bench.at(0, "a+");
+    bench.at(1, "a-");
+    bench.at(2, "a+");
+    let start = bench.start;
+    let ejected = Ejected { until: start + Duration::from_secs(5), reason: "no handshake".into() };
+    let ejected_at = |bench: &mut Bench, seconds, checks: &str| {
+        let now = start + Duration::from_secs(seconds);
+        let evidence = Evidence { checks: results(checks), ejected: Some(&ejected) };
+        bench.judge.decide(&bench.health, evidence, now, SystemTime::UNIX_EPOCH);
+        bench.judge.standing().unwrap().reason.clone()
+    };
+    assert_eq!(ejected_at(&mut bench, 3, "a+"), "no handshake");
+    assert_eq!(bench.at(4, "a+"), (true, None));
+    assert_eq!(bench.at(4, "a-"), (false, Some(14)));
+    assert_eq!(ejected_at(&mut bench, 4, "a-"), "no handshake");
+    assert_eq!(bench.judge.deadline(), Some(ejected.until));
+    assert!(ejected_at(&mut bench, 5, "a+").starts_with("went down 2 times within 60s"));
+    assert_eq!(bench.at(14, "a+"), (true, None));
+}
+
+#[test]
+fn remembers_its_last_transitions_over_times_of_which_nothing_is_known() {
+    let mut bench = Bench::new(100, 60, 10);
+    for seconds in 0..25 {
+        bench.at(seconds, if seconds % 2 == 0 { "a+" } else { "a-" });
+        bench.at(seconds, if seconds % 2 == 0 { "a+" } else { "a-" });
+    }
+    let now = bench.start + Duration::from_secs(25);
+    bench.judge.decide(&bench.health, Evidence::default(), now, SystemTime::UNIX_EPOCH);
+    assert_eq!(bench.judge.standing(), None);
+    bench.at(26, "a-");
+    let transitions = &bench.judge.standing().unwrap().transitions;
+    let told = |record: &Record| (record.at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(), record.up);
+    let expected: Vec<(u64, bool)> = (6..25).map(|at| (at, at % 2 == 0)).chain([(26, false)]).collect();
+    assert_eq!(transitions.iter().map(told).collect::<Vec<_>>(), expected);
+    assert_eq!(transitions.iter().next_back().unwrap().text, "fails");
 }

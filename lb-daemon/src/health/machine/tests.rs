@@ -1,11 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Ask, Route};
+use crate::model::Ask;
 
 fn check(rise: u32, fall: u32) -> Check {
-    let (interval, timeout) = (Duration::from_secs(2), Duration::from_secs(1));
-    Check { name: "tcp".into(), ask: Ask::Tcp, route: Route::Direct, port: None, interval, timeout, rise, fall }
+    Check { rise, fall, ..Check::of(Ask::Tcp) }
 }
 
 fn machine(rise: u32, fall: u32, initial: Option<bool>) -> Machine {
@@ -58,16 +57,82 @@ fn a_transition_says_whether_anything_was_known_before() {
 }
 
 #[test]
-fn starts_are_spread_and_soon() {
+fn the_first_probe_starts_at_an_instant_of_its_own_within_the_time_given() {
     let now = Instant::now();
-    let starts: Vec<Duration> =
-        (0..1000).map(|seed| Machine::new(check(2, 3), None, seed << 20, now).next_deadline().unwrap() - now).collect();
-    assert!(starts.iter().all(|start| *start <= START_SPREAD));
+    let start = |seed: u64| {
+        let mut machine = Machine::new(check(2, 3), None, seed << 20, now);
+        machine.start_within(now + Duration::from_secs(1), Duration::from_millis(100));
+        (machine.next_deadline().unwrap() - now).as_millis()
+    };
+    let starts: Vec<u128> = (0..1000).map(start).collect();
+    assert!(starts.iter().all(|start| (1000..=1100).contains(start)));
     for tenth in 0..10 {
-        let from = START_SPREAD / 10 * tenth;
-        let hits = starts.iter().filter(|start| (from..from + START_SPREAD / 10).contains(*start)).count();
+        let hits = starts.iter().filter(|start| (1000 + 10 * tenth..1010 + 10 * tenth).contains(*start)).count();
         assert!((60..140).contains(&hits), "{hits} of 1000 starts in tenth {tenth}");
     }
+}
+
+#[test]
+fn probes_follow_faster_until_the_first_result_and_while_the_state_may_change() {
+    let fast = Check { fast_interval: Some(Duration::from_millis(200)), ..check(2, 3) };
+    let is_fast = |up, results: &str| {
+        let mut machine = Machine::new(fast.clone(), up, 3, Instant::now());
+        for result in results.chars() {
+            let start = machine.next_deadline().unwrap();
+            machine.on_start(start);
+            match result {
+                '?' => machine.on_skip(start),
+                _ => drop(machine.on_result(result == '+', start)),
+            }
+        }
+        let gap = |machine: &mut Machine| {
+            let start = machine.next_deadline().unwrap();
+            machine.on_start(start);
+            machine.on_skip(start);
+            machine.next_deadline().unwrap() - start
+        };
+        // The first may be cut short, the second is of the length that the state asks for.
+        gap(&mut machine);
+        gap(&mut machine) <= Duration::from_millis(220)
+    };
+    for (up, results, expected) in [
+        (None, "?", true),
+        (Some(true), "?", true),
+        (Some(false), "?", true),
+        (None, "+", false),
+        (None, "-", false),
+        (None, "+-", true),
+        (None, "+--", true),
+        (None, "+--+", false),
+        (None, "+---", false),
+        (None, "+----", false),
+        (None, "-+", true),
+        (None, "-+?", true),
+        (None, "-+-", false),
+        (None, "-++", false),
+        (Some(true), "-", true),
+        (Some(true), "+", false),
+    ] {
+        assert_eq!(is_fast(up, results), expected, "{up:?} {results}");
+    }
+}
+
+#[test]
+fn the_first_interval_after_fast_ones_is_cut_short() {
+    let now = Instant::now();
+    let gap = |seed: u64| {
+        let fast = Check { fast_interval: Some(Duration::from_millis(200)), ..check(2, 3) };
+        let mut machine = Machine::new(fast, Some(true), seed << 20, now);
+        feed(&mut machine, "++-+");
+        let start = machine.next_deadline().unwrap();
+        machine.on_start(start);
+        machine.on_result(true, start);
+        (start - now, machine.next_deadline().unwrap() - start)
+    };
+    let gaps: Vec<(Duration, Duration)> = (0..1000).map(gap).collect();
+    let short = gaps.iter().filter(|(first, _)| *first < Duration::from_secs(1)).count();
+    assert!((350..500).contains(&short), "{short} of 1000 in the first half");
+    assert!(gaps.iter().all(|(_, second)| *second >= Duration::from_millis(1800)));
 }
 
 #[test]

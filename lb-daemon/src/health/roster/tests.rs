@@ -1,10 +1,12 @@
-mod carried;
-
 use super::*;
 use crate::{
-    health::Ejected,
-    model::{Ask, Http, Protocol, Service},
+    health::{Ejected, Record, Records, Status, probe::Verdict},
+    model::{Ask, Http, Initial, Protocol, Service},
 };
+
+mod carried;
+mod pace;
+mod simulation;
 
 fn id(vip: &str, port: u16, backend: &str) -> Member {
     let service = Service::of(vip.parse().unwrap(), port, Protocol::Tcp);
@@ -12,8 +14,7 @@ fn id(vip: &str, port: u16, backend: &str) -> Member {
 }
 
 fn tcp(port: Option<u16>) -> Check {
-    let (interval, timeout) = (Duration::from_secs(2), Duration::from_secs(1));
-    Check { name: "one".into(), ask: Ask::Tcp, route: Route::Direct, port, interval, timeout, rise: 2, fall: 3 }
+    Check { name: "one".into(), port, ..Check::of(Ask::Tcp) }
 }
 
 fn http(host: Option<&str>) -> Check {
@@ -34,7 +35,8 @@ struct Bench {
 
 impl Bench {
     fn new(checks: &[(Member, Check)]) -> Self {
-        let mut bench = Self { roster: Roster::new(7), now: Instant::now(), wall: SystemTime::UNIX_EPOCH };
+        let mut bench =
+            Self { roster: Roster::new(BTreeMap::new(), 7), now: Instant::now(), wall: SystemTime::UNIX_EPOCH };
         bench.set(checks);
         bench
     }
@@ -108,6 +110,29 @@ fn a_vip_that_changes_its_port_keeps_what_its_probes_know() {
     let renamed = id("192.0.2.1", 443, "10.0.0.1");
     bench.set(&[(renamed, http(None))]);
     assert!(bench.status(renamed).is_some_and(|status| status.up && status.successes == 1));
+}
+
+#[test]
+fn a_probe_that_goes_on_for_others_is_the_same_whatever_their_order() {
+    let [one, two] = [80, 443].map(|port| id("192.0.2.1", port, "10.0.0.1"));
+    // The first check leaves what the second one takes up, and the other way round.
+    for (first, second) in [(81, 82), (82, 81)] {
+        let mut bench = Bench::new(&[(one, tcp(Some(first)))]);
+        bench.round(Verdict::Success);
+        bench.set(&[(one, tcp(Some(second))), (two, tcp(Some(first)))]);
+        assert_eq!(bench.status(two).unwrap().successes, 1);
+    }
+}
+
+#[test]
+fn a_new_probe_takes_over_what_any_of_its_checks_knows() {
+    let [one, two] = [80, 443].map(|port| id("192.0.2.1", port, "10.0.0.1"));
+    for (known, new) in [(one, two), (two, one)] {
+        let mut bench = Bench::new(&[(known, tcp(Some(81)))]);
+        bench.round(Verdict::Success);
+        bench.set(&[(known, tcp(Some(82))), (new, tcp(Some(82)))]);
+        assert!(bench.status(known).unwrap().up && bench.status(new).unwrap().up);
+    }
 }
 
 #[test]
@@ -252,4 +277,107 @@ fn an_ejection_ends_in_its_time_by_its_withdrawal_or_with_its_backend() {
     assert!(!bench.standing(one).unwrap().up, "it is ejected still");
     let effect = bench.roster.eject(Arc::default(), bench.now, bench.wall);
     assert_eq!(effect.results, [Judged { member: one, standing: None, transition: None }], "nothing is known of it");
+}
+
+/// What a new roster makes of a check when this was kept of it, so long ago.
+fn restarted(initial: Initial, age: Duration, kept: bool) -> (Bench, Member) {
+    let member = id("192.0.2.1", 80, "10.0.0.1");
+    let mut bench = Bench::new(&[]);
+    bench.wall += Duration::from_hours(24);
+    let heard = bench.wall - age;
+    let since = bench.wall - Duration::from_hours(20);
+    let of = CheckId { member, check: "one".into() };
+    let kept = BTreeMap::from([(of, Kept { up: kept, last: "as before".into(), since, heard })]);
+    bench.roster = Roster::new(kept, 7);
+    bench.set(&[(member, Check { initial, ..tcp(None) })]);
+    (bench, member)
+}
+
+#[test]
+fn what_was_kept_holds_until_results_say_otherwise() {
+    let (mut bench, member) = restarted(Initial::Last, Duration::from_mins(10), true);
+    let standing = bench.standing(member).unwrap();
+    assert_eq!((standing.up, standing.reason.as_str()), (true, "as before"));
+    assert_eq!(standing.since, Some(bench.wall - Duration::from_hours(20)));
+    let heard = |bench: &Bench| bench.status(member).unwrap().heard;
+    assert_eq!(heard(&bench), Some(bench.wall - Duration::from_mins(10)), "it is not heard of again by being kept");
+    bench.round(Verdict::Failure);
+    bench.round(Verdict::Failure);
+    assert!(bench.standing(member).unwrap().up && heard(&bench) == Some(bench.wall));
+    bench.round(Verdict::Failure);
+    assert!(!bench.standing(member).unwrap().up);
+    let (mut bench, member) = restarted(Initial::Last, Duration::from_secs(5), false);
+    bench.round(Verdict::Success);
+    assert!(!bench.standing(member).unwrap().up);
+    bench.round(Verdict::Success);
+    assert!(bench.standing(member).unwrap().up);
+}
+
+#[test]
+fn what_was_kept_too_long_ago_or_is_from_the_future_says_nothing() {
+    let over = Duration::from_mins(10) + Duration::from_secs(1);
+    let (mut bench, member) = restarted(Initial::Last, over, true);
+    assert_eq!(bench.standing(member), None);
+    bench.round(Verdict::Failure);
+    assert!(!bench.standing(member).unwrap().up, "the first result alone decides");
+    let (mut bench, member) = restarted(Initial::Last, Duration::ZERO, true);
+    bench.set(&[]);
+    bench.set(&[(member, tcp(None))]);
+    assert_eq!(bench.standing(member), None, "a check that was removed meanwhile");
+    let of = CheckId { member, check: "one".into() };
+    let slow = Check { interval: Duration::from_mins(2), ..tcp(None) };
+    for (heard, known) in [
+        (bench.wall + over, false),
+        (bench.wall + Duration::from_mins(9), true),
+        (bench.wall - Duration::from_mins(20), false),
+    ] {
+        let kept = Kept { up: true, last: String::new(), since: heard, heard };
+        bench.roster = Roster::new(BTreeMap::from([(of.clone(), kept.clone())]), 7);
+        bench.set(&[(member, tcp(None))]);
+        assert_eq!(bench.standing(member).is_some(), known);
+        bench.roster = Roster::new(BTreeMap::from([(of.clone(), kept)]), 7);
+        bench.set(&[(member, slow.clone())]);
+        assert!(bench.standing(member).is_some(), "ten intervals are longer than ten minutes");
+    }
+}
+
+#[test]
+fn an_initial_state_of_its_own_holds_until_enough_results_and_at_a_restart_too() {
+    for (initial, result, needed) in [(Initial::Down, Verdict::Success, 2), (Initial::Up, Verdict::Failure, 3)] {
+        let (mut bench, member) = restarted(initial, Duration::ZERO, initial == Initial::Down);
+        let begun = initial == Initial::Up;
+        let standing = bench.standing(member).unwrap();
+        assert_eq!(
+            (standing.up, standing.reason.as_str(), standing.since),
+            (begun, "not checked yet", Some(bench.wall))
+        );
+        assert_eq!(bench.status(member).unwrap().heard, None);
+        for nth in 1..=needed {
+            bench.round(result);
+            assert_eq!(bench.standing(member).unwrap().up == begun, nth < needed, "{initial}, {nth}");
+        }
+        // A reload that changes the check does not begin anew.
+        bench.set(&[(member, Check { initial, ..tcp(Some(81)) })]);
+        assert_ne!(bench.standing(member).unwrap().up, begun);
+    }
+}
+
+#[test]
+fn a_check_remembers_its_transitions_over_a_reload() {
+    let check = id("192.0.2.1", 80, "10.0.0.1");
+    let mut bench = Bench::new(&[(check, tcp(None))]);
+    for result in [Verdict::Success, Verdict::Failure, Verdict::Timeout, Verdict::Skipped, Verdict::Failure] {
+        bench.round(result);
+    }
+    bench.set(&[(check, tcp(Some(81)))]);
+    bench.round(Verdict::Success);
+    bench.round(Verdict::Success);
+    let records = |records: &Records| {
+        let told = |record: &Record| (record.up, record.text.clone(), record.latency.is_some());
+        records.iter().map(told).collect::<Vec<_>>()
+    };
+    let expected =
+        [(true, "Success".to_owned(), true), (false, "Failure".into(), true), (true, "Success".into(), true)];
+    assert_eq!(records(&bench.status(check).unwrap().transitions), expected);
+    assert_eq!(records(&bench.standing(check).unwrap().transitions), expected);
 }

@@ -3,9 +3,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use super::*;
 use crate::{
     health::Standing,
-    model::{
-        Access, Ask, Check, DaemonConfig, DaemonLoss, Health, NextHopConfig, Route, ServerId, SourceRoute, Tunnels,
-    },
+    model::{Access, Ask, Check, DaemonConfig, DaemonLoss, Health, NextHopConfig, ServerId, SourceRoute, Tunnels},
 };
 
 const HOP: NextHop =
@@ -24,17 +22,7 @@ fn service_80() -> Service {
 }
 
 fn config(backends: Vec<Backend>, checked: bool, panic_threshold: u8) -> Config {
-    let check = Check {
-        name: "tcp".into(),
-        ask: Ask::Tcp,
-        route: Route::Direct,
-        port: None,
-        interval: Duration::from_secs(2),
-        timeout: Duration::from_secs(1),
-        rise: 2,
-        fall: 3,
-    };
-    let checks = if checked { vec![check] } else { vec![] };
+    let checks = if checked { vec![Check::of(Ask::Tcp)] } else { vec![] };
     let health = Arc::new(Health { checks, ..Health::default() });
     Config {
         dataplane: DataplaneConfig {

@@ -29,7 +29,7 @@ pub(in crate::config::validate) const TYPES: [(&str, Kind); 5] =
 const LATER_TYPES: [&str; 4] = ["udp", "dns", "grpc", "exec"];
 
 /// Keys that every type but `none` looks at.
-const COMMON: &[&str] = &["probe", "port", "interval", "timeout", "rise", "fall"];
+const COMMON: &[&str] = &["probe", "port", "initial", "interval", "fast_interval", "timeout", "rise", "fall"];
 
 /// Keys that some types look at.
 const GROUPS: [&[&str]; 2] = [http::KEYS, tls::KEYS];

@@ -1,7 +1,10 @@
 //! Probes that are carried to their backends by ways that come and go.
 
 use super::*;
-use crate::health::{Way, Ways};
+use crate::{
+    health::{Way, Ways},
+    model::Route,
+};
 
 fn carried(port: Option<u16>) -> Check {
     Check { route: Route::Vip, ..tcp(port) }
@@ -64,7 +67,7 @@ fn what_cannot_be_asked_is_down_for_that_reason_unless_more_is_known() {
 fn a_prefix_is_asked_at_an_address_that_a_client_would_use() {
     let of = |net: &str| {
         let service = Service::of_prefix(net.parse().unwrap(), 80, Protocol::Tcp);
-        key(Member { service, backend: "10.0.0.1".parse().unwrap() }, &carried(None)).0.target.to_string()
+        key(Member { service, backend: "10.0.0.1".parse().unwrap() }, &carried(None)).probe.target.to_string()
     };
     assert_eq!(of("192.0.2.0/24"), "192.0.2.1:80");
     assert_eq!(of("192.0.2.4/31"), "192.0.2.4:80");

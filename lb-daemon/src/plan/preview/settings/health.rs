@@ -1,11 +1,11 @@
 //! What a pool says of health.
 
 use super::time;
-use crate::model::{Ask, Authorities, Body, Check, Health, Http, Tls, Trust};
+use crate::model::{Ask, Authorities, Body, Check, Damping, Health, Http, Tls, Trust};
 
 /// Keys and values in a fixed order. Those of several checks bear the check's name.
 pub(super) fn told(health: &Health) -> Vec<(String, String)> {
-    let Health { checks, matching } = health;
+    let Health { checks, matching, damping } = health;
     let mut told: Vec<(String, String)> = match checks.as_slice() {
         [] => vec![("health.type".into(), "none".into())],
         [one] => check(one).into_iter().map(|(key, value)| (format!("health.{key}"), value)).collect(),
@@ -20,18 +20,25 @@ pub(super) fn told(health: &Health) -> Vec<(String, String)> {
     if checks.len() > 1 {
         told.push(("health_match".into(), matching.to_string()));
     }
+    if let Some(Damping { flaps, within, hold_for }) = damping {
+        told.push(("damping.flaps".into(), flaps.to_string()));
+        told.push(("damping.within".into(), time(*within)));
+        told.push(("damping.hold_for".into(), time(*hold_for)));
+    }
     told
 }
 
 fn check(check: &Check) -> Vec<(&'static str, String)> {
     // Its name is the first thing that several are told apart by.
-    let Check { name: _, ask, route, port, interval, timeout, rise, fall } = check;
+    let Check { name: _, ask, route, port, initial, interval, fast_interval, timeout, rise, fall } = check;
     let mut told = vec![("type", ask.kind().to_owned())];
     told.extend(asked(ask));
     told.extend([
         ("probe", route.to_string()),
         ("port", port.map_or_else(|| "the VIP's".into(), |port| port.to_string())),
+        ("initial", initial.to_string()),
         ("interval", time(*interval)),
+        ("fast_interval", fast_interval.map_or_else(|| "none".into(), time)),
         ("timeout", time(*timeout)),
         ("rise", rise.to_string()),
         ("fall", fall.to_string()),

@@ -1,0 +1,161 @@
+//! A probe that several checks share.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use crate::{
+    health::{
+        CheckId, Kept, Member, Record, Records, Status, Way,
+        machine::Machine,
+        probe::{Outcome, Probe, Verdict},
+    },
+    model::{Check, Initial, Route},
+};
+
+/// What was kept of a check says nothing any more after so long a time, or after so many of its intervals, whichever is
+/// longer.
+const KEPT_FOR: Duration = Duration::from_mins(10);
+const KEPT_INTERVALS: u32 = 10;
+
+/// What a check says of a backend before its first result, if it says anything.
+const NOT_CHECKED: &str = "not checked yet";
+
+/// What checks must have in common to share a probe.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    pub(super) probe: Arc<Probe>,
+    pub(super) pace: Pace,
+}
+
+/// How often is asked, and what follows from the answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Pace {
+    initial: Initial,
+    pub(super) interval: Duration,
+    fast_interval: Option<Duration>,
+    rise: u32,
+    fall: u32,
+}
+
+/// A probe and the checks that it answers for.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) key: Key,
+    pub(super) machine: Machine,
+    past: Past,
+    latency: Option<Duration>,
+    /// Never empty.
+    pub(super) checks: BTreeSet<CheckId>,
+    /// By which way the probe went that is under way, if it is carried.
+    pub(super) way: Option<Way>,
+}
+
+/// What is known of a check before the results of a probe, and from then on by these.
+#[derive(Clone, Debug)]
+pub(super) struct Past {
+    up: Option<bool>,
+    last: String,
+    since: SystemTime,
+    heard: Option<SystemTime>,
+    transitions: Records,
+}
+
+impl Past {
+    /// Of a check that is new: what was kept of it, if that still says something.
+    pub(super) fn of(check: &Check, kept: Option<Kept>, wall: SystemTime) -> Self {
+        let nothing = Self { up: None, last: String::new(), since: wall, heard: None, transitions: Records::default() };
+        let longest = KEPT_FOR.max(check.interval.saturating_mul(KEPT_INTERVALS));
+        // The clock may have been set back meanwhile.
+        let age = |kept: &Kept| wall.duration_since(kept.heard).unwrap_or_else(|ahead| ahead.duration());
+        match (check.initial, kept) {
+            (Initial::Down, _) => Self { up: Some(false), last: NOT_CHECKED.to_owned(), ..nothing },
+            (Initial::Up, _) => Self { up: Some(true), last: NOT_CHECKED.to_owned(), ..nothing },
+            (Initial::Last, Some(kept)) if age(&kept) <= longest => {
+                let Kept { up, last, since, heard } = kept;
+                Self { up: Some(up), last, since, heard: Some(heard), ..nothing }
+            }
+            (Initial::Last, _) => nothing,
+        }
+    }
+
+    /// Whether it tells of a result.
+    pub(super) fn is_heard(&self) -> bool {
+        self.heard.is_some()
+    }
+}
+
+impl Shared {
+    /// A probe without checks yet, whose results follow on those of `past`. `seed` sets the jitter.
+    pub(super) fn new(key: Key, check: &Check, past: Past, seed: u64, now: Instant) -> Self {
+        let machine = Machine::new(check.clone(), past.up, seed, now);
+        Self { key, machine, past, latency: None, checks: BTreeSet::new(), way: None }
+    }
+
+    /// Before its first probe: has it follow on what another of its checks knows.
+    pub(super) fn follow(&mut self, check: &Check, past: Past, seed: u64, now: Instant) {
+        self.machine = Machine::new(check.clone(), past.up, seed, now);
+        self.past = past;
+    }
+
+    /// What a probe that takes its place has to know.
+    pub(super) fn past(&self) -> Past {
+        Past { up: self.machine.up(), ..self.past.clone() }
+    }
+
+    /// Whether the outcome says anything.
+    pub(super) fn on_outcome(&mut self, outcome: Outcome, now: Instant, wall: SystemTime) -> bool {
+        let success = match outcome.result {
+            Verdict::Success => true,
+            Verdict::Failure | Verdict::Timeout => false,
+            Verdict::Impossible if self.machine.up().is_none() => false,
+            Verdict::Skipped => {
+                self.machine.on_skip(now);
+                return false;
+            }
+            Verdict::Impossible => {
+                self.machine.on_skip(now);
+                self.past.last = outcome.text;
+                return true;
+            }
+        };
+        let latency = Some(outcome.latency);
+        if let Some(transition) = self.machine.on_result(success, now) {
+            self.past.since = wall;
+            let text = outcome.text.clone();
+            self.past.transitions.push(Record { at: wall, up: transition.up, text, latency });
+        }
+        (self.past.last, self.past.heard, self.latency) = (outcome.text, Some(wall), latency);
+        true
+    }
+
+    pub(super) fn status(&self) -> Option<Status> {
+        let Past { up: _, last, since, heard, transitions } = self.past.clone();
+        Some(Status {
+            up: self.machine.up()?,
+            last,
+            since: Some(since),
+            heard,
+            latency: self.latency,
+            successes: self.machine.successes(),
+            failures: self.machine.failures(),
+            transitions,
+        })
+    }
+}
+
+/// What is asked for this check, how often, and what follows from the answers.
+pub(super) fn key(member: Member, check: &Check) -> Key {
+    let ask = check.ask.of_vip(member.service.address);
+    let (address, carried_to) = match check.route {
+        Route::Direct => (member.backend, None),
+        Route::Vip => (member.service.some_address(), Some(member)),
+    };
+    let target = SocketAddr::new(address, check.port.unwrap_or(member.service.port));
+    let Check { initial, interval, fast_interval, rise, fall, .. } = *check;
+    let pace = Pace { initial, interval, fast_interval, rise, fall };
+    Key { probe: Arc::new(Probe { target, carried_to, timeout: check.timeout, ask }), pace }
+}
