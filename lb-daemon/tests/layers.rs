@@ -123,6 +123,9 @@ const CRATES: &[(&str, &[&str])] = &[
     // Files are found and read in one place.
     ("glob", &["lb-daemon/src/config"]),
     ("landlock", &["lb-daemon/src/privileges/files.rs"]),
+    // gRPC is spoken to ask for a backend's health, and nowhere else.
+    ("h2", &["lb-daemon/src/health/probe/"]),
+    ("prost", &["lb-daemon/src/health/probe/"]),
     // Of TLS the configuration reads certificates; who speaks it is told by the model.
     ("rustls", &["lb-daemon/src/config/", "lb-daemon/src/health/probe/"]),
     ("seccompiler", &["lb-daemon/src/privileges/calls"]),

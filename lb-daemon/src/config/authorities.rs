@@ -55,7 +55,9 @@ pub(super) fn of(section: &Section<'_>, key: &'static str, text: &str, number: u
         return None;
     }
     let mut digest = Sha256::new();
-    certificates.iter().for_each(|one| digest.update(one));
+    for certificate in &certificates {
+        digest.update(certificate);
+    }
     let file = (*file.get_ref()).to_owned();
     Some(Authorities { file, digest: digest.finalize().into(), certificates: certificates.into() })
 }

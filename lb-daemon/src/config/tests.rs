@@ -3,6 +3,7 @@
 mod bundles;
 mod dataplane_rules;
 mod example;
+mod grpc_rules;
 mod http_rules;
 mod include_rules;
 mod list_rules;

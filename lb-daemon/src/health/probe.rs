@@ -12,6 +12,7 @@ use self::reach::Reach;
 use super::{Member, Way};
 use crate::model::Ask;
 
+mod grpc;
 mod http;
 mod reach;
 mod tcp;
@@ -88,6 +89,7 @@ async fn attempt(probe: &Probe, reach: &Reach, clients: &Clients) -> Result<Stri
         Ask::Tcp => tcp::attempt(reach).await,
         Ask::Tls(tls) => tls::attempt(reach, tls, clients).await,
         Ask::Http(http) => http::attempt(reach, http, clients).await,
+        Ask::Grpc(grpc) => grpc::attempt(reach, grpc, clients).await,
     }
 }
 

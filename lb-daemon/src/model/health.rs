@@ -2,10 +2,12 @@
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
+mod grpc;
 mod http;
 mod tls;
 
 pub use self::{
+    grpc::Grpc,
     http::{Body, Http, Method, Pattern},
     tls::{Authorities, Tls, Trust},
 };
@@ -159,6 +161,8 @@ pub enum Ask {
     Tls(Tls),
     /// An HTTP/1.1 request that is answered as expected, over TLS perhaps.
     Http(Http),
+    /// How a gRPC server says that its service is.
+    Grpc(Grpc),
 }
 
 impl Ask {
@@ -169,13 +173,14 @@ impl Ask {
             Self::Tls(_) => "tls",
             Self::Http(Http { tls: None, .. }) => "http",
             Self::Http(_) => "https",
+            Self::Grpc(_) => "grpc",
         }
     }
 
     /// Whether it is asked by TCP.
     pub fn is_tcp(&self) -> bool {
         match self {
-            Self::Tcp | Self::Tls(_) | Self::Http(_) => true,
+            Self::Tcp | Self::Tls(_) | Self::Http(_) | Self::Grpc(_) => true,
         }
     }
 
@@ -187,6 +192,7 @@ impl Ask {
             Self::Tcp => return ask,
             Self::Tls(tls) => (None, Some(tls)),
             Self::Http(http) => (Some(&mut http.host), http.tls.as_mut()),
+            Self::Grpc(grpc) => (Some(&mut grpc.host), grpc.tls.as_mut()),
         };
         if let Some(tls) = tls {
             let named = host.as_deref().and_then(|host| name_in(host.as_deref()?));
@@ -237,6 +243,10 @@ mod tests {
             let wanted = Ask::Http(ask(Some(wanted.0), Some(wanted.1)));
             assert_eq!(Ask::Http(ask(host, sni)).of_vip(v6), wanted, "{host:?} {sni:?}");
         }
+        let grpc =
+            |host: Option<&str>, sni| Grpc { host: host.map(Into::into), tls: Some(tls(sni)), ..Grpc::default() };
+        let wanted = Ask::Grpc(grpc(Some("192.0.2.1"), Some("192.0.2.1")));
+        assert_eq!(Ask::Grpc(grpc(None, None)).of_vip(v4), wanted);
         let plain = Ask::Http(Http::default()).of_vip(v4);
         assert_eq!(plain, Ask::Http(Http { host: Some("192.0.2.1".into()), ..Http::default() }));
     }

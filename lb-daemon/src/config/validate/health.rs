@@ -5,6 +5,7 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 use toml::de::DeValue;
 
 mod damping;
+mod grpc;
 mod http;
 mod kind;
 mod tls;
@@ -128,7 +129,7 @@ fn check<'a>(
 fn settings(section: &Section<'_>, lists: &Lists<'_>) -> Settings {
     let kind = Kind::of(section);
     section.choice("probe", &[("direct", ())], &["vip"]);
-    let asks = Asks::read(section, lists);
+    let asks = Asks::read(section, kind, lists);
     let port = section.integer("port", &(1..=65_535)).and_then(|port| u16::try_from(port.into_inner()).ok());
     let initial = section.choice("initial", &INITIAL, &[]);
     let interval = duration(section, "interval", &INTERVAL);

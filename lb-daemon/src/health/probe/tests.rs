@@ -6,6 +6,7 @@ use tokio::{
 use super::*;
 use crate::model::Http;
 
+mod grpc;
 mod http;
 mod tls;
 

@@ -1,6 +1,6 @@
 //! The types of checks, and which keys each of them looks at.
 
-use super::{http, tls};
+use super::{grpc, http, tls};
 use crate::{
     config::{
         diagnostic::{Code, Complaint},
@@ -8,7 +8,7 @@ use crate::{
         raw::Section,
         schema::either,
     },
-    model::{Ask, Http, Tls},
+    model::{Ask, Grpc, Http, Tls},
 };
 
 /// A type of checks that is built.
@@ -19,20 +19,27 @@ pub(in crate::config::validate) enum Kind {
     Tls,
     Http,
     Https,
+    Grpc,
 }
 
 /// All of them, by name.
-pub(in crate::config::validate) const TYPES: [(&str, Kind); 5] =
-    [("none", Kind::None), ("tcp", Kind::Tcp), ("tls", Kind::Tls), ("http", Kind::Http), ("https", Kind::Https)];
+pub(in crate::config::validate) const TYPES: [(&str, Kind); 6] = [
+    ("none", Kind::None),
+    ("tcp", Kind::Tcp),
+    ("tls", Kind::Tls),
+    ("http", Kind::Http),
+    ("https", Kind::Https),
+    ("grpc", Kind::Grpc),
+];
 
 /// Those that are specified, but not built yet.
-const LATER_TYPES: [&str; 4] = ["udp", "dns", "grpc", "exec"];
+const LATER_TYPES: [&str; 3] = ["udp", "dns", "exec"];
 
 /// Keys that every type but `none` looks at.
 const COMMON: &[&str] = &["probe", "port", "initial", "interval", "fast_interval", "timeout", "rise", "fall"];
 
 /// Keys that some types look at.
-const GROUPS: [&[&str]; 2] = [http::KEYS, tls::KEYS];
+const GROUPS: [&[&str]; 3] = [http::KEYS, tls::KEYS, grpc::KEYS];
 
 impl Kind {
     /// `type`, with complaints about keys that it does not look at.
@@ -50,6 +57,7 @@ impl Kind {
             Self::Tls => &[tls::KEYS],
             Self::Http => &[http::KEYS],
             Self::Https => &[http::KEYS, tls::KEYS],
+            Self::Grpc => &[&["host"], tls::KEYS, grpc::KEYS],
         };
         COMMON.contains(&key) || own.iter().any(|keys| keys.contains(&key))
     }
@@ -80,11 +88,14 @@ impl Kind {
 pub(super) struct Asks {
     http: Http,
     tls: Tls,
+    grpc: Grpc,
 }
 
 impl Asks {
-    pub(super) fn read(section: &Section<'_>, lists: &Lists<'_>) -> Self {
-        Self { http: http::http(section), tls: tls::tls(section, lists) }
+    pub(super) fn read(section: &Section<'_>, kind: Option<Kind>, lists: &Lists<'_>) -> Self {
+        let grpc = grpc::grpc(section);
+        grpc::in_plaintext(section, kind, &grpc);
+        Self { http: http::http(section), tls: tls::tls(section, lists), grpc }
     }
 
     /// What a check of this type asks; nothing, if it is none.
@@ -94,6 +105,10 @@ impl Asks {
             Kind::Tcp => Some(Ask::Tcp),
             Kind::Tls => Some(Ask::Tls(self.tls)),
             Kind::Http => Some(Ask::Http(self.http)),
+            Kind::Grpc => {
+                let tls = self.grpc.tls.map(|_| self.tls);
+                Some(Ask::Grpc(Grpc { host: self.http.host, tls, ..self.grpc }))
+            }
             Kind::Https => Some(Ask::Http(Http { tls: Some(self.tls), ..self.http })),
         }
     }

@@ -194,7 +194,7 @@ async fn http_finds_a_text_across_chunks_and_ends_reading_there() {
     })
     .await;
     assert_eq!(ask(address, text("ready")).await, ok());
-    let chunked: String = "is ready".chars().map(|c| format!("1\r\n{c}\r\n")).collect();
+    let chunked = "is ready".chars().map(|c| format!("1\r\n{c}\r\n")).collect::<Vec<_>>().concat();
     let address = answering(format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunked}0\r\n\r\n")).await;
     assert_eq!(ask(address, text("ready")).await, ok());
 }

@@ -1,7 +1,7 @@
 //! What a pool says of health.
 
 use super::time;
-use crate::model::{Ask, Authorities, Body, Check, Damping, Health, Http, Tls, Trust};
+use crate::model::{Ask, Authorities, Body, Check, Damping, Grpc, Health, Http, Tls, Trust};
 
 /// Keys and values in a fixed order. Those of several checks bear the check's name.
 pub(super) fn told(health: &Health) -> Vec<(String, String)> {
@@ -51,6 +51,7 @@ fn asked(ask: &Ask) -> Vec<(&'static str, String)> {
         Ask::Tcp => Vec::new(),
         Ask::Tls(asked) => tls(asked),
         Ask::Http(asked) => http(asked),
+        Ask::Grpc(asked) => grpc(asked),
     }
 }
 
@@ -74,6 +75,17 @@ fn http(asked: &Http) -> Vec<(&'static str, String)> {
     told
 }
 
+fn grpc(asked: &Grpc) -> Vec<(&'static str, String)> {
+    let Grpc { service, host, tls: encrypted } = asked;
+    let mut told = vec![
+        ("service", if service.is_empty() { "the server as a whole".into() } else { service.clone() }),
+        ("host", host.clone().unwrap_or_else(|| "the VIP's address".into())),
+        ("tls", encrypted.is_some().to_string()),
+    ];
+    told.extend(encrypted.iter().flat_map(tls));
+    told
+}
+
 fn tls(asked: &Tls) -> Vec<(&'static str, String)> {
     let Tls { trust, sni } = asked;
     let (verify, authorities) = match trust {
@@ -81,8 +93,9 @@ fn tls(asked: &Tls) -> Vec<(&'static str, String)> {
         Trust::Anybody => ("false", "none".into()),
         Trust::Authorities(Authorities { file, digest, certificates }) => {
             // Enough of it to tell two of them apart.
-            let digest: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-            ("true", format!("{file} ({} certificates, SHA-256 {digest}…)", certificates.len()))
+            let [a, b, c, d, ..] = *digest;
+            let digest = u32::from_be_bytes([a, b, c, d]);
+            ("true", format!("{file} ({} certificates, SHA-256 {digest:08x}…)", certificates.len()))
         }
     };
     let sni = sni.clone().unwrap_or_else(|| "the host's or VIP's".into());
