@@ -16,6 +16,7 @@ use crate::model::{Health, Service};
 pub mod driver;
 pub mod judge;
 pub mod machine;
+pub mod passive;
 pub mod probe;
 mod record;
 pub mod roster;

@@ -65,8 +65,11 @@ pub(super) const API: Schema = Schema { title: "[api]", keys: &["socket", "read_
 
 pub(super) const METRICS: Schema = Schema { title: "[metrics]", keys: &["listen"], later: &[] };
 
-pub(super) const POOL: Schema =
-    Schema { title: "[pool.NAME]", keys: &["backends", "health", "health_match", "damping", "encap"], later: &[] };
+pub(super) const POOL: Schema = Schema {
+    title: "[pool.NAME]",
+    keys: &["backends", "health", "health_match", "passive", "damping", "encap"],
+    later: &[],
+};
 
 pub(super) const BACKEND: Schema =
     Schema { title: "a backend", keys: &["name", "address", "weight", "state", "server_id", "local"], later: &[] };
@@ -103,6 +106,12 @@ pub(super) const HEALTH: Schema = Schema {
 
 pub(super) const DAMPING: Schema =
     Schema { title: "[pool.NAME.damping]", keys: &["flaps", "within", "hold_for"], later: &[] };
+
+pub(super) const PASSIVE: Schema = Schema {
+    title: "[pool.NAME.passive]",
+    keys: &["window", "min_new_flows", "success_below", "eject_for", "max_ejected"],
+    later: &[],
+};
 
 /// What health sections of pools may take their keys from.
 pub(super) const TEMPLATE: Schema = Schema {
@@ -170,7 +179,7 @@ pub(super) const SOURCE_ROUTE: Schema =
     Schema { title: "one of `source_routes`", keys: &["source", "pool", "backend"], later: &[] };
 
 /// All tables, the nearer to the top first.
-pub(super) const ALL: [&Schema; 17] = [
+pub(super) const ALL: [&Schema; 18] = [
     &ROOT,
     &INCLUDED,
     &DATAPLANE,
@@ -185,6 +194,7 @@ pub(super) const ALL: [&Schema; 17] = [
     &BACKEND,
     &HEALTH,
     &DAMPING,
+    &PASSIVE,
     &VIP,
     &QUIC_LB,
     &SOURCE_ROUTE,

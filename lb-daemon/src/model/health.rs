@@ -21,13 +21,30 @@ pub struct Health {
     pub matching: Matching,
     /// `[pool.NAME.damping]`
     pub damping: Option<Damping>,
+    /// `[pool.NAME.passive]`: what traffic tells; `None` if nobody listens.
+    pub passive: Option<Passive>,
 }
 
 impl Health {
     /// Whether anything tells who is up; if not, all are.
     pub fn is_watched(&self) -> bool {
-        !self.checks.is_empty()
+        !self.checks.is_empty() || self.passive.is_some()
     }
+}
+
+/// When clients' handshakes that do not complete take new flows from a backend: `[pool.NAME.passive]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passive {
+    /// How far it is looked back, at most.
+    pub window: Duration,
+    /// New flows that it takes to tell.
+    pub min_new_flows: u32,
+    /// Percentage of new flows whose handshake completes, below which a backend is ejected.
+    pub success_below: u8,
+    /// How long the first ejection lasts.
+    pub eject_for: Duration,
+    /// Percentage of a VIP's backends of the pool that may be out of service by ejections.
+    pub max_ejected: u8,
 }
 
 /// How many of a pool's checks a backend has to pass.

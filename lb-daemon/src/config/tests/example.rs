@@ -7,8 +7,8 @@ use crate::{
     config::{Checked, schema},
     model::{
         Access, AdminState, Ask, AttachMode, Backend, Check, Config, DaemonConfig, DaemonLoss, DataplaneConfig, Health,
-        Http, Initial, Interface, Least, NextHopConfig, Pool, Protocol, Quic, RouteTo, ServerId, Service, SourceLimit,
-        SourceRoute, Tunnels, Vip,
+        Http, Initial, Interface, Least, NextHopConfig, Passive, Pool, Protocol, Quic, RouteTo, ServerId, Service,
+        SourceLimit, SourceRoute, Tunnels, Vip,
     },
 };
 
@@ -21,6 +21,14 @@ fn pool(name: &str, backends: Vec<Backend>, ask: Ask, port: Option<u16>) -> (Str
     let check = Check { port, initial: Initial::Last, interval, timeout, rise: 2, fall: 3, ..Check::of(ask) };
     let health = Arc::new(Health { checks: vec![check], ..Health::default() });
     (name.into(), Pool { name: name.into(), backends, health })
+}
+
+/// The pool with what the example says of passive health.
+fn listening((name, mut pool): (String, Pool)) -> (String, Pool) {
+    let (window, eject_for) = (Duration::from_secs(10), Duration::from_secs(30));
+    let passive = Passive { window, min_new_flows: 20, success_below: 50, eject_for, max_ejected: 50 };
+    pool.health = Arc::new(Health { passive: Some(passive), ..(*pool.health).clone() });
+    (name, pool)
 }
 
 fn vip(name: &str, service: &str, protocol: Protocol) -> Vip {
@@ -92,7 +100,7 @@ fn example_file_means_what_it_says() {
     ];
     let quic = vip("quic", "192.0.2.10:443", Protocol::Udp);
     let mut wanted = Config {
-        pools: BTreeMap::from([pool("web", web, http, Some(8080)), pool("dns", dns, Ask::Tcp, Some(53))]),
+        pools: BTreeMap::from([listening(pool("web", web, http, Some(8080))), pool("dns", dns, Ask::Tcp, Some(53))]),
         vips: vec![
             Vip { source_routes, ..vip("web", "192.0.2.10:443", Protocol::Tcp) },
             Vip { pool: "web".into(), quic: Quic::QuicLb([4, 0, 0, 0, 0, 0, 0]), ..quic },
@@ -168,7 +176,7 @@ fn example_file_sets_every_key_and_lists_what_is_to_come() {
         let (part, later) = part(schema.title);
         let words: Vec<&str> = part.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
         // [[dataplane.interface]], [pool.web.health] and the like are set by their headers.
-        let headers = ["interface", "health", "damping", "source_limit", "tunnels"];
+        let headers = ["interface", "health", "damping", "passive", "source_limit", "tunnels"];
         for key in schema.keys.iter().filter(|key| !headers.contains(key)) {
             let set = words.contains(key);
             assert!(set, "{} lacks {key} in config/lb.example.toml", schema.title);

@@ -8,10 +8,14 @@ mod damping;
 mod grpc;
 mod http;
 mod kind;
+mod passive;
 mod tls;
 
-pub(super) use self::kind::TYPES;
 use self::kind::{Asks, Kind};
+pub(super) use self::{
+    kind::TYPES,
+    passive::{passive, udp_alone, unseen},
+};
 use super::{Once, duration, name, templates::Templates};
 use crate::{
     config::{
@@ -65,7 +69,7 @@ pub(super) fn health<'a>(pool: &Section<'a>, lists: &Lists<'_>, templates: &mut 
     let words = [("all", Matching::All), ("any", Matching::Any)];
     let matching = pool.choice("health_match", &words, &[]).unwrap_or_default();
     let damping = damping::damping(pool, !checks.is_empty());
-    (Health { checks, matching, damping }, places)
+    (Health { checks, matching, damping, ..Health::default() }, places)
 }
 
 /// What a section says, key by key.

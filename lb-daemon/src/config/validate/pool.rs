@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use super::{
     Once,
     address::{Role, address},
-    health::health,
+    health::{health, passive},
     name,
     server_id::server_id,
     templates::Templates,
@@ -19,7 +19,7 @@ use crate::{
         raw::Section,
         schema::{self, nearest},
     },
-    model::{AdminState, Backend, Encap, MAX_WEIGHT, Pool, ServerId},
+    model::{AdminState, Backend, Encap, Health, MAX_WEIGHT, Pool, ServerId},
 };
 
 /// A slot of a ring is 16 bits wide.
@@ -36,6 +36,8 @@ pub(super) struct ReadPool {
     pub(super) span: At,
     /// Of its health checks, in their order.
     pub(super) health: Vec<At>,
+    /// Of its `passive`, if it has that.
+    pub(super) passive: Option<At>,
     /// Of its backends' names.
     pub(super) names: BTreeMap<String, At>,
     /// Of its backends' addresses.
@@ -93,9 +95,10 @@ fn pool<'a>(key: &Spanned<&str>, section: &Section<'a>, lists: &Lists<'_>, templ
     let read: Vec<(Backend, Option<At>)> = tables.iter().filter_map(|table| backend(table, &mut seen)).collect();
     let placed = |(backend, place): &(Backend, Option<At>)| Some((backend.server_id?, backend.address, (*place)?));
     let server_ids = read.iter().filter_map(placed).collect();
-    let backends = read.into_iter().map(|(backend, _)| backend).collect();
+    let backends: Vec<Backend> = read.into_iter().map(|(backend, _)| backend).collect();
     let (health, health_places) = health(section, lists, templates);
-    let pool = Pool { name: (*key.get_ref()).to_owned(), backends, health: Arc::new(health) };
+    let (passive, passive_place) = passive(section, &backends).unzip();
+    let pool = Pool { name: (*key.get_ref()).to_owned(), backends, health: Arc::new(Health { passive, ..health }) };
     let complain = |code, message: String, hint: &str| {
         section.complain(Complaint::new(code, key.span(), message).hint(hint));
     };
@@ -113,7 +116,8 @@ fn pool<'a>(key: &Spanned<&str>, section: &Section<'a>, lists: &Lists<'_>, templ
         complain(Code::IdlePool, format!("no backend of pool {} takes new flows", pool.name), hint);
     }
     let Seen { names: Once(names), addresses: Once(addresses), .. } = seen;
-    ReadPool { pool, span: key.span(), health: health_places, names, addresses, server_ids, encap: encap(section) }
+    let (span, passive, encap) = (key.span(), passive_place, encap(section));
+    ReadPool { pool, span, health: health_places, passive, names, addresses, server_ids, encap }
 }
 
 /// What a pool's backends were seen to have, each of them once.

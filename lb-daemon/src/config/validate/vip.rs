@@ -7,7 +7,7 @@ use super::{
     access::access,
     address::served,
     dataplane::Dataplane,
-    drops_unknown_port,
+    drops_unknown_port, health,
     limits::RATE,
     name, number,
     pool::{MAX_BACKENDS, ReadPool, encap, find_pool},
@@ -81,6 +81,7 @@ pub(super) fn vips(
     let services: Vec<_> = reading.services.0.into_iter().collect();
     apart_from_vips(root, &dataplane.tunnel_addresses, &services);
     too_many_targets(root, pools, &vips);
+    health::udp_alone(root, pools, &vips);
     vips
 }
 
@@ -116,7 +117,9 @@ impl<'p> Reading<'p, '_> {
         let (name, service, pool) = (name?.into_inner(), service?.into_inner(), pool?.pool.name.as_str());
         let plain = Vip::plain(&name, service, pool, ring_size);
         let routed = Vip { encap, quic, tcp_server_id, udp_stable, source_routes, drops_unknown_port, ..plain };
-        Some(options(routed))
+        let vip = options(routed);
+        health::unseen(section, &vip, &pools);
+        Some(vip)
     }
 }
 

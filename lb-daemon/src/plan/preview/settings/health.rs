@@ -1,11 +1,11 @@
 //! What a pool says of health.
 
 use super::time;
-use crate::model::{Ask, Authorities, Body, Check, Damping, Grpc, Health, Http, Tls, Trust};
+use crate::model::{Ask, Authorities, Body, Check, Damping, Grpc, Health, Http, Passive, Tls, Trust};
 
 /// Keys and values in a fixed order. Those of several checks bear the check's name.
 pub(super) fn told(health: &Health) -> Vec<(String, String)> {
-    let Health { checks, matching, damping } = health;
+    let Health { checks, matching, damping, passive } = health;
     let mut told: Vec<(String, String)> = match checks.as_slice() {
         [] => vec![("health.type".into(), "none".into())],
         [one] => check(one).into_iter().map(|(key, value)| (format!("health.{key}"), value)).collect(),
@@ -25,7 +25,19 @@ pub(super) fn told(health: &Health) -> Vec<(String, String)> {
         told.push(("damping.within".into(), time(*within)));
         told.push(("damping.hold_for".into(), time(*hold_for)));
     }
+    told.extend(passive.iter().flat_map(traffic));
     told
+}
+
+fn traffic(passive: &Passive) -> [(String, String); 5] {
+    let Passive { window, min_new_flows, success_below, eject_for, max_ejected } = passive;
+    [
+        ("passive.window".into(), time(*window)),
+        ("passive.min_new_flows".into(), min_new_flows.to_string()),
+        ("passive.success_below".into(), format!("{success_below}%")),
+        ("passive.eject_for".into(), time(*eject_for)),
+        ("passive.max_ejected".into(), format!("{max_ejected}%")),
+    ]
 }
 
 fn check(check: &Check) -> Vec<(&'static str, String)> {
