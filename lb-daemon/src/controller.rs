@@ -10,6 +10,7 @@ pub mod change;
 mod clock;
 mod commands;
 mod concerned;
+mod ejections;
 mod ended;
 pub mod engine;
 pub(crate) mod features;
@@ -53,12 +54,12 @@ pub use self::{
     snapshot::Snapshot,
 };
 use self::{
-    clock::Clock, commands::Command, concerned::Inputs, former::Former, heartbeat::Heartbeat, history::History,
-    overrides::Keeper, totals::Totals,
+    clock::Clock, commands::Command, concerned::Inputs, ejections::Listener, former::Former, heartbeat::Heartbeat,
+    history::History, overrides::Keeper, totals::Totals,
 };
 use crate::{
     dataplane,
-    health::{Checks, HealthView, Member, Ways},
+    health::{Checks, Ejections, HealthView, Member, Ways, passive},
     model::{AdminState, Backend, Config, NextHopConfig, Pool, RouteTo, Vip},
     nexthop,
     plan::{RingCache, Room, State, diff, lists::Lists, room},
@@ -77,6 +78,8 @@ pub struct Wires {
     pub ways: watch::Sender<Arc<Ways>>,
     /// What they found.
     pub health: watch::Receiver<Arc<HealthView>>,
+    /// What traffic tells against backends.
+    pub ejections: watch::Sender<Arc<Ejections>>,
     /// To which addresses next hops are to be known.
     pub hop_targets: watch::Sender<BTreeSet<IpAddr>>,
     /// What is known of them.
@@ -142,6 +145,7 @@ pub struct Controller<E> {
     /// The part of the flow table that is swept next.
     part: u32,
     heartbeat: Heartbeat,
+    listener: Listener,
 }
 
 impl<E: Engine> Controller<E> {
@@ -173,7 +177,7 @@ impl<E: Engine> Controller<E> {
         let (sender, inbox) = mpsc::channel(INBOX);
         let settling = Some(now + beliefs::patience(&config));
         let reports = Reports { health: wires.health.borrow().clone(), hops: wires.hops.borrow().clone() };
-        let controller = Self {
+        let mut controller = Self {
             engine,
             desired,
             config,
@@ -198,6 +202,7 @@ impl<E: Engine> Controller<E> {
             last_reload,
             part: 0,
             heartbeat: Heartbeat::default(),
+            listener: Listener::default(),
         };
         controller.ask_for_inputs();
         Ok((controller, Handle::new(sender, newest)))
@@ -228,6 +233,8 @@ impl<E: Engine> Controller<E> {
         self.reconcile();
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut listen = interval(passive::SAMPLE);
+        listen.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let wake = self.settling.map_or(self.clock.next(), |until| until.min(self.clock.next()));
             let deadline = self.history.until();
@@ -244,6 +251,7 @@ impl<E: Engine> Controller<E> {
                 () = tokio::time::sleep_until(wake) => self.reconcile(),
                 // Not looked at without a deadline; the time then means nothing.
                 () = tokio::time::sleep_until(deadline.unwrap_or(wake)), if deadline.is_some() => self.expire(),
+                _ = listen.tick(), if !self.listener.is_idle() => self.look_at_traffic(),
                 _ = look.tick() => {
                     self.beat();
                     self.forget_ended();
@@ -258,7 +266,8 @@ impl<E: Engine> Controller<E> {
     }
 
     /// Tells health checks and next hops what the configuration needs of them.
-    fn ask_for_inputs(&self) {
+    fn ask_for_inputs(&mut self) {
+        self.listen();
         let checks = Arc::new(checks(&self.config));
         self.wires.checks.send_if_modified(|asked| {
             let differs = *asked != checks;

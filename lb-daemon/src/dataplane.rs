@@ -58,6 +58,12 @@ pub trait Dataplane: Send {
     /// When a table cannot be read.
     fn counters(&mut self) -> Result<Counters, Error>;
 
+    /// Reads the counters of these targets, summed over CPUs. Those that the table cannot have are absent.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    fn counted(&mut self, targets: &[u32]) -> Result<BTreeMap<u32, TargetCounters>, Error>;
+
     /// Counts the flow table's entries by state and by target; `rule` says which of them are flows that go on.
     ///
     /// # Errors

@@ -222,16 +222,15 @@ impl Parts {
 /// Starts the health checks and the search for next hops.
 fn wires(parts: &mut JoinSet<&'static str>, stats: health::Stats, kept: BTreeMap<CheckId, Kept>) -> Wires {
     let (checks, asked) = watch::channel(Arc::new(health::Checks::new()));
-    // Nobody judges by traffic yet.
-    let (_, ejections) = watch::channel(Arc::default());
+    let (ejections, told) = watch::channel(Arc::default());
     let (ways, known) = watch::channel(Arc::default());
-    let inputs = health::driver::Inputs { checks: asked, ways: known, ejections, kept };
+    let inputs = health::driver::Inputs { checks: asked, ways: known, ejections: told, kept };
     let (health, checker) = health::driver::spawn(inputs, stats);
     let (hop_targets, asked) = watch::channel(BTreeSet::new());
     let (hops, follower) = nexthop::watcher::spawn(asked);
     part(parts, "the health checks", async { drop(checker.await) });
     part(parts, "the search for next hops", async { drop(follower.await) });
-    Wires { checks, ways, health, hop_targets, hops }
+    Wires { checks, ways, health, ejections, hop_targets, hops }
 }
 
 /// Runs a part of the daemon that is not meant to end; its name comes out if it does.

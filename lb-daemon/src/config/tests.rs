@@ -8,6 +8,7 @@ mod http_rules;
 mod include_rules;
 mod list_rules;
 mod messages;
+mod passive_rules;
 mod pool_rules;
 mod random;
 mod route_rules;

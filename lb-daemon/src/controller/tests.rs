@@ -1,6 +1,7 @@
 //! The controller over tables in memory, with a paused clock.
 
 mod converging;
+mod ejections;
 mod ended;
 mod growth;
 mod history;

@@ -41,6 +41,8 @@ pub struct Figures {
     pub backends: BTreeMap<Pair, TargetCounters>,
     /// Slots of a VIP's ring that came to lead to another backend.
     pub changed_slots: BTreeMap<Service, u64>,
+    /// Times that a backend of a VIP was ejected.
+    pub ejections: BTreeMap<Pair, u64>,
     /// Packets that met a flow which was known, since these figures were first read.
     pub hits: u64,
     /// By [`lb_common::verdict::Verdict`].
@@ -98,6 +100,8 @@ pub struct Totals {
     taken: BTreeMap<u32, TargetCounters>,
     /// Slots that changed, by VIP.
     changed_slots: BTreeMap<Service, u64>,
+    /// Ejections by VIP and backend.
+    ejections: BTreeMap<Pair, u64>,
     /// What [`hits`] gave at the first reading: targets that were freed before then are missing in it.
     first_hits: Option<u64>,
     /// The most hits that were told of.
@@ -163,6 +167,15 @@ impl Totals {
         }
     }
 
+    /// A backend was ejected.
+    pub fn ejected(&mut self, pair: Pair) {
+        *self.ejections.entry(pair).or_default() += 1;
+        if self.ejections.len() > REMEMBERED {
+            let in_use: BTreeSet<&Pair> = self.owners.values().collect();
+            self.ejections.retain(|pair, _| in_use.contains(pair));
+        }
+    }
+
     /// Sums of what was taken and what the targets count now.
     pub fn figures(&mut self, counters: Counters) -> Figures {
         let Counters { targets, verdicts, path } = counters;
@@ -173,6 +186,7 @@ impl Totals {
             vips: self.vips.clone(),
             backends: self.backends.clone(),
             changed_slots: self.changed_slots.clone(),
+            ejections: self.ejections.clone(),
             hits: 0,
             verdicts,
             path,

@@ -7,7 +7,10 @@
 use std::{collections::BTreeMap, path::Path};
 
 use aya::programs::Xdp;
-use lb_common::{layout::vip::Vip, maps::Tuning};
+use lb_common::{
+    layout::{counter::TargetCounters, vip::Vip},
+    maps::Tuning,
+};
 use tracing::{debug, info, warn};
 
 pub use self::{
@@ -318,6 +321,12 @@ impl Dataplane for Kernel {
         let mut counters = self.tables.counters()?;
         self.rest.add_to(&mut counters);
         Ok(counters)
+    }
+
+    fn counted(&mut self, targets: &[u32]) -> Result<BTreeMap<u32, TargetCounters>, Error> {
+        let mut counted = self.tables.counted(targets.iter().copied())?;
+        self.rest.add_to_targets(&mut counted);
+        Ok(counted)
     }
 
     fn flows(&mut self, rule: Liveness) -> Result<FlowCount, Error> {

@@ -270,6 +270,11 @@ impl Dataplane for Memory {
         })
     }
 
+    fn counted(&mut self, targets: &[u32]) -> Result<BTreeMap<u32, TargetCounters>, Error> {
+        let counted = |id: &u32| Some((*id, *self.target_counters.get(*id as usize)?));
+        Ok(targets.iter().filter_map(counted).collect())
+    }
+
     fn flows(&mut self, rule: Liveness) -> Result<FlowCount, Error> {
         Ok(FlowCount::of(self.flows.as_flattened().iter().copied(), rule))
     }

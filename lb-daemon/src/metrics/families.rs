@@ -117,6 +117,8 @@ families! {
         "TCP openings to a backend of a VIP that were sent again, which tells of a backend that does not answer.";
     BACKEND_HANDSHAKES = COUNTER "lb_backend_handshakes_total" ["vip", "backend"]
         "TCP openings to a backend of a VIP that went on, so that the backend must have answered.";
+    BACKEND_EJECTIONS = COUNTER "lb_backend_ejections_total" ["vip", "backend"]
+        "Times that a backend of a VIP was ejected because its clients' handshakes did not complete.";
     BACKEND_WEIGHT = GAUGE "lb_backend_weight" ["vip", "backend"]
         "Configured weight of a backend.";
     BACKEND_UP = GAUGE "lb_backend_up" ["vip", "backend"]

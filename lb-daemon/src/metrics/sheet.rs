@@ -45,6 +45,7 @@ pub(super) struct Backend {
     vip: Arc<str>,
     name: Box<str>,
     counted: TargetCounters,
+    ejections: u64,
     entries: u64,
     weight: u32,
     up: bool,
@@ -65,13 +66,14 @@ pub(super) const OF_VIPS: [Column<Vip>; 6] = [
 ];
 
 /// Families of backends, but for [`f::BACKEND_STATE`], in which each has a sample for each state.
-pub(super) const OF_BACKENDS: [Column<Backend>; 9] = [
+pub(super) const OF_BACKENDS: [Column<Backend>; 10] = [
     (f::BACKEND_PACKETS, |backend| backend.counted.packets),
     (f::BACKEND_BYTES, |backend| backend.counted.bytes),
     (f::BACKEND_FLOWS, |backend| backend.counted.flows_created),
     (f::BACKEND_SYNS, |backend| backend.counted.syns),
     (f::BACKEND_SYN_RETRANSMITS, |backend| backend.counted.syn_retransmits),
     (f::BACKEND_HANDSHAKES, |backend| backend.counted.handshakes),
+    (f::BACKEND_EJECTIONS, |backend| backend.ejections),
     (f::BACKEND_WEIGHT, |backend| backend.weight.into()),
     (f::BACKEND_UP, |backend| backend.up.into()),
     (f::BACKEND_ENTRIES, |backend| backend.entries),
@@ -136,6 +138,7 @@ impl Backend {
             vip: Arc::clone(&vip.name),
             name,
             counted: figures.backends.get(&pair).copied().unwrap_or_default(),
+            ejections: figures.ejections.get(&pair).copied().unwrap_or(0),
             entries: flows.backends.get(&pair).copied().unwrap_or(0),
             weight: backend.weight,
             up: backend.up == Some(true),
@@ -176,7 +179,16 @@ impl Sheet {
                 let counted = TargetCounters { packets: (vip * backends + backend) as u64, ..counted };
                 let (vip, name) = (Arc::clone(&name), format!("backend-{backend:03}").into());
                 let effect = Effect::ALL[backend % 3];
-                sheet.backends.push(Backend { vip, name, counted, entries: 0, weight: 100, up: true, effect });
+                sheet.backends.push(Backend {
+                    vip,
+                    name,
+                    counted,
+                    ejections: 0,
+                    entries: 0,
+                    weight: 100,
+                    up: true,
+                    effect,
+                });
             }
             sheet.vips.push(Vip { name, counted, changed_slots: 0, up: true, panics: false });
         }

@@ -65,6 +65,7 @@ fn start(place: &Place, config: Config) -> (Handle, JoinHandle<()>) {
     let (ways, _) = watch::channel(Arc::default());
     let (checks, _) = watch::channel(Arc::default());
     let (_, health) = watch::channel(Arc::new(HealthView::new()));
+    let (ejections, _) = watch::channel(Arc::default());
     let (hop_targets, _) = watch::channel(BTreeSet::new());
     let (_, hops) = watch::channel(Arc::default());
     let state_dir = tempfile::tempdir().unwrap();
@@ -75,7 +76,7 @@ fn start(place: &Place, config: Config) -> (Handle, JoinHandle<()>) {
         history,
         attached,
         Keeper::default(),
-        Wires { checks, ways, health, hop_targets, hops },
+        Wires { checks, ways, health, ejections, hop_targets, hops },
     )
     .unwrap();
     let running = async move {

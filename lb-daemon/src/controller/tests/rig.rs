@@ -30,7 +30,7 @@ use crate::{
         overrides::Keeper, tuning::tuning,
     },
     dataplane::memory::Memory,
-    health::{Checks, HealthView, Standing},
+    health::{Checks, Ejections, HealthView, Standing},
     model::Config,
     nexthop::{self, NextHop},
     plan::{Capacity, wanted::key},
@@ -91,6 +91,8 @@ pub(crate) struct Rig {
     pub(crate) hops: watch::Sender<Arc<nexthop::Snapshot>>,
     /// Checks that it asked for.
     pub(crate) checks: watch::Receiver<Arc<Checks>>,
+    /// Who is ejected.
+    pub(crate) ejections: watch::Receiver<Arc<Ejections>>,
     /// Addresses that it asked next hops for.
     pub(crate) hop_targets: watch::Receiver<BTreeSet<IpAddr>>,
     /// Where the controller keeps what outlives it.
@@ -161,7 +163,15 @@ impl Rig {
         let (targets_in, hop_targets) = watch::channel(BTreeSet::new());
         let (hops, hops_out) = watch::channel(Arc::default());
         let (ways, _) = watch::channel(Arc::default());
-        let wires = Wires { checks: checks_in, ways, health: health_out, hop_targets: targets_in, hops: hops_out };
+        let (ejections_in, ejections) = watch::channel(Arc::default());
+        let wires = Wires {
+            checks: checks_in,
+            ways,
+            health: health_out,
+            ejections: ejections_in,
+            hop_targets: targets_in,
+            hops: hops_out,
+        };
         // As a daemon starts: with what the configuration needs, and what the tables do.
         let keeper = folder.clone().map(Keeper::restore).unwrap_or_default();
         let engine = Fake(Arc::clone(&tables));
@@ -169,7 +179,7 @@ impl Rig {
         engine.start(&tuning(&config));
         let (controller, handle) = Controller::new(engine, config, history, vec![attached("eth0")], keeper, wires)?;
         let task = tokio::spawn(controller.run());
-        Ok(Self { handle, tables, folder, health, hops, checks, hop_targets, state_dir, task })
+        Ok(Self { handle, tables, folder, health, hops, checks, ejections, hop_targets, state_dir, task })
     }
 
     /// Reloads this configuration; its texts are made up.

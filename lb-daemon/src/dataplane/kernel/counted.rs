@@ -113,16 +113,22 @@ impl Rest {
         }
     }
 
-    /// Adds it to what the tables hold.
-    pub(super) fn add_to(&self, counters: &mut Counters) {
-        let of = |name: &str, id: u32| self.0.get(name).and_then(|sums| sums.get(&id));
-        for (id, counted) in &mut counters.targets {
-            if let Some(rest) = of(maps::TARGET_COUNTERS, *id) {
+    /// Adds it to what the table of targets' counters holds.
+    pub(super) fn add_to_targets(&self, targets: &mut BTreeMap<u32, TargetCounters>) {
+        let Some(rest) = self.0.get(maps::TARGET_COUNTERS) else { return };
+        for (id, counted) in targets {
+            if let Some(rest) = rest.get(id) {
                 let mut words: [u64; TARGET_WORDS] = zerocopy::transmute!(*counted);
                 add(&mut words, rest);
                 *counted = zerocopy::transmute!(words);
             }
         }
+    }
+
+    /// Adds it to what the tables hold.
+    pub(super) fn add_to(&self, counters: &mut Counters) {
+        let of = |name: &str, id: u32| self.0.get(name).and_then(|sums| sums.get(&id));
+        self.add_to_targets(&mut counters.targets);
         for (id, counted) in (0..).zip(&mut counters.verdicts) {
             if let Some(rest) = of(maps::VERDICT_COUNTERS, id) {
                 let mut words: [u64; VERDICT_WORDS] = zerocopy::transmute!(*counted);

@@ -246,12 +246,16 @@ impl Tables {
         flows::forget_ended(self.flows.words(), rule, part)
     }
 
-    pub(super) fn counters(&self) -> Result<Counters, Error> {
-        let mut targets = BTreeMap::new();
-        for id in self.targets().into_keys() {
+    pub(super) fn counted(&self, ids: impl Iterator<Item = u32>) -> Result<BTreeMap<u32, TargetCounters>, Error> {
+        let read = |id| {
             let values = self.target_counters.get(&id, 0).map_err(|error| table("read TARGET_COUNTERS", error))?;
-            targets.insert(id, values.iter().fold(TargetCounters::default(), add_target));
-        }
+            Ok((id, values.iter().fold(TargetCounters::default(), add_target)))
+        };
+        ids.filter(|id| *id < self.target_counters.len()).map(read).collect()
+    }
+
+    pub(super) fn counters(&self) -> Result<Counters, Error> {
+        let targets = self.counted(self.targets().into_keys())?;
         let mut verdicts = Vec::new();
         for verdict in Verdict::ALL {
             let values = self.verdict_counters.get(&(*verdict as u32), 0);

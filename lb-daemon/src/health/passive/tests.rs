@@ -73,7 +73,7 @@ fn what_befalls_all_is_nobodys_fault() {
         world.share_out(2_000);
         world.run(Duration::from_secs(5));
         world.backends.iter_mut().for_each(|one| one.success = success);
-        assert_eq!(world.run(Duration::from_secs(60)), [], "success {success}");
+        assert_eq!(world.run(Duration::from_mins(1)), [], "success {success}");
     }
 }
 
@@ -90,15 +90,15 @@ fn in_the_midst_of_a_flood_a_dead_backend_is_found_all_the_same() {
 
 #[test]
 fn one_that_is_flooded_alone_does_not_hide_a_dead_one() {
-    let mut world = World::new(13, 6, rule());
+    let mut world = World::new(13, 6, Passive { max_ejected: 34, ..rule() });
     world.share_out(600);
     world.backends[0].rate = 50_000.0;
     world.backends[0].success = 0.01;
     world.backends[1].success = 0.0;
     let events = world.run(Duration::from_secs(10));
     let found = events.iter().any(|event| matches!(event, Event::Began { member: found, .. } if *found == member(1)));
-    // Of six one may be ejected.
-    assert_eq!(lasting(&events).len(), 1, "{events:?}");
+    // The flooded one looks the same from here: that is what `max_ejected` is for.
+    assert_eq!(lasting(&events).len(), 2, "{events:?}");
     assert!(found, "{events:?}");
 }
 
@@ -144,7 +144,9 @@ fn a_group_that_shrinks_takes_back_the_newest() {
     }
     assert_eq!(world.observer.ejections().len(), 2);
     let mut groups = world.groups();
-    groups.values_mut().for_each(|group| group.members.retain(|one| ![member(0), member(5)].contains(one)));
+    for group in groups.values_mut() {
+        group.members.retain(|one| ![member(0), member(5)].contains(one));
+    }
     world.observer.set(&groups);
     let events = world.run(Duration::from_millis(200));
     assert_eq!(events, [Event::Ended { member: member(1) }]);
@@ -172,7 +174,7 @@ fn the_reason_tells_figures_and_the_time_of_day() {
 #[test]
 fn spans_grow_and_end_with_the_whole_window() {
     let found: Vec<usize> = spans(3, 84).collect();
-    assert_eq!(found, [4, 5, 6, 7, 8, 10, 12, 15, 19, 24, 31, 40, 52, 68, 83]);
+    assert_eq!(found, [4, 5, 6, 7, 8, 9, 11, 13, 16, 20, 25, 32, 41, 53, 69, 83]);
     assert_eq!(spans(3, 5).collect::<Vec<_>>(), [4]);
     assert_eq!(spans(3, 4).collect::<Vec<_>>(), [0; 0]);
     assert_eq!(spans(1, 0).collect::<Vec<_>>(), [0; 0]);

@@ -37,18 +37,13 @@ impl Window {
         };
         let goes_on =
             |last: &Counted| last.target == now.target && last.syns <= now.syns && last.handshakes <= now.handshakes;
-        let sum = match (self.last.filter(goes_on), self.sums.back()) {
-            (Some(last), Some((syns, handshakes))) => {
-                let more = |now: u64, last: u64| u32::try_from(now - last).unwrap_or(u32::MAX);
-                (
-                    syns.wrapping_add(more(now.syns, last.syns)),
-                    handshakes.wrapping_add(more(now.handshakes, last.handshakes)),
-                )
-            }
-            _ => {
-                self.sums.clear();
-                (0, 0)
-            }
+        let sum = if let (Some(last), Some((syns, handshakes))) = (self.last.filter(goes_on), self.sums.back()) {
+            let more = |now: u64, last: u64| u32::try_from(now - last).unwrap_or(u32::MAX);
+            let completed = more(now.handshakes, last.handshakes);
+            (syns.wrapping_add(more(now.syns, last.syns)), handshakes.wrapping_add(completed))
+        } else {
+            self.sums.clear();
+            (0, 0)
         };
         self.last = Some(now);
         self.sums.push_back(sum);
@@ -75,15 +70,15 @@ impl Window {
 mod tests {
     use super::*;
 
-    fn counted(target: u32, syns: u64, handshakes: u64) -> Option<Counted> {
-        Some(Counted { target, syns, handshakes })
+    fn counted(target: u32, syns: u64, handshakes: u64) -> Counted {
+        Counted { target, syns, handshakes }
     }
 
     #[test]
     fn a_share_is_of_the_flows_of_its_time_and_the_handshakes_since() {
         let mut window = Window::default();
         for (syns, handshakes) in [(100, 90), (110, 95), (130, 108), (131, 127)] {
-            window.note(counted(1, syns, handshakes));
+            window.note(Some(counted(1, syns, handshakes)));
         }
         assert_eq!(window.share(3, 1), Some(Share { completed: 37, flows: 30 }));
         assert_eq!(window.share(2, 1), Some(Share { completed: 32, flows: 20 }));
@@ -95,19 +90,20 @@ mod tests {
 
     #[test]
     fn counters_that_fell_or_vanished_or_are_of_another_target_begin_anew() {
-        for break_ in [counted(1, 5, 5), counted(1, 200, 5), counted(2, 150, 150), None] {
+        let others = [counted(1, 5, 5), counted(1, 200, 5), counted(2, 150, 150)].map(Some);
+        for next in others.into_iter().chain([None]) {
             let mut window = Window::default();
-            window.note(counted(1, 100, 100));
-            window.note(counted(1, 110, 110));
-            window.note(break_);
-            assert_eq!(window.share(1, 0), None, "{break_:?}");
-            let begun = break_.is_some();
-            assert_eq!(window.share(0, 0).is_some(), begun, "{break_:?}");
+            window.note(Some(counted(1, 100, 100)));
+            window.note(Some(counted(1, 110, 110)));
+            window.note(next);
+            assert_eq!(window.share(1, 0), None, "{next:?}");
+            let begun = next.is_some();
+            assert_eq!(window.share(0, 0).is_some(), begun, "{next:?}");
         }
         let mut window = Window::default();
-        window.note(counted(1, 100, 100));
-        window.note(counted(2, 1_000, 0));
-        window.note(counted(2, 1_010, 3));
+        window.note(Some(counted(1, 100, 100)));
+        window.note(Some(counted(2, 1_000, 0)));
+        window.note(Some(counted(2, 1_010, 3)));
         assert_eq!(window.share(1, 0), Some(Share { completed: 3, flows: 10 }));
     }
 
@@ -115,9 +111,9 @@ mod tests {
     fn sums_may_wrap() {
         let mut window = Window::default();
         let near = u64::from(u32::MAX) - 5;
-        window.note(counted(1, 0, 0));
-        window.note(counted(1, near, near));
-        window.note(counted(1, near + 20, near + 10));
+        window.note(Some(counted(1, 0, 0)));
+        window.note(Some(counted(1, near, near)));
+        window.note(Some(counted(1, near + 20, near + 10)));
         assert_eq!(window.share(1, 0), Some(Share { completed: 10, flows: 20 }));
         assert!((Share { completed: 10, flows: 20 }.ratio() - 0.5).abs() < 1e-9);
         assert!((Share { completed: 30, flows: 20 }.ratio() - 1.0).abs() < 1e-9);

@@ -7,7 +7,10 @@ use std::{
 };
 
 use lb_common::{
-    layout::{counter::VerdictCounters, vip::Vip},
+    layout::{
+        counter::{TargetCounters, VerdictCounters},
+        vip::Vip,
+    },
     maps::Tuning,
 };
 
@@ -128,6 +131,10 @@ impl Dataplane for Fake {
             (counters.verdicts, counters.path) = (told.verdicts.clone(), told.path.clone());
         }
         Ok(counters)
+    }
+
+    fn counted(&mut self, targets: &[u32]) -> Result<BTreeMap<u32, TargetCounters>, Error> {
+        self.tables().memory.counted(targets)
     }
 
     fn flows(&mut self, rule: Liveness) -> Result<FlowCount, Error> {

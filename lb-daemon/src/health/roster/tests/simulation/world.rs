@@ -69,6 +69,8 @@ fn health(dice: &mut Dice) -> Health {
         checks: names[..count].iter().map(|name| check(dice, name)).collect(),
         matching: dice.of(&[Matching::All, Matching::Any]),
         damping: dice.once_in(2).then(|| damping(dice)),
+        // What follows from it comes in as ejections.
+        passive: None,
     }
 }
 
