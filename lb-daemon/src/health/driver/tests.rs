@@ -172,6 +172,32 @@ async fn an_ejected_backend_returns_by_itself() {
 }
 
 #[tokio::test]
+async fn what_was_kept_is_published_at_once_and_holds_until_results_say_otherwise() {
+    let (dead, lives) = (Server::start("127.0.0.1:0").await, Server::start("127.0.0.1:0").await);
+    dead.stop();
+    let (was_up, was_down) = (id(dead.address), id(lives.address));
+    let kept = |(member, up)| {
+        let (since, heard) = (SystemTime::UNIX_EPOCH, SystemTime::now());
+        (CheckId { member, check: "tcp".into() }, Kept { up, last: "as before".into(), since, heard })
+    };
+    let (_checks, wanted) = watch::channel(checks(&[(was_up, tcp()), (was_down, tcp())]));
+    let (_, ejections) = watch::channel(Arc::default());
+    let kept = [(was_up, true), (was_down, false)].into_iter().map(kept).collect();
+    let inputs = Inputs { kept, ..inputs(wanted, ejections) };
+    let start = Instant::now();
+    let (mut view, task) = spawn(inputs, Stats::new().unwrap());
+    timeout(Duration::from_secs(5), view.wait_for(|view| view.len() == 2)).await.unwrap().unwrap();
+    let told = |view: &HealthView| [was_up, was_down].map(|one| (view[&one].up, view[&one].reason.clone()));
+    assert_eq!(told(&view.borrow_and_update()), [(true, "as before".into()), (false, "as before".into())]);
+    let fell = timeout(Duration::from_secs(5), view.wait_for(|view| !view[&was_up].up));
+    fell.await.unwrap().unwrap();
+    assert!(start.elapsed() >= INTERVAL * 9 / 10, "before `fall` failures");
+    timeout(Duration::from_secs(5), view.wait_for(|view| view[&was_down].up)).await.unwrap().unwrap();
+    assert!(lives.accepted() >= 2, "`rise` successes");
+    task.abort();
+}
+
+#[tokio::test]
 async fn many_checks_run_side_by_side() {
     // Port 9 of these loopback addresses refuses; they hold up nobody.
     let server = Server::start("127.0.0.1:0").await;

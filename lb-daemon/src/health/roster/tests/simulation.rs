@@ -101,6 +101,7 @@ impl Schedule {
             let Running { number, probe, started, outcome, .. } = self.running.swap_remove(nth);
             let effect = self.roster.on_outcome(number, outcome.clone(), self.at.now, self.at.wall);
             self.world.outcome(&probe, started, &outcome, self.at);
+            assert!(outcome.result != Verdict::Skipped || effect == Effect::default(), "that says nothing");
             tally.results += 1;
             self.hear(effect, tally);
         }
@@ -251,7 +252,8 @@ impl Schedule {
         }
         for standing in found.values() {
             tally.held += u64::from(standing.reason.starts_with("went down"));
-            tally.full_records += u64::from(standing.transitions.iter().len() == Records::MOST);
+            assert!(standing.transitions.iter().len() <= 20);
+            tally.full_records += u64::from(standing.transitions.iter().len() == 20);
         }
     }
 }

@@ -26,11 +26,13 @@ pub(super) struct Line {
     /// When it was last started, and whether it is still on its way.
     started: Option<(Instant, bool)>,
     ended: Instant,
+    /// Whether the time before the last start was a whole interval, after which the next is one too, or a fast one.
+    whole: bool,
 }
 
 impl Line {
     fn new(check: &Check, before: Option<Status>, begun: Moment) -> Self {
-        Self { check: check.clone(), before, begun, results: Vec::new(), started: None, ended: begun.now }
+        Self { check: check.clone(), before, begun, results: Vec::new(), started: None, ended: begun.now, whole: false }
     }
 
     /// What is to be known of it.
@@ -68,13 +70,29 @@ impl Line {
         let Some((started, running)) = self.started else {
             return Some(self.begun.now + Duration::from_millis(300).min(self.check.interval));
         };
+        let longest = self.fast().unwrap_or(self.check.interval).mul_f64(1.101);
+        (!running).then(|| (started + longest).max(self.ended))
+    }
+
+    /// The fast interval, while it holds.
+    fn fast(&self) -> Option<Duration> {
         let changing = match self.status() {
             Some(Status { successes: 0, failures: 0, .. }) | None => true,
             Some(Status { up, failures, .. }) => up == (failures > 0),
         };
-        let fast = self.check.fast_interval.filter(|_| changing);
-        let longest = fast.unwrap_or(self.check.interval).mul_f64(1.101);
-        (!running).then(|| (started + longest).max(self.ended))
+        self.check.fast_interval.filter(|_| changing)
+    }
+
+    fn start(&mut self, at: Moment) {
+        if let Some((started, _)) = self.started {
+            let shortest = match self.fast() {
+                Some(fast) => fast.mul_f64(0.899),
+                None => self.check.interval.mul_f64(if self.whole { 0.899 } else { 0.099 }),
+            };
+            assert!(at.now >= started + shortest, "early: {:?} after the last start", at.now - started);
+            self.whole = self.fast().is_none();
+        }
+        self.started = Some((at.now, true));
     }
 }
 
@@ -172,7 +190,7 @@ impl World {
         assert!(!line.started.is_some_and(|(_, running)| running), "two probes of one check at once");
         let latest = line.latest_start().max(self.excused).unwrap();
         assert!(at.now <= latest, "late by {:?}: {probe:?}", at.now - latest);
-        line.started = Some((at.now, true));
+        line.start(at);
     }
 
     /// The outcome of a probe that was started then; of one that is gone nothing comes.
