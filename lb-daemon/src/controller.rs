@@ -15,6 +15,7 @@ mod ended;
 pub mod engine;
 pub(crate) mod features;
 mod former;
+mod governor;
 mod heartbeat;
 pub mod history;
 pub mod overrides;
@@ -45,6 +46,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
+pub use self::governor::Waits;
 pub use self::program::grows;
 pub(crate) use self::work::chain;
 pub use self::{
@@ -54,8 +56,8 @@ pub use self::{
     snapshot::Snapshot,
 };
 use self::{
-    clock::Clock, commands::Command, concerned::Inputs, ejections::Listener, former::Former, heartbeat::Heartbeat,
-    history::History, overrides::Keeper, totals::Totals,
+    clock::Clock, commands::Command, concerned::Inputs, ejections::Listener, former::Former, governor::Governor,
+    heartbeat::Heartbeat, history::History, overrides::Keeper, totals::Totals,
 };
 use crate::{
     dataplane,
@@ -139,6 +141,8 @@ pub struct Controller<E> {
     settling: Option<Instant>,
     /// What serves on until then, although it is not configured any more.
     former: Former,
+    /// How far rings have come to what health asks for.
+    governor: Governor,
     /// What went wrong at the last attempt, if it did.
     failing: Option<snapshot::Failing>,
     last_reload: snapshot::LastReload,
@@ -198,6 +202,7 @@ impl<E: Engine> Controller<E> {
             reached: None,
             settling,
             former: Former::default(),
+            governor: Governor::new(now),
             failing: None,
             last_reload,
             part: 0,
@@ -236,7 +241,7 @@ impl<E: Engine> Controller<E> {
         let mut listen = interval(passive::SAMPLE);
         listen.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let wake = self.settling.map_or(self.clock.next(), |until| until.min(self.clock.next()));
+            let wake = self.wake();
             let deadline = self.history.until();
             tokio::select! {
                 command = self.inbox.recv() => {
@@ -263,6 +268,13 @@ impl<E: Engine> Controller<E> {
                 }
             }
         }
+    }
+
+    /// When to plan next, if nothing is reported before.
+    fn wake(&self) -> Instant {
+        // What fails is tried again by the clock.
+        let step = self.governor.next().filter(|_| self.failing.is_none());
+        self.settling.into_iter().chain(step).fold(self.clock.next(), Instant::min)
     }
 
     /// Tells health checks and next hops what the configuration needs of them.

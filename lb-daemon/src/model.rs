@@ -17,7 +17,7 @@ pub use self::{
     },
     overrides::Overrides,
     pool::{AdminState, Backend, MAX_WEIGHT, Pool, ServerId},
-    protection::Least,
+    protection::{Least, RingChange},
     vip::{Encap, HashMode, Protocol, Quic, RouteTo, Service, SourceRoute, Vip},
 };
 

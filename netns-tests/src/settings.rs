@@ -40,6 +40,8 @@ pub struct Pool {
     pub backends: Vec<PoolBackend>,
     /// Its health check.
     pub health: Health,
+    /// Further keys, a line each.
+    pub keys: Vec<String>,
 }
 
 /// A backend in a pool.
@@ -133,14 +135,14 @@ impl Settings {
         let backends = lab.backends.iter().map(|backend| {
             PoolBackend::new(backend.name(), if family == Family::V4 { backend.v4 } else { backend.v6 })
         });
-        self.pools.push(Pool { name: name.into(), backends: backends.collect(), health });
+        self.pools.push(Pool { name: name.into(), backends: backends.collect(), health, keys: Vec::new() });
         self
     }
 
     /// A pool of these backends that are always up.
     #[must_use]
     pub fn pool_of(mut self, name: &str, backends: Vec<PoolBackend>) -> Self {
-        self.pools.push(Pool { name: name.into(), backends, health: Health::None });
+        self.pools.push(Pool { name: name.into(), backends, health: Health::None, keys: Vec::new() });
         self
     }
 
@@ -222,7 +224,7 @@ impl fmt::Display for Pool {
             keys.iter().try_for_each(|key| write!(f, ", {key}"))?;
             writeln!(f, " }},")?;
         }
-        writeln!(f, "]\n\n[pool.{}.health]", self.name)?;
+        writeln!(f, "]\n{}\n\n[pool.{}.health]", self.keys.join("\n"), self.name)?;
         let mut check = |kind, port| {
             writeln!(f, "type = {kind:?}\nport = {port}")?;
             f.write_str("interval = \"500ms\"\ntimeout = \"500ms\"\nrise = 2\nfall = 2\n")

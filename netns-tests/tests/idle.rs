@@ -90,7 +90,7 @@ fn settings(lab: &Lab, health: &Health, backends: u8) -> Settings {
             PoolBackend::new(&format!("{name}-{host}"), [10, net, number, host])
         };
         let backends = (0..backends).map(backend).collect();
-        settings.pools.push(Pool { name: name.clone(), backends, health: health.clone() });
+        settings.pools.push(Pool { name: name.clone(), backends, health: health.clone(), keys: Vec::new() });
         settings = settings.vip(&name, (VIP_V4, 8000 + u16::from(number), "tcp"), &name);
     }
     settings

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     controller::{
         features::names,
-        snapshot::{self, InForce, Snapshot, VipView},
+        snapshot::{self, BackendView, InForce, Snapshot, VipView},
         totals,
     },
     http::Accounts,
@@ -211,7 +211,7 @@ pub(crate) fn backends<'a>(
             name: backend.name.clone(),
             address: backend.address,
             state: effect(backend.effect),
-            reason: backend.reason.clone(),
+            reason: reason(backend),
             admin_state: Some(backend.admin.to_string()),
             weight: Some(backend.weight),
             r#override: left.told(backend),
@@ -226,6 +226,15 @@ pub(crate) fn backends<'a>(
             traffic: figures.backends.get(&pair).map(traffic).unwrap_or_default(),
         }
     })
+}
+
+/// Why a backend is as it is, and what it waits for.
+fn reason(backend: &BackendView) -> Option<String> {
+    let waits = backend.waits.as_ref().map(|waits| waits.told(SystemTime::now()));
+    match (&backend.reason, waits) {
+        (Some(reason), Some(waits)) => Some(format!("{reason}, {waits}")),
+        (reason, waits) => reason.clone().or(waits),
+    }
 }
 
 /// `GET /v1/flows/count`

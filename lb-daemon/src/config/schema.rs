@@ -67,7 +67,7 @@ pub(super) const METRICS: Schema = Schema { title: "[metrics]", keys: &["listen"
 
 pub(super) const POOL: Schema = Schema {
     title: "[pool.NAME]",
-    keys: &["backends", "health", "health_match", "passive", "damping", "encap"],
+    keys: &["backends", "health", "health_match", "passive", "damping", "slow_start", "encap"],
     later: &[],
 };
 
@@ -158,6 +158,8 @@ pub(super) const VIP: Schema = Schema {
         "quic_lb",
         "panic_threshold",
         "min_healthy",
+        "max_ring_change",
+        "max_ring_change_per",
         "tcp_server_id",
         "udp_stable",
         "source_routes",

@@ -27,6 +27,7 @@ mod dataplane;
 mod health;
 mod limits;
 mod pool;
+mod protection;
 mod routes;
 mod server_id;
 mod targets;

@@ -15,7 +15,7 @@ use lb_common::layout::target::Target;
 use super::{by_pool, checks, hop_targets, member, members};
 use crate::{
     health::{HealthView, Member, Standing, roster::start_spread},
-    model::{AdminState, Backend, Config, NextHopConfig, Pool, Vip},
+    model::{AdminState, Backend, Config, NextHopConfig, Pool, Service, Vip},
     nexthop::{self, NextHop, NextHops, Snapshot, Unreachable},
     plan::{
         State,
@@ -46,6 +46,23 @@ const ANY_HOP: NextHop = NextHop {
 pub fn wanted(config: &Config, lists: &Lists, observed: &State, health: &HealthView, hops: &Snapshot) -> Wanted {
     let found = Found::in_tables(observed);
     wanted::wanted(config, lists, &found.health(config, health), &found.hops(config, hops), found.bonds(config, hops))
+}
+
+/// What the tables should hold if every check passed, over the ways that are known; and which pools of which VIPs are used
+/// whole since few of their backends are up.
+pub fn eligible(
+    config: &Config,
+    lists: &Lists,
+    observed: &State,
+    health: &HealthView,
+    hops: &Snapshot,
+) -> (Wanted, BTreeSet<(Service, String)>) {
+    let found = Found::in_tables(observed);
+    let health = found.health(config, health);
+    let pools = config.vips.iter().flat_map(|vip| lists.pools(config, vip).into_iter().map(move |pool| (vip, pool)));
+    let panics = pools.filter(|(vip, pool)| wanted::in_panic(vip, pool, &health));
+    let panics = panics.map(|(vip, pool)| (vip.service, pool.name.clone())).collect();
+    (all_up(config, lists, &found.hops(config, hops), found.bonds(config, hops)), panics)
 }
 
 /// What the tables should hold if every check passed.

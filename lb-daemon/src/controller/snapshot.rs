@@ -3,10 +3,12 @@
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use lb_common::maps::Tuning;
+use tokio::time::Instant;
 
 use super::{
     Reports,
     engine::Attached,
+    governor::{Governor, Waits},
     history::History,
     overrides::Keeper,
     preview::{NAMED, first},
@@ -122,13 +124,15 @@ pub struct BackendView {
     pub effect: Disposition,
     /// Why it is not serving, or why it is although its check fails.
     pub reason: Option<String>,
+    /// Why it has less of the ring, or more, than health alone would give it.
+    pub waits: Option<Waits>,
     /// What is wanted of it: by the override if there is one, else by the file.
     pub admin: AdminState,
     /// Its weight: the override's if there is one, else the file's.
     pub weight: u32,
     /// What an operator wants beyond the file.
     pub overridden: Option<BackendOverride>,
-    /// Its share of new flows, 0 to 1: its weight over that of all that serve.
+    /// Its share of new flows, 0 to 1: its weight in force over that of all that serve.
     pub share: f64,
     /// Whether its check is passed; `None` before the first result.
     pub up: Option<bool>,
@@ -189,7 +193,9 @@ impl Snapshot {
         let config = keeper.effective(desired);
         let reports = Reports { health: Arc::default(), hops: Arc::default() };
         let overrides = keeper.overrides();
-        let known = view::Known { config: &config, lists, overrides, state, reports: &reports, settling: true };
+        let governor = &Governor::new(Instant::now());
+        let known =
+            view::Known { config: &config, lists, overrides, state, reports: &reports, governor, settling: true };
         Self {
             in_force: history.in_force(),
             applied: 0,
@@ -253,14 +259,19 @@ fn told_as_few(vips: &[VipView]) -> Vec<String> {
 impl VipView {
     /// Whether it is as it should be: it has a backend that takes new flows, and not fewer healthy ones than it should have.
     pub fn is_up(&self) -> bool {
-        self.disabled.is_none() && self.serving() > 0 && self.healthy.lacks.is_none()
+        let Headcount { usable, lacks, .. } = self.healthy;
+        self.disabled.is_none() && self.serving() > 0 && usable > 0 && lacks.is_none()
     }
 
     /// Why it is told to be down although it may forward: `3 of 10 backends healthy, min_healthy is 50%`.
     pub fn lacks(&self) -> Option<String> {
         let Headcount { usable, of, lacks, .. } = self.healthy;
-        let told = |least| format!("{usable} of {of} backends healthy, min_healthy is {least}");
-        lacks.filter(|_| self.counts()).map(told)
+        let told = match lacks {
+            Some(least) => format!("{usable} of {of} backends healthy, min_healthy is {least}"),
+            None if usable == 0 && self.serving() > 0 => format!("none of {of} backends healthy"),
+            None => return None,
+        };
+        self.counts().then_some(told)
     }
 
     /// Why backends serve that are not up: `panic: 1 of 10 backends up, all used`.

@@ -3,12 +3,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::SystemTime,
 };
 
 use lb_common::layout::{ring, target::Target, vip::Vip as VipValue};
+use tokio::time::Instant;
 
 use super::{
     Reports, former,
+    governor::Governor,
     snapshot::{BackendView, Headcount, VipView},
 };
 use crate::{
@@ -58,13 +61,16 @@ pub(super) struct Known<'a> {
     pub(super) state: &'a State,
     /// Results of checks, and next hops.
     pub(super) reports: &'a Reports,
+    /// How far rings have come.
+    pub(super) governor: &'a Governor,
     /// Whether first results are waited for.
     pub(super) settling: bool,
 }
 
 /// All VIPs of the configuration, as the tables have them.
 pub(super) fn views(known: &Known) -> Vec<VipView> {
-    let Known { config, lists, overrides, state, reports, settling } = *known;
+    let Known { config, lists, overrides, state, reports, governor, settling } = *known;
+    let now = (Instant::now(), SystemTime::now());
     let view = |vip: &Vip| {
         let value = state.vips.get(&key(&vip.service));
         let targets = value.map(|value| targets(value, state)).unwrap_or_default();
@@ -87,6 +93,14 @@ pub(super) fn views(known: &Known) -> Vec<VipView> {
         }
         // Those of other pools take new flows of some sources only.
         share_out(&mut backends[..own]);
+        for backend in &mut backends[..own] {
+            if let Some((share, waits)) = governor.told(&vip.service, backend.address, now) {
+                (backend.share, backend.waits) = (share, waits);
+                if backend.waits.is_some() && backend.up == Some(false) && backend.effect == Disposition::Serving {
+                    backend.reason = Some(format!("check fails ({})", backend.last_check));
+                }
+            }
+        }
         let healthy = headcount(vip, &backends[..own]);
         VipView {
             name: vip.name.clone(),
@@ -113,6 +127,7 @@ pub(crate) fn found(state: &State) -> Vec<VipView> {
             target: Some(id),
             effect: effect(target),
             reason: None,
+            waits: None,
             admin: AdminState::Active,
             weight: 1,
             overridden: None,
@@ -196,6 +211,7 @@ impl Seen<'_> {
             target: self.found.map(|(id, _)| id),
             effect,
             reason: self.reason(effect, up, &last_check),
+            waits: None,
             admin: *state,
             weight: *weight,
             overridden: self.overridden,

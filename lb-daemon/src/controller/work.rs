@@ -1,6 +1,12 @@
 //! The work itself: observe, plan, apply.
 
-use std::{error::Error, sync::Arc, time::SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    net::IpAddr,
+    sync::Arc,
+    time::SystemTime,
+};
 
 use lb_common::layout::{
     counter::TargetCounters,
@@ -15,13 +21,19 @@ use super::{
     engine::{Engine, InstallError},
     features,
     former::{self, Former},
+    governor,
     snapshot::{Failing, Snapshot},
     view,
 };
 use crate::{
     dataplane::{self, kernel::AttachError},
     latch,
-    plan::{Op, Room, diff, patch, room, wanted},
+    model::Service,
+    plan::{
+        Op, Room, State, diff, patch, room,
+        target::address_of,
+        wanted::{self, Wanted},
+    },
 };
 
 /// Why an attempt failed.
@@ -217,7 +229,11 @@ impl<E: Engine> Controller<E> {
     fn plan_whole(&mut self, inputs: &Inputs) -> Result<Plan, Failure> {
         self.state = self.engine.observe().map_err(Failure::Observe)?;
         self.totals.learn(&self.state);
-        let wanted = beliefs::wanted(&self.config, &self.lists, &self.state, &self.reports.health, &self.reports.hops);
+        let mut wanted =
+            beliefs::wanted(&self.config, &self.lists, &self.state, &self.reports.health, &self.reports.hops);
+        let governed = governor::governed(&self.config, &self.lists);
+        self.governor.keep(&governed);
+        self.govern(&mut wanted, &governed);
         if !self.former.is_empty() {
             let mut held = wanted.clone();
             self.former.hold(&mut held, inputs);
@@ -242,13 +258,29 @@ impl<E: Engine> Controller<E> {
         if self.settling.is_some() || self.clock.is_regular(Instant::now()) {
             return None;
         }
-        let services = concerned::concerned(reached, inputs)?;
+        let mut services = concerned::concerned(reached, inputs)?;
+        services.extend(self.governor.due(&self.config, Instant::now()));
         let config = concerned::part(&self.config, &self.lists, &services);
         let keys: Vec<VipKey> = services.iter().map(wanted::key).collect();
         let held = patch::part(&self.state, keys.iter())?;
-        let wanted = beliefs::wanted(&config, &self.lists, &held, &self.reports.health, &self.reports.hops);
+        let mut wanted = beliefs::wanted(&config, &self.lists, &held, &self.reports.health, &self.reports.hops);
+        let governed = governor::governed(&config, &self.lists);
+        self.govern(&mut wanted, &governed);
         let ops = patch::patch(&self.state, &wanted, &mut self.rings)?;
         Some(Plan { ops, part: Some(keys) })
+    }
+
+    /// Lets the VIPs of `wanted` that are `governed` change at their pace.
+    fn govern(&mut self, wanted: &mut Wanted, governed: &BTreeSet<Service>) {
+        if governed.is_empty() {
+            return;
+        }
+        let Self { engine, governor, config, lists, state, reports, .. } = self;
+        let config = concerned::part(config, lists, governed);
+        let (eligible, panics) = beliefs::eligible(&config, lists, state, &reports.health, &reports.hops);
+        let (settling, now) = (self.settling.is_some(), Instant::now());
+        let ground = governor::Ground { config: &config, lists, eligible: &eligible, panics: &panics, settling, now };
+        governor.govern(wanted, &ground, |key| slots(engine, state, key));
     }
 
     /// Applies ops in order; counters that are about to go are summed up first.
@@ -326,6 +358,7 @@ impl<E: Engine> Controller<E> {
                 overrides: self.keeper.overrides(),
                 state: &self.state,
                 reports: &self.reports,
+                governor: &self.governor,
             }),
             features: features::of(&self.engine),
             tuning: features::tuning(&self.engine),
@@ -337,6 +370,18 @@ impl<E: Engine> Controller<E> {
         };
         self.snapshots.send_replace(Arc::new(snapshot));
     }
+}
+
+/// Slots of each backend of a VIP in the tables.
+fn slots(engine: &impl Engine, state: &State, key: &VipKey) -> BTreeMap<IpAddr, u32> {
+    let mut slots = BTreeMap::new();
+    let Some(vip) = state.vips.get(key) else { return slots };
+    for place in engine.ring(vip) {
+        if let Some(target) = state.targets.get(&vip.target_base.saturating_add(place.into())) {
+            *slots.entry(address_of(target.outer_destination)).or_default() += 1;
+        }
+    }
+    slots
 }
 
 /// An error and its causes on one line.

@@ -23,6 +23,8 @@ pub struct Health {
     pub damping: Option<Damping>,
     /// `[pool.NAME.passive]`: what traffic tells; `None` if nobody listens.
     pub passive: Option<Passive>,
+    /// `slow_start`: how long a backend that comes into service takes to get its whole weight, while others serve.
+    pub slow_start: Option<Duration>,
 }
 
 impl Health {

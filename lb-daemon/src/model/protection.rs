@@ -1,6 +1,6 @@
 //! What keeps a VIP from harm while many of its backends are down.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// `min_healthy`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +30,32 @@ impl fmt::Display for Least {
     }
 }
 
+/// `max_ring_change` with `max_ring_change_per`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingChange {
+    /// Share of the slots, in percent, from 1.
+    pub percent: u8,
+    /// In any stretch of this length.
+    pub per: Duration,
+}
+
+impl RingChange {
+    /// How many slots of a ring that is.
+    pub fn slots(self, ring_size: u32) -> u32 {
+        let slots = u64::from(ring_size) * u64::from(self.percent) / 100;
+        u32::try_from(slots).unwrap_or(ring_size).max(1)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_of_a_ring_is_at_least_a_slot() {
+        let slots = |percent, size| RingChange { percent, per: Duration::from_secs(10) }.slots(size);
+        assert_eq!([slots(10, 65_537), slots(100, 65_537), slots(1, 7)], [6553, 65_537, 1]);
+    }
 
     #[test]
     fn a_share_is_rounded_up_and_a_count_is_one() {

@@ -8,7 +8,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Access, Least};
+use super::{Access, Least, RingChange};
 
 /// `[[vip]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Vip {
     pub panic_threshold: u8,
     /// Below so many healthy backends it is told to be down; what it forwards does not change. `None` is never.
     pub min_healthy: Option<Least>,
+    /// How much of a ring of its may change by health alone; `None` is all at once.
+    pub max_ring_change: Option<RingChange>,
     /// How packets to its backends are wrapped.
     pub encap: Encap,
     /// What decides the backend of a new flow.
@@ -60,6 +62,7 @@ impl Vip {
             ring_size,
             panic_threshold: 0,
             min_healthy: None,
+            max_ring_change: None,
             encap: Encap::default(),
             hash: HashMode::default(),
             tracked: true,

@@ -213,11 +213,8 @@ struct Shares<'a> {
 
 impl<'a> Shares<'a> {
     fn of(dataplane: &DataplaneConfig, vip: &Vip, pool: &'a Pool, health: &HealthView, hops: &NextHops) -> Self {
-        let healthy = |backend: &Backend| {
-            let member = Member { service: vip.service, backend: backend.address };
-            !pool.health.is_watched() || health.get(&member).is_some_and(|standing| standing.up)
-        };
-        let panic = in_panic(vip, pool, healthy);
+        let healthy = |backend: &Backend| is_healthy(vip, pool, backend, health);
+        let panic = in_panic(vip, pool, health);
         let target = |backend: &Backend| {
             let next_hop = hops.get(&backend.address).copied().flatten();
             // What the operator says counts for more than what the kernel knows.
@@ -249,11 +246,16 @@ impl<'a> Shares<'a> {
     }
 }
 
+fn is_healthy(vip: &Vip, pool: &Pool, backend: &Backend, health: &HealthView) -> bool {
+    let member = Member { service: vip.service, backend: backend.address };
+    !pool.health.is_watched() || health.get(&member).is_some_and(|standing| standing.up)
+}
+
 /// Whether so few of the backends that should take new flows are healthy that all of them are to be used: the few would
 /// be overrun, and more likely the checks are wrong than all those backends dead.
-fn in_panic(vip: &Vip, pool: &Pool, healthy: impl Fn(&Backend) -> bool) -> bool {
+pub fn in_panic(vip: &Vip, pool: &Pool, health: &HealthView) -> bool {
     let eligible = || pool.backends.iter().filter(|backend| takes_new_flows(backend));
-    let up = eligible().filter(|backend| healthy(backend)).count();
+    let up = eligible().filter(|backend| is_healthy(vip, pool, backend, health)).count();
     panics(vip, up, eligible().count())
 }
 

@@ -7,8 +7,8 @@ use crate::{
     config::{Checked, schema},
     model::{
         Access, AdminState, Ask, AttachMode, Backend, Check, Config, DaemonConfig, DaemonLoss, DataplaneConfig, Health,
-        Http, Initial, Interface, Least, NextHopConfig, Passive, Pool, Protocol, Quic, RouteTo, ServerId, Service,
-        SourceLimit, SourceRoute, Tunnels, Vip,
+        Http, Initial, Interface, Least, NextHopConfig, Passive, Pool, Protocol, Quic, RingChange, RouteTo, ServerId,
+        Service, SourceLimit, SourceRoute, Tunnels, Vip,
     },
 };
 
@@ -145,6 +145,9 @@ fn example_file_is_valid_with_all_that_it_shows() {
     assert_eq!(config.dataplane.tunnels, tunnels);
     assert_eq!(config.vips[0].max_new_flows_per_second, Some(10_000));
     assert_eq!(config.vips[0].min_healthy, Some(Least::Share(50)));
+    let change = RingChange { percent: 10, per: Duration::from_secs(10) };
+    assert_eq!(config.vips[0].max_ring_change, Some(change));
+    assert_eq!(config.pools["web"].health.slow_start, Some(Duration::from_secs(30)));
 }
 
 /// The part of the example that sets a table's keys, and the list of what is to come.

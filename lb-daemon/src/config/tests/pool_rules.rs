@@ -245,6 +245,15 @@ fn a_pool_may_have_several_checks_each_with_a_name_of_its_own() {
 }
 
 #[test]
+fn refuses_slow_starts_of_no_length() {
+    let pool = |line: &str| with("[pool.web]\n", &format!("[pool.web]\n{line}\n"));
+    refuses(&pool("slow_start = \"0s\""), "out-of-range", "\"0s\"", "\"1s\" to \"1h\"");
+    refuses(&pool("slow_start = 30"), "wrong-type", "30", "write \"30s\"");
+    let start = |line: &str| valid(&pool(line)).pools["web"].health.slow_start;
+    assert_eq!([start(""), start("slow_start = \"30s\"")], [None, Some(std::time::Duration::from_secs(30))]);
+}
+
+#[test]
 fn takes_a_pool_without_health_section_as_always_up() {
     let text = with("[pool.web.health]\ntype = \"http\"\n", "");
     assert!(valid(&text).pools["web"].health.checks.is_empty());

@@ -1,7 +1,9 @@
 //! Rules of `[[vip]]`.
 
 use super::{VALID, complaints, refuses, valid, warns, with};
-use crate::model::{Encap, HashMode, Least, Protocol};
+use std::time::Duration;
+
+use crate::model::{Encap, HashMode, Least, Protocol, RingChange};
 
 fn vip(line: &str) -> String {
     with("#vip", line)
@@ -188,6 +190,28 @@ fn refuses_least_numbers_of_healthy_backends_that_mean_nothing() {
     refuses(&vip("min_healthy = 4"), "conflict", "4", "at most 2");
     assert_eq!([least("2"), least("\"50%\"")], [Some(Least::Count(2)), Some(Least::Share(50))]);
     assert_eq!(valid(&vip("")).vips[0].min_healthy, None);
+}
+
+#[test]
+fn refuses_changes_of_a_ring_that_limit_nothing_or_everything() {
+    let refused = [
+        ("max_ring_change = \"0%\"", "invalid-value", "\"0%\"", "leave the key out"),
+        ("max_ring_change = 10", "wrong-type", "10", "write \"10%\""),
+        ("max_ring_change_per = \"10s\"", "no-effect", "max_ring_change_per", "add `max_ring_change"),
+        ("max_ring_change = \"1%\"\nmax_ring_change_per = \"1ms\"", "out-of-range", "\"1ms\"", "\"1s\" to \"1h\""),
+        ("ring_size = 1009\nmax_ring_change = \"5%\"", "conflict", "\"5%\"", "at least \"10%\""),
+    ];
+    for (lines, code, place, hint) in refused {
+        match code {
+            "no-effect" => warns(&vip(lines), code, place, hint),
+            _ => refuses(&vip(lines), code, place, hint),
+        }
+    }
+    let change = |lines: &str| valid(&vip(lines)).vips[0].max_ring_change;
+    let of = |percent, seconds| Some(RingChange { percent, per: Duration::from_secs(seconds) });
+    assert_eq!(change("max_ring_change = \"1%\""), of(1, 10));
+    assert_eq!(change("max_ring_change = \"100%\"\nmax_ring_change_per = \"1m\""), of(100, 60));
+    assert_eq!(change("ring_size = 1009\nmax_ring_change = \"10%\""), of(10, 10));
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub(super) use self::{
     kind::TYPES,
     passive::{passive, udp_alone, unseen},
 };
-use super::{Once, duration, name, templates::Templates};
+use super::{Once, duration, name, protection::PACE, templates::Templates};
 use crate::{
     config::{
         diagnostic::{Code, Complaint},
@@ -69,7 +69,8 @@ pub(super) fn health<'a>(pool: &Section<'a>, lists: &Lists<'_>, templates: &mut 
     let words = [("all", Matching::All), ("any", Matching::Any)];
     let matching = pool.choice("health_match", &words, &[]).unwrap_or_default();
     let damping = damping::damping(pool, !checks.is_empty());
-    (Health { checks, matching, damping, ..Health::default() }, places)
+    let slow_start = duration(pool, "slow_start", &PACE).map(Spanned::into_inner);
+    (Health { checks, matching, damping, slow_start, ..Health::default() }, places)
 }
 
 /// What a section says, key by key.

@@ -10,7 +10,8 @@ use super::{
     drops_unknown_port, health,
     limits::RATE,
     name, number,
-    pool::{MAX_BACKENDS, ReadPool, encap, find_pool},
+    pool::{ReadPool, encap, find_pool},
+    protection::{least, ring_change},
     ring_size,
     routes::source_routes,
     server_id::{Routing, routing},
@@ -27,7 +28,7 @@ use crate::{
         raw::Section,
         schema,
     },
-    model::{Encap, HashMode, Least, Protocol, Service, Vip},
+    model::{Encap, HashMode, Protocol, Service, Vip},
 };
 
 const PROTOCOLS: [(&str, Protocol); 2] = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
@@ -108,7 +109,7 @@ impl<'p> Reading<'p, '_> {
         let ring_size = ring_size(section).unwrap_or(self.dataplane.ring_size);
         with_pools(section, service.as_ref(), &pools, ring_size);
         let Routing { quic, tcp_server_id, udp_stable } = routing(section, protocol, &pools);
-        let options = options(section, self.lists, pool);
+        let options = options(section, self.lists, pool, ring_size);
         let drops_unknown_port = drops_unknown_port(section).unwrap_or(self.dataplane.drops_unknown_port);
         let encap = encap(section).or(pool.and_then(|pool| pool.encap)).unwrap_or_default();
         if encap == Encap::L2 {
@@ -133,9 +134,14 @@ fn with_pools(section: &Section<'_>, service: Option<&Spanned<Service>>, pools: 
 }
 
 /// Reads what depends on nothing else, to be put into the VIP.
-fn options(section: &Section<'_>, lists: &Lists<'_>, pool: Option<&ReadPool>) -> impl FnOnce(Vip) -> Vip + use<> {
+fn options(
+    section: &Section<'_>,
+    lists: &Lists<'_>,
+    pool: Option<&ReadPool>,
+    ring_size: u32,
+) -> impl FnOnce(Vip) -> Vip + use<> {
     let panic_threshold = section.quantity("panic_threshold", "%", quantity::percent).map_or(0, Spanned::into_inner);
-    let min_healthy = least(section, pool);
+    let (min_healthy, max_ring_change) = (least(section, pool), ring_change(section, ring_size));
     let hash = section.choice("hash", &HASHES, &[]).unwrap_or_default();
     let tracked = section.choice("flow_tracking", &[("always", true), ("off", false)], &["adaptive"]).unwrap_or(true);
     let access = access(section, lists);
@@ -146,32 +152,16 @@ fn options(section: &Section<'_>, lists: &Lists<'_>, pool: Option<&ReadPool>) ->
             Complaint::new(Code::NoEffect, key.span(), message).label("no flow is remembered, so none is new");
         section.complain(complaint.hint("remove one of them"));
     }
-    move |vip| Vip { panic_threshold, min_healthy, hash, tracked, access, max_new_flows_per_second, ..vip }
-}
-
-/// `min_healthy`: a count, or a share in quotes. None of its backends is what a VIP without the key may come down to.
-fn least(section: &Section<'_>, pool: Option<&ReadPool>) -> Option<Least> {
-    let (_, value) = section.entry("min_healthy")?;
-    if value.get_ref().as_integer().is_some() {
-        let count = section.integer("min_healthy", &(1..=MAX_BACKENDS as u64))?;
-        let all = pool.map(|pool| pool.pool.backends.len() as u64);
-        if let Some(all) = all.filter(|all| count.get_ref() > all) {
-            let message = format!("`min_healthy` is more than the {all} backends of the pool");
-            let complaint = Complaint::new(Code::Conflict, count.span(), message).label("it would always be down");
-            section.complain(complaint.hint(format!("give `min_healthy` at most {all}, or a share such as \"50%\"")));
-        }
-        return u32::try_from(count.into_inner()).ok().map(Least::Count);
+    move |vip| Vip {
+        panic_threshold,
+        min_healthy,
+        max_ring_change,
+        hash,
+        tracked,
+        access,
+        max_new_flows_per_second,
+        ..vip
     }
-    if value.get_ref().as_str().is_none() {
-        let hint = "write a number of backends, such as 2, or a share of them in quotes, such as \"50%\"";
-        section.mistyped("min_healthy", value, "an integer or a string", hint.into());
-        return None;
-    }
-    let share = |text: &str| match quantity::percent(text) {
-        Ok(0) => Err(quantity::wrong("no VIP has less", "write \"1%\" to \"100%\", or leave the key out")),
-        other => other,
-    };
-    section.parsed("min_healthy", share).map(|percent| Least::Share(percent.into_inner()))
 }
 
 /// What clients connect to; its place is the address's.

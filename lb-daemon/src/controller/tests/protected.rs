@@ -1,11 +1,15 @@
 //! What is told of a VIP while many of its backends are down.
 
+use std::{collections::BTreeSet, time::Duration};
+
+use tokio::time::sleep;
+
 use super::{
     super::snapshot::VipView,
     backend,
-    rig::{Rig, TEXT},
+    rig::{Rig, TEXT, config},
 };
-use crate::nexthop::Unreachable;
+use crate::{nexthop::Unreachable, plan::wanted::Disposition};
 
 /// The first VIP with these lines.
 fn with(lines: &str) -> String {
@@ -73,4 +77,152 @@ async fn a_panic_is_told_while_it_lasts() {
     assert_eq!(reason, "check fails (as the test says), used since too few backends are up");
     report(&rig, "10.0.0.2", true).await;
     assert_eq!((web(&rig).panic(), rig.steered_to("web").len()), (None, 2));
+}
+
+/// A pool of ten, with these keys of the pool and the VIP.
+fn ten(pool: &str, vip: &str) -> String {
+    let backend = |number| format!("{{ name = \"b{number}\", address = \"10.0.0.{number}\" }},\n");
+    let backends = (1..=10).map(backend).collect::<Vec<_>>().concat();
+    format!(
+        "[dataplane]\ninterfaces = [\"eth0\"]\nring_size = 1009\n[pool.web]\nbackends = [{backends}]\n{pool}\n\
+         [pool.web.health]\ntype = \"tcp\"\n[[vip]]\nname = \"web\"\naddress = \"192.0.2.10\"\nport = 80\n\
+         protocol = \"tcp\"\npool = \"web\"\n{vip}\n"
+    )
+}
+
+const LIMITED: &str = "max_ring_change = \"10%\"\nmax_ring_change_per = \"10s\"";
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Where the slots lead, as a packet would meet them.
+fn slots(rig: &Rig) -> Vec<Option<u32>> {
+    let key = rig.key("web");
+    let tables = rig.tables();
+    (0..1009).map(|slot| tables.memory.route(&key, slot).map(|(id, _)| id)).collect()
+}
+
+fn moved(before: &[Option<u32>], after: &[Option<u32>]) -> usize {
+    before.iter().zip(after).filter(|(before, after)| before != after).count()
+}
+
+/// Lets so many seconds pass, and returns the slots that moved in each.
+async fn watch(rig: &Rig, seconds: usize) -> Vec<usize> {
+    let mut moves = Vec::new();
+    let mut before = slots(rig);
+    for _ in 0..seconds {
+        sleep(SECOND).await;
+        let after = slots(rig);
+        moves.push(moved(&before, &after));
+        before = after;
+    }
+    moves
+}
+
+fn worst_of_ten(moves: &[usize]) -> usize {
+    moves.windows(10).map(|window| window.iter().sum()).max().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_that_fail_at_once_leave_the_ring_at_its_pace() {
+    let rig = Rig::serving(&ten("", LIMITED)).await;
+    sleep(SECOND / 2).await;
+    let before = slots(&rig);
+    for number in 1..=5 {
+        rig.report(&format!("10.0.0.{number}"), false);
+    }
+    rig.settle().await;
+    let first = moved(&before, &slots(&rig));
+    assert!((60..=100).contains(&first), "{first} slots of the 100 that may");
+    let held = backend(&rig, "web", "b3");
+    assert_eq!((held.up, held.effect), (Some(false), Disposition::Serving));
+    assert_eq!(held.reason.as_deref(), Some("check fails (as the test says)"));
+    assert_eq!(held.waits.unwrap().why, "waits: ring budget");
+    assert_eq!(backend(&rig, "web", "b7").waits, None);
+    let moves = watch(&rig, 120).await;
+    assert!(worst_of_ten(&moves) <= 100, "{moves:?}");
+    let alive: BTreeSet<u32> = (6..=10).map(|number| rig.target("web", &format!("b{number}"))).collect();
+    assert_eq!(slots(&rig).into_iter().flatten().collect::<BTreeSet<_>>(), alive);
+    assert_eq!(backend(&rig, "web", "b3").effect, Disposition::Down);
+    assert_eq!(watch(&rig, 120).await.iter().sum::<usize>(), 0, "it is where it should be");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_operators_files_and_the_kernel_change_is_not_limited() {
+    use crate::model::overrides::{BackendName, BackendOrder, Order};
+    let rig = Rig::serving(&ten("", LIMITED)).await;
+    let name = |name: &str| BackendName { pool: "web".into(), name: name.into() };
+    for number in 1..=3 {
+        let order = Order::Backend(name(&format!("b{number}")), BackendOrder::Disable);
+        rig.handle.order(order, None).await.unwrap();
+    }
+    let (neighbour, interface) = ("10.0.0.4".parse().unwrap(), String::from("eth0"));
+    rig.lose("10.0.0.4", Unreachable::Silent { neighbour, interface });
+    rig.settle().await;
+    let serving = |rig: &Rig| slots(rig).into_iter().flatten().collect::<BTreeSet<_>>().len();
+    assert_eq!(serving(&rig), 6);
+    rig.reload(config(&ten("", LIMITED).replace("{ name = \"b5\", address = \"10.0.0.5\" },", ""))).await.unwrap();
+    assert_eq!(serving(&rig), 5);
+    rig.report("10.0.0.6", false);
+    rig.settle().await;
+    assert_eq!(serving(&rig), 5, "what health does is limited: a tenth of the fifth that it has");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_returns_starts_slowly_in_all_vips_of_its_pool_at_once() {
+    let other = "[[vip]]\nname = \"other\"\naddress = \"192.0.2.11\"\nport = 80\nprotocol = \"tcp\"\npool = \"web\"";
+    let rig = Rig::serving(&ten("slow_start = \"20s\"", other)).await;
+    rig.report("10.0.0.1", false);
+    rig.settle().await;
+    assert_eq!(backend(&rig, "web", "b1").effect, Disposition::Down, "down is at once");
+    let applied = rig.handle.snapshot().applied;
+    rig.report("10.0.0.1", true);
+    rig.settle().await;
+    let target = rig.target("web", "b1");
+    let own = || slots(&rig).into_iter().filter(|slot| *slot == Some(target)).count();
+    assert_eq!(backend(&rig, "web", "b1").waits.unwrap().why, "slow start, 5% of its weight");
+    assert!((backend(&rig, "other", "b1").share - 0.05 / 9.05).abs() < 1e-4);
+    let mut shares = vec![own()];
+    for _ in 0..22 {
+        sleep(SECOND).await;
+        shares.push(own());
+    }
+    assert!(shares.is_sorted(), "{shares:?}");
+    assert!(shares[0] <= 6 && *shares.last().unwrap() >= 100, "{shares:?}");
+    assert_eq!(rig.handle.snapshot().applied, applied + 20, "a plan for each step, of both VIPs together");
+    assert_eq!(backend(&rig, "web", "b1").waits, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_goes_on_where_the_tables_are() {
+    let text = ten("slow_start = \"20s\"", LIMITED);
+    let rig = Rig::serving(&text).await;
+    for number in 1..=5 {
+        rig.report(&format!("10.0.0.{number}"), false);
+    }
+    rig.settle().await;
+    let before = slots(&rig);
+    let health = rig.health.borrow().clone();
+    let rig = rig.restart(&text).await;
+    rig.resolve_all();
+    rig.settle().await;
+    let rounded = moved(&before, &slots(&rig));
+    assert!(rounded <= 20, "{rounded} slots, although nobody has reported yet");
+    rig.health.send_replace(health);
+    rig.settle().await;
+    let went = moved(&before, &slots(&rig));
+    assert!(went <= 110, "{went} slots");
+    let moves = watch(&rig, 120).await;
+    assert!(worst_of_ten(&moves) <= 100, "{moves:?}");
+    assert_eq!(slots(&rig).into_iter().flatten().collect::<BTreeSet<_>>().len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ring_without_a_healthy_backend_stays_and_says_so() {
+    let rig = Rig::serving(&ten("", LIMITED)).await;
+    let before = slots(&rig);
+    rig.report_all(false);
+    rig.settle().await;
+    assert_eq!(slots(&rig), before);
+    assert_eq!(rig.handle.snapshot().problems(), ["vip web is down: none of 10 backends healthy"]);
+    assert!(!web(&rig).is_up());
+    assert_eq!(backend(&rig, "web", "b1").waits.unwrap().why, "kept in the ring since no backend is up");
 }

@@ -7,7 +7,9 @@ use lb_common::layout::vip::Vip as Value;
 mod health;
 
 use super::report::{Change, PoolChange, Setting};
-use crate::model::{Access, Backend, Config, DataplaneConfig, NextHopConfig, Quic, RouteTo, SourceRoute, Vip};
+use crate::model::{
+    Access, Backend, Config, DataplaneConfig, NextHopConfig, Quic, RingChange, RouteTo, SourceRoute, Vip,
+};
 
 /// Keys and values in a fixed order.
 type Described = Vec<(&'static str, String)>;
@@ -62,6 +64,7 @@ fn vip(vip: &Vip) -> Described {
         ring_size,
         panic_threshold,
         min_healthy,
+        max_ring_change,
         encap,
         hash,
         tracked,
@@ -84,6 +87,11 @@ fn vip(vip: &Vip) -> Described {
         ("ring_size", ring_size.to_string()),
         ("panic_threshold", format!("{panic_threshold}%")),
         ("min_healthy", min_healthy.map_or_else(|| "none".into(), |least| least.to_string())),
+        (
+            "max_ring_change",
+            max_ring_change
+                .map_or_else(|| "none".into(), |RingChange { percent, per }| format!("{percent}% in {}", time(per))),
+        ),
         ("encap", encap.to_string()),
         ("hash", hash.to_string()),
         ("flow_tracking", if *tracked { "always" } else { "off" }.into()),

@@ -5,7 +5,7 @@ use crate::model::{Ask, Authorities, Body, Check, Damping, Grpc, Health, Http, P
 
 /// Keys and values in a fixed order. Those of several checks bear the check's name.
 pub(super) fn told(health: &Health) -> Vec<(String, String)> {
-    let Health { checks, matching, damping, passive } = health;
+    let Health { checks, matching, damping, passive, slow_start } = health;
     let mut told: Vec<(String, String)> = match checks.as_slice() {
         [] => vec![("health.type".into(), "none".into())],
         [one] => check(one).into_iter().map(|(key, value)| (format!("health.{key}"), value)).collect(),
@@ -26,6 +26,7 @@ pub(super) fn told(health: &Health) -> Vec<(String, String)> {
         told.push(("damping.hold_for".into(), time(*hold_for)));
     }
     told.extend(passive.iter().flat_map(traffic));
+    told.push(("slow_start".into(), slow_start.map_or_else(|| "none".into(), time)));
     told
 }
 

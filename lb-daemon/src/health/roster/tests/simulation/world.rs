@@ -71,6 +71,7 @@ fn health(dice: &mut Dice) -> Health {
         damping: dice.once_in(2).then(|| damping(dice)),
         // What follows from it comes in as ejections.
         passive: None,
+        slow_start: None,
     }
 }
 

@@ -1,0 +1,327 @@
+//! One ring on its way from what is in force to what health asks for. Pure.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    budget::Moves,
+    shares::{self, Part, approach, moved, weights},
+};
+use crate::model::RingChange;
+
+/// Steps of a slow start. Each gives a starting backend a twentieth of its weight more: of ten, one that starts moves half a
+/// percent of the ring a step. And few plans are made: one each 1.5 s in a slow start of 30 s.
+const STEPS: u32 = 20;
+/// How often a smaller change is tried when one turned out to move more slots than are left. Each takes the time of a ring,
+/// 1.3 ms with the default size.
+const TRIES: usize = 8;
+
+/// What a ring should become, by what is known now.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Aim {
+    /// Its slots.
+    pub(super) size: u32,
+    /// Weights of those that would take new flows if health had nothing against them.
+    pub(super) eligible: BTreeMap<IpAddr, u32>,
+    /// What health leaves of these.
+    pub(super) plain: BTreeMap<IpAddr, u32>,
+    /// All are used since few are up.
+    pub(super) panics: bool,
+    pub(super) slow_start: Option<Duration>,
+    pub(super) limit: Option<RingChange>,
+}
+
+/// When a step is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct When {
+    pub(super) now: Instant,
+    /// Where the steps of all slow starts of a length begin, so that those of several backends and VIPs fall together.
+    pub(super) epoch: Instant,
+    /// First results are waited for.
+    pub(super) settling: bool,
+}
+
+/// Why a backend has less of the ring, or more, than health alone would give it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Held {
+    /// The budget is used up until then.
+    Budget(Instant),
+    /// It should be gone, and nobody is up to take over.
+    Kept,
+    /// It starts slowly, with so many percent of its weight.
+    Starts(u32),
+}
+
+/// A backend of the ring.
+#[derive(Clone, Debug, Default)]
+struct Seat {
+    /// How much of its weight is in force.
+    factor: f64,
+    /// How much should be: what health says, and where it starts slowly a part of that.
+    goal: f64,
+    /// The step at which its slow start begins.
+    start: Option<u64>,
+    /// Since when it is in the ring although it should not be.
+    stale: Option<Instant>,
+}
+
+/// A change of a ring that is thought of.
+struct Change {
+    factors: BTreeMap<IpAddr, f64>,
+    weights: BTreeMap<IpAddr, u32>,
+    /// Slots that it moves.
+    slots: u32,
+}
+
+/// A ring.
+#[derive(Clone, Debug)]
+pub(super) struct Ring {
+    seats: BTreeMap<IpAddr, Seat>,
+    /// Nobody served before first results were waited for: all of these come at once.
+    young: bool,
+    /// It was found in the tables, and first results are waited for: until then nobody gets more than he was found with.
+    adopted: bool,
+    moves: Moves,
+    /// The weights in force, and what they were made for.
+    weights: BTreeMap<IpAddr, u32>,
+    eligible: BTreeMap<IpAddr, u32>,
+    /// When the budget has more, if that is waited for.
+    waits: Option<Instant>,
+    next: Option<Instant>,
+}
+
+impl Ring {
+    /// A ring that goes on from what was found in the tables: slots of each backend.
+    pub(super) fn found(slots: &BTreeMap<IpAddr, u32>, eligible: &BTreeMap<IpAddr, u32>) -> Self {
+        let known = slots.iter().filter_map(|(address, slots)| {
+            let weight = eligible.get(address).filter(|_| *slots > 0)?;
+            Some((*address, f64::from(*slots), f64::from(*weight)))
+        });
+        let known: Vec<(IpAddr, f64, f64)> = known.collect();
+        let (all, whole) =
+            known.iter().fold((0.0, 0.0), |(all, whole), (_, slots, weight)| (all + slots, whole + weight));
+        // Quotas are rounded.
+        let is_plain = known.iter().all(|(_, slots, weight)| (slots - all * weight / whole).abs() <= 1.0);
+        let highest = known.iter().map(|(_, slots, weight)| slots / weight).fold(0.0, f64::max);
+        let mut seats: BTreeMap<IpAddr, Seat> = eligible.keys().map(|address| (*address, Seat::default())).collect();
+        for (address, slots, weight) in known {
+            let factor = if is_plain { 1.0 } else { slots / weight / highest };
+            seats.insert(address, Seat { factor, ..Seat::default() });
+        }
+        let young = seats.values().all(|seat| seat.factor <= 0.0);
+        let (weights, eligible) = (BTreeMap::new(), BTreeMap::new());
+        Self { seats, young, adopted: !young, moves: Moves::default(), weights, eligible, waits: None, next: None }
+    }
+
+    /// Brings the ring as near to `aim` as is allowed now.
+    pub(super) fn step(&mut self, aim: &Aim, when: When) {
+        self.young |= when.settling && self.is_empty();
+        self.adopted &= when.settling;
+        let came = self.admit(aim);
+        self.set_goals(aim, when);
+        for address in &came {
+            // That it is here at all is nothing that health did.
+            if let Some(seat) = self.seats.get_mut(address) {
+                seat.factor = seat.goal;
+            }
+        }
+        self.waits = None;
+        match aim.limit {
+            Some(limit) if !self.young && !self.is_empty() => self.approach(aim, limit, !came.is_empty(), when.now),
+            _ => {
+                self.seats.values_mut().for_each(|seat| seat.factor = seat.goal);
+                self.weights = self.of_goals(aim);
+            }
+        }
+        for seat in self.seats.values_mut().filter(|seat| seat.factor <= 0.0) {
+            // It starts once it gets something.
+            seat.start = None;
+        }
+        self.eligible.clone_from(&aim.eligible);
+        self.young &= when.settling;
+        self.next = self.next_tick(aim, when).into_iter().chain(self.waits).min();
+    }
+
+    /// When there is another step to make.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// The weights in force.
+    pub(super) fn weights(&self) -> &BTreeMap<IpAddr, u32> {
+        &self.weights
+    }
+
+    /// Why a backend has not what health alone would give it, if so.
+    pub(super) fn held(&self, address: IpAddr) -> Option<Held> {
+        let seat = self.seats.get(&address)?;
+        // Of those that get more as others go, nobody needs to hear.
+        let waits = if seat.goal > 0.0 { seat.factor < seat.goal * 0.99 } else { seat.factor > 0.0 };
+        match self.waits {
+            Some(until) if waits => Some(Held::Budget(until)),
+            None if seat.goal <= 0.0 && seat.factor > 0.0 => Some(Held::Kept),
+            _ if seat.start.is_some() => {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a percentage")]
+                let percent = (seat.factor * 100.0).round() as u32;
+                Some(Held::Starts(percent))
+            }
+            _ => None,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.seats.values().all(|seat| seat.factor <= 0.0)
+    }
+
+    /// Has a seat for each that is eligible, and for nobody else. Returns those that are new.
+    fn admit(&mut self, aim: &Aim) -> Vec<IpAddr> {
+        self.seats.retain(|address, _| aim.eligible.contains_key(address));
+        let new: Vec<IpAddr> =
+            aim.eligible.keys().filter(|address| !self.seats.contains_key(address)).copied().collect();
+        self.seats.extend(new.iter().map(|address| (*address, Seat::default())));
+        new
+    }
+
+    /// Says what each should have, and who starts slowly.
+    fn set_goals(&mut self, aim: &Aim, when: When) {
+        let serving = self.seats.values().filter(|seat| seat.factor > 0.0).count();
+        let slowly = aim.slow_start.filter(|_| !self.young && !aim.panics).map(|all| tick(all, when));
+        for (address, seat) in &mut self.seats {
+            let weight = aim.eligible.get(address).copied().unwrap_or(1).max(1);
+            let health = f64::from(aim.plain.get(address).copied().unwrap_or(0).min(weight)) / f64::from(weight);
+            let others = serving > usize::from(seat.factor > 0.0);
+            seat.start = match (slowly, seat.start) {
+                (Some(tick), None) if health > 0.0 && seat.factor <= 0.0 && others => Some(tick + 1),
+                (Some(tick), Some(start)) if health > 0.0 && level(start, tick) < STEPS => Some(start),
+                _ => None,
+            };
+            let level = seat.start.zip(slowly).map_or(STEPS, |(start, tick)| level(start, tick));
+            seat.goal = health * f64::from(level) / f64::from(STEPS);
+            if self.adopted {
+                seat.goal = seat.goal.min(seat.factor);
+            }
+            seat.stale = if seat.goal > 0.0 || seat.factor <= 0.0 { None } else { seat.stale.or(Some(when.now)) };
+        }
+    }
+
+    /// The weights once each has what it should have.
+    fn of_goals(&self, aim: &Aim) -> BTreeMap<IpAddr, u32> {
+        if self.adopted || self.seats.values().any(|seat| seat.start.is_some()) {
+            return weights(&self.parts(aim), |_, part| part.goal);
+        }
+        aim.plain.clone()
+    }
+
+    fn parts(&self, aim: &Aim) -> BTreeMap<IpAddr, Part> {
+        let part = |(address, seat): (&IpAddr, &Seat)| {
+            let weight = f64::from(*aim.eligible.get(address)?);
+            Some((*address, Part { weight, factor: seat.factor, goal: seat.goal }))
+        };
+        self.seats.iter().filter_map(part).collect()
+    }
+
+    /// Moves as many slots as the budget has.
+    fn approach(&mut self, aim: &Aim, limit: RingChange, came: bool, now: Instant) {
+        let parts = self.parts(aim);
+        if came || self.eligible != aim.eligible {
+            // What the configuration, an operator or the kernel changed, changes at once.
+            self.weights = weights(&parts, |_, part| part.factor);
+        }
+        if parts.values().all(|part| part.goal <= 0.0) {
+            // Nobody is left who could take over.
+            return;
+        }
+        let goal = self.of_goals(aim);
+        if self.seats.values().all(|seat| (seat.factor - seat.goal).abs() < f64::EPSILON) {
+            self.weights = goal;
+            return;
+        }
+        self.moves.forget(limit.per, now);
+        let budget = limit.slots(aim.size);
+        let left = self.moves.left(budget);
+        if left == 0 {
+            self.waits = self.moves.more_at(limit.per);
+            return;
+        }
+        let before = shares::ring(&self.weights, aim.size);
+        let moves = |weights: &BTreeMap<IpAddr, u32>| moved(&before, &shares::ring(weights, aim.size));
+        let all = moves(&goal);
+        if all <= left {
+            self.moves.note(all, now);
+            self.seats.values_mut().for_each(|seat| seat.factor = seat.goal);
+            self.weights = goal;
+            return;
+        }
+        if let Some(change) = self.within(aim, &parts, (left, left == budget), moves) {
+            self.moves.note(change.slots, now);
+            for (address, factor) in change.factors {
+                self.seats.entry(address).or_default().factor = factor;
+            }
+            self.weights = change.weights;
+        }
+        self.waits = Some(self.moves.more_at(limit.per).unwrap_or(now + limit.per));
+    }
+
+    /// The largest change found that moves at most `left` slots. Where that is the `whole` budget and even the smallest
+    /// change moves more, that one: who is down must not stay for ever.
+    fn within(
+        &self,
+        aim: &Aim,
+        parts: &BTreeMap<IpAddr, Part>,
+        (left, whole): (u32, bool),
+        moves: impl Fn(&BTreeMap<IpAddr, u32>) -> u32,
+    ) -> Option<Change> {
+        let mut stale: Vec<(Instant, IpAddr)> =
+            self.seats.iter().filter_map(|(address, seat)| Some((seat.stale?, *address))).collect();
+        stale.sort_unstable();
+        let first: Vec<IpAddr> = stale.into_iter().map(|(_, address)| address).collect();
+        let slot = 1.0 / f64::from(aim.size);
+        let (mut fits, mut too_much) = (0.0, f64::from(left) * slot);
+        let mut amount = too_much;
+        let (mut best, mut smallest) = (None, None);
+        for _ in 0..TRIES {
+            let factors = approach(parts, &first, amount);
+            let weights = weights(parts, |address, _| factors.get(address).copied().unwrap_or(0.0));
+            let change = Change { slots: moves(&weights), factors, weights };
+            let slots = change.slots;
+            if slots <= left {
+                best = Some(change);
+                fits = amount;
+                if slots >= left - left / 10 {
+                    break;
+                }
+            } else {
+                smallest = Some(change);
+                too_much = amount;
+            }
+            // Maglev moves some slots besides those that have to, about as many for a smaller change.
+            let besides = f64::from(slots) * slot - amount;
+            let guess = f64::from(left) * slot * 0.98 - besides;
+            let halfway = f64::midpoint(fits, too_much);
+            amount = if fits < guess && guess < too_much { guess } else { halfway }.max(slot);
+        }
+        best.or(smallest.filter(|_| whole))
+    }
+
+    fn next_tick(&self, aim: &Aim, when: When) -> Option<Instant> {
+        let starts = self.seats.values().any(|seat| seat.start.is_some());
+        let all = aim.slow_start.filter(|_| starts)?;
+        let ticks = u32::try_from(tick(all, when) + 1).ok()?;
+        Some(when.epoch + (all / STEPS) * ticks)
+    }
+}
+
+/// Steps of slow starts of this length since the epoch.
+fn tick(all: Duration, when: When) -> u64 {
+    let step = (all / STEPS).as_nanos().max(1);
+    u64::try_from(when.now.saturating_duration_since(when.epoch).as_nanos() / step).unwrap_or(u64::MAX)
+}
+
+/// Twentieths of its weight that a backend has which starts at step `start`.
+fn level(start: u64, tick: u64) -> u32 {
+    u32::try_from(tick.saturating_sub(start)).unwrap_or(STEPS).saturating_add(1).min(STEPS)
+}
+
+#[cfg(test)]
+mod tests;
