@@ -122,6 +122,37 @@ fn files_outside_and_files_of_others_are_refused_with_the_reason() {
 }
 
 #[test]
+fn the_authorities_that_the_system_trusts_are_read_when_a_check_needs_them() {
+    scenario(&Layout::with_backends(1), |lab| {
+        let settings = Settings::web(lab, Health::Http(80));
+        let mut lb = Balancer::prepare(lab, &settings)?;
+        // What the system trusts, as any program over OpenSSL is told.
+        let elsewhere = tempfile::Builder::new().prefix(&format!("{}-trust-", lab.name())).tempdir()?;
+        let file = elsewhere.path().join("authorities.pem");
+        lb.set("SSL_CERT_FILE", &file);
+        fs::write(&file, include_str!("authority.pem"))?;
+        lb.start_again()?;
+        lb.wait_up(&["web-1"])?;
+        let fails_for = |why: &str| {
+            netns_tests::wait::until(&format!("the check fails: {why}"), balancer::LIMIT, || {
+                let backends = lb.json(&["backend", "list"])?;
+                let last = backends[0]["last_check"].as_str().context("no last check")?;
+                Ok(last.contains(why).then_some(()))
+            })
+        };
+        let https = settings.to_string().replace("type = \"http\"", "type = \"https\"");
+        // The server speaks no TLS: the authorities were no obstacle.
+        lb.reload_text(&https)?;
+        fails_for("TLS")?;
+        // What is there is read anew when checks change, and said if it is nothing.
+        fs::write(&file, "")?;
+        lb.reload_text(&https.replace("path = \"/\"", "path = \"/other\""))?;
+        fails_for("has no CA certificates: install the package ca-certificates")?;
+        lb.stop()
+    });
+}
+
+#[test]
 fn a_confined_daemon_takes_forwarding_down_when_it_is_told_to() {
     scenario(&Layout::with_backends(1), |lab| {
         let mut lb = Balancer::prepare(lab, &Settings::web(lab, Health::None))?;

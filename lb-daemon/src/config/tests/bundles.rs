@@ -39,6 +39,20 @@ fn reads_the_main_file_and_all_that_it_names() {
 }
 
 #[test]
+fn the_certificates_that_a_check_trusts_are_part_of_it() {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let authority =
+        rcgen::CertificateParams::new([]).and_then(|params| params.self_signed(&key)).expect("a certificate");
+    let main = VALID.replace("type = \"http\"", "type = \"tls\"\nca_file = \"ca.pem\"");
+    let folder = folder(&[("lb.toml", &main), ("ca.pem", &authority.pem())]);
+    let Reading { bundle, checked, .. } = read(&folder);
+    let config = checked.config.expect("valid");
+    fs::write(folder.path().join("ca.pem"), "").expect("a file");
+    assert_eq!(bundle.check().config, Some(config), "a rollback has the same authorities");
+    assert!(read(&folder).checked.config.is_none());
+}
+
+#[test]
 fn says_which_file_a_bundle_lacks() {
     let bundle = Bundle::of("/etc/lb/lb.toml", listed());
     let found: Vec<String> = bundle.check().diagnostics.iter().map(Diagnostic::to_string).collect();

@@ -114,3 +114,49 @@ fn tls(asked: &Tls) -> Vec<(&'static str, String)> {
     let sni = sni.clone().unwrap_or_else(|| "the host's or VIP's".into());
     vec![("verify", verify.into()), ("sni", sni), ("ca_file", authorities)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(ask: Ask) -> Vec<(String, String)> {
+        told(&Health { checks: vec![Check::of(ask)], ..Health::default() })
+    }
+
+    fn value<'a>(told: &'a [(String, String)], key: &str) -> &'a str {
+        told.iter().find(|(known, _)| known == key).map_or("absent", |(_, value)| value)
+    }
+
+    #[test]
+    fn tells_whose_certificates_are_taken() {
+        let trusting = |trust| of(Ask::Http(Http { tls: Some(Tls { trust, sni: None }), ..Http::default() }));
+        let blind = trusting(Trust::Anybody);
+        assert_eq!((value(&blind, "health.type"), value(&blind, "health.verify")), ("https", "false"));
+        let file = |digest| {
+            let certificates = [vec![0], vec![1]].into();
+            trusting(Trust::Authorities(Authorities { file: "ca.pem".into(), digest: [digest; 32], certificates }))
+        };
+        assert_eq!(value(&file(1), "health.ca_file"), "ca.pem (2 certificates, SHA-256 01010101…)");
+        assert_ne!(file(1), file(2), "another file under the same name is a difference");
+        assert_eq!(value(&trusting(Trust::System), "health.ca_file"), "the system's");
+        assert_eq!(value(&of(Ask::Http(Http::default())), "health.verify"), "absent");
+    }
+
+    #[test]
+    fn tells_what_is_asked_and_expected() {
+        let headers = [("X-Check", "lb"), ("Accept", "*/*")].map(|(name, value)| (name.into(), value.into()));
+        let expect_body = Some(Body::Text("ready".into()));
+        let http = of(Ask::Http(Http { headers: headers.into(), expect_body, ..Http::default() }));
+        for (key, wanted) in [
+            ("health.method", "GET"),
+            ("health.headers", "Accept: */*, X-Check: lb"),
+            ("health.expect_status", "200-299"),
+            ("health.expect_body", "ready"),
+        ] {
+            assert_eq!(value(&http, key), wanted);
+        }
+        let grpc = of(Ask::Grpc(Grpc::default()));
+        assert_eq!(value(&grpc, "health.service"), "the server as a whole");
+        assert_eq!((value(&grpc, "health.tls"), value(&grpc, "health.verify")), ("false", "absent"));
+    }
+}
