@@ -131,6 +131,8 @@ fn the_authorities_that_the_system_trusts_are_read_when_a_check_needs_them() {
         let file = elsewhere.path().join("authorities.pem");
         lb.set("SSL_CERT_FILE", &file);
         fs::write(&file, include_str!("authority.pem"))?;
+        lab.log().expect("vip has no serving backend");
+        lab.log().expect("health checks cannot be made");
         lb.start_again()?;
         lb.wait_up(&["web-1"])?;
         let fails_for = |why: &str| {

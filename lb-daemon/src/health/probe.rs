@@ -87,9 +87,10 @@ async fn attempt(probe: &Probe, reach: &Reach, clients: &Clients) -> Result<Stri
     }
     match &probe.ask {
         Ask::Tcp => tcp::attempt(reach).await,
-        Ask::Tls(tls) => tls::attempt(reach, tls, clients).await,
-        Ask::Http(http) => http::attempt(reach, http, clients).await,
-        Ask::Grpc(grpc) => grpc::attempt(reach, grpc, clients).await,
+        // Each in a box of its own, or probes of every type would take the room of the largest.
+        Ask::Tls(tls) => Box::pin(tls::attempt(reach, tls, clients)).await,
+        Ask::Http(http) => Box::pin(http::attempt(reach, http, clients)).await,
+        Ask::Grpc(grpc) => Box::pin(grpc::attempt(reach, grpc, clients)).await,
     }
 }
 

@@ -26,7 +26,10 @@ pub(super) async fn attempt(reach: &Reach, ask: &Http, clients: &Clients) -> Res
     let stream = bounded(reach.connect().await?);
     match &ask.tls {
         None => exchange(stream, request, ask).await,
-        Some(tls) => exchange(tls::handshake(stream, tls, Some(b"http/1.1"), clients).await?, request, ask).await,
+        Some(tls) => {
+            let stream = tls::handshake(stream, tls, Some(b"http/1.1"), clients).await?;
+            Box::pin(exchange(stream, request, ask)).await
+        }
     }
 }
 

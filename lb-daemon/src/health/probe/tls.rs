@@ -60,7 +60,7 @@ pub struct Clients {
 }
 
 impl Clients {
-    async fn client(&self, trust: &Trust, protocol: Protocol) -> Result<Arc<ClientConfig>, Failed> {
+    pub(super) async fn client(&self, trust: &Trust, protocol: Protocol) -> Result<Arc<ClientConfig>, Failed> {
         let key = (trust.clone(), protocol);
         // Nobody panics while holding the lock.
         let made = || self.made.lock().unwrap_or_else(PoisonError::into_inner);

@@ -115,6 +115,21 @@ async fn tls_succeeds_when_the_handshake_completes() {
 }
 
 #[tokio::test]
+async fn probes_that_trust_the_same_share_what_handshakes_are_made_with() {
+    let (clients, one, other) = (Clients::default(), Authority::new(), Authority::new());
+    let first = clients.client(&one.trust(), None).await.unwrap();
+    for (trust, protocol, same) in [
+        (one.trust(), None, true),
+        (one.trust(), Some(&b"h2"[..]), false),
+        (other.trust(), None, false),
+        (Trust::Anybody, None, false),
+    ] {
+        let next = clients.client(&trust, protocol).await.unwrap();
+        assert_eq!(Arc::ptr_eq(&first, &next), same, "{trust:?} {protocol:?}");
+    }
+}
+
+#[tokio::test]
 async fn tls_asks_for_the_name_even_if_it_trusts_anybody() {
     for trust in [Trust::Anybody, Authority::new().trust()] {
         let (sender, receiver) = tokio::sync::oneshot::channel();
