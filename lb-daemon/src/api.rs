@@ -5,6 +5,7 @@ pub mod body;
 pub mod client;
 mod document;
 mod generations;
+mod health;
 mod journal;
 mod live;
 mod overrides;
@@ -97,6 +98,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(read::status))
         .routes(routes!(read::vips))
         .routes(routes!(read::backends))
+        .routes(routes!(health::health))
         .routes(routes!(read::flows))
         .routes(routes!(read::stats))
         .routes(routes!(generations::list))

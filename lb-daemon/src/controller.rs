@@ -181,6 +181,7 @@ impl<E: Engine> Controller<E> {
         let (sender, inbox) = mpsc::channel(INBOX);
         let settling = Some(now + beliefs::patience(&config));
         let reports = Reports { health: wires.health.borrow().clone(), hops: wires.hops.borrow().clone() };
+        let health = wires.health.clone();
         let mut controller = Self {
             engine,
             desired,
@@ -210,7 +211,7 @@ impl<E: Engine> Controller<E> {
             listener: Listener::default(),
         };
         controller.ask_for_inputs();
-        Ok((controller, Handle::new(sender, newest)))
+        Ok((controller, Handle::new(sender, newest, health)))
     }
 
     /// Starts a thread that runs the controller, with the timers of `runtime`. The receiver hears of its end, by a message

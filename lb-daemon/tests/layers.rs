@@ -33,7 +33,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The packet's way over the tables in use.
     ("explain", &["dataplane", "plan"]),
     // Those who ask.
-    ("api", &["config", "controller", "dataplane", "explain", "http", "model", "plan", "privileges", "state"]),
+    (
+        "api",
+        &["config", "controller", "dataplane", "explain", "health", "http", "model", "plan", "privileges", "state"],
+    ),
     ("metrics", &["api", "controller", "health"]),
     ("notify", &["controller", "model", "plan"]),
     // Puts all together.

@@ -44,7 +44,7 @@ pub(super) struct RingQuery {
 /// Parameters of a request, if they are right.
 type Asked<T> = Result<Query<T>, QueryRejection>;
 
-fn parameters<T>(asked: Asked<T>) -> Result<T, Refused> {
+pub(super) fn parameters<T>(asked: Asked<T>) -> Result<T, Refused> {
     asked.map(|Query(query)| query).map_err(|error| Refused(StatusCode::BAD_REQUEST, Problem::new(error.body_text())))
 }
 

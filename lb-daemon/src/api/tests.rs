@@ -2,6 +2,7 @@
 
 mod applied;
 mod document;
+mod health;
 mod overrides;
 mod read_only;
 mod schema;

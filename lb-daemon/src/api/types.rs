@@ -4,6 +4,7 @@ mod backend;
 mod explain;
 mod flows;
 mod generation;
+mod health;
 mod overrides;
 mod plan;
 mod problem;
@@ -21,6 +22,7 @@ pub use self::{
     },
     flows::{BackendFlows, Flow, Flows},
     generation::{Applied, ApplyRequest, ConfirmRequest, Confirmed, Generation, RollbackRequest, Standing, Waiting},
+    health::{CheckStatus, Health, HealthQuery, Transition},
     overrides::{DrainRequest, ListedOverride, OrderRequest, Overridden, Override, Pool, WeightRequest},
     plan::{
         Against, BackendChange, Change, Moved, Outline, PlanRequest, PoolChange, Preview, Restart, RouteChange,

@@ -1,6 +1,7 @@
 //! From the controller's snapshot and counters to what goes over the socket. Pure.
 
 pub(crate) mod explain;
+pub(crate) mod health;
 pub(crate) mod overrides;
 
 use std::{

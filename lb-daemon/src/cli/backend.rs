@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use super::{
-    Exit, Global, Output, ask, order, output,
-    output::{columns, table},
-    pins,
-};
+mod show;
+
+use super::{Exit, Global, Output, ask, order, output, output::columns, pins};
 use crate::{
     api::types::{Backend, DrainRequest, OrderRequest, Override, WeightRequest},
     config,
@@ -119,7 +117,8 @@ fn look(named: Option<&String>, global: &Global) -> Result<Exit, anyhow::Error> 
             if found.is_empty() {
                 return Err(anyhow!("no backend {name}; `lb backend list` shows all"));
             }
-            output::print(global.output, &found, |found| found.iter().map(show).collect::<Vec<_>>().join("\n"))?;
+            let found = show::with_health(found, global)?;
+            output::print(global.output, &found, |found| found.iter().map(show::text).collect::<Vec<_>>().join("\n"))?;
         }
     }
     Ok(Exit::Done)
@@ -207,40 +206,4 @@ fn state(backend: &Backend) -> String {
         Some(reason) if *reason != backend.last_check => format!("{} ({reason})", backend.state.name()),
         _ => backend.state.name().into(),
     }
-}
-
-fn show(backend: &Backend) -> String {
-    let next_hop = match (&backend.next_hop, backend.ifindex) {
-        (None, _) => "none".into(),
-        (Some(mac), 0) => format!("{mac}, by the interface that a packet came in by"),
-        (Some(mac), ifindex) => format!("{mac}, by interface number {ifindex}"),
-    };
-    let traffic = &backend.traffic;
-    let weight = backend.weight.zip(backend.share);
-    let weight = weight.map(|(weight, share)| format!("{weight}, {} of new flows", ask::percent(share)));
-    let now = match backend.live_flows {
-        Some(live) => format!("{live} live, {} remembered", backend.flows),
-        None => format!("{} now", backend.flows),
-    };
-    let given = backend.r#override.as_ref();
-    let given = given.map(|given| ["override".into(), format!("{}; {}", order::given(given), order::by(given))]);
-    let rows: [[String; 2]; 13] = [
-        ["vip".into(), backend.vip.clone()],
-        ["pool".into(), known(&backend.pool)],
-        ["address".into(), backend.address.to_string()],
-        ["state".into(), state(backend)],
-        ["wanted".into(), backend.admin_state.clone().unwrap_or_else(unknown)],
-        ["weight".into(), weight.unwrap_or_else(unknown)],
-        ["last check".into(), known(&backend.last_check)],
-        ["next hop".into(), next_hop],
-        ["target".into(), backend.target.map_or("none".into(), |target| target.to_string())],
-        ["forwarded".into(), format!("{} packets, {} bytes", traffic.packets, traffic.bytes)],
-        ["flows".into(), format!("{now}, {} created, {} moved here", traffic.flows_created, traffic.flows_moved)],
-        [
-            "tcp".into(),
-            format!("{} openings, {} repeated, {} answered", traffic.syns, traffic.syn_retransmits, traffic.handshakes),
-        ],
-        ["tcp ends".into(), format!("{} by FIN, {} by RST", traffic.fins, traffic.rsts)],
-    ];
-    format!("{}\n{}", backend.name, table(["", ""], rows.into_iter().chain(given)).trim_start_matches('\n'))
 }

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     dataplane,
+    health::HealthView,
     model::{
         Config,
         overrides::{BackendName, Order},
@@ -176,11 +177,21 @@ pub enum ReloadError {
 pub struct Handle {
     inbox: mpsc::Sender<Command>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
+    health: watch::Receiver<Arc<HealthView>>,
 }
 
 impl Handle {
-    pub(super) fn new(inbox: mpsc::Sender<Command>, snapshot: watch::Receiver<Arc<Snapshot>>) -> Self {
-        Self { inbox, snapshot }
+    pub(super) fn new(
+        inbox: mpsc::Sender<Command>,
+        snapshot: watch::Receiver<Arc<Snapshot>>,
+        health: watch::Receiver<Arc<HealthView>>,
+    ) -> Self {
+        Self { inbox, snapshot, health }
+    }
+
+    /// What the checks found, up to now: a snapshot is made anew only when something goes up or down.
+    pub fn health(&self) -> Arc<HealthView> {
+        self.health.borrow().clone()
     }
 
     /// The newest snapshot.

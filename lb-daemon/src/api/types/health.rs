@@ -1,0 +1,79 @@
+//! How it is told which backends may take traffic, and why.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+/// What `GET /v1/health` is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct HealthQuery {
+    /// Backends of this pool alone.
+    pub pool: Option<String>,
+    /// Backends of this name alone.
+    pub backend: Option<String>,
+}
+
+/// The health of a backend, for one VIP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    /// Its pool.
+    pub pool: String,
+    /// The VIP.
+    pub vip: String,
+    /// Its name, unique in its pool.
+    pub backend: String,
+    /// Its address.
+    #[schema(value_type = String)]
+    pub address: IpAddr,
+    /// Whether it may take traffic; absent while too little is known, and where nothing is checked.
+    pub up: Option<bool>,
+    /// Why.
+    pub reason: String,
+    /// Since when, in seconds since 1970.
+    pub since: Option<u64>,
+    /// When it went up or down, the oldest first; at most 20.
+    pub transitions: Vec<Transition>,
+    /// Its checks, in the order of the configuration.
+    pub checks: Vec<CheckStatus>,
+}
+
+/// What is known of one check of a backend.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CheckStatus {
+    /// Its name, unique in its pool.
+    pub name: String,
+    /// What is asked, as `type` in the configuration.
+    pub kind: String,
+    /// Whether it passes; absent before the first result.
+    pub up: Option<bool>,
+    /// The last result.
+    pub last: String,
+    /// Since when it passes, or fails, in seconds since 1970.
+    pub since: Option<u64>,
+    /// When the last result came, in seconds since 1970.
+    pub heard: Option<u64>,
+    /// What the last probe took, in seconds.
+    pub latency_seconds: Option<f64>,
+    /// Successes in a row up to now.
+    pub successes: u32,
+    /// Failures in a row up to now.
+    pub failures: u32,
+    /// When it began to pass or to fail, the oldest first; at most 20.
+    pub transitions: Vec<Transition>,
+}
+
+/// Something went up or down.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Transition {
+    /// When, in seconds since 1970.
+    pub at: u64,
+    /// Whether it is up from then on.
+    pub up: bool,
+    /// The result that did it.
+    pub reason: String,
+    /// What the probe took, in seconds; absent where none did it.
+    pub latency_seconds: Option<f64>,
+}
