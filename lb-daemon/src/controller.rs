@@ -20,6 +20,7 @@ mod heartbeat;
 pub mod history;
 pub mod overrides;
 pub mod preview;
+mod probing;
 mod program;
 pub mod reloader;
 pub mod snapshot;
@@ -150,6 +151,8 @@ pub struct Controller<E> {
     part: u32,
     heartbeat: Heartbeat,
     listener: Listener,
+    /// What carries probes is in place, or none is needed.
+    carrying: bool,
 }
 
 impl<E: Engine> Controller<E> {
@@ -209,6 +212,7 @@ impl<E: Engine> Controller<E> {
             part: 0,
             heartbeat: Heartbeat::default(),
             listener: Listener::default(),
+            carrying: false,
         };
         controller.ask_for_inputs();
         Ok((controller, Handle::new(sender, newest, health)))
@@ -263,7 +267,7 @@ impl<E: Engine> Controller<E> {
                     self.forget_ended();
                     self.watch_drains();
                     // A loss that cannot be mended is tried again by the clock.
-                    if self.engine.lost(&self.config.dataplane) != self.lost {
+                    if self.engine.lost(&self.config.dataplane) != self.lost || self.carries_otherwise() {
                         self.reconcile();
                     }
                 }

@@ -49,6 +49,8 @@ pub struct DaemonConfig {
     pub state_dir: PathBuf,
     /// What becomes of packets when the daemon is gone.
     pub on_loss: DaemonLoss,
+    /// Upper 12 bits of the socket mark of probes to VIPs, the other bits zero.
+    pub probe_mark: u32,
 }
 
 /// `on_daemon_loss`

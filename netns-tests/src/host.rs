@@ -104,6 +104,14 @@ impl Backend {
         quiet_offloads(&self.namespace, INTERFACE)
     }
 
+    /// Takes `lb decap` off: what comes in tunnels is understood no more.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub fn detach_decap(&self, lb: &Path) -> Result<()> {
+        netns::output(self.decap(lb).arg("--remove")).map(drop)
+    }
+
     /// What `lb decap` did so far: frames by verdict.
     ///
     /// # Errors

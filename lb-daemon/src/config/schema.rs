@@ -59,7 +59,7 @@ pub(super) const TUNNELS: Schema = Schema { title: "[dataplane.tunnels]", keys: 
 pub(super) const INTERFACE: Schema = Schema { title: "[[dataplane.interface]]", keys: &["name", "mode"], later: &[] };
 
 pub(super) const DAEMON: Schema =
-    Schema { title: "[daemon]", keys: &["watch", "state_dir", "on_daemon_loss"], later: &[] };
+    Schema { title: "[daemon]", keys: &["watch", "state_dir", "on_daemon_loss", "probe_mark"], later: &[] };
 
 pub(super) const API: Schema = Schema { title: "[api]", keys: &["socket", "read_only_socket"], later: &[] };
 

@@ -37,6 +37,9 @@ mod vip;
 
 /// The newest form of the file that is understood, and so far the only one.
 const VERSION: u64 = 1;
+/// Upper 12 bits of a socket mark, on the others of which the number of a target goes.
+const DEFAULT_PROBE_MARK: u32 = 0x1b00_0000;
+const PROBE_MARK_SHIFT: u32 = 20;
 const DEFAULT_STATE_DIR: &str = "/var/lib/lb";
 const DEFAULT_METRICS_LISTEN: std::net::SocketAddr =
     std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9650);
@@ -81,7 +84,23 @@ fn daemon(section: &Section<'_>) -> DaemonConfig {
         watch: section.boolean("watch").is_some_and(Spanned::into_inner),
         state_dir: state_dir.map_or_else(|| DEFAULT_STATE_DIR.into(), Spanned::into_inner),
         on_loss: section.choice("on_daemon_loss", &LOSSES, &[]).unwrap_or_default(),
+        probe_mark: probe_mark(section).unwrap_or(DEFAULT_PROBE_MARK),
     }
+}
+
+/// `probe_mark`: the lower bits are for the number of what is probed.
+fn probe_mark(section: &Section<'_>) -> Option<u32> {
+    let given = section.integer("probe_mark", &(1 << PROBE_MARK_SHIFT..=u32::MAX.into()))?;
+    let mark = u32::try_from(*given.get_ref()).ok()?;
+    if mark.trailing_zeros() < PROBE_MARK_SHIFT {
+        let complaint = Complaint::new(Code::InvalidValue, given.span(), "`probe_mark` is invalid");
+        let complaint = complaint.label("its last 20 bits are not zero");
+        section.complain(
+            complaint.hint(format!("give a number that ends in 00000 in hexadecimal, such as {DEFAULT_PROBE_MARK:#x}")),
+        );
+        return None;
+    }
+    Some(mark)
 }
 
 /// `socket` and `read_only_socket`.

@@ -1,13 +1,13 @@
 //! What the controller drives: the tables, and the program over them.
 
-use std::{collections::BTreeMap, error::Error};
+use std::{collections::BTreeMap, error::Error, net::IpAddr};
 
 use lb_common::maps::Tuning;
 
 use crate::{
     dataplane::{
         self, Dataplane,
-        kernel::{self, AttachError, Grip, Kernel},
+        kernel::{self, AttachError, Grip, Kernel, ProbeError, ProbeSettings},
     },
     model::{DaemonConfig, DaemonLoss, DataplaneConfig, Interface},
     plan::Room,
@@ -65,6 +65,18 @@ pub trait Engine: Dataplane {
 
     /// Interfaces of `settings` on which the program does not run, with their numbers; 0 for those that do not exist.
     fn lost(&self, settings: &DataplaneConfig) -> BTreeMap<String, u32>;
+
+    /// Has in place what carries health probes to backends, with these settings; takes it down without any.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the mark is taken.
+    fn carry_probes(&mut self, settings: Option<&ProbeSettings>) -> Result<(), ProbeError>;
+
+    /// Whether that is in place, as far as a quick look tells.
+    fn carries_probes(&self, settings: Option<&ProbeSettings>) -> bool;
+
+    /// Addresses of this host, one of either family, that answers to probes can come to: on this interface if it has one.
+    fn answerable(&self, ifindex: u32) -> [Option<IpAddr>; 2];
 
     /// Binds the program again to those that it was lost from. Tells where it is in force then, also upon an error.
     fn attach_again(&mut self, settings: &DataplaneConfig) -> (Vec<Attached>, Result<(), AttachError>);
@@ -124,6 +136,18 @@ impl Engine for Kernel {
 
     fn lost(&self, settings: &DataplaneConfig) -> BTreeMap<String, u32> {
         Kernel::lost(self, &settings.interfaces)
+    }
+
+    fn carry_probes(&mut self, settings: Option<&ProbeSettings>) -> Result<(), ProbeError> {
+        Kernel::carry_probes(self, settings)
+    }
+
+    fn carries_probes(&self, settings: Option<&ProbeSettings>) -> bool {
+        Kernel::carries_probes(self, settings)
+    }
+
+    fn answerable(&self, ifindex: u32) -> [Option<IpAddr>; 2] {
+        Kernel::answerable(self, ifindex).unwrap_or_default()
     }
 
     fn attach_again(&mut self, settings: &DataplaneConfig) -> (Vec<Attached>, Result<(), AttachError>) {

@@ -153,7 +153,7 @@ pub(crate) fn found(state: &State) -> Vec<VipView> {
 }
 
 /// Targets of a VIP that are configured, by backend address.
-fn targets<'a>(vip: &VipValue, state: &'a State) -> BTreeMap<IpAddr, (u32, &'a Target)> {
+pub(super) fn targets<'a>(vip: &VipValue, state: &'a State) -> BTreeMap<IpAddr, (u32, &'a Target)> {
     let range = state.targets.range(vip.target_base..vip.target_base.saturating_add(vip.target_count));
     let own = range.filter(|(_, target)| target.vip == vip.id && target.flags & Target::GONE == 0);
     own.map(|(id, target)| (address_of(target.outer_destination), (*id, target))).collect()

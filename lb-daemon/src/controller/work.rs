@@ -21,7 +21,7 @@ use super::{
     engine::{Engine, InstallError},
     features,
     former::{self, Former},
-    governor,
+    governor, probing,
     snapshot::{Failing, Snapshot},
     view,
 };
@@ -43,6 +43,8 @@ enum Failure {
     Observe(#[source] dataplane::Error),
     #[error("the program does not run on every interface")]
     Attach(#[source] AttachError),
+    #[error("health probes to VIPs cannot be made")]
+    Carry(#[source] dataplane::kernel::ProbeError),
     #[error("the program cannot be replaced by one that does what is wanted")]
     Retune(#[source] InstallError),
     #[error("the tables cannot be replaced by larger ones")]
@@ -86,8 +88,9 @@ impl<E: Engine> Controller<E> {
     pub(super) fn bring_now(&mut self) -> Result<usize, String> {
         self.hear();
         self.settle(Instant::now());
-        let done = if self.settling.is_some() && self.state.vips.is_empty() {
-            // Nothing serves yet, so nothing is lost by waiting for a whole picture.
+        let done = if self.settling.is_some() && self.state.vips.is_empty() && probing::settings(&self.config).is_none()
+        {
+            // Nothing serves yet, so nothing is lost by waiting for a whole picture; but for probes that need targets.
             self.clock.succeeded(Instant::now());
             Some(0)
         } else {
@@ -130,7 +133,7 @@ impl<E: Engine> Controller<E> {
         let span = info_span!("reconcile", generation = self.history.current().number);
         let _entered = span.enter();
         // The tables do not wait for an interface.
-        let held = self.hold();
+        let held = self.hold().and(self.carry().map_err(Failure::Carry));
         match self.bring_about().and_then(|done| held.map(|()| done)) {
             Ok(Done { ops, whole }) => {
                 if whole {
@@ -343,6 +346,7 @@ impl<E: Engine> Controller<E> {
 
     /// Shows the newest state.
     pub(super) fn publish(&self) {
+        self.show_ways();
         let snapshot = Snapshot {
             in_force: self.history.in_force(),
             applied: self.applied,

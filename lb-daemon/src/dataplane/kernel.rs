@@ -21,6 +21,7 @@ pub use self::{
     live::Live,
     occupant::Occupant,
     open::{Opened, Options},
+    probes::{ProbeError, Settings as ProbeSettings},
     sys::{give_memory_back, share_one_heap},
     unload::Unloaded,
 };
@@ -29,6 +30,7 @@ use self::{
     links::Links,
     lock::Lock,
     pins::Pins,
+    probes::Probes,
     specs::Sizes,
     stage::{Moves, Settled},
     tables::Tables,
@@ -57,10 +59,12 @@ mod load;
 mod lock;
 mod mapping;
 mod memory;
+mod netlink;
 mod occupant;
 mod open;
 mod origin;
 mod pins;
+mod probes;
 mod recover;
 mod refusal;
 mod selectors;
@@ -91,6 +95,8 @@ pub struct Kernel {
     rest: Rest,
     /// Pins of what is in force that could not be given their names yet.
     moves: Moves,
+    /// What carries health probes.
+    probes: Probes,
     adopted: bool,
     _lock: Lock,
 }
@@ -165,6 +171,7 @@ impl Kernel {
         if let Some(tables) = tables {
             self.tables = tables;
         }
+        self.renew_probes();
         if let Err(error) = self.give_names() {
             let error: &(dyn std::error::Error + 'static) = &error;
             warn!(error, "program and tables are in force, and cannot get their names; it is tried again each minute");

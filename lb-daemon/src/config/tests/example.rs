@@ -54,7 +54,12 @@ fn defaults() -> Config {
             source_limit: None,
             tunnels: Tunnels::default(),
         },
-        daemon: DaemonConfig { watch: false, state_dir: PathBuf::from("/var/lib/lb"), on_loss: DaemonLoss::Keep },
+        daemon: DaemonConfig {
+            watch: false,
+            state_dir: PathBuf::from("/var/lib/lb"),
+            on_loss: DaemonLoss::Keep,
+            probe_mark: 0x1b00_0000,
+        },
         api_socket: PathBuf::from("/run/lb/lb.sock"),
         api_read_only_socket: None,
         metrics_listen: Some("127.0.0.1:9650".parse().unwrap()),

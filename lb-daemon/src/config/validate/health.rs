@@ -26,13 +26,14 @@ use crate::{
         raw::Section,
         schema,
     },
-    model::{Check, Health, Initial, Matching},
+    model::{Check, Health, Initial, Matching, Route},
 };
 
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_hours(1);
 const STREAK: RangeInclusive<u64> = 1..=100;
 const INITIAL: [(&str, Initial); 3] = [("down", Initial::Down), ("up", Initial::Up), ("last", Initial::Last)];
+const ROUTES: [(&str, Route); 2] = [("vip", Route::Vip), ("direct", Route::Direct)];
 
 /// A health section as it was read.
 struct Settings {
@@ -133,7 +134,7 @@ fn check<'a>(
 
 fn settings(section: &Section<'_>, lists: &Lists<'_>) -> Settings {
     let kind = Kind::of(section);
-    section.choice("probe", &[("direct", ())], &["vip"]);
+    let route = section.choice("probe", &ROUTES, &[]).unwrap_or_default();
     let asks = Asks::read(section, kind, lists);
     let port = section.integer("port", &(1..=65_535)).and_then(|port| u16::try_from(port.into_inner()).ok());
     let initial = section.choice("initial", &INITIAL, &[]);
@@ -148,6 +149,7 @@ fn settings(section: &Section<'_>, lists: &Lists<'_>) -> Settings {
         let plain = Check::of(ask);
         let length = given(&interval).unwrap_or(plain.interval);
         Check {
+            route,
             port,
             initial: initial.unwrap_or_default(),
             interval: length,

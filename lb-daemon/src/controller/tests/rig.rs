@@ -338,6 +338,7 @@ fn tables(capacity: Capacity) -> Arc<Mutex<Tables>> {
         refused_features: 0,
         flow_entries: 1_048_576,
         resized: Vec::new(),
+        carried: None,
         no_memory: false,
     }))
 }

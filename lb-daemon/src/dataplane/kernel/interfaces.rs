@@ -3,18 +3,20 @@
 use std::{
     collections::BTreeMap,
     io,
+    net::IpAddr,
     os::fd::{AsRawFd, BorrowedFd, RawFd},
 };
 
 use rtnetlink::{
-    packet_core::{ErrorMessage, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+    packet_core::{ErrorMessage, NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::{
         RouteNetlinkMessage,
         address::{AddressAttribute, AddressMessage},
         link::{LinkAttribute, LinkMessage, LinkXdp},
     },
-    sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
+
+use super::netlink::{dump, send, socket};
 
 // Of include/uapi/linux/if_link.h.
 const XDP_FLAGS_UPDATE_IF_NOEXIST: u32 = 1;
@@ -55,6 +57,8 @@ pub(super) struct Interface {
     pub(super) index: u32,
     /// Its largest packet, in bytes.
     pub(super) mtu: u32,
+    /// Its MAC address; zeros if it has none.
+    pub(super) mac: [u8; 6],
     /// Programs that run on it, with their numbers.
     pub(super) programs: Vec<(Hook, u32)>,
 }
@@ -76,7 +80,10 @@ pub(super) fn list() -> io::Result<BTreeMap<String, Interface>> {
         if let RouteNetlinkMessage::NewLink(link) = message
             && let Some(name) = name(&link)
         {
-            found.insert(name, Interface { index: link.header.index, mtu: mtu(&link), programs: programs(&link) });
+            found.insert(
+                name,
+                Interface { index: link.header.index, mtu: mtu(&link), mac: mac(&link), programs: programs(&link) },
+            );
         }
     })?;
     Ok(found)
@@ -86,13 +93,18 @@ pub(super) fn list() -> io::Result<BTreeMap<String, Interface>> {
 ///
 /// # Errors
 /// When the kernel cannot be asked.
-pub(super) fn addresses(index: u32) -> io::Result<Vec<std::net::IpAddr>> {
+pub(super) fn addresses(index: u32) -> io::Result<Vec<IpAddr>> {
+    Ok(all_addresses()?.into_iter().filter(|(at, _)| *at == index).map(|(_, address)| address).collect())
+}
+
+/// The addresses of all interfaces, each with the number of its own.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub(super) fn all_addresses() -> io::Result<Vec<(u32, IpAddr)>> {
     let mut found = Vec::new();
     dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), |message| {
         let RouteNetlinkMessage::NewAddress(address) = message else { return };
-        if address.header.index != index {
-            return;
-        }
         // On a point-to-point link ADDRESS is the peer's and LOCAL ours; IPv6 has ADDRESS only.
         let local = address.attributes.iter().find_map(|attribute| match attribute {
             AddressAttribute::Local(ip) => Some(*ip),
@@ -102,9 +114,27 @@ pub(super) fn addresses(index: u32) -> io::Result<Vec<std::net::IpAddr>> {
             AddressAttribute::Address(ip) => Some(*ip),
             _ => None,
         });
-        found.extend(local.or(plain));
+        found.extend(local.or(plain).map(|ip| (address.header.index, ip)));
     })?;
     Ok(found)
+}
+
+/// An address of either family that others can answer to, on this interface if it has one.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub(super) fn answerable(index: u32) -> io::Result<[Option<IpAddr>; 2]> {
+    let all = all_addresses()?;
+    let is_usable = |address: &IpAddr| match address {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+    };
+    let usable = || all.iter().filter(|(_, address)| is_usable(address));
+    let of = |v4: bool| {
+        let own = usable().find(|(at, address)| *at == index && address.is_ipv4() == v4);
+        own.or_else(|| usable().find(|(_, address)| address.is_ipv4() == v4)).map(|(_, address)| *address)
+    };
+    Ok([of(true), of(false)])
 }
 
 fn name(link: &LinkMessage) -> Option<String> {
@@ -120,6 +150,14 @@ fn mtu(link: &LinkMessage) -> u32 {
         _ => None,
     });
     mtu.unwrap_or_default()
+}
+
+fn mac(link: &LinkMessage) -> [u8; 6] {
+    let mac = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Address(address) => address.as_slice().try_into().ok(),
+        _ => None,
+    });
+    mac.unwrap_or_default()
 }
 
 fn programs(link: &LinkMessage) -> Vec<(Hook, u32)> {
@@ -180,43 +218,5 @@ fn words(refusal: &[u8]) -> Option<String> {
             return Some(text.trim_end_matches('\0').to_owned());
         }
         rest = rest.get(length.max(4).next_multiple_of(4)..)?;
-    }
-}
-
-fn socket() -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    Ok(socket)
-}
-
-fn send(socket: &mut Socket, request: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
-    let mut message = NetlinkMessage::from(request);
-    message.header.flags = flags;
-    message.header.sequence_number = 1;
-    message.finalize();
-    let mut buffer = vec![0; message.buffer_len()];
-    message.serialize(&mut buffer);
-    socket.send(&buffer, 0).map(drop)
-}
-
-/// Sends a dump request and hands on each message of the answer.
-fn dump(request: RouteNetlinkMessage, mut each: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
-    let mut socket = socket()?;
-    send(&mut socket, request, NLM_F_REQUEST | NLM_F_DUMP)?;
-    loop {
-        let (datagram, _) = socket.recv_from_full()?;
-        let mut rest = datagram.as_slice();
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
-            let length = (message.header.length as usize).next_multiple_of(4);
-            match message.payload {
-                NetlinkPayload::Done(_) => return Ok(()),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                NetlinkPayload::InnerMessage(inner) => each(inner),
-                _ => {}
-            }
-            rest = rest.get(length..).unwrap_or_default();
-        }
     }
 }

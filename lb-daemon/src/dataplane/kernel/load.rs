@@ -11,10 +11,10 @@ use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::MapError,
     pin::PinError,
-    programs::{ProgramError, Xdp},
+    programs::{Program, ProgramError, SchedClassifier, Xdp},
 };
 use aya_obj::programs::XdpAttachType;
-use lb_common::maps::{self, DecapTuning};
+use lb_common::maps::{self, DecapTuning, ProbeTuning, Tuning};
 
 use super::{
     error::OpenError,
@@ -67,6 +67,23 @@ pub(super) fn decap(
     Ok(object)
 }
 
+/// Loads the program of health probes over the targets that are pinned there.
+pub(super) fn probe(tuning: &Tuning, probes: &ProbeTuning, targets: &Path, entries: u32) -> Result<Ebpf, OpenError> {
+    let mut loader = EbpfLoader::new();
+    loader.btf(None).override_global(maps::TUNING, tuning, true).override_global(maps::PROBE_TUNING, probes, true);
+    loader.map_max_entries(maps::TARGETS, entries).map_pin_path(maps::TARGETS, targets);
+    let mut object = loader.load(OBJECT).map_err(explain_load)?;
+    verify(&mut object, maps::PROBE_PROGRAM)?;
+    Ok(object)
+}
+
+/// The program of health probes in a loaded object.
+pub(super) fn probe_in(object: &mut Ebpf) -> Result<&mut SchedClassifier, OpenError> {
+    let name = maps::PROBE_PROGRAM;
+    let program = object.program_mut(name).ok_or_else(|| lacks(name))?;
+    program.try_into().map_err(|error| program_error(format!("use the program {name}"), error))
+}
+
 /// Pins a table of a loaded object.
 pub(super) fn pin_table(object: &Ebpf, name: &str, path: &Path) -> Result<(), OpenError> {
     let map = object.map(name).ok_or_else(|| lacks(name))?;
@@ -95,12 +112,13 @@ pub(super) fn open_pinned(path: &Path) -> Result<Xdp, OpenError> {
 /// Has the kernel verify a program.
 pub(super) fn verify(object: &mut Ebpf, name: &str) -> Result<(), OpenError> {
     let program = object.program_mut(name).ok_or_else(|| lacks(name))?;
-    let program: &mut Xdp =
-        program.try_into().map_err(|error| program_error(format!("load the program {name}"), error))?;
     // The verifier gives up with `EAGAIN` when a signal arrives, and SIGHUP may well do so twice.
     let blocked = sys::BlockedSignals::new();
     let loading = Loading::begin();
-    let result = program.load();
+    let result = match program {
+        Program::SchedClassifier(program) => program.load(),
+        program => <&mut Xdp>::try_from(program).and_then(Xdp::load),
+    };
     drop((loading, blocked));
     result.map_err(|error| refused(name, error))
 }

@@ -12,6 +12,7 @@ use super::{
     lock::Lock,
     memory,
     pins::Pins,
+    probes::Probes,
     recover, source_lines,
     specs::{self, Adopted, Sizes},
     stage::{self, Made, Settled},
@@ -147,8 +148,20 @@ impl Opened {
         if let Some(upgrade) = upgrade {
             upgrade.finish(&pins)?;
         }
-        let mut kernel =
-            Kernel { links, pins, tables, program, tuning, sizes: found.sizes, rest, moves, adopted, _lock: lock };
+        let probes = Probes::new(pins.dir());
+        let mut kernel = Kernel {
+            links,
+            pins,
+            tables,
+            program,
+            tuning,
+            sizes: found.sizes,
+            rest,
+            moves,
+            probes,
+            adopted,
+            _lock: lock,
+        };
         kernel.resize(room)?;
         Ok(kernel)
     }

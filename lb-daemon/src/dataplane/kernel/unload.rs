@@ -13,6 +13,7 @@ use super::{
     links,
     lock::Lock,
     pins::{self, Pins},
+    probes,
 };
 
 /// What was taken down.
@@ -30,9 +31,11 @@ pub struct Unloaded {
 pub(super) fn unload(path: &Path) -> Result<Unloaded, OpenError> {
     let mut done = Unloaded::default();
     if !path.exists() {
+        remove_probes(path)?;
         return Ok(done);
     }
     let lock = Lock::take(path)?;
+    remove_probes(path)?;
     let pins = Pins::new(path);
     let listing = |source| system(format!("list {}", path.display()), source);
     for (interface, link) in pins.links().map_err(listing)? {
@@ -61,6 +64,14 @@ pub(super) fn unload(path: &Path) -> Result<Unloaded, OpenError> {
     done.left = pins::names(path).map_err(listing)?.into_iter().map(|name| path.join(name)).collect();
     drop(lock);
     Ok(done)
+}
+
+fn remove_probes(path: &Path) -> Result<(), OpenError> {
+    let removed = probes::remove(path).map_err(|error| {
+        let what = "take down what carries health probes".to_owned();
+        OpenError::Object { what, source: Box::new(error) }
+    });
+    removed.map(drop)
 }
 
 /// Removes the tables of one layout version and its folders.

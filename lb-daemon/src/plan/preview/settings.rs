@@ -8,7 +8,7 @@ mod health;
 
 use super::report::{Change, PoolChange, Setting};
 use crate::model::{
-    Access, Backend, Config, DataplaneConfig, NextHopConfig, Quic, RingChange, RouteTo, SourceRoute, Vip,
+    Access, Backend, Config, DaemonConfig, DataplaneConfig, NextHopConfig, Quic, RingChange, RouteTo, SourceRoute, Vip,
 };
 
 /// Keys and values in a fixed order.
@@ -192,7 +192,10 @@ pub(super) fn of_all(old: &Config, new: &Config) -> Vec<Setting> {
     let (tunnels, others) = (&before.tunnels, &after.tunnels);
     settings.extend(list("dataplane.tunnels.addresses", "addresses", &tunnels.addresses, &others.addresses));
     settings.extend(list("dataplane.tunnels.sources", "prefixes", &tunnels.sources, &others.sources));
-    let watch = |config: &Config| vec![("daemon.watch", config.daemon.watch.to_string())];
+    let watch = |config: &Config| {
+        let DaemonConfig { watch, probe_mark, .. } = &config.daemon;
+        vec![("daemon.watch", watch.to_string()), ("daemon.probe_mark", format!("{probe_mark:#x}"))]
+    };
     settings.extend(differing(&watch(old), &watch(new)));
     settings
 }

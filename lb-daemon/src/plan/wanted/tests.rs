@@ -39,7 +39,12 @@ fn config(backends: Vec<Backend>, checked: bool, panic_threshold: u8) -> Config 
             source_limit: None,
             tunnels: Tunnels::default(),
         },
-        daemon: DaemonConfig { watch: false, state_dir: "/var/lib/lb".into(), on_loss: DaemonLoss::Keep },
+        daemon: DaemonConfig {
+            watch: false,
+            state_dir: "/var/lib/lb".into(),
+            on_loss: DaemonLoss::Keep,
+            probe_mark: 0x1b00_0000,
+        },
         api_read_only_socket: None,
         api_socket: "/run/lb/lb.sock".into(),
         metrics_listen: None,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -19,7 +20,7 @@ use crate::{
     dataplane::{
         Counters, Dataplane, Error, FlowCount,
         flows::Liveness,
-        kernel::{AttachError, Grip},
+        kernel::{AttachError, Grip, ProbeError, ProbeSettings},
         memory::Memory,
         needs,
     },
@@ -77,6 +78,8 @@ pub(crate) struct Tables {
     pub(crate) flow_entries: u32,
     /// Sizes that were asked for.
     pub(crate) resized: Vec<Room>,
+    /// What carries health probes.
+    pub(crate) carried: Option<ProbeSettings>,
     /// There is no memory for other tables.
     pub(crate) no_memory: bool,
 }
@@ -215,6 +218,19 @@ impl Engine for Fake {
 
     fn lost(&self, _: &DataplaneConfig) -> BTreeMap<String, u32> {
         self.tables().lost.clone()
+    }
+
+    fn carry_probes(&mut self, settings: Option<&ProbeSettings>) -> Result<(), ProbeError> {
+        self.tables().carried = settings.cloned();
+        Ok(())
+    }
+
+    fn carries_probes(&self, settings: Option<&ProbeSettings>) -> bool {
+        self.tables().carried.as_ref() == settings
+    }
+
+    fn answerable(&self, _: u32) -> [Option<IpAddr>; 2] {
+        [None; 2]
     }
 
     fn attach_again(&mut self, settings: &DataplaneConfig) -> (Vec<Attached>, Result<(), AttachError>) {

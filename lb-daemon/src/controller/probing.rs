@@ -1,0 +1,150 @@
+//! Probes that go to VIPs: what carries them to backends, and by which ways.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use lb_common::layout::target::{Encap, Target};
+
+use super::{Controller, checks, engine::Engine, view};
+use crate::{
+    dataplane::kernel::{ProbeError, ProbeSettings},
+    health::{Checks, Member, Way, Ways},
+    model::{Config, NextHopConfig, Route},
+    plan::{State, wanted::key},
+};
+
+/// What carries probes, as `config` needs it; `None` if all go to backends' own addresses.
+pub(super) fn settings(config: &Config) -> Option<ProbeSettings> {
+    let asks = |pool: &crate::model::Pool| pool.health.checks.iter().any(|check| check.route == Route::Vip);
+    let interface = match config.dataplane.next_hop {
+        NextHopConfig::Auto => None,
+        NextHopConfig::Gateway(_) => config.dataplane.interfaces.first().map(|interface| interface.name.clone()),
+    };
+    let settings = || ProbeSettings { tag: config.daemon.probe_mark, interface };
+    config.pools.values().any(asks).then(settings)
+}
+
+/// The ways to backends that `checks` asks by their VIPs' addresses, in tables that hold `state`. `answerable` tells what
+/// addresses of either family answers can come to, preferably on an interface.
+fn ways(checks: &Checks, state: &State, tag: u32, mut answerable: impl FnMut(u32) -> [Option<IpAddr>; 2]) -> Ways {
+    let mut sources: BTreeMap<u32, [Option<IpAddr>; 2]> = BTreeMap::new();
+    let mut ways = Ways::new();
+    let mut last = None;
+    let mut targets = BTreeMap::new();
+    let asked = checks.iter().filter(|(_, health)| health.checks.iter().any(|check| check.route == Route::Vip));
+    for (&member, _) in asked {
+        if last != Some(member.service) {
+            last = Some(member.service);
+            let vip = state.vips.get(&key(&member.service));
+            targets = vip.map(|vip| view::targets(vip, state)).unwrap_or_default();
+        }
+        let Some(&(number, target)) = targets.get(&member.backend.to_canonical()) else { continue };
+        let mut source = || sources.entry(target.ifindex).or_insert_with(|| answerable(target.ifindex)).to_owned();
+        ways.extend(way(member, tag | number, target, &mut source).map(|way| (member, way)));
+    }
+    ways
+}
+
+/// The way to a target, if it has one.
+fn way(member: Member, mark: u32, target: &Target, source: &mut impl FnMut() -> [Option<IpAddr>; 2]) -> Option<Way> {
+    if target.encap == Encap::Local as u32 {
+        return Some(Way::Here);
+    }
+    if target.next_hop == [0; 6] {
+        return None;
+    }
+    let vip_is_v4 = member.service.address.is_ipv4();
+    // Where the kernel knows the way to the backend it chooses the address too.
+    let [v4, v6] = if vip_is_v4 != member.backend.is_ipv4() || target.ifindex == 0 { source() } else { [None; 2] };
+    Some(Way::Carried { mark, source: if vip_is_v4 { v4 } else { v6 } })
+}
+
+impl<E: Engine> Controller<E> {
+    /// Has in place what carries probes, if any are to be.
+    pub(super) fn carry(&mut self) -> Result<(), ProbeError> {
+        let settings = settings(&self.config);
+        let outcome = self.engine.carry_probes(settings.as_ref());
+        self.carrying = outcome.is_ok();
+        outcome
+    }
+
+    /// Whether something of that was lost, or returned, since the last look.
+    pub(super) fn carries_otherwise(&self) -> bool {
+        self.engine.carries_probes(settings(&self.config).as_ref()) != self.carrying
+    }
+
+    /// Shows by which ways backends can be asked, as the tables are now.
+    pub(super) fn show_ways(&self) {
+        let ways = match settings(&self.config).filter(|_| self.carrying) {
+            Some(settings) => {
+                let checks = checks(&self.config);
+                ways(&checks, &self.state, settings.tag, |ifindex| self.engine.answerable(ifindex))
+            }
+            None => Ways::new(),
+        };
+        self.wires.ways.send_if_modified(|shown| {
+            let differs = **shown != ways;
+            if differs {
+                *shown = Arc::new(ways);
+            }
+            differs
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_common::layout::vip::Vip;
+
+    use super::*;
+    use crate::model::{Protocol, Service};
+
+    fn member(vip: &str, backend: &str) -> Member {
+        let service = Service::of(vip.parse().unwrap(), 80, Protocol::Tcp);
+        Member { service, backend: backend.parse().unwrap() }
+    }
+
+    #[test]
+    fn a_way_is_told_once_its_target_has_one() {
+        let reached =
+            Target { next_hop: [2, 0, 0, 0, 0, 1], ifindex: 7, encap: Encap::IpipV4 as u32, ..Target::default() };
+        let found = ["198.51.100.1".parse().unwrap(), "2001:db8::1".parse().unwrap()].map(Some);
+        let way = |member, target: &Target| way(member, 0x1b00_0005, target, &mut || found);
+        let same = member("192.0.2.1", "10.0.0.1");
+        assert_eq!(way(same, &reached), Some(Way::Carried { mark: 0x1b00_0005, source: None }));
+        assert_eq!(way(same, &Target { next_hop: [0; 6], ..reached }), None);
+        assert_eq!(way(same, &Target { encap: Encap::Local as u32, ..Target::default() }), Some(Way::Here));
+        // By the gateway's address alone the kernel may know no way.
+        let blind = way(same, &Target { ifindex: 0, ..reached });
+        assert_eq!(blind, Some(Way::Carried { mark: 0x1b00_0005, source: found[0] }));
+        let mixed = way(member("2001:db8:1::1", "10.0.0.1"), &reached);
+        assert_eq!(mixed, Some(Way::Carried { mark: 0x1b00_0005, source: found[1] }));
+    }
+
+    #[test]
+    fn ways_go_by_the_numbers_that_the_tables_have() {
+        use crate::model::{Ask, Check, Health};
+        let check = |route| Check { route, ..Check::of(Ask::Tcp) };
+        let health = |route| Arc::new(Health { checks: vec![check(route)], ..Health::default() });
+        let (one, two, direct) =
+            (member("192.0.2.1", "10.0.0.1"), member("192.0.2.1", "10.0.0.2"), member("192.0.2.2", "10.0.0.1"));
+        let checks =
+            Checks::from([(one, health(Route::Vip)), (two, health(Route::Vip)), (direct, health(Route::Direct))]);
+        let target = |backend: &str| Target {
+            vip: 3,
+            encap: Encap::IpipV4 as u32,
+            outer_destination: crate::plan::target::address_bytes(backend.parse().unwrap()),
+            next_hop: [2, 0, 0, 0, 0, 1],
+            ifindex: 7,
+            ..Target::default()
+        };
+        let vip = Vip { id: 3, target_base: 8, target_count: 8, ..Vip::default() };
+        let gone = Target { flags: Target::GONE, ..target("10.0.0.2") };
+        let state = State {
+            vips: BTreeMap::from([(key(&one.service), vip)]),
+            targets: BTreeMap::from([(9, target("10.0.0.1")), (10, gone)]),
+            ..State::default()
+        };
+        let ways = ways(&checks, &state, 0x1b00_0000, |_| [None; 2]);
+        assert_eq!(ways, Ways::from([(one, Way::Carried { mark: 0x1b00_0009, source: None })]));
+    }
+}
