@@ -12,8 +12,8 @@ mod vip;
 pub use self::{
     dataplane::{Access, AttachMode, DataplaneConfig, Interface, NextHopConfig, SourceLimit, Tunnels},
     health::{
-        Ask, Authorities, Body, Check, Damping, Grpc, Health, Http, Initial, Matching, Method, Passive, Pattern, Route,
-        Tls, Trust,
+        Ask, Authorities, Body, Check, Damping, Dns, Grpc, Health, Http, Initial, Matching, Method, Passive, Pattern,
+        Payload, Rcode, RecordType, Route, Tls, Transport, Trust, Udp,
     },
     overrides::Overrides,
     pool::{AdminState, Backend, MAX_WEIGHT, Pool, ServerId},

@@ -59,6 +59,16 @@ pub(super) fn show_duration(duration: Duration) -> String {
     format!("{}{unit}", millis / scale)
 }
 
+/// `"0a 0b"`: bytes in hexadecimal digits, two each, with spaces wherever they help.
+pub(super) fn hex(text: &str) -> Result<Vec<u8>, Wrong> {
+    let hint = "write two hexadecimal digits for each byte, such as \"hex:0a0b\"";
+    let digit = |c: char| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digits: Option<Vec<u8>> = text.chars().filter(|c| *c != ' ').map(digit).collect();
+    let digits = digits.ok_or_else(|| wrong("not hexadecimal digits", hint))?;
+    let bytes = digits.chunks(2).map(|pair| if let [high, low] = pair { Some(high << 4 | low) } else { None });
+    bytes.collect::<Option<_>>().ok_or_else(|| wrong("an odd count of digits", hint))
+}
+
 /// `"0x5eed"`: up to 16 hexadecimal digits.
 pub(super) fn hex_seed(text: &str) -> Result<u64, Wrong> {
     let hint = "write \"0x\" and up to 16 hexadecimal digits, or a whole number without quotes";

@@ -1,6 +1,7 @@
 //! Tests of the whole way from text to model, and what they share.
 
 mod bundles;
+mod datagram_rules;
 mod dataplane_rules;
 mod example;
 mod grpc_rules;

@@ -12,11 +12,13 @@ use self::reach::Reach;
 use super::{Member, Way};
 use crate::model::Ask;
 
+mod dns;
 mod grpc;
 mod http;
 mod reach;
 mod tcp;
 mod tls;
+mod udp;
 
 pub use self::tls::{Clients, system_file};
 
@@ -76,6 +78,7 @@ pub async fn run(probe: &Probe, way: Option<Way>, clients: &Clients) -> Outcome 
         Ok(Err(Failed::Answer(text))) => (Verdict::Failure, text),
         Ok(Err(Failed::Here(error))) => (Verdict::Skipped, error.to_string()),
         Ok(Err(Failed::Never(text))) => (Verdict::Impossible, text),
+        Err(_) if probe.ask.takes_silence() => (Verdict::Success, "sent, and no error came back".into()),
         Err(_) => (Verdict::Timeout, format!("no answer within {:?}", probe.timeout)),
     };
     Outcome { result, latency: start.elapsed(), text }
@@ -91,6 +94,8 @@ async fn attempt(probe: &Probe, reach: &Reach, clients: &Clients) -> Result<Stri
         Ask::Tls(tls) => Box::pin(tls::attempt(reach, tls, clients)).await,
         Ask::Http(http) => Box::pin(http::attempt(reach, http, clients)).await,
         Ask::Grpc(grpc) => Box::pin(grpc::attempt(reach, grpc, clients)).await,
+        Ask::Udp(udp) => Box::pin(udp::attempt(reach, udp)).await,
+        Ask::Dns(dns) => Box::pin(dns::attempt(reach, dns)).await,
     }
 }
 

@@ -2,13 +2,19 @@
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
+use super::Protocol;
+
+mod dns;
 mod grpc;
 mod http;
+mod payload;
 mod tls;
 
 pub use self::{
+    dns::{Dns, Rcode, RecordType, Transport},
     grpc::Grpc,
     http::{Body, Http, Method, Pattern},
+    payload::{Payload, Udp},
     tls::{Authorities, Tls, Trust},
 };
 
@@ -182,6 +188,10 @@ pub enum Ask {
     Http(Http),
     /// How a gRPC server says that its service is.
     Grpc(Grpc),
+    /// A datagram, and what comes back.
+    Udp(Udp),
+    /// A question to a name server.
+    Dns(Dns),
 }
 
 impl Ask {
@@ -193,14 +203,26 @@ impl Ask {
             Self::Http(Http { tls: None, .. }) => "http",
             Self::Http(_) => "https",
             Self::Grpc(_) => "grpc",
+            Self::Udp(_) => "udp",
+            Self::Dns(_) => "dns",
         }
     }
 
-    /// Whether it is asked by TCP.
-    pub fn is_tcp(&self) -> bool {
+    /// How it is asked.
+    pub fn protocol(&self) -> Protocol {
         match self {
-            Self::Tcp | Self::Tls(_) | Self::Http(_) | Self::Grpc(_) => true,
+            Self::Tcp
+            | Self::Tls(_)
+            | Self::Http(_)
+            | Self::Grpc(_)
+            | Self::Dns(Dns { transport: Transport::Tcp, .. }) => Protocol::Tcp,
+            Self::Udp(_) | Self::Dns(Dns { transport: Transport::Udp, .. }) => Protocol::Udp,
         }
+    }
+
+    /// Whether it is well if nothing comes back in time: so a server may be checked that answers only what it understands.
+    pub fn takes_silence(&self) -> bool {
+        matches!(self, Self::Udp(Udp { expect: None, .. }))
     }
 
     /// What is asked for a VIP of this address, which is what names that are not given are taken from.
@@ -208,7 +230,7 @@ impl Ask {
     pub fn of_vip(&self, address: IpAddr) -> Self {
         let mut ask = self.clone();
         let (host, tls) = match &mut ask {
-            Self::Tcp => return ask,
+            Self::Tcp | Self::Udp(_) | Self::Dns(_) => return ask,
             Self::Tls(tls) => (None, Some(tls)),
             Self::Http(http) => (Some(&mut http.host), http.tls.as_mut()),
             Self::Grpc(grpc) => (Some(&mut grpc.host), grpc.tls.as_mut()),

@@ -6,9 +6,9 @@ use super::{EXAMPLE, MINIMAL, VALID, check_beside, complaints, valid};
 use crate::{
     config::{Checked, schema},
     model::{
-        Access, AdminState, Ask, AttachMode, Backend, Check, Config, DaemonConfig, DaemonLoss, DataplaneConfig, Health,
-        Http, Initial, Interface, Least, NextHopConfig, Passive, Pool, Protocol, Quic, RingChange, RouteTo, ServerId,
-        Service, SourceLimit, SourceRoute, Tunnels, Vip,
+        Access, AdminState, Ask, AttachMode, Backend, Check, Config, DaemonConfig, DaemonLoss, DataplaneConfig, Dns,
+        Health, Http, Initial, Interface, Least, NextHopConfig, Passive, Pool, Protocol, Quic, Rcode, RecordType,
+        RingChange, RouteTo, ServerId, Service, SourceLimit, SourceRoute, Transport, Tunnels, Vip,
     },
 };
 
@@ -94,6 +94,13 @@ fn example_file_means_what_it_says() {
         headers: BTreeMap::from([("X-Check".into(), "lb".into())]),
         ..Http::default()
     });
+    let question = Ask::Dns(Dns {
+        query: "www.example.org".into(),
+        query_type: RecordType::A,
+        expect_rcode: Rcode::NoError,
+        expect_answer: None,
+        transport: Transport::Udp,
+    });
     let dns = vec![
         backend("dns-1", "10.0.1.11", 100, AdminState::Active),
         backend("dns-2", "10.0.1.12", 100, AdminState::Active),
@@ -105,7 +112,7 @@ fn example_file_means_what_it_says() {
     ];
     let quic = vip("quic", "192.0.2.10:443", Protocol::Udp);
     let mut wanted = Config {
-        pools: BTreeMap::from([listening(pool("web", web, http, Some(8080))), pool("dns", dns, Ask::Tcp, Some(53))]),
+        pools: BTreeMap::from([listening(pool("web", web, http, Some(8080))), pool("dns", dns, question, Some(53))]),
         vips: vec![
             Vip { source_routes, ..vip("web", "192.0.2.10:443", Protocol::Tcp) },
             Vip { pool: "web".into(), quic: Quic::QuicLb([4, 0, 0, 0, 0, 0, 0]), ..quic },

@@ -5,11 +5,13 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 use toml::de::DeValue;
 
 mod damping;
+mod dns;
 mod grpc;
 mod http;
 mod kind;
 mod passive;
 mod tls;
+mod udp;
 
 use self::kind::{Asks, Kind};
 pub(super) use self::{
@@ -115,6 +117,9 @@ fn check<'a>(
     let merged = templates.under(own, named)?;
     merged.require("type", "add `type = \"tcp\"`, or \"http\", or \"none\"");
     let mut settings = settings(&merged, lists);
+    if let Some(kind) = settings.kind {
+        kind.require(&merged);
+    }
     let name = own.parsed("name", name);
     if let (Some(check), Some(name)) = (&mut settings.check, name) {
         check.name = name.into_inner().into();

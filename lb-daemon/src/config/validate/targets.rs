@@ -12,7 +12,7 @@ use crate::{
         place::{At, Spanned},
         raw::Section,
     },
-    model::{Protocol, Service, Vip},
+    model::{Service, Vip},
 };
 use lb_common::layout::flow::MAX_TARGETS;
 
@@ -30,10 +30,12 @@ pub(super) fn with_pool(section: &Section<'_>, service: &Spanned<Service>, pool:
             let message = format!("the health check of pool {name} has no port to ask");
             let complaint = Complaint::new(Code::Conflict, service.span(), message).label("this VIP serves every port");
             section.complain(complaint.also(*place, "this check asks the VIP's port").hint(hint));
-        } else if protocol == Protocol::Udp && check.ask.is_tcp() {
-            let message = format!("the health check of pool {name} asks port {port} of TCP");
-            let complaint = Complaint::new(Code::NoEffect, service.span(), message).label("this VIP serves UDP");
-            section.complain(complaint.also(*place, "this check asks by TCP").hint(hint));
+        } else if protocol != check.ask.protocol() {
+            let [asked, served] = [check.ask.protocol(), protocol].map(|one| one.to_string().to_uppercase());
+            let message = format!("the health check of pool {name} asks port {port} of {asked}");
+            let complaint = Complaint::new(Code::NoEffect, service.span(), message);
+            let complaint = complaint.label(format!("this VIP serves {served}"));
+            section.complain(complaint.also(*place, format!("this check asks by {asked}")).hint(hint));
         }
     }
 }

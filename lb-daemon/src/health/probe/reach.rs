@@ -10,9 +10,12 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
+use nix::sys::socket::{
+    setsockopt,
+    sockopt::{IpBindAddressNoPort, Ipv4RecvErr, Ipv6RecvErr},
+};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
 use super::Failed;
 use crate::health::Way;
@@ -62,9 +65,21 @@ impl Reach {
         Ok(TcpSocket::from_std_stream(socket.into()).connect(self.to).await?)
     }
 
-    /// A socket, not connected yet, that goes there by the way of this probe. Those for datagrams are made so too:
-    /// `Type::DGRAM`, `Protocol::UDP`.
-    pub(super) fn socket(&self, kind: Type, protocol: Protocol) -> Result<Socket, Failed> {
+    /// A socket for datagrams to and from there alone. What routers and the network next to us say of it is an error too:
+    /// the kernel keeps all but closed ports to itself otherwise.
+    pub(super) fn datagrams(&self) -> Result<UdpSocket, Failed> {
+        let socket = self.socket(Type::DGRAM, Protocol::UDP)?;
+        let told = match self.to {
+            SocketAddr::V4(_) => setsockopt(&socket, Ipv4RecvErr, &true),
+            SocketAddr::V6(_) => setsockopt(&socket, Ipv6RecvErr, &true),
+        };
+        told.map_err(io::Error::from)?;
+        socket.connect(&self.to.into())?;
+        Ok(UdpSocket::from_std(socket.into())?)
+    }
+
+    /// A socket, not connected yet, that goes there by the way of this probe.
+    fn socket(&self, kind: Type, protocol: Protocol) -> Result<Socket, Failed> {
         let socket = Socket::new(Domain::for_address(self.to), kind.nonblocking().cloexec(), Some(protocol))?;
         if let Some(way) = &self.way {
             way.prepare(&socket, self.to)?;

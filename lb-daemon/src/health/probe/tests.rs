@@ -1,6 +1,6 @@
 use tokio::{
     io::AsyncReadExt,
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
 };
 
 use super::*;
@@ -24,11 +24,16 @@ async fn server<F: Future<Output = ()> + Send + 'static>(
 }
 
 /// A port that nobody listens on.
-async fn refusing() -> SocketAddr {
+pub(super) async fn refusing() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
-async fn ask(target: SocketAddr, ask: Ask) -> (Verdict, String) {
+/// A port that nobody receives datagrams on.
+pub(super) async fn refusing_datagrams(address: &str) -> SocketAddr {
+    UdpSocket::bind(address).await.unwrap().local_addr().unwrap()
+}
+
+pub(super) async fn ask(target: SocketAddr, ask: Ask) -> (Verdict, String) {
     ask_within(Duration::from_millis(400), target, ask).await
 }
 

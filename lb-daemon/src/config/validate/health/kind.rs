@@ -1,6 +1,6 @@
 //! The types of checks, and which keys each of them looks at.
 
-use super::{grpc, http, tls};
+use super::{dns, grpc, http, tls, udp};
 use crate::{
     config::{
         diagnostic::{Code, Complaint},
@@ -8,7 +8,7 @@ use crate::{
         raw::Section,
         schema::either,
     },
-    model::{Ask, Grpc, Http, Tls},
+    model::{Ask, Dns, Grpc, Http, Tls, Udp},
 };
 
 /// A type of checks that is built.
@@ -20,26 +20,30 @@ pub(in crate::config::validate) enum Kind {
     Http,
     Https,
     Grpc,
+    Udp,
+    Dns,
 }
 
 /// All of them, by name.
-pub(in crate::config::validate) const TYPES: [(&str, Kind); 6] = [
+pub(in crate::config::validate) const TYPES: [(&str, Kind); 8] = [
     ("none", Kind::None),
     ("tcp", Kind::Tcp),
     ("tls", Kind::Tls),
     ("http", Kind::Http),
     ("https", Kind::Https),
     ("grpc", Kind::Grpc),
+    ("udp", Kind::Udp),
+    ("dns", Kind::Dns),
 ];
 
 /// Those that are specified, but not built yet.
-const LATER_TYPES: [&str; 3] = ["udp", "dns", "exec"];
+const LATER_TYPES: [&str; 1] = ["exec"];
 
 /// Keys that every type but `none` looks at.
 const COMMON: &[&str] = &["probe", "port", "initial", "interval", "fast_interval", "timeout", "rise", "fall"];
 
 /// Keys that some types look at.
-const GROUPS: [&[&str]; 3] = [http::KEYS, tls::KEYS, grpc::KEYS];
+const GROUPS: [&[&str]; 5] = [http::KEYS, tls::KEYS, grpc::KEYS, udp::KEYS, dns::KEYS];
 
 impl Kind {
     /// `type`, with complaints about keys that it does not look at.
@@ -58,8 +62,20 @@ impl Kind {
             Self::Http => &[http::KEYS],
             Self::Https => &[http::KEYS, tls::KEYS],
             Self::Grpc => &[&["host"], tls::KEYS, grpc::KEYS],
+            Self::Udp => &[udp::KEYS],
+            Self::Dns => &[dns::KEYS],
         };
         COMMON.contains(&key) || own.iter().any(|keys| keys.contains(&key))
+    }
+
+    /// Complains if a key is absent that the type cannot do without.
+    pub(super) fn require(self, section: &Section<'_>) {
+        let (key, hint) = match self {
+            Self::None | Self::Tcp | Self::Tls | Self::Http | Self::Https | Self::Grpc => return,
+            Self::Udp => ("send", "say what is sent, such as `send = \"ping\"` or `send = \"hex:0a0b\"`"),
+            Self::Dns => ("query", "say what is asked for, such as `query = \"www.example.org\"`"),
+        };
+        section.require(key, hint);
     }
 
     /// Complains about keys that the type does not look at. What lies below the type was meant for another one.
@@ -89,16 +105,24 @@ pub(super) struct Asks {
     http: Http,
     tls: Tls,
     grpc: Grpc,
+    udp: Option<Udp>,
+    dns: Option<Dns>,
 }
 
 impl Asks {
     pub(super) fn read(section: &Section<'_>, kind: Option<Kind>, lists: &Lists<'_>) -> Self {
         let grpc = grpc::grpc(section);
         grpc::in_plaintext(section, kind, &grpc);
-        Self { http: http::http(section), tls: tls::tls(section, lists), grpc }
+        Self {
+            http: http::http(section),
+            tls: tls::tls(section, lists),
+            grpc,
+            udp: udp::udp(section),
+            dns: dns::dns(section),
+        }
     }
 
-    /// What a check of this type asks; nothing, if it is none.
+    /// What a check of this type asks; nothing, if it is none, or lacks what it cannot do without.
     pub(super) fn of(self, kind: Kind) -> Option<Ask> {
         match kind {
             Kind::None => None,
@@ -110,6 +134,8 @@ impl Asks {
                 Some(Ask::Grpc(Grpc { host: self.http.host, tls, ..self.grpc }))
             }
             Kind::Https => Some(Ask::Http(Http { tls: Some(self.tls), ..self.http })),
+            Kind::Udp => self.udp.map(Ask::Udp),
+            Kind::Dns => self.dns.map(Ask::Dns),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a pool says of health.
 
 use super::time;
-use crate::model::{Ask, Authorities, Body, Check, Damping, Grpc, Health, Http, Passive, Tls, Trust};
+use crate::model::{Ask, Authorities, Body, Check, Damping, Dns, Grpc, Health, Http, Passive, Tls, Trust, Udp};
 
 /// Keys and values in a fixed order. Those of several checks bear the check's name.
 pub(super) fn told(health: &Health) -> Vec<(String, String)> {
@@ -65,6 +65,17 @@ fn asked(ask: &Ask) -> Vec<(&'static str, String)> {
         Ask::Tls(asked) => tls(asked),
         Ask::Http(asked) => http(asked),
         Ask::Grpc(asked) => grpc(asked),
+        Ask::Udp(Udp { send, expect }) => {
+            let any = || "any answer, or none".into();
+            vec![("send", send.to_string()), ("expect", expect.as_ref().map_or_else(any, ToString::to_string))]
+        }
+        Ask::Dns(Dns { query, query_type, expect_rcode, expect_answer, transport }) => vec![
+            ("query", query.clone()),
+            ("query_type", query_type.to_string()),
+            ("expect_rcode", expect_rcode.to_string()),
+            ("expect_answer", expect_answer.clone().unwrap_or_else(|| "any".into())),
+            ("transport", transport.to_string()),
+        ],
     }
 }
 
