@@ -17,6 +17,7 @@ use crate::netns::Namespace;
 pub mod download;
 pub mod http;
 pub mod numbered;
+pub mod openings;
 pub mod ping;
 pub mod sessions;
 pub mod udp;

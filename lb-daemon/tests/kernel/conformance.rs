@@ -138,6 +138,8 @@ fn the_kernel_does_what_its_model_does() {
         assert_eq!(flows, memory.flows(rule).unwrap(), "step {step}");
         kept += flows.by_target.values().sum::<u64>();
         assert_eq!(kernel.counters().unwrap(), memory.counters().unwrap(), "step {step}");
+        let some = [1, 2, CAPACITY.targets - 1, CAPACITY.targets];
+        assert_eq!(kernel.counted(&some).unwrap(), memory.counted(&some).unwrap(), "step {step}");
     }
     assert!(swept > 0 && forgotten > 0, "no flow was ever swept");
     assert!(grouped > 0 && listed > 0, "no group or no list was ever written");

@@ -182,6 +182,7 @@ fn counters_go_along_and_are_counted_once() {
     assert!(before.targets[&63].packets >= 3 && before.targets[&63].packets % 3 == 0);
     kernel.resize(&Room { capacity: DOUBLE, ..kernel.room() }).unwrap();
     assert_eq!(kernel.counters().unwrap(), before);
+    assert_eq!(kernel.counted(&[63, 9_999]).unwrap(), BTreeMap::from([(63, before.targets[&63])]));
     kernel.apply(&Op::ClearCounters { id: 63 }).unwrap();
     assert_eq!(kernel.counters().unwrap().targets[&63].packets, 0);
 }

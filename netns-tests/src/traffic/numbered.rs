@@ -179,7 +179,7 @@ impl Drop for Sink {
 }
 
 /// Each flow is a socket, and a process may have 1,024 files by default.
-fn allow_files() -> Result<()> {
+pub(super) fn allow_files() -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
     let needed = 4 * u64::from(FLOWS);
     if limit.current.is_none_or(|current| current >= needed) {
