@@ -28,8 +28,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Of health and next hops the plan knows what they publish, nothing of how they work.
     ("plan", &["health", "maglev", "model", "nexthop"]),
     ("dataplane", &["latch", "model", "plan", "privileges"]),
-    // The one owner.
-    ("controller", &["config", "dataplane", "health", "latch", "model", "nexthop", "plan", "state"]),
+    // The one owner. Its governor counts the slots that a change would move, by the rings themselves.
+    ("controller", &["config", "dataplane", "health", "latch", "maglev", "model", "nexthop", "plan", "state"]),
     // The packet's way over the tables in use.
     ("explain", &["dataplane", "plan"]),
     // Those who ask.
