@@ -134,15 +134,7 @@ fn warns_of_a_pool_that_takes_no_new_flows() {
 
 #[test]
 fn refuses_what_is_not_built_yet_in_a_pool() {
-    for kind in ["exec"] {
-        refuses(
-            &with("\"http\"", &format!("\"{kind}\"")),
-            "not-built-yet",
-            &format!("\"{kind}\""),
-            "\"udp\" or \"dns\"",
-        );
-    }
-    refuses(&health("probe = \"vip\""), "not-built-yet", "\"vip\"", "use \"direct\"");
+    refuses(&with("\"http\"", "\"exec\""), "not-built-yet", "\"exec\"", "\"udp\" or \"dns\"");
 }
 
 #[test]
