@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{VALID, refuses, valid, warns, with};
-use crate::model::{AdminState, Damping, Encap, Initial, Matching};
+use crate::model::{AdminState, Damping, Encap, Initial, Matching, Route};
 
 /// A third backend.
 fn backend(table: &str) -> String {
@@ -135,6 +135,14 @@ fn warns_of_a_pool_that_takes_no_new_flows() {
 #[test]
 fn refuses_what_is_not_built_yet_in_a_pool() {
     refuses(&with("\"http\"", "\"exec\""), "not-built-yet", "\"exec\"", "\"udp\" or \"dns\"");
+}
+
+#[test]
+fn a_check_goes_by_the_vip_if_it_says_so() {
+    let route = |text: &str| valid(text).pools["web"].health.checks[0].route;
+    assert_eq!(route(&health("probe = \"vip\"")), Route::Vip);
+    assert_eq!(route(&health("probe = \"direct\"")), Route::Direct);
+    refuses(&health("probe = \"tunnel\""), "invalid-value", "\"tunnel\"", "\"vip\" or \"direct\"");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rtnetlink::{
@@ -41,6 +41,8 @@ impl Device {
     /// That of a pin path.
     pub(super) fn of(pin_path: &Path) -> Self {
         let absolute = std::path::absolute(pin_path).unwrap_or_else(|_| pin_path.to_owned());
+        // Without a slash at the end.
+        let absolute: PathBuf = absolute.components().collect();
         let hash = crc32fast::hash(absolute.as_os_str().as_encoded_bytes());
         Self { name: format!("lbp-{hash:08x}"), peer: format!("lbq-{hash:08x}"), table: TABLES | hash & (TABLES - 1) }
     }
