@@ -248,12 +248,11 @@ fn attach(program: &mut SchedClassifier, name: &str) -> Result<(), ProbeError> {
     // It fails if it is there already, and if it is not there the rest fails.
     let _ = qdisc_add_clsact(name);
     let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
-    let id = match program.attach_with_options(name, way, TcAttachOptions::Netlink(options)) {
-        Ok(id) => id,
-        Err(_) => {
-            let there = SchedClassifierLink::attached(name, way, PRIORITY, HANDLE, None).map_err(failed(what()))?;
-            program.attach_to_link(there).map_err(refused)?
-        }
+    let id = if let Ok(id) = program.attach_with_options(name, way, TcAttachOptions::Netlink(options)) {
+        id
+    } else {
+        let there = SchedClassifierLink::attached(name, way, PRIORITY, HANDLE, None).map_err(failed(what()))?;
+        program.attach_to_link(there).map_err(refused)?
     };
     // Dropped, it would take the program off.
     std::mem::forget(program.take_link(id).map_err(refused)?);
