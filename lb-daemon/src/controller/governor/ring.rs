@@ -280,6 +280,7 @@ impl Ring {
         let (mut fits, mut too_much) = (0.0, f64::from(left) * slot);
         let mut amount = too_much;
         let (mut best, mut smallest) = (None, None);
+        let mut missed = false;
         for _ in 0..TRIES {
             let factors = approach(parts, &first, amount);
             let weights = weights(parts, |address, _| factors.get(address).copied().unwrap_or(0.0));
@@ -299,7 +300,10 @@ impl Ring {
             let besides = f64::from(slots) * slot - amount;
             let guess = f64::from(left) * slot * 0.98 - besides;
             let halfway = f64::midpoint(fits, too_much);
-            amount = if fits < guess && guess < too_much { guess } else { halfway }.max(slot);
+            // Where a smaller amount changes nothing, as all that is left is less, guesses would creep down.
+            let guesses = !missed && fits < guess && guess < too_much;
+            missed = slots > left;
+            amount = if guesses { guess } else { halfway }.max(slot);
         }
         best.or(smallest.filter(|_| whole))
     }
