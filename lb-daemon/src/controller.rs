@@ -285,23 +285,20 @@ impl<E: Engine> Controller<E> {
     /// Tells health checks and next hops what the configuration needs of them.
     fn ask_for_inputs(&mut self) {
         self.listen();
-        let checks = Arc::new(checks(&self.config));
-        self.wires.checks.send_if_modified(|asked| {
-            let differs = *asked != checks;
-            if differs {
-                *asked = checks;
-            }
-            differs
-        });
-        let targets = hop_targets(&self.config);
-        self.wires.hop_targets.send_if_modified(|asked| {
-            let differs = *asked != targets;
-            if differs {
-                *asked = targets;
-            }
-            differs
-        });
+        tell(&self.wires.checks, Arc::new(checks(&self.config)));
+        tell(&self.wires.hop_targets, hop_targets(&self.config));
     }
+}
+
+/// Wakes who listens if there is something else to hear.
+fn tell<T: PartialEq>(listeners: &watch::Sender<T>, now: T) {
+    listeners.send_if_modified(|told| {
+        let differs = *told != now;
+        if differs {
+            *told = now;
+        }
+        differs
+    });
 }
 
 /// The sizes of tables that hold `state` with which they can take all that `config` may come to need; those that they have,

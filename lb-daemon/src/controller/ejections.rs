@@ -6,18 +6,20 @@ use std::{
     time::SystemTime,
 };
 
-use lb_common::layout::target::Target;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Controller, engine::Engine, member, of_vip, work::chain};
+use super::{Controller, engine::Engine, member, of_vip, tell, view, work::chain};
 use crate::{
     health::{
         Member,
         passive::{Counted, Event, Group, Groups, Observer},
     },
-    model::{AdminState, Config, Protocol, Vip},
-    plan::{State, target::address_of, wanted::key},
+    model::{Config, Protocol, Vip},
+    plan::{
+        State,
+        wanted::{key, takes_new_flows},
+    },
 };
 
 /// What is looked at, and what came of it.
@@ -84,14 +86,7 @@ impl<E: Engine> Controller<E> {
     }
 
     fn tell_ejections(&self) {
-        let ejections = self.listener.observer.ejections();
-        self.wires.ejections.send_if_modified(|told| {
-            let differs = **told != ejections;
-            if differs {
-                *told = Arc::new(ejections);
-            }
-            differs
-        });
+        tell(&self.wires.ejections, Arc::new(self.listener.observer.ejections()));
     }
 
     fn note_ejection(&mut self, event: &Event) {
@@ -135,7 +130,7 @@ fn groups(config: &Config) -> Groups {
         let mut seen = BTreeSet::new();
         for (vip, pool, backend) in of_vip(config, vip) {
             let Some(rule) = pool.health.passive.filter(|_| seen.insert(backend.address)) else { continue };
-            if backend.state == AdminState::Active && backend.weight > 0 {
+            if takes_new_flows(backend) {
                 let group = groups.entry((vip.service, pool.name.clone()));
                 group.or_insert_with(|| Group { rule, members: BTreeSet::new() }).members.insert(member(vip, backend));
             }
@@ -149,11 +144,10 @@ fn targets(groups: &Groups, state: &State) -> Vec<(u32, Member)> {
     let mut found = Vec::new();
     for ((service, _), group) in groups {
         let Some(vip) = state.vips.get(&key(service)) else { continue };
-        let range = state.targets.range(vip.target_base..vip.target_base.saturating_add(vip.target_count));
-        for (id, target) in range.filter(|(_, target)| target.vip == vip.id && target.flags & Target::GONE == 0) {
-            let member = Member { service: *service, backend: address_of(target.outer_destination) };
+        for (backend, (id, _)) in view::targets(vip, state) {
+            let member = Member { service: *service, backend };
             if group.members.contains(&member) {
-                found.push((*id, member));
+                found.push((id, member));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use lb_common::layout::target::{Encap, Target};
 
-use super::{Controller, checks, engine::Engine, view};
+use super::{Controller, checks, engine::Engine, tell, view};
 use crate::{
     dataplane::kernel::{ProbeError, ProbeSettings},
     health::{Checks, Member, Way, Ways},
@@ -81,13 +81,7 @@ impl<E: Engine> Controller<E> {
             }
             None => Ways::new(),
         };
-        self.wires.ways.send_if_modified(|shown| {
-            let differs = **shown != ways;
-            if differs {
-                *shown = Arc::new(ways);
-            }
-            differs
-        });
+        tell(&self.wires.ways, Arc::new(ways));
     }
 }
 
