@@ -16,6 +16,7 @@ use crate::{
     api::{client::ClientError, types::Problem},
     config::{self, Bundle, Reading, Traces, diagnostic::Diagnostics},
     model::Config,
+    runner,
 };
 
 pub mod apply;
@@ -34,6 +35,7 @@ mod order;
 pub mod output;
 mod pins;
 pub mod plan;
+mod programs;
 pub mod reload;
 pub mod ring;
 pub mod rollback;
@@ -144,6 +146,9 @@ pub enum Command {
     Ring(ring::Args),
     /// Show what would become of a packet and why; nothing is counted or remembered
     Explain(explain::Args),
+    /// Run programs for the daemon that started this process
+    #[command(name = runner::WORD, hide = true)]
+    Programs,
 }
 
 /// How a command ended, when it did not fail with an error.
@@ -190,6 +195,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, anyhow::Error> {
         Command::Flow(args) => flow::run(args, global),
         Command::Ring(args) => ring::run(args, global),
         Command::Explain(args) => explain::run(args, global),
+        Command::Programs => programs::run(),
     }
 }
 

@@ -20,5 +20,6 @@ pub mod nexthop;
 pub mod notify;
 pub mod plan;
 pub mod privileges;
+pub mod runner;
 pub mod state;
 pub mod telemetry;

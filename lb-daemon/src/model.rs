@@ -12,8 +12,8 @@ mod vip;
 pub use self::{
     dataplane::{Access, AttachMode, DataplaneConfig, Interface, NextHopConfig, SourceLimit, Tunnels},
     health::{
-        Ask, Authorities, Body, Check, Damping, Dns, Grpc, Health, Http, Initial, Matching, Method, Passive, Pattern,
-        Payload, Rcode, RecordType, Route, Tls, Transport, Trust, Udp,
+        Ask, Authorities, Body, Check, Damping, Dns, Exec, Grpc, Health, Http, Initial, Matching, Method, Passive,
+        Pattern, Payload, Rcode, RecordType, Route, Tls, Transport, Trust, Udp,
     },
     overrides::Overrides,
     pool::{AdminState, Backend, MAX_WEIGHT, Pool, ServerId},
@@ -38,6 +38,14 @@ pub struct Config {
     pub pools: BTreeMap<String, Pool>,
     /// `[[vip]]`, in the order of the file.
     pub vips: Vec<Vip>,
+}
+
+impl Config {
+    /// Whether it names programs to run, which takes a process that is there from the start.
+    pub fn runs_programs(&self) -> bool {
+        let checks = self.pools.values().flat_map(|pool| &pool.health.checks);
+        checks.into_iter().any(|check| matches!(check.ask, Ask::Exec(_)))
+    }
 }
 
 /// `[daemon]`

@@ -20,7 +20,7 @@ mod files;
 mod tests;
 
 pub use self::{
-    capabilities::{Loading, end_loading, missing},
+    capabilities::{Loading, end_loading, give_up_all, missing},
     denied::{Denied, explain},
     files::Files,
 };

@@ -17,11 +17,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     // What this process may do: asked by who opens files and loads programs.
     ("privileges", &[]),
+    ("runner", &["privileges"]),
     ("http", &[]),
     ("latch", &[]),
     // One thing each.
     ("config", &["model", "privileges"]),
-    ("health", &["model"]),
+    ("health", &["model", "runner"]),
     ("nexthop", &[]),
     // Keeps what health says.
     ("state", &["config", "health", "latch", "model"]),
@@ -56,6 +57,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "notify",
             "plan",
             "privileges",
+            "runner",
             "state",
             "telemetry",
         ],
@@ -147,6 +149,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "lb-daemon/src/metrics",
             "lb-daemon/src/nexthop/",
             "lb-daemon/src/notify/",
+            "lb-daemon/src/runner/",
             "lb-daemon/tests/",
             "netns-tests/",
         ],
@@ -161,6 +164,9 @@ const CRATES: &[(&str, &[&str])] = &[
             "lb-daemon/src/config/diagnostic.rs",
             "lb-daemon/src/config/place.rs",
             "lb-daemon/src/state/",
+            // What daemon and runner tell each other.
+            "lb-daemon/src/runner.rs",
+            "lb-daemon/src/runner/",
             // What a plan changes is handed out as it is.
             "lb-daemon/src/plan/preview/report.rs",
             "bench/",

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -37,6 +38,7 @@ use crate::{
     nexthop,
     notify::{self, Notifier},
     privileges,
+    runner::{self, Runner},
     state::Folder,
     telemetry,
 };
@@ -52,6 +54,8 @@ mod tidy;
 const WORKERS: usize = 2;
 /// Threads for what blocks: reading the configuration file and looking up names.
 const BLOCKING: usize = 4;
+/// This program, wherever it lies and even if its file was replaced.
+const OWN_BINARY: &str = "/proc/self/exe";
 /// Longest wait at the end for those.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
@@ -91,6 +95,12 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     let (history, config) = History::begin(&state_dir, &global.pin_path, &bundle, config);
     let (kernel, attached) = start::open(&config, &global.pin_path)?;
     let adopted = kernel.adopted();
+    // Programs that it names are run by a process that is not confined like this one.
+    let programs = if config.runs_programs() {
+        Some(runner::start(Path::new(OWN_BINARY)).context("cannot start the process that runs programs")?)
+    } else {
+        None
+    };
     // What follows is done by threads that start confined.
     let confinement = privileges::confine(&start::files(&bundle, &config, &global.pin_path))?;
     let runtime = runtime::Builder::new_multi_thread()
@@ -102,7 +112,7 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
         .build()
         .context("cannot start the daemon's threads")?;
     let facts = Facts { config: args.config.clone(), pin_path: global.pin_path.clone(), started, confinement };
-    let parts = Parts { config, history, kernel, attached, places, facts, notifier, traces };
+    let parts = Parts { config, history, kernel, attached, places, facts, notifier, traces, programs };
     let outcome = runtime.block_on(parts.work(signals));
     // The controller has ended, and with it its hold on the pins.
     let ended = outcome.and_then(|left| last_words(&left, adopted, args.detach_on_exit, &global.pin_path));
@@ -157,17 +167,20 @@ struct Parts {
     facts: Facts,
     notifier: Notifier,
     traces: Traces,
+    /// Socket of the process that runs programs.
+    programs: Option<UnixStream>,
 }
 
 impl Parts {
     /// Starts all parts, waits for the end, ends all parts. Tells what is left then.
     async fn work(self, mut signals: Signals) -> Result<Left, anyhow::Error> {
-        let Self { config, history, kernel, attached, places, facts, notifier, traces } = self;
+        let Self { config, history, kernel, attached, places, facts, notifier, traces, programs } = self;
         let socket = config.api_socket.clone();
         let mut parts = JoinSet::new();
         let stats = health::Stats::new().context("cannot count health checks")?;
         let folder = Folder::of(&config.daemon.state_dir, &facts.pin_path);
-        let wires = wires(&mut parts, stats.clone(), remember::recall(&folder));
+        let runner = programs.map(Runner::at).transpose().context("cannot run programs")?;
+        let wires = wires(&mut parts, stats.clone(), remember::recall(&folder), runner);
         let known = wires.health.clone();
         part(&mut parts, "the memory of health", remember::remember(folder.clone(), known.clone()));
         let keeper = Keeper::restore(folder.clone());
@@ -220,11 +233,16 @@ impl Parts {
 }
 
 /// Starts the health checks and the search for next hops.
-fn wires(parts: &mut JoinSet<&'static str>, stats: health::Stats, kept: BTreeMap<CheckId, Kept>) -> Wires {
+fn wires(
+    parts: &mut JoinSet<&'static str>,
+    stats: health::Stats,
+    kept: BTreeMap<CheckId, Kept>,
+    runner: Option<Runner>,
+) -> Wires {
     let (checks, asked) = watch::channel(Arc::new(health::Checks::new()));
     let (ejections, told) = watch::channel(Arc::default());
     let (ways, known) = watch::channel(Arc::default());
-    let inputs = health::driver::Inputs { checks: asked, ways: known, ejections: told, kept };
+    let inputs = health::driver::Inputs { checks: asked, ways: known, ejections: told, runner, kept };
     let (health, checker) = health::driver::spawn(inputs, stats);
     let (hop_targets, asked) = watch::channel(BTreeSet::new());
     let (hops, follower) = nexthop::watcher::spawn(asked);

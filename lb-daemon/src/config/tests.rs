@@ -4,6 +4,7 @@ mod bundles;
 mod datagram_rules;
 mod dataplane_rules;
 mod example;
+mod exec_rules;
 mod grpc_rules;
 mod http_rules;
 mod include_rules;

@@ -61,6 +61,8 @@ pub(super) fn fixed(running: &Config, asked: &Config) -> Vec<Fixed> {
     let read_only = |config: &Config| {
         config.api_read_only_socket.as_ref().map_or_else(|| "none".into(), |path| path.display().to_string())
     };
+    let programs = |some| if some { "in use" } else { "not in use" }.to_owned();
+    let running_some = running.runs_programs();
     let settings = [
         (
             "daemon.state_dir",
@@ -71,7 +73,33 @@ pub(super) fn fixed(running: &Config, asked: &Config) -> Vec<Fixed> {
         ("api.socket", running.api_socket.display().to_string(), asked.api_socket.display().to_string(), RESTART),
         ("api.read_only_socket", read_only(running), read_only(asked), RESTART),
         ("metrics.listen", listen(running), listen(asked), RESTART),
+        // The process that runs them is started before the daemon is confined. One that is there does no harm.
+        ("health.type = \"exec\"", programs(running_some), programs(running_some || asked.runs_programs()), RESTART),
     ];
     let differing = settings.into_iter().filter(|(_, running, asked, _)| running != asked);
     differing.map(|(key, running, asked, remedy)| Fixed { key, running, asked, remedy }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::tests::rig::{TEXT, config};
+
+    #[test]
+    fn programs_are_run_only_if_some_were_from_the_start() {
+        let (without, with) = (
+            config(TEXT),
+            config(
+                &TEXT
+                    .replace("type = \"tcp\"\n", "type = \"exec\"\nargv = [\"/bin/true\"]\n")
+                    .replace("probe = \"direct\"\n", ""),
+            ),
+        );
+        let [refused] = fixed(&without, &with).try_into().unwrap();
+        let told = refused.to_string();
+        assert!(told.contains("type = \"exec\"") && told.contains("restart the daemon"), "{told}");
+        for (running, asked) in [(&with, &without), (&with, &with), (&without, &without)] {
+            assert_eq!(fixed(running, asked).len(), 0);
+        }
+    }
 }

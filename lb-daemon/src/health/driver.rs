@@ -17,6 +17,7 @@ use super::{
     probe::{self, Clients, Outcome, Verdict},
     roster::{Effect, Judged, Number, Roster},
 };
+use crate::runner::Runner;
 
 /// Changes of state within this time of each other are published together.
 const COALESCE: Duration = Duration::from_millis(20);
@@ -39,6 +40,8 @@ pub struct Inputs {
     pub ways: watch::Receiver<Arc<Ways>>,
     /// What traffic tells against backends; without a sender it stays as it is.
     pub ejections: watch::Receiver<Arc<Ejections>>,
+    /// Runs programs, if any are to be run.
+    pub runner: Option<Runner>,
     /// What was known of checks when the daemon ended.
     pub kept: BTreeMap<CheckId, Kept>,
 }
@@ -68,6 +71,7 @@ struct Driver {
     stats: Stats,
     /// For the checks as they are; made anew with them, so that a reload reads the system's certificates again.
     clients: Arc<Clients>,
+    runner: Option<Runner>,
 }
 
 impl Driver {
@@ -83,11 +87,13 @@ impl Driver {
             complain_at: clock(),
             stats,
             clients: Arc::default(),
+            runner: None,
         }
     }
 
     async fn run(mut self, inputs: Inputs) {
-        let Inputs { mut checks, mut ways, mut ejections, kept: _ } = inputs;
+        let Inputs { mut checks, mut ways, mut ejections, runner, kept: _ } = inputs;
+        self.runner = runner;
         self.roster.set_ways(ways.borrow_and_update().clone(), clock());
         let wanted = checks.borrow_and_update().clone();
         let _ = self.roster.eject(ejections.borrow_and_update().clone(), clock(), SystemTime::now());
@@ -143,8 +149,9 @@ impl Driver {
         let now = clock();
         while self.running.len() < self.most {
             let Some((number, probe, way)) = self.roster.start_next(now) else { break };
-            let clients = Arc::clone(&self.clients);
-            self.running.push(Box::pin(async move { (number, probe::run(&probe, way, &clients).await) }));
+            let (clients, runner) = (Arc::clone(&self.clients), self.runner.clone());
+            let made = async move { (number, probe::run(&probe, way, &clients, runner.as_ref()).await) };
+            self.running.push(Box::pin(made));
         }
     }
 

@@ -10,9 +10,10 @@ use tokio::{
 
 use self::reach::Reach;
 use super::{Member, Way};
-use crate::model::Ask;
+use crate::{model::Ask, runner::Runner};
 
 mod dns;
+pub(super) mod exec;
 mod grpc;
 mod http;
 mod reach;
@@ -67,8 +68,12 @@ pub enum Verdict {
 
 /// Makes one attempt, by this way if it is to be carried. Never takes much longer than its timeout; may be dropped at any
 /// time.
-pub async fn run(probe: &Probe, way: Option<Way>, clients: &Clients) -> Outcome {
+pub async fn run(probe: &Probe, way: Option<Way>, clients: &Clients, runner: Option<&Runner>) -> Outcome {
     let start = Instant::now();
+    if let Ask::Exec(exec) = &probe.ask {
+        let (result, text) = Box::pin(exec::run(exec, probe.timeout, runner)).await;
+        return Outcome { result, latency: start.elapsed(), text };
+    }
     let reach = match (probe.carried_to, way) {
         (Some(member), Some(way)) => Reach::by(&way, probe.target, member.backend),
         _ => Reach::direct(probe.target),
@@ -95,6 +100,8 @@ async fn attempt(probe: &Probe, reach: &Reach, clients: &Clients) -> Result<Stri
         Ask::Http(http) => Box::pin(http::attempt(reach, http, clients)).await,
         Ask::Grpc(grpc) => Box::pin(grpc::attempt(reach, grpc, clients)).await,
         Ask::Udp(udp) => Box::pin(udp::attempt(reach, udp)).await,
+        // It is nobody that is reached.
+        Ask::Exec(_) => Err(Failed::Never("a program is run, not reached".into())),
         Ask::Dns(dns) => Box::pin(dns::attempt(reach, dns)).await,
     }
 }

@@ -5,6 +5,7 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 use super::Protocol;
 
 mod dns;
+mod exec;
 mod grpc;
 mod http;
 mod payload;
@@ -12,6 +13,7 @@ mod tls;
 
 pub use self::{
     dns::{Dns, Rcode, RecordType, Transport},
+    exec::Exec,
     grpc::Grpc,
     http::{Body, Http, Method, Pattern},
     payload::{Payload, Udp},
@@ -192,6 +194,8 @@ pub enum Ask {
     Udp(Udp),
     /// A question to a name server.
     Dns(Dns),
+    /// What a program makes of it.
+    Exec(Exec),
 }
 
 impl Ask {
@@ -205,19 +209,21 @@ impl Ask {
             Self::Grpc(_) => "grpc",
             Self::Udp(_) => "udp",
             Self::Dns(_) => "dns",
+            Self::Exec(_) => "exec",
         }
     }
 
-    /// How it is asked.
-    pub fn protocol(&self) -> Protocol {
-        match self {
+    /// How it is asked; `None` if that is not known here.
+    pub fn protocol(&self) -> Option<Protocol> {
+        Some(match self {
+            Self::Exec(_) => return None,
             Self::Tcp
             | Self::Tls(_)
             | Self::Http(_)
             | Self::Grpc(_)
             | Self::Dns(Dns { transport: Transport::Tcp, .. }) => Protocol::Tcp,
             Self::Udp(_) | Self::Dns(Dns { transport: Transport::Udp, .. }) => Protocol::Udp,
-        }
+        })
     }
 
     /// Whether it is well if nothing comes back in time: so a server may be checked that answers only what it understands.
@@ -230,7 +236,7 @@ impl Ask {
     pub fn of_vip(&self, address: IpAddr) -> Self {
         let mut ask = self.clone();
         let (host, tls) = match &mut ask {
-            Self::Tcp | Self::Udp(_) | Self::Dns(_) => return ask,
+            Self::Tcp | Self::Udp(_) | Self::Dns(_) | Self::Exec(_) => return ask,
             Self::Tls(tls) => (None, Some(tls)),
             Self::Http(http) => (Some(&mut http.host), http.tls.as_mut()),
             Self::Grpc(grpc) => (Some(&mut grpc.host), grpc.tls.as_mut()),

@@ -63,6 +63,28 @@ pub(super) fn give_up() -> io::Result<Kept> {
     Ok(kept)
 }
 
+/// Gives up every capability, and the way to any: for a process that runs other people's programs.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn give_up_all() -> io::Result<()> {
+    rustix::thread::set_no_new_privs(true)?;
+    let sets = capabilities(None)?;
+    if sets.effective.contains(CapabilitySet::SETPCAP) {
+        for one in (0..u64::BITS).map(|number| CapabilitySet::from_bits_retain(1 << number)) {
+            match capability_is_in_bounding_set(one) {
+                Ok(true) => remove_capability_from_bounding_set(one)?,
+                Ok(false) => {}
+                // This kernel has no more of them.
+                Err(_) => break,
+            }
+        }
+    }
+    clear_ambient_capability_set()?;
+    let none = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
+}
+
 /// Gives up what this thread does not use at the moment. It can load no programs any more, and neither can threads that it
 /// starts.
 pub fn end_loading() {

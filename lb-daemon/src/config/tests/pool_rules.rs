@@ -133,11 +133,6 @@ fn warns_of_a_pool_that_takes_no_new_flows() {
 }
 
 #[test]
-fn refuses_what_is_not_built_yet_in_a_pool() {
-    refuses(&with("\"http\"", "\"exec\""), "not-built-yet", "\"exec\"", "\"udp\" or \"dns\"");
-}
-
-#[test]
 fn a_check_goes_by_the_vip_if_it_says_so() {
     let route = |text: &str| valid(text).pools["web"].health.checks[0].route;
     assert_eq!(route(&health("probe = \"vip\"")), Route::Vip);

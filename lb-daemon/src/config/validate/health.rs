@@ -6,6 +6,7 @@ use toml::de::DeValue;
 
 mod damping;
 mod dns;
+mod exec;
 mod grpc;
 mod http;
 mod kind;
@@ -140,6 +141,7 @@ fn check<'a>(
 fn settings(section: &Section<'_>, lists: &Lists<'_>) -> Settings {
     let kind = Kind::of(section);
     let route = section.choice("probe", &ROUTES, &[]).unwrap_or_default();
+    let route = if kind == Some(Kind::Exec) { Route::Direct } else { route };
     let asks = Asks::read(section, kind, lists);
     let port = section.integer("port", &(1..=65_535)).and_then(|port| u16::try_from(port.into_inner()).ok());
     let initial = section.choice("initial", &INITIAL, &[]);

@@ -25,13 +25,15 @@ pub(super) fn with_pool(section: &Section<'_>, service: &Spanned<Service>, pool:
     own_backend(section, service, pool);
     let name = &pool.pool.name;
     for (check, place) in pool.pool.health.checks.iter().zip(&pool.health).filter(|(check, _)| check.port.is_none()) {
+        // A program may need no port.
+        let Some(by) = check.ask.protocol() else { continue };
         let hint = format!("add `port` to [pool.{name}.health], or to its template");
         if port == 0 {
             let message = format!("the health check of pool {name} has no port to ask");
             let complaint = Complaint::new(Code::Conflict, service.span(), message).label("this VIP serves every port");
             section.complain(complaint.also(*place, "this check asks the VIP's port").hint(hint));
-        } else if protocol != check.ask.protocol() {
-            let [asked, served] = [check.ask.protocol(), protocol].map(|one| one.to_string().to_uppercase());
+        } else if protocol != by {
+            let [asked, served] = [by, protocol].map(|one| one.to_string().to_uppercase());
             let message = format!("the health check of pool {name} asks port {port} of {asked}");
             let complaint = Complaint::new(Code::NoEffect, service.span(), message);
             let complaint = complaint.label(format!("this VIP serves {served}"));

@@ -60,7 +60,7 @@ fn tcp() -> Check {
 }
 
 fn inputs(checks: watch::Receiver<Arc<Checks>>, ejections: watch::Receiver<Arc<Ejections>>) -> Inputs {
-    Inputs { checks, ways: watch::channel(Arc::default()).1, ejections, kept: BTreeMap::new() }
+    Inputs { checks, ways: watch::channel(Arc::default()).1, ejections, runner: None, kept: BTreeMap::new() }
 }
 
 /// Each backend with one check.

@@ -44,7 +44,7 @@ async fn ask_patiently(target: SocketAddr, ask: Ask) -> (Verdict, String) {
 
 async fn ask_within(timeout: Duration, target: SocketAddr, ask: Ask) -> (Verdict, String) {
     let probe = Probe { target, carried_to: None, timeout, ask };
-    let outcome = run(&probe, None, &Clients::default()).await;
+    let outcome = run(&probe, None, &Clients::default(), None).await;
     assert!(outcome.latency < timeout + Duration::from_secs(2), "{outcome:?}");
     (outcome.result, outcome.text)
 }

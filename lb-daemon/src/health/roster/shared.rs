@@ -11,9 +11,9 @@ use crate::{
     health::{
         CheckId, Kept, Member, Record, Records, Status, Way,
         machine::Machine,
-        probe::{Outcome, Probe, Verdict},
+        probe::{Outcome, Probe, Verdict, exec::tell},
     },
-    model::{Check, Initial, Route},
+    model::{Ask, Check, Initial, Route},
 };
 
 /// What was kept of a check says nothing any more after so long a time, or after so many of its intervals, whichever is
@@ -149,12 +149,15 @@ impl Shared {
 
 /// What is asked for this check, how often, and what follows from the answers.
 pub(super) fn key(member: Member, check: &Check) -> Key {
-    let ask = check.ask.of_vip(member.service.address);
+    let mut ask = check.ask.of_vip(member.service.address);
     let (address, carried_to) = match check.route {
         Route::Direct => (member.backend, None),
         Route::Vip => (member.service.some_address(), Some(member)),
     };
     let target = SocketAddr::new(address, check.port.unwrap_or(member.service.port));
+    if let Ask::Exec(exec) = &mut ask {
+        tell(exec, member, &check.name, target);
+    }
     let Check { initial, interval, fast_interval, rise, fall, .. } = *check;
     let pace = Pace { initial, interval, fast_interval, rise, fall };
     Key { probe: Arc::new(Probe { target, carried_to, timeout: check.timeout, ask }), pace }

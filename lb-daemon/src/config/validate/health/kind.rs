@@ -1,6 +1,6 @@
 //! The types of checks, and which keys each of them looks at.
 
-use super::{dns, grpc, http, tls, udp};
+use super::{dns, exec, grpc, http, tls, udp};
 use crate::{
     config::{
         diagnostic::{Code, Complaint},
@@ -8,7 +8,7 @@ use crate::{
         raw::Section,
         schema::either,
     },
-    model::{Ask, Dns, Grpc, Http, Tls, Udp},
+    model::{Ask, Dns, Exec, Grpc, Http, Tls, Udp},
 };
 
 /// A type of checks that is built.
@@ -22,10 +22,11 @@ pub(in crate::config::validate) enum Kind {
     Grpc,
     Udp,
     Dns,
+    Exec,
 }
 
 /// All of them, by name.
-pub(in crate::config::validate) const TYPES: [(&str, Kind); 8] = [
+pub(in crate::config::validate) const TYPES: [(&str, Kind); 9] = [
     ("none", Kind::None),
     ("tcp", Kind::Tcp),
     ("tls", Kind::Tls),
@@ -34,21 +35,19 @@ pub(in crate::config::validate) const TYPES: [(&str, Kind); 8] = [
     ("grpc", Kind::Grpc),
     ("udp", Kind::Udp),
     ("dns", Kind::Dns),
+    ("exec", Kind::Exec),
 ];
-
-/// Those that are specified, but not built yet.
-const LATER_TYPES: [&str; 1] = ["exec"];
 
 /// Keys that every type but `none` looks at.
 const COMMON: &[&str] = &["probe", "port", "initial", "interval", "fast_interval", "timeout", "rise", "fall"];
 
 /// Keys that some types look at.
-const GROUPS: [&[&str]; 5] = [http::KEYS, tls::KEYS, grpc::KEYS, udp::KEYS, dns::KEYS];
+const GROUPS: [&[&str]; 6] = [http::KEYS, tls::KEYS, grpc::KEYS, udp::KEYS, dns::KEYS, exec::KEYS];
 
 impl Kind {
     /// `type`, with complaints about keys that it does not look at.
     pub(super) fn of(section: &Section<'_>) -> Option<Self> {
-        let kind = section.choice("type", &TYPES, &LATER_TYPES)?;
+        let kind = section.choice("type", &TYPES, &[])?;
         kind.without_effect(section);
         Some(kind)
     }
@@ -57,6 +56,9 @@ impl Kind {
     fn knows(self, key: &str) -> bool {
         let own: &[&[&str]] = match self {
             Self::None => return false,
+            // It goes wherever it wants.
+            Self::Exec if key == "probe" => return false,
+            Self::Exec => &[exec::KEYS],
             Self::Tcp => &[],
             Self::Tls => &[tls::KEYS],
             Self::Http => &[http::KEYS],
@@ -74,6 +76,7 @@ impl Kind {
             Self::None | Self::Tcp | Self::Tls | Self::Http | Self::Https | Self::Grpc => return,
             Self::Udp => ("send", "say what is sent, such as `send = \"ping\"` or `send = \"hex:0a0b\"`"),
             Self::Dns => ("query", "say what is asked for, such as `query = \"www.example.org\"`"),
+            Self::Exec => ("argv", "say what is run, such as `argv = [\"/usr/local/bin/check\"]`"),
         };
         section.require(key, hint);
     }
@@ -107,6 +110,7 @@ pub(super) struct Asks {
     grpc: Grpc,
     udp: Option<Udp>,
     dns: Option<Dns>,
+    exec: Option<Exec>,
 }
 
 impl Asks {
@@ -119,6 +123,7 @@ impl Asks {
             grpc,
             udp: udp::udp(section),
             dns: dns::dns(section),
+            exec: exec::exec(section),
         }
     }
 
@@ -136,6 +141,7 @@ impl Asks {
             Kind::Https => Some(Ask::Http(Http { tls: Some(self.tls), ..self.http })),
             Kind::Udp => self.udp.map(Ask::Udp),
             Kind::Dns => self.dns.map(Ask::Dns),
+            Kind::Exec => self.exec.map(Ask::Exec),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a pool says of health.
 
 use super::time;
-use crate::model::{Ask, Authorities, Body, Check, Damping, Dns, Grpc, Health, Http, Passive, Tls, Trust, Udp};
+use crate::model::{Ask, Authorities, Body, Check, Damping, Dns, Exec, Grpc, Health, Http, Passive, Tls, Trust, Udp};
 
 /// Keys and values in a fixed order. Those of several checks bear the check's name.
 pub(super) fn told(health: &Health) -> Vec<(String, String)> {
@@ -76,6 +76,11 @@ fn asked(ask: &Ask) -> Vec<(&'static str, String)> {
             ("expect_answer", expect_answer.clone().unwrap_or_else(|| "any".into())),
             ("transport", transport.to_string()),
         ],
+        Ask::Exec(Exec { argv, env }) => {
+            let env: Vec<String> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let env = if env.is_empty() { "none".into() } else { env.join(" ") };
+            vec![("argv", format!("{argv:?}")), ("env", env)]
+        }
     }
 }
 

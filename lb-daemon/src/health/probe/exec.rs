@@ -1,0 +1,52 @@
+//! A program that is run, and its exit code.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use super::Verdict;
+use crate::{
+    health::Member,
+    model::Exec,
+    runner::{Ended, How, Program, Runner},
+};
+
+/// Adds what the program is asked for to its environment.
+pub(in crate::health) fn tell(exec: &mut Exec, member: Member, check: &Arc<str>, target: SocketAddr) {
+    let told = [
+        ("LB_VIP", member.service.some_address().to_string()),
+        ("LB_VIP_PORT", member.service.port.to_string()),
+        ("LB_PROTOCOL", member.service.protocol.to_string()),
+        ("LB_ADDRESS", member.backend.to_string()),
+        ("LB_PORT", target.port().to_string()),
+        ("LB_CHECK", check.to_string()),
+    ];
+    exec.env.extend(told.map(|(name, value)| (name.to_owned(), value)));
+}
+
+/// The runner keeps the time: a program that waits for its turn has not begun.
+pub(super) async fn run(exec: &Exec, timeout: Duration, runner: Option<&Runner>) -> (Verdict, String) {
+    let Some(runner) = runner else {
+        return (Verdict::Impossible, "there is no process that runs programs; restart lb".into());
+    };
+    let program = Program { argv: exec.argv.clone(), env: exec.env.clone(), timeout };
+    match runner.run(program).await {
+        Ok(ended) => judge(ended, timeout),
+        // Says nothing about the backend.
+        Err(lacking) => (Verdict::Skipped, lacking.to_string()),
+    }
+}
+
+fn judge(ended: Ended, timeout: Duration) -> (Verdict, String) {
+    let Ended { how, line } = ended;
+    let with_line = |what: String| match &line {
+        Some(line) => format!("{what}: {line}"),
+        None => what,
+    };
+    match how {
+        How::Code(0) => (Verdict::Success, line.unwrap_or_else(|| "exit code 0".into())),
+        How::Code(code) => (Verdict::Failure, with_line(format!("exit code {code}"))),
+        How::Signal(signal) => (Verdict::Failure, with_line(format!("ended by signal {signal}"))),
+        How::Late => (Verdict::Timeout, with_line(format!("killed after {timeout:?}"))),
+        How::Endless => (Verdict::Failure, with_line("killed, since it wrote too much".into())),
+        How::Never(why) => (Verdict::Impossible, format!("cannot be run: {why}")),
+    }
+}

@@ -1,0 +1,104 @@
+//! Programs that operators name, run outside of the daemon's fences.
+//!
+//! A daemon that is confined can start no programs, and what it started would be confined like itself. So the runner does it:
+//! a process of its own, made before, without capabilities and with no way to gain any. It is asked over a socket, a line of
+//! JSON for each program, and ends with the daemon; what it started ends with it.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::CommandExt},
+    },
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+mod ask;
+mod program;
+mod serve;
+mod sweep;
+
+pub use self::{
+    ask::{Lacking, Runner},
+    serve::serve,
+};
+
+/// Programs that run at once. The others wait for their turn.
+pub const MOST: usize = 128;
+
+/// The word on the command line by which this binary is the runner.
+pub const WORD: &str = "run-programs";
+
+/// A program to run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Program {
+    /// Its absolute path, and its arguments.
+    pub argv: Vec<String>,
+    /// Its environment; it has `PATH` besides, and nothing else.
+    pub env: BTreeMap<String, String>,
+    /// It is killed after this time, with all that it started.
+    pub timeout: Duration,
+}
+
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// In what way.
+    pub how: How,
+    /// First line that it wrote, if there was one, cut to some length.
+    pub line: Option<String>,
+}
+
+/// In what way a program ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum How {
+    /// By itself, with this exit code.
+    Code(i32),
+    /// By this signal, which was not sent here.
+    Signal(i32),
+    /// Killed, since its time was over.
+    Late,
+    /// Killed, since it wrote and wrote.
+    Endless,
+    /// It could not be started, for this reason.
+    Never(String),
+}
+
+/// What the daemon writes to the runner.
+#[derive(Debug, Serialize, Deserialize)]
+struct Order {
+    number: u64,
+    program: Program,
+}
+
+/// What the runner writes to the daemon.
+#[derive(Debug, Serialize, Deserialize)]
+struct Report {
+    number: u64,
+    ended: Ended,
+}
+
+/// Starts the runner, which is the binary at `binary`. To be called before this process is confined, by the thread that
+/// lives as long as the process.
+///
+/// # Errors
+/// When there is no more room for a socket or a process.
+pub fn start(binary: &Path) -> io::Result<UnixStream> {
+    let (ours, theirs) = UnixStream::pair()?;
+    // A group of its own: what a terminal sends to the daemon is for the daemon to pass on.
+    Command::new(binary)
+        .arg(WORD)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .process_group(0)
+        .spawn()?;
+    ours.set_nonblocking(true)?;
+    Ok(ours)
+}

@@ -1,0 +1,101 @@
+//! The daemon's side.
+
+use std::{collections::BTreeMap, io, os::unix::net::UnixStream as StdUnixStream, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::UnixStream,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::timeout,
+};
+use tracing::error;
+
+use super::{Ended, MOST, Order, Program, Report};
+
+/// What the runner may take beyond a program's time, to kill it and to tell.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Has programs run. Clones ask the same runner.
+#[derive(Clone, Debug)]
+pub struct Runner {
+    orders: mpsc::UnboundedSender<Asked>,
+    places: Arc<Semaphore>,
+}
+
+/// Why a program was not run. That says nothing about what it would have come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lacking {
+    /// Others took all its time.
+    #[error("too many programs run at once")]
+    Busy,
+    /// There is no runner any more.
+    #[error("the process that runs programs is gone; restart lb")]
+    Gone,
+}
+
+#[derive(Debug)]
+struct Asked {
+    program: Program,
+    answer: oneshot::Sender<Ended>,
+    /// Of this program; free when it has ended, whoever still waits for that.
+    place: OwnedSemaphorePermit,
+}
+
+impl Runner {
+    /// Asks the runner at the other end of this socket. To be called within a runtime.
+    ///
+    /// # Errors
+    /// When the runtime cannot take the socket.
+    pub fn at(socket: StdUnixStream) -> io::Result<Self> {
+        let socket = UnixStream::from_std(socket)?;
+        let (orders, asked) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            if let Err(error) = correspond(socket, asked).await {
+                error!(%error, "the process that runs programs is gone; restart lb");
+            }
+        });
+        Ok(Self { orders, places: Arc::new(Semaphore::new(MOST)) })
+    }
+
+    /// Has a program run, and waits for its end. It takes at most the program's time to get its turn, and as long again
+    /// and a moment to run.
+    ///
+    /// # Errors
+    /// When it was not run.
+    pub async fn run(&self, program: Program) -> Result<Ended, Lacking> {
+        let longest = program.timeout;
+        let place = timeout(longest, Arc::clone(&self.places).acquire_owned()).await.map_err(|_| Lacking::Busy)?;
+        let (answer, ended) = oneshot::channel();
+        let place = place.map_err(|_| Lacking::Gone)?;
+        self.orders.send(Asked { program, answer, place }).map_err(|_| Lacking::Gone)?;
+        timeout(longest + GRACE, ended).await.map_err(|_| Lacking::Busy)?.map_err(|_| Lacking::Gone)
+    }
+}
+
+/// Passes orders on and reports back. Ends well when nobody has orders any more.
+async fn correspond(socket: UnixStream, mut asked: mpsc::UnboundedReceiver<Asked>) -> io::Result<()> {
+    let (read, mut write) = socket.into_split();
+    let mut reports = BufReader::new(read).lines();
+    let mut open: BTreeMap<u64, (oneshot::Sender<Ended>, OwnedSemaphorePermit)> = BTreeMap::new();
+    let mut number = 0;
+    loop {
+        tokio::select! {
+            order = asked.recv() => {
+                let Some(Asked { program, answer, place }) = order else { return Ok(()) };
+                number += 1;
+                let mut line = serde_json::to_vec(&Order { number, program })?;
+                line.push(b'\n');
+                open.insert(number, (answer, place));
+                write.write_all(&line).await?;
+            }
+            line = reports.next_line() => {
+                let line = line?.ok_or(io::ErrorKind::UnexpectedEof)?;
+                let Report { number, ended } = serde_json::from_str(&line)?;
+                if let Some((answer, _place)) = open.remove(&number) {
+                    // Whoever asked may have stopped to wait.
+                    let _ = answer.send(ended);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! One program, from its start to its end.
+
+use std::{
+    io::{self, PipeReader},
+    os::{fd::OwnedFd, unix::process::CommandExt},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, waitid, waitpid};
+use tokio::{
+    io::AsyncReadExt,
+    net::unix::pipe::Receiver,
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
+
+use super::{Ended, How, Program, serve::Leaders};
+
+/// Where programs are looked for that a program starts by name.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Longest line that is kept, in bytes.
+const LONGEST_LINE: usize = 200;
+/// Most that a program may write, in bytes.
+const MOST_OUTPUT: usize = 1 << 20;
+/// Longest wait for the end of what was killed: the kernel may have something to finish first.
+const END: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(program: &Program, leaders: &Leaders) -> Ended {
+    match try_run(program, leaders).await {
+        Ok(ended) => ended,
+        Err(error) => Ended { how: How::Never(error.to_string()), line: None },
+    }
+}
+
+async fn try_run(program: &Program, leaders: &Leaders) -> io::Result<Ended> {
+    let (output, leader) = start(program)?;
+    leaders.borrow_mut().insert(leader);
+    let mut output = Output { receiver: Receiver::from_owned_fd(OwnedFd::from(output))?, line: Vec::new(), length: 0 };
+    let outcome = follow(program, leader, &mut output).await;
+    // The leader is still there, if only as a zombie, so nobody else can have got its number.
+    let _ = kill_process_group(leader, Signal::KILL);
+    let ended = reap(leader).await;
+    leaders.borrow_mut().remove(&leader);
+    let how = outcome?.unwrap_or(ended?);
+    output.take_rest();
+    Ok(Ended { how, line: output.first_line() })
+}
+
+/// Starts it, as the leader of a process group.
+fn start(program: &Program) -> io::Result<(PipeReader, Pid)> {
+    let (output, writer) = io::pipe()?;
+    let (path, arguments) = program.argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let child = Command::new(path)
+        .args(arguments)
+        .env_clear()
+        .env("PATH", PATH)
+        .envs(&program.env)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .process_group(0)
+        .spawn()?;
+    Ok((output, Pid::from_child(&child)))
+}
+
+/// Waits until it has ended by itself, which is `None`, or has to be ended.
+async fn follow(program: &Program, leader: Pid, output: &mut Output) -> io::Result<Option<How>> {
+    let waited = timeout(program.timeout, async {
+        tokio::select! {
+            ended = ended(leader) => ended.map(|()| None),
+            () = output.until_too_much() => Ok(Some(How::Endless)),
+        }
+    });
+    waited.await.unwrap_or(Ok(Some(How::Late)))
+}
+
+/// Returns when it has ended. It stays a zombie.
+async fn ended(leader: Pid) -> io::Result<()> {
+    // Heard from here on, so that no end is missed between a look and the wait.
+    let mut children = signal(SignalKind::child())?;
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    while waitid(WaitId::Pid(leader), look)?.is_none() {
+        children.recv().await;
+    }
+    Ok(())
+}
+
+/// Waits for what was killed, or has ended.
+async fn reap(leader: Pid) -> io::Result<How> {
+    // What takes longer is swept up later.
+    let _ = timeout(END, ended(leader)).await;
+    Ok(match waitpid(Some(leader), WaitOptions::NOHANG)? {
+        None => How::Late,
+        Some((_, status)) => match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => How::Code(code),
+            (None, signal) => How::Signal(signal.unwrap_or_default()),
+        },
+    })
+}
+
+/// What it writes, of which little is kept.
+struct Output {
+    receiver: Receiver,
+    /// The first line, or what is there of it.
+    line: Vec<u8>,
+    length: usize,
+}
+
+impl Output {
+    /// Returns when it has written too much.
+    async fn until_too_much(&mut self) {
+        let mut buffer = [0; 4096];
+        while self.length < MOST_OUTPUT {
+            match self.receiver.read(&mut buffer).await {
+                // There will be no more.
+                Ok(0) | Err(_) => std::future::pending().await,
+                Ok(length) => self.take(&buffer[..length]),
+            }
+        }
+    }
+
+    /// What is still in the pipe. Asked of the kernel: the runtime may not have heard yet that there is something.
+    fn take_rest(&mut self) {
+        let mut buffer = [0; 4096];
+        while self.length < MOST_OUTPUT
+            && let Ok(length @ 1..) = rustix::io::read(&self.receiver, &mut buffer)
+        {
+            self.take(&buffer[..length]);
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let room = LONGEST_LINE - self.line.len();
+        if !self.line.contains(&b'\n') {
+            self.line.extend(bytes.iter().take(room));
+        }
+        self.length += bytes.len();
+    }
+
+    fn first_line(&self) -> Option<String> {
+        let line = self.line.split(|byte| *byte == b'\n').next()?;
+        let text: String =
+            String::from_utf8_lossy(line).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+}
