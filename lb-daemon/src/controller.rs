@@ -47,7 +47,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-pub use self::governor::Waits;
+pub use self::governor::{UnderWay, Waits};
 pub use self::program::grows;
 pub(crate) use self::work::chain;
 pub use self::{

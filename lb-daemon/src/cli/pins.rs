@@ -17,7 +17,7 @@ use crate::{
         view as answer,
     },
     controller::{
-        beliefs, chain, engine,
+        UnderWay, beliefs, chain, engine,
         preview::{Present, overrides},
         snapshot::VipView,
         totals::{Figures, Flows, Totals},
@@ -108,7 +108,9 @@ fn against_tables(global: &Global, config: &Config) -> Result<Preview, anyhow::E
         let (health, hops) = (&health, &hops);
         let flow_entries = u32::try_from(flows.capacity).unwrap_or(u32::MAX);
         let flows = &flows.live_by_target;
-        let present = Present { state, ring, flows, flow_entries, health, hops, running: None, features: None };
+        let under_way = &UnderWay::new();
+        let present =
+            Present { state, ring, flows, flow_entries, health, hops, running: None, features: None, under_way };
         present.foresee(config, &mut RingCache::default())
     };
     let mut pinned = match Kernel::open_existing(&global.pin_path) {

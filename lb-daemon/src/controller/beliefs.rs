@@ -79,6 +79,8 @@ pub struct Assumed {
     pub up: BTreeSet<IpAddr>,
     /// Those whose next hop is still to be found.
     pub reachable: BTreeSet<IpAddr>,
+    /// Those whose share of a ring is on its way to what health asks for.
+    pub whole: BTreeSet<IpAddr>,
 }
 
 /// What the tables would hold in the end, given what is known, if all turned out well that is not: where [`wanted`] waits

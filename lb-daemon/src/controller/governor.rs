@@ -29,6 +29,18 @@ use crate::{
 /// The VIP's own ring, or that of a group.
 type Which = (VipKey, Option<u64>);
 
+/// Rings that are on their way to what health asks for: VIPs' own, and those of groups.
+pub type UnderWay = BTreeMap<(VipKey, Option<u64>), Partway>;
+
+/// How far such a ring has come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Partway {
+    /// The weights in force.
+    pub weights: BTreeMap<IpAddr, u32>,
+    /// Those who have less of it, or more, than health alone would give them.
+    pub held: BTreeSet<IpAddr>,
+}
+
 /// All rings that are to change at a pace.
 #[derive(Debug)]
 pub(super) struct Governor {
@@ -139,9 +151,18 @@ impl Governor {
                     Ring::found(&slots, &aim.eligible)
                 });
                 ring.step(&aim, when);
-                put(plain, which, ring.weights(), eligible);
+                put(plain, which, ring.weights());
             }
         }
+    }
+
+    /// The rings that are on their way.
+    pub(super) fn under_way(&self) -> UnderWay {
+        let all = self
+            .rings
+            .iter()
+            .map(|(which, ring)| (*which, Partway { weights: ring.weights().clone(), held: ring.all_held() }));
+        all.filter(|(_, ring)| !ring.held.is_empty()).collect()
     }
 
     /// What share of new flows a backend of a VIP's own pool has, and why it is not what health alone would give it; `None`
@@ -182,11 +203,11 @@ fn members(vip: &WantedVip, which: Option<u64>) -> BTreeMap<IpAddr, u32> {
     weights.into_iter().filter(|(address, weight)| *weight > 0 && serves(address)).collect()
 }
 
-/// Lets a ring have these weights. Those who are in it serve, whatever health says.
-fn put(vip: &mut WantedVip, which: Option<u64>, weights: &BTreeMap<IpAddr, u32>, eligible: &WantedVip) {
+/// Lets a VIP's ring, or that of a group, have these weights. Those who are in it serve, whatever health says.
+pub(super) fn put(vip: &mut WantedVip, which: Option<u64>, weights: &BTreeMap<IpAddr, u32>) {
     for address in weights.keys() {
-        if let (Some(target), Some(best)) = (vip.backends.get_mut(address), eligible.backends.get(address)) {
-            target.disposition = target.disposition.max(best.disposition);
+        if let Some(target) = vip.backends.get_mut(address) {
+            target.disposition = Disposition::Serving;
         }
     }
     match which {

@@ -20,6 +20,7 @@ use super::{
     concerned::{Inputs, concerned, part},
     engine::Engine,
     features::names,
+    governor::{UnderWay, put},
     members,
     tuning::needed,
 };
@@ -27,7 +28,7 @@ use crate::{
     dataplane,
     health::HealthView,
     model::{
-        Config,
+        self, Config,
         overrides::{BackendName, BackendOverride, Overrides},
     },
     nexthop::Snapshot,
@@ -40,7 +41,8 @@ use crate::{
             Against, Input, Moved, Outline, Preview, ReadRing, Restart, Setting, Side, TableGrowth, moves_flows,
             pools_differ, preview, slots,
         },
-        room, wanted,
+        room,
+        wanted::{self, Wanted},
     },
 };
 
@@ -67,6 +69,8 @@ pub struct Present<'a> {
     pub running: Option<Side<'a>>,
     /// Features of the program in force; absent without a daemon.
     pub features: Option<u32>,
+    /// Rings that are on their way to what health asks for.
+    pub under_way: &'a UnderWay,
 }
 
 impl Present<'_> {
@@ -78,7 +82,8 @@ impl Present<'_> {
         let lists = &Lists::of(config);
         let reports = (self.health, self.hops);
         let running = self.running.map(|side| side.config);
-        let (wanted, assumed) = beliefs::expected(config, lists, self.state, reports, running);
+        let (mut wanted, mut assumed) = beliefs::expected(config, lists, self.state, reports, running);
+        assumed.whole = self.go_on(&mut wanted, Side { config, lists });
         let &Self { state, ring, flows, running: old, .. } = self;
         let capacity = room::enough(state, &beliefs::best_case(config, lists), rings)?;
         let roomy = State { capacity, ..state.clone() };
@@ -105,6 +110,29 @@ impl Present<'_> {
             assumptions: assumptions(config, &assumed),
             ..told
         })
+    }
+
+    /// Lets rings that are on their way be where they are, unless their VIPs are configured otherwise: of these it is told
+    /// what they come to in the end. Returns backends that this takes for granted of.
+    fn go_on(&self, wanted: &mut Wanted, new: Side) -> BTreeSet<IpAddr> {
+        let same = |vip: &&model::Vip| {
+            self.running.is_some_and(|old| {
+                let mut before = old.config.vips.iter();
+                before.any(|other| other == *vip)
+                    && old.lists.pools(old.config, vip) == new.lists.pools(new.config, vip)
+            })
+        };
+        let unchanged: BTreeSet<VipKey> =
+            new.config.vips.iter().filter(same).map(|vip| wanted::key(&vip.service)).collect();
+        let mut ends = BTreeSet::new();
+        for ((key, which), ring) in self.under_way {
+            match wanted.vips.get_mut(key) {
+                Some(vip) if unchanged.contains(key) => put(vip, *which, &ring.weights),
+                Some(_) => ends.extend(&ring.held),
+                None => {}
+            }
+        }
+        ends
     }
 }
 
@@ -147,6 +175,7 @@ fn assumptions(config: &Config, assumed: &Assumed) -> Vec<String> {
     let all = [
         (&assumed.up, "taken to pass their checks, which have not been run yet"),
         (&assumed.reachable, "taken to be reachable, which has not been tried yet"),
+        (&assumed.whole, "taken to have what their slow start or the ring's budget will come to"),
     ];
     all.into_iter().filter_map(tell).collect()
 }
@@ -186,6 +215,7 @@ impl<E: Engine> Controller<E> {
             hops: &hops,
             running: Some(Side { config: &self.config, lists: &self.lists }),
             features: Some(self.engine.tuning().features),
+            under_way: &self.governor.under_way(),
         };
         // Of the plan's own cache, which must not forget what is in force.
         let told = present.foresee(&asked, &mut self.rings.clone()).map_err(Refusal::Plan)?;

@@ -1,6 +1,10 @@
 //! One ring on its way from what is in force to what health asks for. Pure.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -151,6 +155,11 @@ impl Ring {
     /// The weights in force.
     pub(super) fn weights(&self) -> &BTreeMap<IpAddr, u32> {
         &self.weights
+    }
+
+    /// Those of whom [`Self::held`] has to tell something.
+    pub(super) fn all_held(&self) -> BTreeSet<IpAddr> {
+        self.seats.keys().filter(|address| self.held(**address).is_some()).copied().collect()
     }
 
     /// Why a backend has not what health alone would give it, if so.

@@ -192,6 +192,30 @@ async fn a_backend_that_returns_starts_slowly_in_all_vips_of_its_pool_at_once() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_ring_under_way_is_no_difference_and_a_changed_one_is_told_as_it_will_be() {
+    let text = ten("slow_start = \"20s\"", LIMITED);
+    let rig = Rig::serving(&text).await;
+    report(&rig, "10.0.0.1", false).await;
+    sleep(SECOND * 11).await;
+    report(&rig, "10.0.0.1", true).await;
+    for number in 2..=5 {
+        rig.report(&format!("10.0.0.{number}"), false);
+    }
+    rig.settle().await;
+    for second in 0..30 {
+        let told = rig.handle.preview(config(&text)).await.unwrap();
+        assert!(!told.differs && told.slots.moved == 0, "after {second} s: {told:?}");
+        sleep(SECOND).await;
+    }
+    let other = text.replace("address = \"10.0.0.9\"", "address = \"10.0.0.9\", weight = 50");
+    let told = rig.handle.preview(config(&other)).await.unwrap();
+    let whole = "taken to have what their slow start or the ring's budget will come to";
+    assert!(told.differs && told.assumptions.iter().any(|line| line.ends_with(whole)), "{told:?}");
+    let b5 = told.vips[0].backends.iter().find(|backend| backend.name == "b5").unwrap();
+    assert!(b5.share_before > 0.0 && b5.share_after == 0.0, "{b5:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restart_goes_on_where_the_tables_are() {
     let text = ten("slow_start = \"20s\"", LIMITED);
     let rig = Rig::serving(&text).await;
