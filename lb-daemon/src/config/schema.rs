@@ -74,44 +74,47 @@ pub(super) const POOL: Schema = Schema {
 pub(super) const BACKEND: Schema =
     Schema { title: "a backend", keys: &["name", "address", "weight", "state", "server_id", "local"], later: &[] };
 
-pub(super) const HEALTH: Schema = Schema {
-    title: "[pool.NAME.health]",
-    keys: &[
-        "template",
-        "name",
-        "type",
-        "probe",
-        "port",
-        "method",
-        "path",
-        "host",
-        "headers",
-        "expect_status",
-        "expect_body",
-        "expect_body_regex",
-        "verify",
-        "sni",
-        "ca_file",
-        "service",
-        "tls",
-        "send",
-        "expect",
-        "query",
-        "query_type",
-        "expect_rcode",
-        "expect_answer",
-        "transport",
-        "argv",
-        "env",
-        "initial",
-        "interval",
-        "fast_interval",
-        "timeout",
-        "rise",
-        "fall",
-    ],
-    later: &[],
-};
+/// The keys of a check, after those `$first`.
+macro_rules! check_keys {
+    ($($first:literal),*) => {
+        &[
+            $($first,)*
+            "type",
+            "probe",
+            "port",
+            "method",
+            "path",
+            "host",
+            "headers",
+            "expect_status",
+            "expect_body",
+            "expect_body_regex",
+            "verify",
+            "sni",
+            "ca_file",
+            "service",
+            "tls",
+            "send",
+            "expect",
+            "query",
+            "query_type",
+            "expect_rcode",
+            "expect_answer",
+            "transport",
+            "argv",
+            "env",
+            "initial",
+            "interval",
+            "fast_interval",
+            "timeout",
+            "rise",
+            "fall",
+        ]
+    };
+}
+
+pub(super) const HEALTH: Schema =
+    Schema { title: "[pool.NAME.health]", keys: check_keys!("template", "name"), later: &[] };
 
 pub(super) const DAMPING: Schema =
     Schema { title: "[pool.NAME.damping]", keys: &["flaps", "within", "hold_for"], later: &[] };
@@ -123,42 +126,7 @@ pub(super) const PASSIVE: Schema = Schema {
 };
 
 /// What health sections of pools may take their keys from.
-pub(super) const TEMPLATE: Schema = Schema {
-    title: "[health.NAME]",
-    keys: &[
-        "type",
-        "probe",
-        "port",
-        "method",
-        "path",
-        "host",
-        "headers",
-        "expect_status",
-        "expect_body",
-        "expect_body_regex",
-        "verify",
-        "sni",
-        "ca_file",
-        "service",
-        "tls",
-        "send",
-        "expect",
-        "query",
-        "query_type",
-        "expect_rcode",
-        "expect_answer",
-        "transport",
-        "argv",
-        "env",
-        "initial",
-        "interval",
-        "fast_interval",
-        "timeout",
-        "rise",
-        "fall",
-    ],
-    later: &[],
-};
+pub(super) const TEMPLATE: Schema = Schema { title: "[health.NAME]", keys: check_keys!(), later: &[] };
 
 pub(super) const VIP: Schema = Schema {
     title: "[[vip]]",

@@ -10,6 +10,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
+    controller::chain,
     health::{CheckId, HealthView, Kept},
     state::{self, Folder},
 };
@@ -29,8 +30,7 @@ pub(super) fn recall(folder: &Folder) -> BTreeMap<CheckId, Kept> {
             kept
         }
         Err(error) => {
-            let error = format!("{:#}", anyhow::Error::from(error));
-            warn!(error, "what was known of health checks is lost; they begin anew");
+            warn!(error = chain(&error), "what was known of health checks is lost; they begin anew");
             BTreeMap::new()
         }
     }
