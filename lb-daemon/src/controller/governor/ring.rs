@@ -17,6 +17,9 @@ use crate::model::RingChange;
 /// Steps of a slow start. Each gives a starting backend a twentieth of its weight more: of ten, one that starts moves half a
 /// percent of the ring a step. And few plans are made: one each 1.5 s in a slow start of 30 s.
 const STEPS: u32 = 20;
+/// Most of the ring that such a step moves, in percent: where nearly all start at once, their first twentieths outweigh the
+/// few that serve. Twenty such steps move all of it, so it takes hardly longer.
+const STEP: u8 = 5;
 /// How often a smaller change is tried when one turned out to move more slots than are left. Each takes the time of a ring,
 /// 1.3 ms with the default size.
 const TRIES: usize = 8;
@@ -92,6 +95,8 @@ pub(super) struct Ring {
     eligible: BTreeMap<IpAddr, u32>,
     /// When the budget has more, if that is waited for.
     waits: Option<Instant>,
+    /// By `max_ring_change`, that is, and not by the step of a slow start.
+    limited: bool,
     next: Option<Instant>,
 }
 
@@ -115,7 +120,17 @@ impl Ring {
         }
         let young = seats.values().all(|seat| seat.factor <= 0.0);
         let (weights, eligible) = (BTreeMap::new(), BTreeMap::new());
-        Self { seats, young, adopted: !young, moves: Moves::default(), weights, eligible, waits: None, next: None }
+        Self {
+            seats,
+            young,
+            adopted: !young,
+            moves: Moves::default(),
+            weights,
+            eligible,
+            waits: None,
+            limited: false,
+            next: None,
+        }
     }
 
     /// Brings the ring as near to `aim` as is allowed now.
@@ -131,8 +146,16 @@ impl Ring {
             }
         }
         self.waits = None;
-        match aim.limit {
-            Some(limit) if !self.young && !self.is_empty() => self.approach(aim, limit, !came.is_empty(), when.now),
+        let (limit, lost) = match aim.limit {
+            Some(limit) => (Some(limit), false),
+            None => self.start_by_steps(aim),
+        };
+        self.limited = aim.limit.is_some();
+        match limit {
+            Some(limit) if !self.young && !self.is_empty() => {
+                let now = if self.limited { when.now } else { beginning(limit.per, tick(limit.per, when), when) };
+                self.approach(aim, limit, lost || !came.is_empty(), now);
+            }
             _ => {
                 self.seats.values_mut().for_each(|seat| seat.factor = seat.goal);
                 self.weights = self.of_goals(aim);
@@ -144,7 +167,7 @@ impl Ring {
         }
         self.eligible.clone_from(&aim.eligible);
         self.young &= when.settling;
-        self.next = self.next_tick(aim, when).into_iter().chain(self.waits).min();
+        self.next = self.next_tick(aim, when).into_iter().chain(self.waits.filter(|_| self.limited)).min();
     }
 
     /// When there is another step to make.
@@ -168,9 +191,9 @@ impl Ring {
         // Of those that get more as others go, nobody needs to hear.
         let waits = if seat.goal > 0.0 { seat.factor < seat.goal * 0.99 } else { seat.factor > 0.0 };
         match self.waits {
-            Some(until) if waits => Some(Held::Budget(until)),
+            Some(until) if waits && self.limited => Some(Held::Budget(until)),
             None if seat.goal <= 0.0 && seat.factor > 0.0 => Some(Held::Kept),
-            _ if seat.start.is_some() => {
+            _ if seat.start.is_some() || waits => {
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a percentage")]
                 let percent = (seat.factor * 100.0).round() as u32;
                 Some(Held::Starts(percent))
@@ -195,7 +218,7 @@ impl Ring {
     /// Says what each should have, and who starts slowly.
     fn set_goals(&mut self, aim: &Aim, when: When) {
         let serving = self.seats.values().filter(|seat| seat.factor > 0.0).count();
-        let slowly = aim.slow_start.filter(|_| !self.young && !aim.panics).map(|all| tick(all, when));
+        let slowly = aim.slow_start.filter(|_| !self.young && !aim.panics).map(|all| tick(all / STEPS, when));
         for (address, seat) in &mut self.seats {
             let weight = aim.eligible.get(address).copied().unwrap_or(1).max(1);
             let health = f64::from(aim.plain.get(address).copied().unwrap_or(0).min(weight)) / f64::from(weight);
@@ -212,6 +235,19 @@ impl Ring {
             }
             seat.stale = if seat.goal > 0.0 || seat.factor <= 0.0 { None } else { seat.stale.or(Some(when.now)) };
         }
+    }
+
+    /// How slow starts go on where nothing else is limited: who is to have less has it at once, and what others get besides is
+    /// limited by the step. Returns that limit, and whether somebody has less.
+    fn start_by_steps(&mut self, aim: &Aim) -> (Option<RingChange>, bool) {
+        let Some(all) = aim.slow_start.filter(|_| !aim.panics) else { return (None, false) };
+        let (mut more, mut less) = (false, false);
+        for seat in self.seats.values_mut() {
+            more |= seat.factor < seat.goal;
+            less |= seat.factor > seat.goal;
+            seat.factor = seat.factor.min(seat.goal);
+        }
+        (more.then(|| RingChange { percent: STEP, per: all / STEPS }), less)
     }
 
     /// The weights once each has what it should have.
@@ -318,17 +354,22 @@ impl Ring {
     }
 
     fn next_tick(&self, aim: &Aim, when: When) -> Option<Instant> {
-        let starts = self.seats.values().any(|seat| seat.start.is_some());
+        let starts = self.seats.values().any(|seat| seat.start.is_some()) || self.waits.is_some() && !self.limited;
         let all = aim.slow_start.filter(|_| starts)?;
-        let ticks = u32::try_from(tick(all, when) + 1).ok()?;
-        Some(when.epoch + (all / STEPS) * ticks)
+        let step = all / STEPS;
+        Some(beginning(step, tick(step, when) + 1, when))
     }
 }
 
-/// Steps of slow starts of this length since the epoch.
-fn tick(all: Duration, when: When) -> u64 {
-    let step = (all / STEPS).as_nanos().max(1);
-    u64::try_from(when.now.saturating_duration_since(when.epoch).as_nanos() / step).unwrap_or(u64::MAX)
+/// Steps of this length since the epoch.
+fn tick(step: Duration, when: When) -> u64 {
+    let passed = when.now.saturating_duration_since(when.epoch).as_nanos();
+    u64::try_from(passed / step.as_nanos().max(1)).unwrap_or(u64::MAX)
+}
+
+/// When such a step begins.
+fn beginning(step: Duration, tick: u64, when: When) -> Instant {
+    when.epoch + step.saturating_mul(u32::try_from(tick).unwrap_or(u32::MAX))
 }
 
 /// Twentieths of its weight that a backend has which starts at step `start`.

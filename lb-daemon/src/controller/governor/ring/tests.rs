@@ -142,10 +142,10 @@ fn a_backend_that_comes_up_starts_slowly() {
 #[test]
 fn backends_that_start_at_different_times_make_their_steps_together() {
     let mut world = World::serving(50, 4093, Some(SECOND * 20), None);
-    (10..50).for_each(|number| world.set(number, false));
+    (30..50).for_each(|number| world.set(number, false));
     world.step();
     world.moved.clear();
-    for number in 10..50 {
+    for number in 30..50 {
         world.pass(SECOND / 40);
         world.report(number, true);
     }
@@ -297,6 +297,41 @@ proptest! {
         }
         let budget = limit(percent).slots(4093);
         prop_assert!(world.worst(SECOND * 10) <= budget, "{} of {budget}: {:?}", world.worst(SECOND * 10), world.moved);
+    }
+}
+
+#[test]
+fn where_nearly_all_start_at_once_a_step_moves_a_twentieth_of_the_ring() {
+    for (count, size) in [(10, 65_537), (10, 4093), (100, 16_381)] {
+        let mut world = World::serving(count, size, Some(SECOND * 20), None);
+        (1..count).for_each(|number| world.set(number, false));
+        world.step();
+        world.pass(SECOND * 3);
+        world.moved.clear();
+        (1..count).for_each(|number| world.set(number, true));
+        world.step();
+        let begin = world.now;
+        assert!(matches!(world.ring.held(address(1)), Some(Held::Starts(percent)) if percent <= 5), "{size}");
+        world.pass(SECOND * 60);
+        assert!(world.is_plain() && world.ring.held(address(1)).is_none(), "{size}");
+        let worst = world.moved.iter().map(|(_, slots)| *slots).max().unwrap();
+        assert!(worst <= size / 20, "{worst} of {size} slots at once");
+        let took = world.moved.last().unwrap().0 - begin;
+        assert!(took <= SECOND * 30, "{count} backends, {size} slots: {took:?}");
+    }
+}
+
+#[test]
+fn a_slow_start_holds_up_nobody_who_goes() {
+    let mut world = World::serving(10, 4093, Some(SECOND * 20), None);
+    (1..10).for_each(|number| world.set(number, false));
+    world.step();
+    (1..10).for_each(|number| world.set(number, true));
+    world.step();
+    world.pass(SECOND * 10);
+    for number in 0..5 {
+        world.report(number, false);
+        assert!(world.share(number) == 0.0 && world.share(9) > 0.0, "{number}");
     }
 }
 
