@@ -87,6 +87,8 @@ pub struct Wires {
     pub hop_targets: watch::Sender<BTreeSet<IpAddr>>,
     /// What is known of them.
     pub hops: watch::Receiver<Arc<nexthop::Snapshot>>,
+    /// Whether there is a process that runs programs.
+    pub has_runner: bool,
 }
 
 /// What health checks and next hops reported.

@@ -6,11 +6,13 @@
 
 pub mod api;
 pub mod cli;
+pub(crate) mod client;
 pub mod config;
 pub mod controller;
 pub mod dataplane;
 pub mod explain;
 pub mod health;
+pub mod hook;
 pub(crate) mod http;
 pub(crate) mod latch;
 pub mod maglev;

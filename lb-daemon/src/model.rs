@@ -1,6 +1,6 @@
 //! A validated configuration: complete, consistent, without text positions. Nothing here does I/O.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 mod dataplane;
 mod health;
@@ -41,10 +41,14 @@ pub struct Config {
 }
 
 impl Config {
-    /// Whether it names programs to run, which takes a process that is there from the start.
-    pub fn runs_programs(&self) -> bool {
-        let checks = self.pools.values().flat_map(|pool| &pool.health.checks);
-        checks.into_iter().any(|check| matches!(check.ask, Ask::Exec(_)))
+    /// The setting for which it takes a process that runs programs and posts to webhooks, if there is one. That process
+    /// has to be there from the start.
+    pub fn needs_runner(&self) -> Option<&'static str> {
+        let mut checks = self.pools.values().flat_map(|pool| &pool.health.checks);
+        if checks.any(|check| matches!(check.ask, Ask::Exec(_))) {
+            return Some("health.type = \"exec\"");
+        }
+        self.daemon.on_change.as_ref().map(|_| "daemon.on_change")
     }
 }
 
@@ -59,6 +63,21 @@ pub struct DaemonConfig {
     pub on_loss: DaemonLoss,
     /// Upper 12 bits of the socket mark of probes to VIPs, the other bits zero.
     pub probe_mark: u32,
+    /// Who is told of changes, if anybody.
+    pub on_change: Option<Arc<OnChange>>,
+}
+
+/// `[daemon.on_change]`: who is told that a backend or a VIP changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnChange {
+    /// A program, by its absolute path, and its arguments; it gets the events on its standard input. Empty: none.
+    pub exec: Vec<String>,
+    /// A URL that the events are posted to.
+    pub webhook: Option<String>,
+    /// A delivery that takes longer has failed.
+    pub timeout: Duration,
+    /// How often a failed delivery is tried again.
+    pub retries: u32,
 }
 
 /// `on_daemon_loss`

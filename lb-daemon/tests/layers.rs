@@ -17,12 +17,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     // What this process may do: asked by who opens files and loads programs.
     ("privileges", &[]),
-    ("runner", &["privileges"]),
+    // Connections that are made from here.
+    ("client", &["model"]),
+    ("runner", &["client", "model", "privileges"]),
     ("http", &[]),
     ("latch", &[]),
     // One thing each.
     ("config", &["model", "privileges"]),
-    ("health", &["model", "runner"]),
+    ("health", &["client", "model", "runner"]),
+    ("hook", &["model", "runner"]),
     ("nexthop", &[]),
     // Keeps what health says.
     ("state", &["config", "health", "latch", "model"]),
@@ -45,11 +48,13 @@ const LAYERS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "api",
+            "client",
             "config",
             "controller",
             "dataplane",
             "explain",
             "health",
+            "hook",
             "http",
             "metrics",
             "model",
@@ -132,7 +137,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("h2", &["lb-daemon/src/health/probe/"]),
     ("prost", &["lb-daemon/src/health/probe/"]),
     // Of TLS the configuration reads certificates; who speaks it is told by the model.
-    ("rustls", &["lb-daemon/src/config/", "lb-daemon/src/health/probe/"]),
+    ("rustls", &["lb-daemon/src/client/", "lb-daemon/src/config/", "lb-daemon/src/health/probe/", "lb-daemon/tests/"]),
     ("seccompiler", &["lb-daemon/src/privileges/calls"]),
     (
         "tokio",
@@ -142,9 +147,11 @@ const CRATES: &[(&str, &[&str])] = &[
             "lb-daemon/src/cli/load.rs",
             "lb-daemon/src/cli/run",
             "lb-daemon/src/cli/top",
+            "lb-daemon/src/client",
             "lb-daemon/src/controller",
             "lb-daemon/src/health/driver",
             "lb-daemon/src/health/probe",
+            "lb-daemon/src/hook",
             "lb-daemon/src/http",
             "lb-daemon/src/metrics",
             "lb-daemon/src/nexthop/",
@@ -163,6 +170,8 @@ const CRATES: &[(&str, &[&str])] = &[
             "lb-daemon/src/config/bundle.rs",
             "lb-daemon/src/config/diagnostic.rs",
             "lb-daemon/src/config/place.rs",
+            // Events go out as JSON.
+            "lb-daemon/src/hook.rs",
             "lb-daemon/src/state/",
             // What daemon and runner tell each other.
             "lb-daemon/src/runner.rs",

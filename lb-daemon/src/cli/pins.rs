@@ -108,9 +108,9 @@ fn against_tables(global: &Global, config: &Config) -> Result<Preview, anyhow::E
         let (health, hops) = (&health, &hops);
         let flow_entries = u32::try_from(flows.capacity).unwrap_or(u32::MAX);
         let flows = &flows.live_by_target;
-        let under_way = &UnderWay::new();
+        let (running, features, has_runner, under_way) = (None, None, false, &UnderWay::new());
         let present =
-            Present { state, ring, flows, flow_entries, health, hops, running: None, features: None, under_way };
+            Present { state, ring, flows, flow_entries, health, hops, running, features, under_way, has_runner };
         present.foresee(config, &mut RingCache::default())
     };
     let mut pinned = match Kernel::open_existing(&global.pin_path) {

@@ -27,13 +27,14 @@ use self::{
 use super::{Exit, Global, Misuse, load_traced};
 use crate::{
     api::{self, Facts},
+    client,
     config::Traces,
     controller::{
         Attached, Controller, Handle, Wires, engine::grip, history::History, overrides::Keeper, reloader::Reloader,
     },
     dataplane::kernel::{Grip, Kernel, share_one_heap},
     health::{self, CheckId, Kept},
-    http, metrics,
+    hook, http, metrics,
     model::Config,
     nexthop,
     notify::{self, Notifier},
@@ -95,12 +96,9 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
     let (history, config) = History::begin(&state_dir, &global.pin_path, &bundle, config);
     let (kernel, attached) = start::open(&config, &global.pin_path)?;
     let adopted = kernel.adopted();
-    // Programs that it names are run by a process that is not confined like this one.
-    let programs = if config.runs_programs() {
-        Some(runner::start(Path::new(OWN_BINARY)).context("cannot start the process that runs programs")?)
-    } else {
-        None
-    };
+    // A process that is not confined like this one does what this one then cannot.
+    let start = |_| runner::start(Path::new(OWN_BINARY), client::system_file().as_deref());
+    let runner = config.needs_runner().map(start).transpose().context("cannot start the process that runs programs")?;
     // What follows is done by threads that start confined.
     let confinement = privileges::confine(&start::files(&bundle, &config, &global.pin_path))?;
     let runtime = runtime::Builder::new_multi_thread()
@@ -112,7 +110,7 @@ pub fn run(args: &Args, global: &Global) -> Result<Exit, anyhow::Error> {
         .build()
         .context("cannot start the daemon's threads")?;
     let facts = Facts { config: args.config.clone(), pin_path: global.pin_path.clone(), started, confinement };
-    let parts = Parts { config, history, kernel, attached, places, facts, notifier, traces, programs };
+    let parts = Parts { config, history, kernel, attached, places, facts, notifier, traces, runner };
     let outcome = runtime.block_on(parts.work(signals));
     // The controller has ended, and with it its hold on the pins.
     let ended = outcome.and_then(|left| last_words(&left, adopted, args.detach_on_exit, &global.pin_path));
@@ -168,19 +166,19 @@ struct Parts {
     notifier: Notifier,
     traces: Traces,
     /// Socket of the process that runs programs.
-    programs: Option<UnixStream>,
+    runner: Option<UnixStream>,
 }
 
 impl Parts {
     /// Starts all parts, waits for the end, ends all parts. Tells what is left then.
     async fn work(self, mut signals: Signals) -> Result<Left, anyhow::Error> {
-        let Self { config, history, kernel, attached, places, facts, notifier, traces, programs } = self;
+        let Self { config, history, kernel, attached, places, facts, notifier, traces, runner } = self;
         let socket = config.api_socket.clone();
         let mut parts = JoinSet::new();
         let stats = health::Stats::new().context("cannot count health checks")?;
         let folder = Folder::of(&config.daemon.state_dir, &facts.pin_path);
-        let runner = programs.map(Runner::at).transpose().context("cannot run programs")?;
-        let wires = wires(&mut parts, stats.clone(), remember::recall(&folder), runner);
+        let runner = runner.map(Runner::at).transpose().context("cannot run programs")?;
+        let wires = wires(&mut parts, stats.clone(), remember::recall(&folder), runner.clone());
         let known = wires.health.clone();
         part(&mut parts, "the memory of health", remember::remember(folder.clone(), known.clone()));
         let keeper = Keeper::restore(folder.clone());
@@ -203,7 +201,9 @@ impl Parts {
             let exporter = metrics::Exporter::new(handle.clone(), stats);
             part(&mut parts, "the metrics", http::serve(listener, metrics::router(exporter), 0));
         }
-        part(&mut parts, "the announcements", announce(handle.snapshots()));
+        let (hook, deliveries) = hook::hook(runner);
+        part(&mut parts, "the announcements", announce(handle.snapshots(), hook));
+        part(&mut parts, "the deliveries of on_change", deliveries);
         part(&mut parts, "the care for memory", tidy(handle.snapshots()));
         part(&mut parts, "the notices", notify::states(notifier.clone(), handle.snapshots()));
         part(&mut parts, "the watch over the files", follow(Arc::clone(&reloader), handle.clone(), notifier.clone()));
@@ -242,13 +242,14 @@ fn wires(
     let (checks, asked) = watch::channel(Arc::new(health::Checks::new()));
     let (ejections, told) = watch::channel(Arc::default());
     let (ways, known) = watch::channel(Arc::default());
+    let has_runner = runner.is_some();
     let inputs = health::driver::Inputs { checks: asked, ways: known, ejections: told, runner, kept };
     let (health, checker) = health::driver::spawn(inputs, stats);
     let (hop_targets, asked) = watch::channel(BTreeSet::new());
     let (hops, follower) = nexthop::watcher::spawn(asked);
     part(parts, "the health checks", async { drop(checker.await) });
     part(parts, "the search for next hops", async { drop(follower.await) });
-    Wires { checks, ways, health, ejections, hop_targets, hops }
+    Wires { checks, ways, health, ejections, hop_targets, hops, has_runner }
 }
 
 /// Runs a part of the daemon that is not meant to end; its name comes out if it does.

@@ -58,8 +58,14 @@ pub(super) const TUNNELS: Schema = Schema { title: "[dataplane.tunnels]", keys: 
 
 pub(super) const INTERFACE: Schema = Schema { title: "[[dataplane.interface]]", keys: &["name", "mode"], later: &[] };
 
-pub(super) const DAEMON: Schema =
-    Schema { title: "[daemon]", keys: &["watch", "state_dir", "on_daemon_loss", "probe_mark"], later: &[] };
+pub(super) const DAEMON: Schema = Schema {
+    title: "[daemon]",
+    keys: &["watch", "state_dir", "on_daemon_loss", "probe_mark", "on_change"],
+    later: &[],
+};
+
+pub(super) const ON_CHANGE: Schema =
+    Schema { title: "[daemon.on_change]", keys: &["exec", "webhook", "timeout", "retries"], later: &[] };
 
 pub(super) const API: Schema = Schema { title: "[api]", keys: &["socket", "read_only_socket"], later: &[] };
 
@@ -167,7 +173,7 @@ pub(super) const SOURCE_ROUTE: Schema =
     Schema { title: "one of `source_routes`", keys: &["source", "pool", "backend"], later: &[] };
 
 /// All tables, the nearer to the top first.
-pub(super) const ALL: [&Schema; 18] = [
+pub(super) const ALL: [&Schema; 19] = [
     &ROOT,
     &INCLUDED,
     &DATAPLANE,
@@ -175,6 +181,7 @@ pub(super) const ALL: [&Schema; 18] = [
     &SOURCE_LIMIT,
     &TUNNELS,
     &DAEMON,
+    &ON_CHANGE,
     &API,
     &METRICS,
     &TEMPLATE,

@@ -10,6 +10,7 @@ mod http_rules;
 mod include_rules;
 mod list_rules;
 mod messages;
+mod on_change_rules;
 mod passive_rules;
 mod pool_rules;
 mod random;

@@ -26,7 +26,9 @@ mod address;
 mod dataplane;
 mod health;
 mod limits;
+mod on_change;
 mod pool;
+mod program;
 mod protection;
 mod routes;
 mod server_id;
@@ -85,6 +87,7 @@ fn daemon(section: &Section<'_>) -> DaemonConfig {
         state_dir: state_dir.map_or_else(|| DEFAULT_STATE_DIR.into(), Spanned::into_inner),
         on_loss: section.choice("on_daemon_loss", &LOSSES, &[]).unwrap_or_default(),
         probe_mark: probe_mark(section).unwrap_or(DEFAULT_PROBE_MARK),
+        on_change: on_change::on_change(&section.child("on_change", &schema::ON_CHANGE)),
     }
 }
 

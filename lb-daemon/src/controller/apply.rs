@@ -185,7 +185,7 @@ impl<E: Engine> Controller<E> {
 
     /// Sees whether `asked` can be put in force; writes nothing.
     fn check(&mut self, asked: &Arc<Config>) -> Result<(Arc<Lists>, Change, Room), Refusal> {
-        let change = Change::between(&self.config, asked).map_err(Refusal::Fixed)?;
+        let change = Change::between(&self.config, asked, self.wires.has_runner).map_err(Refusal::Fixed)?;
         self.require_interfaces(asked)?;
         let lists = Arc::new(Lists::of(asked));
         let flow_entries = asked.dataplane.flow_table_entries;

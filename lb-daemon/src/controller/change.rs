@@ -39,12 +39,13 @@ impl fmt::Display for Fixed {
 const RESTART: &str = "restart the daemon; forwarding goes on meanwhile";
 
 impl Change {
-    /// Compares the running configuration with the one that is asked for.
+    /// Compares the running configuration with the one that is asked for. `has_runner` is whether there is a process that
+    /// runs programs.
     ///
     /// # Errors
     /// All settings that differ and cannot change while the daemon runs.
-    pub fn between(running: &Config, asked: &Config) -> Result<Self, Vec<Fixed>> {
-        let fixed = fixed(running, asked);
+    pub fn between(running: &Config, asked: &Config, has_runner: bool) -> Result<Self, Vec<Fixed>> {
+        let fixed = fixed(running, asked, has_runner);
         if !fixed.is_empty() {
             return Err(fixed);
         }
@@ -56,13 +57,14 @@ impl Change {
 }
 
 /// All settings that differ and cannot change while the daemon runs.
-pub(super) fn fixed(running: &Config, asked: &Config) -> Vec<Fixed> {
+pub(super) fn fixed(running: &Config, asked: &Config, has_runner: bool) -> Vec<Fixed> {
     let listen = |config: &Config| config.metrics_listen.map_or_else(|| "off".into(), |address| address.to_string());
     let read_only = |config: &Config| {
         config.api_read_only_socket.as_ref().map_or_else(|| "none".into(), |path| path.display().to_string())
     };
-    let programs = |some| if some { "in use" } else { "not in use" }.to_owned();
-    let running_some = running.runs_programs();
+    // The process that runs them is started before the daemon is confined.
+    let runner = asked.needs_runner().filter(|_| !has_runner);
+    let runner = runner.map(|key| (key, "not in use".to_owned(), "in use".to_owned(), RESTART));
     let settings = [
         (
             "daemon.state_dir",
@@ -73,10 +75,8 @@ pub(super) fn fixed(running: &Config, asked: &Config) -> Vec<Fixed> {
         ("api.socket", running.api_socket.display().to_string(), asked.api_socket.display().to_string(), RESTART),
         ("api.read_only_socket", read_only(running), read_only(asked), RESTART),
         ("metrics.listen", listen(running), listen(asked), RESTART),
-        // The process that runs them is started before the daemon is confined. One that is there does no harm.
-        ("health.type = \"exec\"", programs(running_some), programs(running_some || asked.runs_programs()), RESTART),
     ];
-    let differing = settings.into_iter().filter(|(_, running, asked, _)| running != asked);
+    let differing = settings.into_iter().chain(runner).filter(|(_, running, asked, _)| running != asked);
     differing.map(|(key, running, asked, remedy)| Fixed { key, running, asked, remedy }).collect()
 }
 
@@ -86,20 +86,19 @@ mod tests {
     use crate::controller::tests::rig::{TEXT, config};
 
     #[test]
-    fn programs_are_run_only_if_some_were_from_the_start() {
-        let (without, with) = (
-            config(TEXT),
-            config(
-                &TEXT
-                    .replace("type = \"tcp\"\n", "type = \"exec\"\nargv = [\"/bin/true\"]\n")
-                    .replace("probe = \"direct\"\n", ""),
-            ),
-        );
-        let [refused] = fixed(&without, &with).try_into().unwrap();
-        let told = refused.to_string();
-        assert!(told.contains("type = \"exec\"") && told.contains("restart the daemon"), "{told}");
-        for (running, asked) in [(&with, &without), (&with, &with), (&without, &without)] {
-            assert_eq!(fixed(running, asked).len(), 0);
+    fn the_first_program_takes_a_restart_unless_there_is_a_runner_already() {
+        let exec = TEXT.replace("type = \"tcp\"\n", "type = \"exec\"\nargv = [\"/bin/true\"]\n");
+        let told = format!("{TEXT}\n[daemon.on_change]\nwebhook = \"https://example.org/\"\n");
+        let without = config(TEXT);
+        for (text, key) in [(exec, "type = \"exec\""), (told, "daemon.on_change")] {
+            let with = config(&text);
+            let [refused] = fixed(&without, &with, false).try_into().unwrap();
+            let told = refused.to_string();
+            assert!(told.contains(key) && told.contains("restart the daemon"), "{told}");
+            // They may come and go.
+            for (running, asked) in [(&without, &with), (&with, &without), (&with, &with), (&without, &without)] {
+                assert_eq!(fixed(running, asked, true), []);
+            }
         }
     }
 }

@@ -130,7 +130,8 @@ impl History {
     fn usable(&self, number: u64, file: &Config) -> Option<(Generation, Config)> {
         let unusable = |reason: String| warn!(generation = number, reason, "a generation is not used");
         let (kept, config) = self.read(number).map_err(|error| unusable(chain(&error))).ok()?;
-        match Change::between(file, &config) {
+        // A runner is started if that configuration needs one.
+        match Change::between(file, &config, true) {
             Ok(_) => Some((kept, config)),
             Err(fixed) => {
                 let keys: Vec<&str> = fixed.iter().map(|fixed| fixed.key).collect();

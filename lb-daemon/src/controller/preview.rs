@@ -71,6 +71,8 @@ pub struct Present<'a> {
     pub features: Option<u32>,
     /// Rings that are on their way to what health asks for.
     pub under_way: &'a UnderWay,
+    /// Whether there is a process that runs programs.
+    pub has_runner: bool,
 }
 
 impl Present<'_> {
@@ -97,7 +99,8 @@ impl Present<'_> {
         let told = preview(&input);
         let after = needed(config, self.hops).features;
         let before = self.features.map_or(after, |features| features & !feature::MULTI_BUFFER);
-        let restart: Vec<Restart> = running.map(|running| restart(running, config)).unwrap_or_default();
+        let restart: Vec<Restart> =
+            running.map(|running| restart(running, config, self.has_runner)).unwrap_or_default();
         let features = |features: u32| names(features).into_iter().map(str::to_owned).collect();
         Ok(Preview {
             differs: told.differs || before != after || !restart.is_empty() || !tables.is_empty(),
@@ -144,12 +147,12 @@ fn grown(from: &Room, to: &Room) -> Vec<TableGrowth> {
 }
 
 /// Settings that need more than a reload.
-fn restart(running: &Config, asked: &Config) -> Vec<Restart> {
+fn restart(running: &Config, asked: &Config, has_runner: bool) -> Vec<Restart> {
     let told = |Fixed { key, running, asked, remedy }: Fixed| Restart {
         setting: Setting { key: key.into(), from: running, to: asked },
         remedy: remedy.into(),
     };
-    fixed(running, asked).into_iter().map(told).collect()
+    fixed(running, asked, has_runner).into_iter().map(told).collect()
 }
 
 /// Overrides that concern a configuration, in words.
@@ -216,6 +219,7 @@ impl<E: Engine> Controller<E> {
             running: Some(Side { config: &self.config, lists: &self.lists }),
             features: Some(self.engine.tuning().features),
             under_way: &self.governor.under_way(),
+            has_runner: self.wires.has_runner,
         };
         // Of the plan's own cache, which must not forget what is in force.
         let told = present.foresee(&asked, &mut self.rings.clone()).map_err(Refusal::Plan)?;

@@ -14,10 +14,10 @@ use tracing::{debug, warn};
 use super::{
     CheckId, Checks, Ejections, HealthView, Kept, Member, Standing, Stats, Ways,
     machine::Transition,
-    probe::{self, Clients, Outcome, Verdict},
+    probe::{self, Outcome, Verdict},
     roster::{Effect, Judged, Number, Roster},
 };
-use crate::runner::Runner;
+use crate::{client::Clients, runner::Runner};
 
 /// Changes of state within this time of each other are published together.
 const COALESCE: Duration = Duration::from_millis(20);

@@ -1,16 +1,16 @@
 //! One attempt to reach a backend.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
-use tokio::{
-    io::{AsyncReadExt, Join, ReadHalf, Take, WriteHalf},
-    net::TcpStream,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 use self::reach::Reach;
 use super::{Member, Way};
-use crate::{model::Ask, runner::Runner};
+use crate::{
+    client::{Clients, Failed},
+    model::Ask,
+    runner::Runner,
+};
 
 mod dns;
 pub(super) mod exec;
@@ -20,11 +20,6 @@ mod reach;
 mod tcp;
 mod tls;
 mod udp;
-
-pub use self::tls::{Clients, system_file};
-
-/// Most that is read of a connection, in bytes.
-const MOST_READ: u64 = 1 << 20;
 
 /// What to ask of whom.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,7 +63,7 @@ pub enum Verdict {
 
 /// Makes one attempt, by this way if it is to be carried. Never takes much longer than its timeout; may be dropped at any
 /// time.
-pub async fn run(probe: &Probe, way: Option<Way>, clients: &Clients, runner: Option<&Runner>) -> Outcome {
+pub(super) async fn run(probe: &Probe, way: Option<Way>, clients: &Clients, runner: Option<&Runner>) -> Outcome {
     let start = Instant::now();
     if let Ask::Exec(exec) = &probe.ask {
         let (result, text) = Box::pin(exec::run(exec, probe.timeout, runner)).await;
@@ -104,47 +99,6 @@ async fn attempt(probe: &Probe, reach: &Reach, clients: &Clients) -> Result<Stri
         Ask::Exec(_) => Err(Failed::Never("a program is run, not reached".into())),
         Ask::Dns(dns) => Box::pin(dns::attempt(reach, dns)).await,
     }
-}
-
-/// Why an attempt failed.
-#[derive(Debug)]
-enum Failed {
-    /// The backend's fault, or the network's.
-    Answer(String),
-    /// Our own.
-    Here(io::Error),
-    /// Our own, and not to be mended by another attempt.
-    Never(String),
-}
-
-impl From<io::Error> for Failed {
-    fn from(error: io::Error) -> Self {
-        match error.raw_os_error() {
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EADDRNOTAVAIL) => Self::Here(error),
-            _ => Self::Answer(words(&error)),
-        }
-    }
-}
-
-/// An error in the words of operators, without number.
-fn words(error: &io::Error) -> String {
-    if let Some(reason) = tls::reason(error) {
-        return reason;
-    }
-    match error.kind() {
-        io::ErrorKind::Other => error.to_string(),
-        kind if error.raw_os_error().is_some() && kind.to_string() != "uncategorized error" => kind.to_string(),
-        _ => error.to_string(),
-    }
-}
-
-/// A connection of which no more is read than any answer takes: a server may send without end what neither HTTP nor TLS
-/// has a bound for.
-type Bounded = Join<Take<ReadHalf<TcpStream>>, WriteHalf<TcpStream>>;
-
-fn bounded(stream: TcpStream) -> Bounded {
-    let (read, write) = tokio::io::split(stream);
-    tokio::io::join(read.take(MOST_READ), write)
 }
 
 #[cfg(test)]

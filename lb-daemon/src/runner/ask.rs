@@ -10,23 +10,23 @@ use tokio::{
 };
 use tracing::error;
 
-use super::{Ended, MOST, Order, Program, Report};
+use super::{Ended, MOST, Order, Outcome, Program, Report, Task};
 
-/// What the runner may take beyond a program's time, to kill it and to tell.
+/// What the runner may take beyond a task's time, to kill a program and to tell.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Has programs run. Clones ask the same runner.
+/// Has tasks done. Clones ask the same runner.
 #[derive(Clone, Debug)]
 pub struct Runner {
     orders: mpsc::UnboundedSender<Asked>,
     places: Arc<Semaphore>,
 }
 
-/// Why a program was not run. That says nothing about what it would have come to.
+/// Why a task was not done. That says nothing about what it would have come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Lacking {
     /// Others took all its time.
-    #[error("too many programs run at once")]
+    #[error("too much runs at once")]
     Busy,
     /// There is no runner any more.
     #[error("the process that runs programs is gone; restart lb")]
@@ -35,9 +35,9 @@ pub enum Lacking {
 
 #[derive(Debug)]
 struct Asked {
-    program: Program,
-    answer: oneshot::Sender<Ended>,
-    /// Of this program; free when it has ended, whoever still waits for that.
+    task: Task,
+    answer: oneshot::Sender<Outcome>,
+    /// Of this task; free when it is done, whoever still waits for that.
     place: OwnedSemaphorePermit,
 }
 
@@ -57,18 +57,32 @@ impl Runner {
         Ok(Self { orders, places: Arc::new(Semaphore::new(MOST)) })
     }
 
-    /// Has a program run, and waits for its end. It takes at most the program's time to get its turn, and as long again
-    /// and a moment to run.
+    /// Has a program run, and waits for its end.
     ///
     /// # Errors
     /// When it was not run.
     pub async fn run(&self, program: Program) -> Result<Ended, Lacking> {
-        let longest = program.timeout;
+        match self.ask(Task::Run(program)).await? {
+            Outcome::Ended(ended) => Ok(ended),
+            Outcome::Posted(_) => Err(Lacking::Gone),
+        }
+    }
+
+    /// Has a task done, and waits for what comes of it. That takes at most the task's time to get its turn, and as long
+    /// again and a moment to be done.
+    ///
+    /// # Errors
+    /// When it was not done.
+    pub async fn ask(&self, task: Task) -> Result<Outcome, Lacking> {
+        let longest = match &task {
+            Task::Run(program) => program.timeout,
+            Task::Post(post) => post.timeout,
+        };
         let place = timeout(longest, Arc::clone(&self.places).acquire_owned()).await.map_err(|_| Lacking::Busy)?;
-        let (answer, ended) = oneshot::channel();
+        let (answer, outcome) = oneshot::channel();
         let place = place.map_err(|_| Lacking::Gone)?;
-        self.orders.send(Asked { program, answer, place }).map_err(|_| Lacking::Gone)?;
-        timeout(longest + GRACE, ended).await.map_err(|_| Lacking::Busy)?.map_err(|_| Lacking::Gone)
+        self.orders.send(Asked { task, answer, place }).map_err(|_| Lacking::Gone)?;
+        timeout(longest + GRACE, outcome).await.map_err(|_| Lacking::Busy)?.map_err(|_| Lacking::Gone)
     }
 }
 
@@ -76,24 +90,24 @@ impl Runner {
 async fn correspond(socket: UnixStream, mut asked: mpsc::UnboundedReceiver<Asked>) -> io::Result<()> {
     let (read, mut write) = socket.into_split();
     let mut reports = BufReader::new(read).lines();
-    let mut open: BTreeMap<u64, (oneshot::Sender<Ended>, OwnedSemaphorePermit)> = BTreeMap::new();
+    let mut open: BTreeMap<u64, (oneshot::Sender<Outcome>, OwnedSemaphorePermit)> = BTreeMap::new();
     let mut number = 0;
     loop {
         tokio::select! {
             order = asked.recv() => {
-                let Some(Asked { program, answer, place }) = order else { return Ok(()) };
+                let Some(Asked { task, answer, place }) = order else { return Ok(()) };
                 number += 1;
-                let mut line = serde_json::to_vec(&Order { number, program })?;
+                let mut line = serde_json::to_vec(&Order { number, task })?;
                 line.push(b'\n');
                 open.insert(number, (answer, place));
                 write.write_all(&line).await?;
             }
             line = reports.next_line() => {
                 let line = line?.ok_or(io::ErrorKind::UnexpectedEof)?;
-                let Report { number, ended } = serde_json::from_str(&line)?;
+                let Report { number, outcome } = serde_json::from_str(&line)?;
                 if let Some((answer, _place)) = open.remove(&number) {
                     // Whoever asked may have stopped to wait.
-                    let _ = answer.send(ended);
+                    let _ = answer.send(outcome);
                 }
             }
         }

@@ -1,13 +1,17 @@
 //! One program, from its start to its end.
 
 use std::{
-    io::{self, PipeReader},
+    fs::File,
+    io::{self, PipeReader, Seek, Write},
     os::{fd::OwnedFd, unix::process::CommandExt},
     process::{Command, Stdio},
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, waitid, waitpid};
+use rustix::{
+    fs::{MemfdFlags, memfd_create},
+    process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, waitid, waitpid},
+};
 use tokio::{
     io::AsyncReadExt,
     net::unix::pipe::Receiver,
@@ -57,12 +61,20 @@ fn start(program: &Program) -> io::Result<(PipeReader, Pid)> {
         .env("PATH", PATH)
         .envs(&program.env)
         .current_dir("/")
-        .stdin(Stdio::null())
+        .stdin(program.input.as_deref().map_or_else(|| Ok(Stdio::null()), input)?)
         .stdout(writer.try_clone()?)
         .stderr(writer)
         .process_group(0)
         .spawn()?;
     Ok((output, Pid::from_child(&child)))
+}
+
+/// What is to be read, all of it there before the program starts: it may read as slowly as it likes, or not at all.
+fn input(text: &str) -> io::Result<Stdio> {
+    let mut file = File::from(memfd_create("input", MemfdFlags::CLOEXEC)?);
+    file.write_all(text.as_bytes())?;
+    file.rewind()?;
+    Ok(file.into())
 }
 
 /// Waits until it has ended by itself, which is `None`, or has to be ended.

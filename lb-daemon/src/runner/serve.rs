@@ -11,13 +11,16 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use super::{Order, Report, program, sweep::sweep};
+use super::{Order, Outcome, Report, Task, post, program, sweep::sweep};
 use crate::privileges;
+
+/// Threads for what blocks: looking up names, and reading the system's certificates.
+const BLOCKING: usize = 4;
 
 /// Programs that were started and not waited for yet: each is the leader of a process group.
 pub(super) type Leaders = Rc<RefCell<HashSet<Pid>>>;
 
-/// Runs programs for whoever is at the other end of the socket, until that is closed.
+/// Does tasks for whoever is at the other end of the socket, until that is closed.
 ///
 /// # Errors
 /// When this process cannot give up what it must not have, or the socket fails.
@@ -29,7 +32,7 @@ pub fn serve(socket: OwnedFd) -> io::Result<()> {
     set_child_subreaper(Some(getpid()))?;
     let socket = std::os::unix::net::UnixStream::from(socket);
     socket.set_nonblocking(true)?;
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = runtime::Builder::new_current_thread().max_blocking_threads(BLOCKING).enable_all().build()?;
     let leaders = Leaders::default();
     let outcome = runtime.block_on(work(socket, &leaders));
     for leader in leaders.borrow_mut().iter() {
@@ -38,6 +41,8 @@ pub fn serve(socket: OwnedFd) -> io::Result<()> {
     }
     leaders.borrow_mut().clear();
     sweep(&leaders);
+    // Who looks up a name may take long.
+    runtime.shutdown_background();
     outcome
 }
 
@@ -51,9 +56,9 @@ async fn work(socket: std::os::unix::net::UnixStream, leaders: &Leaders) -> io::
         tokio::select! {
             line = orders.next_line() => {
                 let Some(line) = line? else { return Ok(()) };
-                let Order { number, program } = serde_json::from_str(&line)?;
+                let Order { number, task } = serde_json::from_str(&line)?;
                 let leaders = Rc::clone(leaders);
-                running.push(async move { Report { number, ended: program::run(&program, &leaders).await } });
+                running.push(async move { Report { number, outcome: work_off(task, &leaders).await } });
             }
             Some(report) = running.next() => {
                 let mut line = serde_json::to_vec(&report)?;
@@ -64,5 +69,13 @@ async fn work(socket: std::os::unix::net::UnixStream, leaders: &Leaders) -> io::
             _ = ended_children.recv() => sweep(leaders),
             _ = terminated.recv() => return Ok(()),
         }
+    }
+}
+
+async fn work_off(task: Task, leaders: &Leaders) -> Outcome {
+    match task {
+        Task::Run(program) => Outcome::Ended(program::run(&program, leaders).await),
+        // Of which there are few, and a program need not take as much room.
+        Task::Post(post) => Outcome::Posted(Box::pin(post::post(&post)).await),
     }
 }

@@ -76,7 +76,7 @@ fn start(place: &Place, config: Config) -> (Handle, JoinHandle<()>) {
         history,
         attached,
         Keeper::default(),
-        Wires { checks, ways, health, ejections, hop_targets, hops },
+        Wires { checks, ways, health, ejections, hop_targets, hops, has_runner: false },
     )
     .unwrap();
     let running = async move {

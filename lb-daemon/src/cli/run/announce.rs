@@ -1,6 +1,6 @@
-//! What the log says of states as they come.
+//! What the log says of states as they come, and what the operator's hook is told.
 
-use std::{collections::BTreeMap, mem, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, mem, net::IpAddr, sync::Arc, time::SystemTime};
 
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -10,13 +10,14 @@ use crate::{
         Snapshot,
         snapshot::{BackendView, Headcount, VipView},
     },
+    hook::{Event, Hook, What, Who},
     model::{AdminState, Service},
     plan::wanted::Disposition,
 };
 
-/// Logs when the daemon is ready, when a backend takes more or less than before, when a VIP loses its last backend or has one
+/// Tells when the daemon is ready, when a backend takes more or less than before, when a VIP loses its last backend or has one
 /// again, and when it has too few healthy ones or enough again.
-pub(super) async fn announce(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
+pub(super) async fn announce(mut snapshots: watch::Receiver<Arc<Snapshot>>, mut hook: Hook) {
     let mut ready = false;
     let mut told = Told::default();
     while snapshots.changed().await.is_ok() {
@@ -24,36 +25,86 @@ pub(super) async fn announce(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
         if snapshot.applied == 0 {
             continue;
         }
+        hook.follow(snapshot.config.daemon.on_change.as_ref());
+        let now = Event::stamp(SystemTime::now());
         for (vip, backend) in told.backends(&snapshot) {
-            let BackendView { name, address, reason, .. } = backend;
-            let (vip, reason) = (&vip.name, reason.as_deref());
-            match backend.effect {
-                Disposition::Serving => info!(vip, backend = name, %address, reason, "backend serving"),
-                Disposition::Draining => info!(vip, backend = name, %address, reason, "backend draining"),
-                Disposition::Down => info!(vip, backend = name, %address, reason, "backend down"),
-            }
+            hook.tell(&of_backend(now.clone(), vip, backend));
         }
         for vip in told.vips(&snapshot) {
-            if vip.serving() == 0 {
-                warn!(vip = vip.name, "vip has no serving backend; its packets are dropped");
-            } else {
-                info!(vip = vip.name, "vip has a serving backend again");
-            }
+            hook.tell(&of_vip(now.clone(), vip));
         }
         for (vip, worry) in told.worries(&snapshot) {
-            let Headcount { usable: healthy, of, .. } = vip.healthy;
-            match worry {
-                Worry::Down(Some(why)) => warn!(vip = vip.name, why, "vip down; it forwards as before"),
-                Worry::Down(None) => info!(vip = vip.name, healthy, of, "vip up again: enough backends are healthy"),
-                Worry::Panic(Some(why)) => warn!(vip = vip.name, why, "vip in panic"),
-                Worry::Panic(None) => info!(vip = vip.name, healthy, of, "vip no longer in panic"),
-            }
+            hook.tell(&of_worry(now.clone(), vip, worry));
         }
         if !ready && !snapshot.settling && snapshot.failing.is_none() {
             ready = true;
             info!(generation = snapshot.in_force.about.number, "serving");
         }
     }
+}
+
+/// What a backend takes now; the log has it then.
+fn of_backend(time: String, view: &VipView, backend: &BackendView) -> Event {
+    let BackendView { name, address, reason, pool, .. } = backend;
+    let (vip, why) = (&view.name, reason.as_deref());
+    let event = match backend.effect {
+        Disposition::Serving => {
+            info!(vip, backend = name, %address, reason = why, "backend serving");
+            What::BackendServing
+        }
+        Disposition::Draining => {
+            info!(vip, backend = name, %address, reason = why, "backend draining");
+            What::BackendDraining
+        }
+        Disposition::Down => {
+            info!(vip, backend = name, %address, reason = why, "backend down");
+            What::BackendDown
+        }
+    };
+    let who = Who { pool: pool.clone(), backend: name.clone(), address: *address };
+    let (vip, service) = (vip.clone(), view.service.to_string());
+    Event { time, event, vip, service, backend: Some(who), reason: reason.clone() }
+}
+
+/// Whether a VIP has a backend; the log has it then.
+fn of_vip(time: String, view: &VipView) -> Event {
+    let event = if view.serving() == 0 {
+        warn!(vip = view.name, "vip has no serving backend; its packets are dropped");
+        What::VipWithoutBackend
+    } else {
+        info!(vip = view.name, "vip has a serving backend again");
+        What::VipServing
+    };
+    of_whole(time, event, view, None)
+}
+
+/// Whether a VIP has enough healthy backends; the log has it then.
+fn of_worry(time: String, view: &VipView, worry: Worry) -> Event {
+    let Headcount { usable: healthy, of, .. } = view.healthy;
+    let vip = &view.name;
+    let (event, reason) = match worry {
+        Worry::Down(Some(why)) => {
+            warn!(vip, why, "vip down; it forwards as before");
+            (What::VipDown, Some(why))
+        }
+        Worry::Down(None) => {
+            info!(vip, healthy, of, "vip up again: enough backends are healthy");
+            (What::VipUp, None)
+        }
+        Worry::Panic(Some(why)) => {
+            warn!(vip, why, "vip in panic");
+            (What::VipInPanic, Some(why))
+        }
+        Worry::Panic(None) => {
+            info!(vip, healthy, of, "vip no longer in panic");
+            (What::VipOutOfPanic, None)
+        }
+    };
+    of_whole(time, event, view, reason)
+}
+
+fn of_whole(time: String, event: What, view: &VipView, reason: Option<String>) -> Event {
+    Event { time, event, vip: view.name.clone(), service: view.service.to_string(), backend: None, reason }
 }
 
 /// What was told so far. Of what is new and waits for its first check nothing is: what comes of it is told.

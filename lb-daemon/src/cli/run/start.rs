@@ -9,10 +9,10 @@ use tracing::{info, warn};
 use super::signals::Signals;
 use crate::{
     api::socket::{self, Socket},
+    client,
     config::Bundle,
     controller::{Attached, StartError, beliefs, chain, engine, grows, room, tuning::tuning},
     dataplane::kernel::{Kernel, Opened, Options},
-    health,
     model::Config,
     plan::{diff, lists::Lists},
     privileges::Files,
@@ -106,7 +106,7 @@ pub(super) fn files(bundle: &Bundle, config: &Config, pin_path: &Path) -> Files 
     let sockets = [Some(&config.api_socket), config.api_read_only_socket.as_ref()];
     let folders = sockets.into_iter().flatten().filter_map(|socket| socket.parent().map(Path::to_path_buf));
     Files {
-        named: bundle.files.keys().cloned().chain(health::probe::system_file()).collect(),
+        named: bundle.files.keys().cloned().chain(client::system_file()).collect(),
         kept: folders.chain([config.daemon.state_dir.clone()]).collect(),
         pins: pin_path.to_owned(),
         // For the verifier's words.

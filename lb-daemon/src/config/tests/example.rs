@@ -59,6 +59,7 @@ fn defaults() -> Config {
             state_dir: PathBuf::from("/var/lib/lb"),
             on_loss: DaemonLoss::Keep,
             probe_mark: 0x1b00_0000,
+            on_change: None,
         },
         api_socket: PathBuf::from("/run/lb/lb.sock"),
         api_read_only_socket: None,
@@ -191,7 +192,7 @@ fn example_file_sets_every_key_and_lists_what_is_to_come() {
         let (part, later) = part(schema.title);
         let words: Vec<&str> = part.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
         // [[dataplane.interface]], [pool.web.health] and the like are set by their headers.
-        let headers = ["interface", "health", "damping", "passive", "source_limit", "tunnels"];
+        let headers = ["interface", "health", "damping", "passive", "on_change", "source_limit", "tunnels"];
         for key in schema.keys.iter().filter(|key| !headers.contains(key)) {
             let set = words.contains(key);
             assert!(set, "{} lacks {key} in config/lb.example.toml", schema.title);

@@ -15,8 +15,8 @@ fn a_program_has_words_and_variables() {
     let env = [("A_1", "x y"), ("_b", "")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let argv = ["/bin/check", "-v", ""].map(Into::into).into();
     assert_eq!((check.ask.clone(), check.route), (Ask::Exec(Exec { argv, env }), Route::Direct));
-    assert!(config.runs_programs());
-    assert!(!valid(super::VALID).runs_programs());
+    assert!(config.needs_runner().is_some_and(|why| why.contains("exec")));
+    assert_eq!(valid(super::VALID).needs_runner(), None);
 }
 
 #[test]

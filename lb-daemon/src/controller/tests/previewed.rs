@@ -236,3 +236,22 @@ async fn overrides_are_part_of_both_sides_and_shown() {
     let said = preview(&rig, &with(&[("\"10.0.0.2\" }", "\"10.0.0.2\", weight = 50 }")])).await;
     assert!(member(vip(&said, "web"), "web-1").share_after < 1e-9, "it stays disabled");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_is_told_of_changes_may_come_and_go_if_there_was_one_at_the_start() {
+    let told = format!("{TEXT}\n[daemon.on_change]\nwebhook = \"https://example.org/\"\nretries = 1\n");
+    let change = setting("daemon.on_change", "none", "https://example.org/, timeout 5s, 1 retries");
+    let rig = Rig::serving(TEXT).await;
+    let said = preview(&rig, &told).await;
+    assert_eq!(said.settings, std::slice::from_ref(&change));
+    let [restart] = &said.restart[..] else { panic!("{:?}", said.restart) };
+    assert_eq!(restart.setting.key, "daemon.on_change");
+    let refused = rig.reload(config(&told)).await.unwrap_err().to_string();
+    assert!(refused.contains("daemon.on_change") && refused.contains("restart the daemon"), "{refused}");
+
+    let rig = Rig::serving(&told).await;
+    rig.reload(config(TEXT)).await.unwrap();
+    let said = preview(&rig, &told).await;
+    assert_eq!((said.settings, said.restart), (vec![change], vec![]));
+    rig.reload(config(&told)).await.unwrap();
+}

@@ -171,6 +171,7 @@ impl Rig {
             ejections: ejections_in,
             hop_targets: targets_in,
             hops: hops_out,
+            has_runner: config(text).needs_runner().is_some(),
         };
         // As a daemon starts: with what the configuration needs, and what the tables do.
         let keeper = folder.clone().map(Keeper::restore).unwrap_or_default();

@@ -6,7 +6,7 @@ use super::Verdict;
 use crate::{
     health::Member,
     model::Exec,
-    runner::{Ended, How, Program, Runner},
+    runner::{How, Program, Runner},
 };
 
 /// Adds what the program is asked for to its environment.
@@ -27,26 +27,19 @@ pub(super) async fn run(exec: &Exec, timeout: Duration, runner: Option<&Runner>)
     let Some(runner) = runner else {
         return (Verdict::Impossible, "there is no process that runs programs; restart lb".into());
     };
-    let program = Program { argv: exec.argv.clone(), env: exec.env.clone(), timeout };
+    let program = Program { argv: exec.argv.clone(), env: exec.env.clone(), input: None, timeout };
     match runner.run(program).await {
-        Ok(ended) => judge(ended, timeout),
+        Ok(ended) => (verdict(&ended.how), ended.words(timeout)),
         // Says nothing about the backend.
         Err(lacking) => (Verdict::Skipped, lacking.to_string()),
     }
 }
 
-fn judge(ended: Ended, timeout: Duration) -> (Verdict, String) {
-    let Ended { how, line } = ended;
-    let with_line = |what: String| match &line {
-        Some(line) => format!("{what}: {line}"),
-        None => what,
-    };
+fn verdict(how: &How) -> Verdict {
     match how {
-        How::Code(0) => (Verdict::Success, line.unwrap_or_else(|| "exit code 0".into())),
-        How::Code(code) => (Verdict::Failure, with_line(format!("exit code {code}"))),
-        How::Signal(signal) => (Verdict::Failure, with_line(format!("ended by signal {signal}"))),
-        How::Late => (Verdict::Timeout, with_line(format!("killed after {timeout:?}"))),
-        How::Endless => (Verdict::Failure, with_line("killed, since it wrote too much".into())),
-        How::Never(why) => (Verdict::Impossible, format!("cannot be run: {why}")),
+        How::Code(0) => Verdict::Success,
+        How::Code(_) | How::Signal(_) | How::Endless => Verdict::Failure,
+        How::Late => Verdict::Timeout,
+        How::Never(_) => Verdict::Impossible,
     }
 }

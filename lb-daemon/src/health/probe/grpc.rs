@@ -11,8 +11,11 @@ use hyper::{
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Clients, Failed, Reach, bounded, tls, words};
-use crate::model::Grpc;
+use super::{Failed, Reach};
+use crate::{
+    client::{Clients, bounded, tls::handshake, words},
+    model::Grpc,
+};
 
 /// Largest headers, and largest trailers, in bytes.
 const LARGEST_HEAD: u32 = 16 * 1024;
@@ -41,7 +44,7 @@ pub(super) async fn attempt(reach: &Reach, ask: &Grpc, clients: &Clients) -> Res
     match &ask.tls {
         None => exchange(stream, request, ask).await,
         Some(tls) => {
-            let stream = tls::handshake(stream, tls, Some(b"h2"), clients).await?;
+            let stream = handshake(stream, tls, Some(b"h2"), clients).await?;
             Box::pin(exchange(stream, request, ask)).await
         }
     }

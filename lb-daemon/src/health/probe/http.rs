@@ -1,39 +1,40 @@
 //! An HTTP/1.1 request that is answered as expected. The body is read only if something is expected of it, and no further
 //! than needed.
 
-use std::pin::pin;
-
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::{
     Request, Response,
     body::{Bytes, Incoming},
-    client::conn::http1::{self, SendRequest},
     header,
 };
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Clients, Failed, Reach, bounded, tls, words};
-use crate::model::{Body, Http, Method};
+use super::{Failed, Reach};
+use crate::{
+    client::{
+        Clients, bounded,
+        http::{exchange, explain},
+        tls::handshake,
+    },
+    model::{Body, Http, Method},
+};
 
-/// Largest status line and headers, in bytes.
-const LARGEST_HEAD: usize = 16 * 1024;
 /// Most that is read of a body, in bytes.
 const LARGEST_BODY: usize = 64 * 1024;
 
 pub(super) async fn attempt(reach: &Reach, ask: &Http, clients: &Clients) -> Result<String, Failed> {
     let request = request(ask)?;
     let stream = bounded(reach.connect().await?);
+    let judge = async |response| judge(response, ask).await;
     match &ask.tls {
-        None => exchange(stream, request, ask).await,
+        None => exchange(stream, request, judge).await,
         Some(tls) => {
-            let stream = tls::handshake(stream, tls, Some(b"http/1.1"), clients).await?;
-            Box::pin(exchange(stream, request, ask)).await
+            let stream = handshake(stream, tls, Some(b"http/1.1"), clients).await?;
+            Box::pin(exchange(stream, request, judge)).await
         }
     }
 }
 
-fn request(ask: &Http) -> Result<Request<Empty<Bytes>>, Failed> {
+fn request(ask: &Http) -> Result<Request<Full<Bytes>>, Failed> {
     let mut request = Request::builder().method(ask.method.name()).uri(&ask.path);
     request = request.header(header::HOST, ask.host.as_deref().unwrap_or_default());
     if !ask.headers.keys().any(|name| name.eq_ignore_ascii_case("user-agent")) {
@@ -46,35 +47,12 @@ fn request(ask: &Http) -> Result<Request<Empty<Bytes>>, Failed> {
     if matches!(ask.method, Method::Post | Method::Put) {
         request = request.header(header::CONTENT_LENGTH, 0);
     }
-    let request = request.header(header::CONNECTION, "close").body(Empty::new());
+    let request = request.header(header::CONNECTION, "close").body(Full::default());
     request.map_err(|error| Failed::Answer(format!("cannot ask for this path, host and headers: {error}")))
 }
 
-/// Sends the request and judges the answer; the connection is dropped when enough is known.
-async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>, ask: &Http) -> Result<String, Failed>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(LARGEST_HEAD)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| Failed::Answer(explain(&error)))?;
-    let mut talk = pin!(talk(sender, request, ask));
-    let mut connection = pin!(connection);
-    tokio::select! {
-        end = &mut talk => end,
-        // The connection ended; the talk tells how.
-        _ = &mut connection => talk.await,
-    }
-}
-
-async fn talk(
-    mut sender: SendRequest<Empty<Bytes>>,
-    request: Request<Empty<Bytes>>,
-    ask: &Http,
-) -> Result<String, Failed> {
-    let response = sender.send_request(request).await.map_err(|error| Failed::Answer(explain(&error)))?;
+/// Whether an answer is as expected.
+async fn judge(response: Response<Incoming>, ask: &Http) -> Result<String, Failed> {
     let status = response.status();
     let text = status.to_string();
     // A status without a name shows as `299 <unknown status code>`.
@@ -126,18 +104,4 @@ fn holds(body: &[u8], known: usize, text: &[u8]) -> bool {
     let Some(before) = text.len().checked_sub(1) else { return true };
     let fresh = body.get(known.saturating_sub(before)..).unwrap_or_default();
     fresh.windows(text.len()).any(|part| part == text)
-}
-
-/// hyper's error in an operator's words.
-fn explain(error: &hyper::Error) -> String {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
-    match source {
-        Some(source) => words(source),
-        None if error.is_parse_too_large() => {
-            format!("an answer whose head is larger than {} KiB", LARGEST_HEAD / 1024)
-        }
-        None if error.is_parse() => format!("an answer that is not HTTP: {error}"),
-        None if error.is_incomplete_message() || error.is_canceled() => "closed without an answer".into(),
-        None => error.to_string(),
-    }
 }

@@ -1,10 +1,15 @@
+use std::io;
+
 use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
 };
 
 use super::*;
-use crate::model::Http;
+use crate::{
+    client::{MOST_READ, system_file},
+    model::Http,
+};
 
 mod grpc;
 mod http;
@@ -84,15 +89,4 @@ async fn no_port_is_a_failure_with_its_reason() {
     let (result, text) = ask("127.0.0.1:0".parse().unwrap(), Ask::Tcp).await;
     assert_eq!(result, Verdict::Failure);
     assert!(text.contains("no port to probe"), "{text}");
-}
-
-#[test]
-fn a_lack_of_our_own_is_not_the_backends_failure() {
-    for number in [libc::EMFILE, libc::ENFILE, libc::EADDRNOTAVAIL, libc::ENOBUFS, libc::ENOMEM] {
-        assert!(matches!(Failed::from(io::Error::from_raw_os_error(number)), Failed::Here(_)));
-    }
-    for (number, expected) in [(libc::ECONNREFUSED, "connection refused"), (libc::EHOSTUNREACH, "host unreachable")] {
-        let Failed::Answer(text) = Failed::from(io::Error::from_raw_os_error(number)) else { panic!("{number}") };
-        assert_eq!(text, expected);
-    }
 }

@@ -8,7 +8,8 @@ mod health;
 
 use super::report::{Change, PoolChange, Setting};
 use crate::model::{
-    Access, Backend, Config, DaemonConfig, DataplaneConfig, NextHopConfig, Quic, RingChange, RouteTo, SourceRoute, Vip,
+    Access, Backend, Config, DaemonConfig, DataplaneConfig, NextHopConfig, OnChange, Quic, RingChange, RouteTo,
+    SourceRoute, Vip,
 };
 
 /// Keys and values in a fixed order.
@@ -192,12 +193,23 @@ pub(super) fn of_all(old: &Config, new: &Config) -> Vec<Setting> {
     let (tunnels, others) = (&before.tunnels, &after.tunnels);
     settings.extend(list("dataplane.tunnels.addresses", "addresses", &tunnels.addresses, &others.addresses));
     settings.extend(list("dataplane.tunnels.sources", "prefixes", &tunnels.sources, &others.sources));
-    let watch = |config: &Config| {
-        let DaemonConfig { watch, probe_mark, .. } = &config.daemon;
-        vec![("daemon.watch", watch.to_string()), ("daemon.probe_mark", format!("{probe_mark:#x}"))]
+    let daemon = |config: &Config| {
+        let DaemonConfig { watch, probe_mark, on_change, .. } = &config.daemon;
+        vec![
+            ("daemon.watch", watch.to_string()),
+            ("daemon.probe_mark", format!("{probe_mark:#x}")),
+            ("daemon.on_change", on_change.as_ref().map_or_else(|| "none".into(), |on_change| told(on_change))),
+        ]
     };
-    settings.extend(differing(&watch(old), &watch(new)));
+    settings.extend(differing(&daemon(old), &daemon(new)));
     settings
+}
+
+fn told(on_change: &OnChange) -> String {
+    let OnChange { exec, webhook, timeout, retries } = on_change;
+    let program = (!exec.is_empty()).then(|| exec.join(" "));
+    let ways: Vec<&str> = program.iter().chain(webhook).map(String::as_str).collect();
+    format!("{}, timeout {}, {retries} retries", ways.join(" and "), self::time(*timeout))
 }
 
 fn dataplane(settings: &DataplaneConfig) -> Described {

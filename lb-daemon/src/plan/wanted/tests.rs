@@ -44,6 +44,7 @@ fn config(backends: Vec<Backend>, checked: bool, panic_threshold: u8) -> Config 
             state_dir: "/var/lib/lb".into(),
             on_loss: DaemonLoss::Keep,
             probe_mark: 0x1b00_0000,
+            on_change: None,
         },
         api_read_only_socket: None,
         api_socket: "/run/lb/lb.sock".into(),

@@ -21,15 +21,18 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+#[path = "runner/posts.rs"]
+mod posts;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 fn runner() -> Runner {
-    Runner::at(start(Path::new(env!("CARGO_BIN_EXE_lb"))).unwrap()).unwrap()
+    Runner::at(start(Path::new(env!("CARGO_BIN_EXE_lb")), None).unwrap()).unwrap()
 }
 
 fn argv(words: &[&str]) -> Program {
     let argv = words.iter().map(|word| (*word).to_owned()).collect();
-    Program { argv, env: BTreeMap::new(), timeout: SECOND * 20 }
+    Program { argv, env: BTreeMap::new(), input: None, timeout: SECOND * 20 }
 }
 
 fn shell(script: &str) -> Program {
@@ -97,6 +100,26 @@ async fn a_program_has_the_environment_that_is_given_and_no_privileges() {
     assert!(names.iter().all(|name| ["LB_VIP", "PATH", "PWD", "_", "OLDPWD", "SHLVL"].contains(name)), "{names:?}");
     // Input and output, and the folder that is listed.
     assert!(!told.lines().any(|line| line == "4"), "a descriptor too many:\n{told}");
+}
+
+#[tokio::test]
+async fn a_program_reads_what_it_is_told_or_does_not() {
+    let runner = runner();
+    let text = "x".repeat(1 << 20) + "\n\"end\"";
+    let told = |script: &str| Program { input: Some(text.clone()), ..shell(script) };
+    let read = runner.run(told("wc -c; tail -n 1 /dev/stdin")).await.unwrap();
+    assert_eq!((read.how, read.line), (How::Code(0), Some(text.len().to_string())));
+    let last = runner.run(told("sleep 0.1; tail -n 1")).await.unwrap();
+    assert_eq!(last.line.as_deref(), Some("\"end\""));
+    let start = Instant::now();
+    for (script, how) in [("exit 0", How::Code(0)), ("exec <&-; exit 7", How::Code(7))] {
+        assert_eq!(runner.run(told(script)).await.unwrap().how, how);
+    }
+    let hangs = Program { timeout: SECOND, ..told("sleep 1000") };
+    assert_eq!(runner.run(hangs).await.unwrap().how, How::Late);
+    assert!(start.elapsed() < SECOND * 10, "{:?}", start.elapsed());
+    // Without anything to read there is an end at once.
+    assert_eq!(runner.run(shell("cat; echo over")).await.unwrap().line.as_deref(), Some("over"));
 }
 
 #[tokio::test]
