@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, error::Error, net::IpAddr};
 
-use lb_common::maps::Tuning;
+use lb_common::{layout::vip::VipKey, maps::Tuning};
 
 use crate::{
     dataplane::{
@@ -10,7 +10,7 @@ use crate::{
         kernel::{self, AttachError, Grip, Kernel, ProbeError, ProbeSettings},
     },
     model::{DaemonConfig, DaemonLoss, DataplaneConfig, Interface},
-    plan::Room,
+    plan::{Room, State, target::address_of},
 };
 
 /// The tables, and the program that reads them.
@@ -179,4 +179,16 @@ pub fn require(interfaces: &[Interface]) -> Result<(), InstallError> {
 /// When an interface does not exist, is taken, or cannot do what is asked.
 pub fn attach(kernel: &mut Kernel, settings: &DataplaneConfig) -> Result<Vec<Attached>, AttachError> {
     Ok(kernel.attach(&settings.interfaces)?.into_iter().map(named).collect())
+}
+
+/// Slots of each backend of a VIP in the tables.
+pub(super) fn slots(engine: &impl Engine, state: &State, key: &VipKey) -> BTreeMap<IpAddr, u32> {
+    let mut slots = BTreeMap::new();
+    let Some(vip) = state.vips.get(key) else { return slots };
+    for place in engine.ring(vip) {
+        if let Some(target) = state.targets.get(&vip.target_base.saturating_add(place.into())) {
+            *slots.entry(address_of(target.outer_destination)).or_default() += 1;
+        }
+    }
+    slots
 }

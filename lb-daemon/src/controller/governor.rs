@@ -7,6 +7,7 @@
 mod budget;
 mod ring;
 mod shares;
+mod steps;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +18,10 @@ use std::{
 use lb_common::layout::vip::VipKey;
 use tokio::time::Instant;
 
-use self::ring::{Aim, Held, Ring, When};
+use self::{
+    ring::{Aim, Held, Ring},
+    steps::When,
+};
 use crate::{
     model::{Config, Pool, RouteTo, Service, Vip},
     plan::{
@@ -154,6 +158,11 @@ impl Governor {
                 put(plain, which, ring.weights());
             }
         }
+    }
+
+    /// What was planned is in the tables by now.
+    pub(super) fn applied(&mut self, now: Instant) {
+        self.rings.values_mut().for_each(|ring| ring.applied(now));
     }
 
     /// The rings that are on their way.

@@ -1,12 +1,6 @@
 //! The work itself: observe, plan, apply.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    error::Error,
-    net::IpAddr,
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{collections::BTreeSet, error::Error, sync::Arc, time::SystemTime};
 
 use lb_common::layout::{
     counter::TargetCounters,
@@ -18,7 +12,7 @@ use tracing::{debug, error, info, info_span};
 use super::{
     Controller, Reports, beliefs,
     concerned::{self, Inputs},
-    engine::{Engine, InstallError},
+    engine::{self, Engine, InstallError},
     features,
     former::{self, Former},
     governor, probing,
@@ -30,8 +24,7 @@ use crate::{
     latch,
     model::Service,
     plan::{
-        Op, Room, State, diff, patch, room,
-        target::address_of,
+        Op, Room, diff, patch, room,
         wanted::{self, Wanted},
     },
 };
@@ -196,7 +189,9 @@ impl<E: Engine> Controller<E> {
         let whole = part.is_none();
         if !ops.is_empty() {
             self.widen().map_err(Failure::Retune)?;
-            match (self.apply(&ops), part) {
+            let applied = self.apply(&ops);
+            self.governor.applied(Instant::now());
+            match (applied, part) {
                 (Ok(()), Some(keys)) => {
                     for op in &ops {
                         self.state.note(op);
@@ -283,7 +278,7 @@ impl<E: Engine> Controller<E> {
         let (eligible, panics) = beliefs::eligible(&config, lists, state, &reports.health, &reports.hops);
         let (settling, now) = (self.settling.is_some(), Instant::now());
         let ground = governor::Ground { config: &config, lists, eligible: &eligible, panics: &panics, settling, now };
-        governor.govern(wanted, &ground, |key| slots(engine, state, key));
+        governor.govern(wanted, &ground, |key| engine::slots(engine, state, key));
     }
 
     /// Applies ops in order; counters that are about to go are summed up first.
@@ -374,18 +369,6 @@ impl<E: Engine> Controller<E> {
         };
         self.snapshots.send_replace(Arc::new(snapshot));
     }
-}
-
-/// Slots of each backend of a VIP in the tables.
-fn slots(engine: &impl Engine, state: &State, key: &VipKey) -> BTreeMap<IpAddr, u32> {
-    let mut slots = BTreeMap::new();
-    let Some(vip) = state.vips.get(key) else { return slots };
-    for place in engine.ring(vip) {
-        if let Some(target) = state.targets.get(&vip.target_base.saturating_add(place.into())) {
-            *slots.entry(address_of(target.outer_destination)).or_default() += 1;
-        }
-    }
-    slots
 }
 
 /// An error and its causes on one line.

@@ -24,6 +24,11 @@ impl Moves {
         }
     }
 
+    /// Notes that what was to move at `planned` moved at `now`.
+    pub(super) fn put_off(&mut self, planned: Instant, now: Instant) {
+        self.0.iter_mut().filter(|(at, _)| *at == planned).for_each(|(at, _)| *at = now);
+    }
+
     /// What is left of a budget.
     pub(super) fn left(&self, budget: u32) -> u32 {
         budget.saturating_sub(self.0.iter().map(|(_, slots)| *slots).sum())

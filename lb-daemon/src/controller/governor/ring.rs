@@ -11,15 +11,10 @@ use tokio::time::Instant;
 use super::{
     budget::Moves,
     shares::{self, Part, approach, moved, weights},
+    steps::{STEP, STEPS, When, beginning, level, tick},
 };
 use crate::model::RingChange;
 
-/// Steps of a slow start. Each gives a starting backend a twentieth of its weight more: of ten, one that starts moves half a
-/// percent of the ring a step. And few plans are made: one each 1.5 s in a slow start of 30 s.
-const STEPS: u32 = 20;
-/// Most of the ring that such a step moves, in percent: where nearly all start at once, their first twentieths outweigh the
-/// few that serve. Twenty such steps move all of it, so it takes hardly longer.
-const STEP: u8 = 5;
 /// How often a smaller change is tried when one turned out to move more slots than are left. Each takes the time of a ring,
 /// 1.3 ms with the default size.
 const TRIES: usize = 8;
@@ -37,16 +32,6 @@ pub(super) struct Aim {
     pub(super) panics: bool,
     pub(super) slow_start: Option<Duration>,
     pub(super) limit: Option<RingChange>,
-}
-
-/// When a step is made.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct When {
-    pub(super) now: Instant,
-    /// Where the steps of all slow starts of a length begin, so that those of several backends and VIPs fall together.
-    pub(super) epoch: Instant,
-    /// First results are waited for.
-    pub(super) settling: bool,
 }
 
 /// Why a backend has less of the ring, or more, than health alone would give it.
@@ -95,8 +80,10 @@ pub(super) struct Ring {
     eligible: BTreeMap<IpAddr, u32>,
     /// When the budget has more, if that is waited for.
     waits: Option<Instant>,
-    /// By `max_ring_change`, that is, and not by the step of a slow start.
-    limited: bool,
+    /// `max_ring_change_per`, if it is that budget, and not the step of a slow start.
+    per: Option<Duration>,
+    /// It is planned that slots move, as noted at this time.
+    planned: Option<Instant>,
     next: Option<Instant>,
 }
 
@@ -128,7 +115,8 @@ impl Ring {
             weights,
             eligible,
             waits: None,
-            limited: false,
+            per: None,
+            planned: None,
             next: None,
         }
     }
@@ -150,10 +138,10 @@ impl Ring {
             Some(limit) => (Some(limit), false),
             None => self.start_by_steps(aim),
         };
-        self.limited = aim.limit.is_some();
+        (self.per, self.planned) = (aim.limit.map(|limit| limit.per), None);
         match limit {
             Some(limit) if !self.young && !self.is_empty() => {
-                let now = if self.limited { when.now } else { beginning(limit.per, tick(limit.per, when), when) };
+                let now = if self.per.is_some() { when.now } else { beginning(limit.per, tick(limit.per, when), when) };
                 self.approach(aim, limit, lost || !came.is_empty(), now);
             }
             _ => {
@@ -167,7 +155,19 @@ impl Ring {
         }
         self.eligible.clone_from(&aim.eligible);
         self.young &= when.settling;
-        self.next = self.next_tick(aim, when).into_iter().chain(self.waits.filter(|_| self.limited)).min();
+        self.next = self.next_tick(aim, when).into_iter().chain(self.waits.filter(|_| self.per.is_some())).min();
+    }
+
+    /// What was planned is in the tables by `now`: planning and writing take a while, and slots count from when they have moved.
+    pub(super) fn applied(&mut self, now: Instant) {
+        if let (Some(per), Some(planned)) = (self.per, self.planned.take()) {
+            self.moves.put_off(planned, now);
+            let waits = self.waits.and_then(|_| self.moves.more_at(per));
+            if self.next == self.waits {
+                self.next = waits;
+            }
+            self.waits = waits;
+        }
     }
 
     /// When there is another step to make.
@@ -191,7 +191,7 @@ impl Ring {
         // Of those that get more as others go, nobody needs to hear.
         let waits = if seat.goal > 0.0 { seat.factor < seat.goal * 0.99 } else { seat.factor > 0.0 };
         match self.waits {
-            Some(until) if waits && self.limited => Some(Held::Budget(until)),
+            Some(until) if waits && self.per.is_some() => Some(Held::Budget(until)),
             None if seat.goal <= 0.0 && seat.factor > 0.0 => Some(Held::Kept),
             _ if seat.start.is_some() || waits => {
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a percentage")]
@@ -293,19 +293,24 @@ impl Ring {
         let moves = |weights: &BTreeMap<IpAddr, u32>| moved(&before, &shares::ring(weights, aim.size));
         let all = moves(&goal);
         if all <= left {
-            self.moves.note(all, now);
+            self.note(all, now);
             self.seats.values_mut().for_each(|seat| seat.factor = seat.goal);
             self.weights = goal;
             return;
         }
         if let Some(change) = self.within(aim, &parts, (left, left == budget), moves) {
-            self.moves.note(change.slots, now);
+            self.note(change.slots, now);
             for (address, factor) in change.factors {
                 self.seats.entry(address).or_default().factor = factor;
             }
             self.weights = change.weights;
         }
         self.waits = Some(self.moves.more_at(limit.per).unwrap_or(now + limit.per));
+    }
+
+    fn note(&mut self, slots: u32, now: Instant) {
+        self.moves.note(slots, now);
+        self.planned = Some(now);
     }
 
     /// The largest change found that moves at most `left` slots. Where that is the `whole` budget and even the smallest
@@ -354,27 +359,11 @@ impl Ring {
     }
 
     fn next_tick(&self, aim: &Aim, when: When) -> Option<Instant> {
-        let starts = self.seats.values().any(|seat| seat.start.is_some()) || self.waits.is_some() && !self.limited;
+        let starts = self.seats.values().any(|seat| seat.start.is_some()) || self.waits.is_some() && self.per.is_none();
         let all = aim.slow_start.filter(|_| starts)?;
         let step = all / STEPS;
         Some(beginning(step, tick(step, when) + 1, when))
     }
-}
-
-/// Steps of this length since the epoch.
-fn tick(step: Duration, when: When) -> u64 {
-    let passed = when.now.saturating_duration_since(when.epoch).as_nanos();
-    u64::try_from(passed / step.as_nanos().max(1)).unwrap_or(u64::MAX)
-}
-
-/// When such a step begins.
-fn beginning(step: Duration, tick: u64, when: When) -> Instant {
-    when.epoch + step.saturating_mul(u32::try_from(tick).unwrap_or(u32::MAX))
-}
-
-/// Twentieths of its weight that a backend has which starts at step `start`.
-fn level(start: u64, tick: u64) -> u32 {
-    u32::try_from(tick.saturating_sub(start)).unwrap_or(STEPS).saturating_add(1).min(STEPS)
 }
 
 #[cfg(test)]

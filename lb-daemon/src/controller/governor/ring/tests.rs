@@ -249,6 +249,21 @@ fn without_a_healthy_backend_the_ring_stays_if_it_is_limited() {
 }
 
 #[test]
+fn slots_count_from_when_they_are_in_the_tables() {
+    let mut world = World::serving(4, 4093, None, Some(limit(10)));
+    world.report(0, false);
+    let (planned, written) = (world.now, world.now + SECOND * 3 / 4);
+    assert_eq!(world.ring.next(), Some(planned + SECOND * 10));
+    world.ring.applied(written);
+    assert_eq!(world.ring.next(), Some(written + SECOND * 10));
+    assert_eq!(world.ring.held(address(0)), Some(Held::Budget(written + SECOND * 10)));
+    world.ring.applied(written + SECOND);
+    assert_eq!(world.ring.next(), Some(written + SECOND * 10), "nothing more was planned");
+    world.pass(SECOND * 300);
+    assert!(world.is_plain());
+}
+
+#[test]
 fn what_was_found_goes_on_where_it_was() {
     let mut world = World::serving(10, 65_537, Some(SECOND * 20), Some(limit(10)));
     (0..5).for_each(|number| world.set(number, false));
