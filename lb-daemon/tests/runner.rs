@@ -175,15 +175,21 @@ async fn endless_output_is_cut_short() {
 }
 
 #[tokio::test]
-async fn programs_end_with_whoever_had_them_run() {
+async fn programs_end_with_whoever_had_them_run_and_so_does_what_they_started() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("numbers");
     let runner = runner();
-    let asked = shell(&format!("echo $$ > {file}.new; mv {file}.new {file}; sleep 1000", file = file.display()));
+    let script = format!(
+        "setsid sh -c 'echo $$ >> {file}; sleep 1000 & echo $! >> {file}; wait' & echo $$ >> {file}; sleep 1000",
+        file = file.display()
+    );
+    let asked = shell(&script);
     // Nobody waits for it any more, and then nobody can.
     assert!(timeout(SECOND * 3, runner.run(asked)).await.is_err());
     drop(runner);
-    until_gone(&fs::read_to_string(file).unwrap()).await;
+    let numbers = fs::read_to_string(file).unwrap();
+    assert_eq!(numbers.lines().count(), 3);
+    until_gone(&numbers).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -53,15 +53,20 @@ pub fn remove_pins(lab: &str) {
 
 /// Kills every process that is inside the namespace whose file this is. Only a lab puts processes there.
 pub fn kill_inside(namespace: &Path) {
-    let Ok(wanted) = fs::metadata(namespace) else { return };
-    for process in names(Path::new("/proc")) {
-        let Ok(number) = process.parse::<i32>() else { continue };
-        let Ok(inside) = fs::metadata(format!("/proc/{number}/ns/net")) else { continue };
-        if inside.ino() == wanted.ino() && inside.st_dev() == wanted.st_dev() {
-            let _ = rustix::process::Pid::from_raw(number)
-                .map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
-        }
+    for process in inside(namespace) {
+        let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
     }
+}
+
+/// Every process that is inside the namespace whose file this is, and has not ended.
+pub fn inside(namespace: &Path) -> Vec<rustix::process::Pid> {
+    let Ok(wanted) = fs::metadata(namespace) else { return Vec::new() };
+    let is_inside = |process: &String| {
+        let found = fs::metadata(format!("/proc/{process}/ns/net"));
+        found.is_ok_and(|found| found.ino() == wanted.ino() && found.st_dev() == wanted.st_dev())
+    };
+    let processes = names(Path::new("/proc")).filter(|name| name.parse::<i32>().is_ok()).filter(is_inside);
+    processes.filter_map(|name| rustix::process::Pid::from_raw(name.parse().ok()?)).collect()
 }
 
 /// Numbers of processes that hold a lab whose name begins with `prefix`.

@@ -1,14 +1,21 @@
 //! The runner's side.
 
-use std::{cell::RefCell, collections::HashSet, io, os::fd::OwnedFd, rc::Rc};
+use std::{cell::RefCell, collections::HashSet, io, os::fd::OwnedFd, rc::Rc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use rustix::process::{Pid, Signal, getpid, kill_process_group, set_child_subreaper, set_parent_process_death_signal};
+use rustix::{
+    io::Errno,
+    process::{
+        Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper, set_parent_process_death_signal,
+        wait,
+    },
+};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
     runtime,
     signal::unix::{SignalKind, signal},
+    time::{sleep, timeout},
 };
 
 use super::{Order, Outcome, Report, Task, post, program, sweep::sweep};
@@ -16,6 +23,10 @@ use crate::privileges;
 
 /// Threads for what blocks: looking up names, and reading the system's certificates.
 const BLOCKING: usize = 4;
+/// Longest wait at the end for what was killed.
+const END: Duration = Duration::from_secs(2);
+/// How often it is looked then whether there is more.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Programs that were started and not waited for yet: each is the leader of a process group.
 pub(super) type Leaders = Rc<RefCell<HashSet<Pid>>>;
@@ -35,12 +46,8 @@ pub fn serve(socket: OwnedFd) -> io::Result<()> {
     let runtime = runtime::Builder::new_current_thread().max_blocking_threads(BLOCKING).enable_all().build()?;
     let leaders = Leaders::default();
     let outcome = runtime.block_on(work(socket, &leaders));
-    for leader in leaders.borrow_mut().iter() {
-        // It may have ended by itself.
-        let _ = kill_process_group(*leader, Signal::KILL);
-    }
-    leaders.borrow_mut().clear();
-    sweep(&leaders);
+    // What the kernel cannot end now nobody could.
+    let _ = runtime.block_on(async { timeout(END, end_all(&leaders)).await });
     // Who looks up a name may take long.
     runtime.shutdown_background();
     outcome
@@ -69,6 +76,19 @@ async fn work(socket: std::os::unix::net::UnixStream, leaders: &Leaders) -> io::
             _ = ended_children.recv() => sweep(leaders),
             _ = terminated.recv() => return Ok(()),
         }
+    }
+}
+
+/// Kills all programs, and all that they started. That comes here only when who started it has ended, so it is looked for
+/// until there is nothing.
+async fn end_all(leaders: &Leaders) {
+    for leader in leaders.borrow_mut().drain() {
+        // It may have ended by itself.
+        let _ = kill_process_group(leader, Signal::KILL);
+    }
+    while !matches!(wait(WaitOptions::NOHANG), Err(Errno::CHILD)) {
+        sweep(leaders);
+        sleep(LOOK).await;
     }
 }
 
