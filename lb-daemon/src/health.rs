@@ -13,6 +13,7 @@ use std::{
 
 use crate::model::{Health, Service};
 
+pub mod agent;
 pub mod driver;
 pub mod judge;
 pub mod machine;
@@ -24,6 +25,7 @@ mod stats;
 mod way;
 
 pub use self::{
+    agent::Word,
     record::{Record, Records},
     stats::Stats,
     way::{Way, Ways},
@@ -61,6 +63,8 @@ pub struct Kept {
     pub since: SystemTime,
     /// When the last result came.
     pub heard: SystemTime,
+    /// Of an agent, what it said.
+    pub word: Option<Word>,
 }
 
 /// Backends that the traffic itself tells against.
@@ -78,11 +82,16 @@ pub struct Ejected {
 /// What is known of each backend that is checked; one that is absent has no result yet and counts as down.
 pub type HealthView = BTreeMap<Member, Standing>;
 
+/// A whole weight, in the parts of one that a backend may be given.
+pub const WHOLE: u16 = 1000;
+
 /// How it is with a backend.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// Whether it may take traffic.
     pub up: bool,
+    /// The part of its weight that it is to have, of [`WHOLE`]; with none of it, it takes known flows alone.
+    pub permille: u16,
     /// Why: the result of the check that decides, such as `200 OK` or `connection refused`, behind the check's name if the
     /// backend has several.
     pub reason: String,
@@ -92,6 +101,52 @@ pub struct Standing {
     pub transitions: Records,
     /// Its checks that have a result, by name.
     pub checks: BTreeMap<Arc<str>, Status>,
+    /// Its agent, if one is asked that answered, or did not answer, already.
+    pub agent: Option<Heard>,
+}
+
+impl Standing {
+    /// Whether it may take new flows.
+    pub fn takes_new_flows(&self) -> bool {
+        self.up && self.permille > 0
+    }
+
+    /// Why it has not its whole weight, or nothing at all, if its agent wants it so: `agent: 75%`.
+    pub fn advice(&self) -> Option<String> {
+        let word = &self.agent.as_ref()?.word;
+        (word.permille() < WHOLE || word.takes_down()).then(|| format!("agent: {word}"))
+    }
+
+    /// Whether the same follows from both, for traffic and for those who look on.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let of_agent = |standing: &Self| standing.agent.as_ref().map(|agent| (agent.status.up, agent.word.clone()));
+        (self.up, self.permille, &self.reason) == (other.up, other.permille, &other.reason)
+            && of_agent(self) == of_agent(other)
+    }
+}
+
+impl Default for Standing {
+    /// Of a backend that is down, for no reason that is known.
+    fn default() -> Self {
+        Self {
+            up: false,
+            permille: WHOLE,
+            reason: String::new(),
+            since: None,
+            transitions: Records::default(),
+            checks: BTreeMap::new(),
+            agent: None,
+        }
+    }
+}
+
+/// An agent, and what it said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Whether it says what is understood, and its last answer.
+    pub status: Status,
+    /// What it said, as far as it did not say otherwise since.
+    pub word: Word,
 }
 
 /// Results of a check so far.

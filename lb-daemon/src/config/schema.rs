@@ -73,7 +73,7 @@ pub(super) const METRICS: Schema = Schema { title: "[metrics]", keys: &["listen"
 
 pub(super) const POOL: Schema = Schema {
     title: "[pool.NAME]",
-    keys: &["backends", "health", "health_match", "passive", "damping", "slow_start", "encap"],
+    keys: &["backends", "health", "health_match", "agent", "passive", "damping", "slow_start", "encap"],
     later: &[],
 };
 
@@ -121,6 +121,9 @@ macro_rules! check_keys {
 
 pub(super) const HEALTH: Schema =
     Schema { title: "[pool.NAME.health]", keys: check_keys!("template", "name"), later: &[] };
+
+pub(super) const AGENT: Schema =
+    Schema { title: "[pool.NAME.agent]", keys: &["port", "send", "interval", "timeout"], later: &[] };
 
 pub(super) const DAMPING: Schema =
     Schema { title: "[pool.NAME.damping]", keys: &["flaps", "within", "hold_for"], later: &[] };
@@ -173,7 +176,7 @@ pub(super) const SOURCE_ROUTE: Schema =
     Schema { title: "one of `source_routes`", keys: &["source", "pool", "backend"], later: &[] };
 
 /// All tables, the nearer to the top first.
-pub(super) const ALL: [&Schema; 19] = [
+pub(super) const ALL: [&Schema; 20] = [
     &ROOT,
     &INCLUDED,
     &DATAPLANE,
@@ -188,6 +191,7 @@ pub(super) const ALL: [&Schema; 19] = [
     &POOL,
     &BACKEND,
     &HEALTH,
+    &AGENT,
     &DAMPING,
     &PASSIVE,
     &VIP,

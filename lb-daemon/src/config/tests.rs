@@ -1,5 +1,6 @@
 //! Tests of the whole way from text to model, and what they share.
 
+mod agent_rules;
 mod bundles;
 mod datagram_rules;
 mod dataplane_rules;

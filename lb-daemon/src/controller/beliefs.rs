@@ -138,7 +138,7 @@ pub fn best_case(config: &Config, lists: &Lists) -> Wanted {
 /// How long to wait for first results before backends without one count as down.
 pub fn patience(config: &Config) -> Duration {
     let checks = checks(config);
-    let each = || checks.values().flat_map(|health| &health.checks);
+    let each = || checks.values().flat_map(|health| health.asked());
     let slowest = each().map(|check| check.timeout).max().unwrap_or_default();
     (start_spread(each().count()) + slowest + GRACE).min(LONGEST_WAIT)
 }

@@ -9,6 +9,7 @@ use std::{
 
 use super::{Reports, members};
 use crate::{
+    health::Standing,
     model::{Config, Pool, Service, Vip},
     plan::lists::Lists,
 };
@@ -80,13 +81,15 @@ fn by_config(before: &Inputs, after: &Inputs) -> Option<BTreeSet<Service>> {
     Some(old.vips.iter().zip(&new.vips).filter(differs).map(|(_, vip)| vip.service).collect())
 }
 
-/// Those with a backend that came up, went down, or was first or no longer reported on.
+/// Those with a backend that came up, went down, is to have another part of its weight, or was first or no longer reported
+/// on.
 fn by_health(before: &Reports, after: &Inputs) -> BTreeSet<Service> {
     let after = &after.reports.health;
     if Arc::ptr_eq(&before.health, after) {
         return BTreeSet::new();
     }
-    differing(&before.health, after, |was, is| was.up == is.up).into_iter().map(|member| member.service).collect()
+    let same = |was: &Standing, is: &Standing| (was.up, was.permille) == (is.up, is.permille);
+    differing(&before.health, after, same).into_iter().map(|member| member.service).collect()
 }
 
 /// Those with a backend that is reached by another way, or of which is known what was not known.
@@ -134,7 +137,7 @@ mod tests {
     use super::*;
     use crate::{
         controller::tests::rig::{TEXT, config},
-        health::{HealthView, Member, Standing},
+        health::{HealthView, Member},
         nexthop::Snapshot,
     };
 

@@ -74,7 +74,7 @@ impl<E: Engine> Controller<E> {
         };
         let counted: BTreeMap<Member, Counted> = targets.iter().filter_map(seen).collect();
         let view = self.wires.health.borrow().clone();
-        let is_down = |member: &Member| view.get(member).is_none_or(|standing| !standing.up);
+        let is_down = |member: &Member| view.get(member).is_none_or(|standing| !standing.takes_new_flows());
         let (now, wall) = (Instant::now().into_std(), SystemTime::now());
         let events = self.listener.observer.sample(&counted, is_down, now, wall);
         if !events.is_empty() {

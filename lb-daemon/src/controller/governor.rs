@@ -191,7 +191,7 @@ impl Governor {
                 let until = Some(now.1 + until.saturating_duration_since(now.0));
                 Waits { why: "waits: ring budget".into(), until }
             }
-            Held::Kept => Waits { why: "kept in the ring since no backend is up".into(), until: None },
+            Held::Kept => Waits { why: "kept in the ring since nobody may take over".into(), until: None },
             Held::Starts(percent) => Waits { why: format!("slow start, {percent}% of its weight"), until: None },
         });
         Some((own / all.max(1.0), waits))

@@ -14,6 +14,8 @@ use super::{
     preview::{NAMED, first},
     view,
 };
+#[cfg(doc)]
+use crate::health;
 use crate::{
     model::{
         AdminState, Config, Least, Service,
@@ -138,6 +140,10 @@ pub struct BackendView {
     pub up: Option<bool>,
     /// The last result in words.
     pub last_check: String,
+    /// The part of its weight that its agent wants, of [`health::WHOLE`].
+    pub permille: u16,
+    /// What its agent wants, if that is not all that it may have: `agent: 75%`.
+    pub advice: Option<String>,
     /// MAC address of its next hop, if the tables have one.
     pub next_hop: Option<[u8; 6]>,
     /// Interface to leave by; 0 is the one a packet came in by.

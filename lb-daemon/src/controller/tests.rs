@@ -1,5 +1,6 @@
 //! The controller over tables in memory, with a paused clock.
 
+mod agents;
 mod converging;
 mod ejections;
 mod ended;

@@ -15,7 +15,7 @@ use super::{
     snapshot::{BackendView, Headcount, VipView},
 };
 use crate::{
-    health::Member,
+    health::{Member, Standing, WHOLE},
     model::{
         AdminState, Backend, Config, Encap, NextHopConfig, Pool, Service, Vip,
         overrides::{BackendOverride, Overrides, StateOverride},
@@ -96,8 +96,8 @@ pub(super) fn views(known: &Known) -> Vec<VipView> {
         for backend in &mut backends[..own] {
             if let Some((share, waits)) = governor.told(&vip.service, backend.address, now) {
                 (backend.share, backend.waits) = (share, waits);
-                if backend.waits.is_some() && backend.up == Some(false) && backend.effect == Disposition::Serving {
-                    backend.reason = Some(format!("check fails ({})", backend.last_check));
+                if backend.waits.is_some() && backend.effect == Disposition::Serving {
+                    backend.reason = against(backend.up, &backend.last_check, backend.advice.as_deref());
                 }
             }
         }
@@ -134,6 +134,8 @@ pub(crate) fn found(state: &State) -> Vec<VipView> {
             share: 0.0,
             up: None,
             last_check: String::new(),
+            permille: WHOLE,
+            advice: None,
             next_hop: Some(target.next_hop).filter(|mac| *mac != [0; 6]),
             ifindex: target.ifindex,
         };
@@ -162,7 +164,9 @@ pub(super) fn targets<'a>(vip: &VipValue, state: &'a State) -> BTreeMap<IpAddr, 
 /// How many of the backends of a VIP's own pool are healthy.
 fn headcount(vip: &Vip, backends: &[BackendView]) -> Headcount {
     let eligible = || backends.iter().filter(|backend| backend.admin == AdminState::Active && backend.weight > 0);
-    let is_up = |backend: &&BackendView| backend.up.unwrap_or(backend.effect == Disposition::Serving);
+    let is_up = |backend: &&BackendView| {
+        backend.up.map_or(backend.effect == Disposition::Serving, |up| up && backend.permille > 0)
+    };
     let (up, of) = (eligible().filter(is_up).count(), eligible().count());
     // What is up and takes nothing has no way to it.
     let usable = eligible().filter(is_up).filter(|backend| backend.effect != Disposition::Down).count();
@@ -173,12 +177,15 @@ fn headcount(vip: &Vip, backends: &[BackendView]) -> Headcount {
 /// Shares new flows out among those that serve.
 fn share_out(backends: &mut [BackendView]) {
     let serves = |backend: &BackendView| backend.effect == Disposition::Serving;
-    let sum: u64 = backends.iter().filter(|backend| serves(backend)).map(|backend| u64::from(backend.weight)).sum();
+    // In panic some serve that want none.
+    let part = |backend: &BackendView| if backend.permille == 0 { WHOLE } else { backend.permille };
+    let weight = |backend: &BackendView| u64::from(backend.weight) * u64::from(part(backend));
+    let sum: u64 = backends.iter().filter(|backend| serves(backend)).map(weight).sum();
     for backend in backends.iter_mut().filter(|backend| serves(backend)) {
-        // At most some thousand weights of 16 bits: exact in a double.
-        #[expect(clippy::cast_precision_loss, reason = "a sum of 16-bit weights is far below 2^52")]
-        let whole = sum.max(1) as f64;
-        backend.share = f64::from(backend.weight) / whole;
+        // At most some ten thousand weights of 26 bits: exact in a double.
+        #[expect(clippy::cast_precision_loss, reason = "a sum of 26-bit weights is far below 2^52")]
+        let [own, whole] = [weight(backend), sum.max(1)].map(|weight| weight as f64);
+        backend.share = own / whole;
     }
 }
 
@@ -204,13 +211,15 @@ impl Seen<'_> {
             Some(standing) => (Some(standing.up), standing.reason.clone()),
             None => (None, "not checked yet".into()),
         };
+        let advice = known.and_then(Standing::advice);
+        let permille = known.map_or(WHOLE, |standing| standing.permille);
         BackendView {
             pool: self.pool.name.clone(),
             name: name.clone(),
             address: *address,
             target: self.found.map(|(id, _)| id),
             effect,
-            reason: self.reason(effect, up, &last_check),
+            reason: self.reason(effect, (up, &last_check), (permille, advice.as_deref())),
             waits: None,
             admin: *state,
             weight: *weight,
@@ -218,6 +227,8 @@ impl Seen<'_> {
             share: 0.0,
             up,
             last_check,
+            permille,
+            advice,
             next_hop: target.map(|target| target.next_hop).filter(|mac| *mac != [0; 6]),
             ifindex: target.map_or(0, |target| target.ifindex),
         }
@@ -230,14 +241,20 @@ impl Seen<'_> {
     }
 
     /// Why the backend is as it is, where that is not plain.
-    fn reason(&self, effect: Disposition, up: Option<bool>, last_check: &str) -> Option<String> {
+    fn reason(
+        &self,
+        effect: Disposition,
+        (up, last_check): (Option<bool>, &str),
+        (permille, advice): (u16, Option<&str>),
+    ) -> Option<String> {
         let by_kernel = self.known.config.dataplane.next_hop == NextHopConfig::Auto;
         let lost = self.known.reports.hops.reason(self.backend.address).filter(|_| by_kernel && !self.backend.local);
         match (effect, self.backend.state) {
-            (Disposition::Serving, _) if up == Some(false) => {
-                Some(format!("check fails ({last_check}), used since too few backends are up"))
+            (Disposition::Serving, _) => {
+                let against = against(up, last_check, advice);
+                let panics = up == Some(false) || permille == 0;
+                if panics { against.map(|why| format!("{why}, used since too few backends are up")) } else { against }
             }
-            (Disposition::Serving, _) => None,
             (_, AdminState::Disabled) => Some(match self.overridden.and_then(|given| given.state) {
                 Some(StateOverride::Drained) => "drained by an operator".into(),
                 Some(_) => "disabled by an operator".into(),
@@ -254,10 +271,16 @@ impl Seen<'_> {
             }
             (_, AdminState::Drain) => Some("drained by the configuration".into()),
             _ if self.backend.weight == 0 => Some("weight 0".into()),
+            _ if permille == 0 => advice.map(str::to_owned),
             _ if up.is_none() => Some("not checked yet".into()),
             _ => Some("not applied yet".into()),
         }
     }
+}
+
+/// What speaks against a backend that serves.
+fn against(up: Option<bool>, last_check: &str, advice: Option<&str>) -> Option<String> {
+    if up == Some(false) { Some(format!("check fails ({last_check})")) } else { advice.map(str::to_owned) }
 }
 
 /// What a target takes.

@@ -214,8 +214,8 @@ fn clock() -> Instant {
 
 /// Whether two views differ in nothing that those who wait for changes should know.
 fn alike(one: &HealthView, other: &HealthView) -> bool {
-    let same = |(one, other): ((&Member, &Standing), (&Member, &Standing))| {
-        one.0 == other.0 && one.1.up == other.1.up && one.1.reason == other.1.reason
+    let same = |((member, one), (another, other)): ((&Member, &Standing), (&Member, &Standing))| {
+        member == another && one.is_alike(other)
     };
     one.len() == other.len() && one.iter().zip(other).all(same)
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use super::{Ejected, Record, Records, Standing, Status, machine::Transition};
+use super::{Ejected, Heard, Record, Records, Standing, Status, WHOLE, agent::Mode, machine::Transition};
 use crate::model::{Damping, Health, Matching};
 
 /// What is decided of one backend.
@@ -15,7 +15,7 @@ use crate::model::{Damping, Health, Matching};
 pub struct Judge {
     standing: Option<Standing>,
     transitions: Records,
-    /// When its checks took it down lately, [`Damping::MOST_FLAPS`] times at most.
+    /// When its checks or its agent took it down lately, [`Damping::MOST_FLAPS`] times at most.
     falls: VecDeque<Instant>,
     held: Option<Held>,
     deadline: Option<Instant>,
@@ -33,6 +33,8 @@ struct Held {
 pub struct Evidence<'a> {
     /// Its checks that have a result.
     pub checks: BTreeMap<Arc<str>, Status>,
+    /// Its agent, once that answered, or did not answer.
+    pub agent: Option<Heard>,
     /// What its traffic tells against it.
     pub ejected: Option<&'a Ejected>,
 }
@@ -58,37 +60,37 @@ impl Judge {
 
     /// Decides anew.
     pub fn decide(&mut self, health: &Health, evidence: Evidence<'_>, now: Instant, wall: SystemTime) -> Decision {
-        let Evidence { checks, ejected } = evidence;
         let before = self.standing.take();
         let was_up = before.as_ref().is_some_and(|before| before.up);
-        let Some(Finding { up, reason, by }) = self.find(health, &checks, ejected, was_up, (now, wall)) else {
+        // The first that an agent says may be that nothing should come.
+        let waits = before.is_none() && health.agent.is_some() && evidence.agent.is_none();
+        let found = self.find(health, &evidence, was_up, (now, wall));
+        let Some(Finding { up, reason, by }) = found.filter(|found| !waits || !found.up) else {
             return Decision { transition: None, visible: before.is_some() };
         };
+        let Evidence { checks, agent, .. } = evidence;
         let status = by.and_then(|name| checks.get(&name));
-        let first = before.is_none();
-        let kept = before.filter(|before| before.up == up);
-        let decision = Decision {
-            transition: kept.is_none().then_some(Transition { up, first }),
-            visible: kept.as_ref().is_none_or(|before| before.reason != reason),
-        };
+        let latency = status.and_then(|status| status.latency);
         // What was known before the daemon was started has been so for longer than the daemon knows.
-        let found = if first { status.and_then(|status| status.since) } else { None };
+        let found = status.and_then(|status| status.since).filter(|_| before.is_none());
+        let kept = before.as_ref().filter(|before| before.up == up);
         let since = kept.map_or(found.or(Some(wall)), |before| before.since);
-        if decision.transition.is_some() {
-            let latency = status.and_then(|status| status.latency);
+        let transition = kept.is_none().then_some(Transition { up, first: before.is_none() });
+        if transition.is_some() {
             self.transitions.push(Record { at: wall, up, text: reason.clone(), latency });
         }
-        self.standing = Some(Standing { up, reason, since, transitions: self.transitions.clone(), checks });
-        decision
+        let permille = agent.as_ref().map_or(WHOLE, |agent| agent.word.permille());
+        let transitions = self.transitions.clone();
+        let standing = self.standing.insert(Standing { up, permille, reason, since, transitions, checks, agent });
+        Decision { transition, visible: before.is_none_or(|before| !before.is_alike(standing)) }
     }
 
-    /// What to think of a backend that was up, or was not: first by what its traffic tells, then by how often it went down,
-    /// then by its checks.
+    /// What to think of a backend that was up, or was not: first by what its traffic tells, then by whether its agent wants
+    /// nothing to come, then by how often it went down, then by its agent and its checks.
     fn find(
         &mut self,
         health: &Health,
-        checks: &BTreeMap<Arc<str>, Status>,
-        ejected: Option<&Ejected>,
+        evidence: &Evidence<'_>,
         was_up: bool,
         (now, wall): (Instant, SystemTime),
     ) -> Option<Finding> {
@@ -96,22 +98,25 @@ impl Judge {
             (self.held, self.falls) = (None, VecDeque::new());
         }
         self.held = self.held.take().filter(|held| now < held.until);
-        let ejected = ejected.filter(|ejected| now < ejected.until);
-        let down = |reason: &String| Some(Finding { up: false, reason: reason.clone(), by: None });
-        let finding = match (ejected, &self.held) {
-            (Some(Ejected { reason, .. }), _) | (None, Some(Held { reason, .. })) => down(reason),
-            (None, None) => {
-                let finding = verdict(health, checks).map(|up| reason(health, checks, up));
-                let damping = health.damping.filter(|_| was_up && finding.as_ref().is_some_and(|found| !found.up));
-                self.held = damping.and_then(|damping| self.fall(damping, now, wall));
-                self.held.as_ref().map_or(finding, |held| down(&held.reason))
-            }
-        };
+        let ejected = evidence.ejected.filter(|ejected| now < ejected.until);
+        let word = evidence.agent.as_ref().map(|agent| &agent.word).filter(|word| word.takes_down());
+        let by_agent = word.map(|word| format!("agent: {word}"));
+        let maint = by_agent.clone().filter(|_| word.is_some_and(|word| word.mode == Mode::Maint));
+        let held = || self.held.as_ref().map(|held| held.reason.clone());
+        let down = |reason| Finding { up: false, reason, by: None };
+        let certain = ejected.map(|ejected| ejected.reason.clone()).or(maint).or_else(held).map(down);
+        let finding = certain.or_else(|| {
+            let checks = &evidence.checks;
+            let finding = by_agent.map(down).or_else(|| Some(reason(health, checks, verdict(health, checks)?)));
+            let damping = health.damping.filter(|_| was_up && finding.as_ref().is_some_and(|found| !found.up));
+            self.held = damping.and_then(|damping| self.fall(damping, now, wall));
+            self.held.as_ref().map_or(finding, |held| Some(down(held.reason.clone())))
+        });
         self.deadline = ejected.map(|ejected| ejected.until).or(self.held.as_ref().map(|held| held.until));
         finding
     }
 
-    /// A backend goes down by its checks. If that has happened too often, it is to stay down.
+    /// A backend goes down by its checks or its agent. If that has happened too often, it is to stay down.
     fn fall(&mut self, damping: Damping, now: Instant, wall: SystemTime) -> Option<Held> {
         let Damping { flaps, within, hold_for } = damping;
         if self.falls.len() == usize::try_from(Damping::MOST_FLAPS).unwrap_or(usize::MAX) {

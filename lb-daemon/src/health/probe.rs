@@ -5,13 +5,14 @@ use std::{net::SocketAddr, time::Duration};
 use tokio::time::{Instant, timeout};
 
 use self::reach::Reach;
-use super::{Member, Way};
+use super::{Member, Way, agent::Said};
 use crate::{
     client::{Clients, Failed},
     model::Ask,
     runner::Runner,
 };
 
+mod agent;
 mod dns;
 pub(super) mod exec;
 mod grpc;
@@ -43,6 +44,8 @@ pub struct Outcome {
     pub latency: Duration,
     /// In words, and without figures that differ each time: `200 OK`, `connection refused`.
     pub text: String,
+    /// What was said, if an agent was asked and understood.
+    pub said: Option<Said>,
 }
 
 /// How an attempt ended, in one word.
@@ -67,28 +70,30 @@ pub(super) async fn run(probe: &Probe, way: Option<Way>, clients: &Clients, runn
     let start = Instant::now();
     if let Ask::Exec(exec) = &probe.ask {
         let (result, text) = Box::pin(exec::run(exec, probe.timeout, runner)).await;
-        return Outcome { result, latency: start.elapsed(), text };
+        return Outcome { result, latency: start.elapsed(), text, said: None };
     }
     let reach = match (probe.carried_to, way) {
         (Some(member), Some(way)) => Reach::by(&way, probe.target, member.backend),
         _ => Reach::direct(probe.target),
     };
-    let (result, text) = match timeout(probe.timeout, attempt(probe, &reach, clients)).await {
-        Ok(Ok(text)) => (Verdict::Success, text),
-        Ok(Err(Failed::Answer(text))) => (Verdict::Failure, text),
-        Ok(Err(Failed::Here(error))) => (Verdict::Skipped, error.to_string()),
-        Ok(Err(Failed::Never(text))) => (Verdict::Impossible, text),
-        Err(_) if probe.ask.takes_silence() => (Verdict::Success, "sent, and no error came back".into()),
-        Err(_) => (Verdict::Timeout, format!("no answer within {:?}", probe.timeout)),
+    let attempted = timeout(probe.timeout, attempt(probe, &reach, clients)).await;
+    let (result, text, said) = match attempted {
+        Ok(Ok((text, said))) => (Verdict::Success, text, said),
+        Ok(Err(Failed::Answer(text))) => (Verdict::Failure, text, None),
+        Ok(Err(Failed::Here(error))) => (Verdict::Skipped, error.to_string(), None),
+        Ok(Err(Failed::Never(text))) => (Verdict::Impossible, text, None),
+        Err(_) if probe.ask.takes_silence() => (Verdict::Success, "sent, and no error came back".into(), None),
+        Err(_) => (Verdict::Timeout, format!("no answer within {:?}", probe.timeout), None),
     };
-    Outcome { result, latency: start.elapsed(), text }
+    Outcome { result, latency: start.elapsed(), text, said }
 }
 
-async fn attempt(probe: &Probe, reach: &Reach, clients: &Clients) -> Result<String, Failed> {
+/// The answer in words, and what an agent said.
+async fn attempt(probe: &Probe, reach: &Reach, clients: &Clients) -> Result<(String, Option<Said>), Failed> {
     if reach.to().port() == 0 {
         return Err(Failed::Answer("no port to probe: the vip serves any port and the check names none".into()));
     }
-    match &probe.ask {
+    let text = match &probe.ask {
         Ask::Tcp => tcp::attempt(reach).await,
         // Each in a box of its own, or probes of every type would take the room of the largest.
         Ask::Tls(tls) => Box::pin(tls::attempt(reach, tls, clients)).await,
@@ -98,7 +103,12 @@ async fn attempt(probe: &Probe, reach: &Reach, clients: &Clients) -> Result<Stri
         // It is nobody that is reached.
         Ask::Exec(_) => Err(Failed::Never("a program is run, not reached".into())),
         Ask::Dns(dns) => Box::pin(dns::attempt(reach, dns)).await,
-    }
+        Ask::Agent(send) => {
+            let said = Box::pin(agent::attempt(reach, send.as_ref())).await?;
+            return Ok((said.to_string(), Some(said)));
+        }
+    };
+    Ok((text?, None))
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ struct Seat {
 pub struct Effect {
     /// The backends that it is about.
     pub results: Vec<Judged>,
-    /// Whether [`Standing::up`] or [`Standing::reason`] of some of them changed.
+    /// Whether some of them are not [alike](Standing::is_alike) what they were.
     pub visible: bool,
 }
 
@@ -113,7 +113,7 @@ impl Roster {
             if self.seats.get(&member).is_none_or(|seat| seat.health != *health) {
                 changed.push(member);
                 self.seats.entry(member).or_default().health = Arc::clone(health);
-                for check in &health.checks {
+                for check in health.asked() {
                     let id = CheckId { member, check: Arc::clone(&check.name) };
                     left.extend(self.join(&id, check, first_new, (now, wall)).map(|number| (id, number)));
                 }
@@ -123,7 +123,7 @@ impl Roster {
         self.sessions.retain(|(_, member)| wanted.contains_key(member));
         let stays = |id: &CheckId| {
             let seat = self.seats.get(&id.member);
-            seat.is_some_and(|seat| seat.health.checks.iter().any(|check| check.name == id.check))
+            seat.is_some_and(|seat| seat.health.asked().any(|check| check.name == id.check))
         };
         left.extend(self.checks.extract_if(.., |id, _| !stays(id)));
         // Last, so that a probe lives on that passes from one check to another: a VIP that changed its port, say.
@@ -228,12 +228,14 @@ impl Roster {
     /// Judges a backend by what is known of it now.
     fn decide(&mut self, member: Member, now: Instant, wall: SystemTime) -> Decision {
         let Some(seat) = self.seats.get_mut(&member) else { return Decision::default() };
-        let status = |check: &Check| {
+        let probe = |check: &Check| {
             let number = self.checks.get(&CheckId { member, check: Arc::clone(&check.name) })?;
-            Some((Arc::clone(&check.name), self.probes.get(number)?.status()?))
+            self.probes.get(number)
         };
+        let status = |check: &Check| Some((Arc::clone(&check.name), probe(check)?.status()?));
         let checks = seat.health.checks.iter().filter_map(status).collect();
-        let evidence = Evidence { checks, ejected: self.ejections.get(&member) };
+        let agent = seat.health.agent.as_ref().and_then(|agent| probe(agent)?.of_agent());
+        let evidence = Evidence { checks, agent, ejected: self.ejections.get(&member) };
         let before = seat.judge.deadline();
         let decision = seat.judge.decide(&seat.health, evidence, now, wall);
         if before != seat.judge.deadline() {

@@ -103,7 +103,7 @@ mod tests {
         let registry = Registry::new();
         stats.register(&registry).unwrap();
         assert!(stats.register(&registry).is_err(), "twice is an error, not a second set");
-        let outcome = |result| Outcome { result, latency: Duration::from_millis(3), text: String::new() };
+        let outcome = |result| Outcome { result, latency: Duration::from_millis(3), text: String::new(), said: None };
         stats.count(&outcome(Verdict::Success));
         stats.clone().count(&outcome(Verdict::Timeout));
         stats.count(&outcome(Verdict::Skipped));

@@ -31,6 +31,9 @@ pub struct Health {
     pub damping: Option<Damping>,
     /// `[pool.NAME.passive]`: what traffic tells; `None` if nobody listens.
     pub passive: Option<Passive>,
+    /// `[pool.NAME.agent]`: what each backend's agent is asked; `None` if none is. It passes while what the agent says is
+    /// understood.
+    pub agent: Option<Check>,
     /// `slow_start`: how long a backend that comes into service takes to get its whole weight, while others serve.
     pub slow_start: Option<Duration>,
 }
@@ -38,7 +41,12 @@ pub struct Health {
 impl Health {
     /// Whether anything tells who is up; if not, all are.
     pub fn is_watched(&self) -> bool {
-        !self.checks.is_empty() || self.passive.is_some()
+        !self.checks.is_empty() || self.passive.is_some() || self.agent.is_some()
+    }
+
+    /// All that is asked of each backend: its checks, and its agent.
+    pub fn asked(&self) -> impl Iterator<Item = &Check> {
+        self.checks.iter().chain(&self.agent)
     }
 }
 
@@ -118,6 +126,8 @@ pub struct Check {
 }
 
 impl Check {
+    /// Name of the question to an agent, which no check beside it may have.
+    pub const AGENT: &str = "agent";
     /// Time between the starts of two probes, unless the file says otherwise.
     pub const INTERVAL: Duration = Duration::from_secs(2);
 
@@ -135,6 +145,11 @@ impl Check {
             rise: 2,
             fall: 3,
         }
+    }
+
+    /// A question to an agent on this port.
+    pub fn of_agent(port: u16, send: Option<Payload>) -> Self {
+        Self { port: Some(port), rise: 1, fall: 1, ..Self::of(Ask::Agent(send)) }
     }
 }
 
@@ -196,6 +211,8 @@ pub enum Ask {
     Dns(Dns),
     /// What a program makes of it.
     Exec(Exec),
+    /// What an agent beside it says, to which this is sent first.
+    Agent(Option<Payload>),
 }
 
 impl Ask {
@@ -210,6 +227,7 @@ impl Ask {
             Self::Udp(_) => "udp",
             Self::Dns(_) => "dns",
             Self::Exec(_) => "exec",
+            Self::Agent(_) => Check::AGENT,
         }
     }
 
@@ -221,6 +239,7 @@ impl Ask {
             | Self::Tls(_)
             | Self::Http(_)
             | Self::Grpc(_)
+            | Self::Agent(_)
             | Self::Dns(Dns { transport: Transport::Tcp, .. }) => Protocol::Tcp,
             Self::Udp(_) | Self::Dns(Dns { transport: Transport::Udp, .. }) => Protocol::Udp,
         })
@@ -236,7 +255,7 @@ impl Ask {
     pub fn of_vip(&self, address: IpAddr) -> Self {
         let mut ask = self.clone();
         let (host, tls) = match &mut ask {
-            Self::Tcp | Self::Udp(_) | Self::Dns(_) | Self::Exec(_) => return ask,
+            Self::Tcp | Self::Udp(_) | Self::Dns(_) | Self::Exec(_) | Self::Agent(_) => return ask,
             Self::Tls(tls) => (None, Some(tls)),
             Self::Http(http) => (Some(&mut http.host), http.tls.as_mut()),
             Self::Grpc(grpc) => (Some(&mut grpc.host), grpc.tls.as_mut()),

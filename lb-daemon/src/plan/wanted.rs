@@ -14,7 +14,7 @@ use super::{
     target::{address_bytes, address_of},
 };
 use crate::{
-    health::{HealthView, Member},
+    health::{HealthView, Member, WHOLE},
     model::{
         AdminState, Backend, Config, DataplaneConfig, Encap, HashMode, Pool, Protocol, Quic, RouteTo, Service, Vip,
     },
@@ -213,22 +213,24 @@ struct Shares<'a> {
 
 impl<'a> Shares<'a> {
     fn of(dataplane: &DataplaneConfig, vip: &Vip, pool: &'a Pool, health: &HealthView, hops: &NextHops) -> Self {
-        let healthy = |backend: &Backend| is_healthy(vip, pool, backend, health);
         let panic = in_panic(vip, pool, health);
         let target = |backend: &Backend| {
             let next_hop = hops.get(&backend.address).copied().flatten();
             // What the operator says counts for more than what the kernel knows.
             let next_hop = next_hop.map(|hop| NextHop { mtu: dataplane.mtu.unwrap_or(hop.mtu), ..hop });
-            let up = healthy(backend) || panic && takes_new_flows(backend);
+            let part = part(vip, pool, backend, health);
+            let whole = panic && takes_new_flows(backend) && part.is_none_or(|part| part == 0);
+            let part = if whole { Some(WHOLE) } else { part };
             let disposition = match backend.state {
                 AdminState::Disabled => Disposition::Down,
                 _ if vip.disabled => Disposition::Down,
-                _ if !up || !reaches(backend.local, vip.encap, next_hop) => Disposition::Down,
+                _ if part.is_none() || !reaches(backend.local, vip.encap, next_hop) => Disposition::Down,
                 AdminState::Drain => Disposition::Draining,
-                AdminState::Active if backend.weight == 0 => Disposition::Draining,
+                AdminState::Active if backend.weight == 0 || part == Some(0) => Disposition::Draining,
                 AdminState::Active => Disposition::Serving,
             };
-            WantedTarget { weight: backend.weight, disposition, next_hop, encap: vip.encap, local: backend.local }
+            let weight = weight(pool, backend, part.unwrap_or(WHOLE));
+            WantedTarget { weight, disposition, next_hop, encap: vip.encap, local: backend.local }
         };
         let targets = pool.backends.iter().map(|backend| (backend.address.to_canonical(), target(backend))).collect();
         Self { pool, targets }
@@ -246,16 +248,26 @@ impl<'a> Shares<'a> {
     }
 }
 
-fn is_healthy(vip: &Vip, pool: &Pool, backend: &Backend, health: &HealthView) -> bool {
-    let member = Member { service: vip.service, backend: backend.address };
-    !pool.health.is_watched() || health.get(&member).is_some_and(|standing| standing.up)
+/// The part of its weight that a backend is to have; `None` if it is down.
+fn part(vip: &Vip, pool: &Pool, backend: &Backend, health: &HealthView) -> Option<u16> {
+    if !pool.health.is_watched() {
+        return Some(WHOLE);
+    }
+    let standing = health.get(&Member { service: vip.service, backend: backend.address })?;
+    standing.up.then_some(standing.permille)
 }
 
-/// Whether so few of the backends that should take new flows are healthy that all of them are to be used: the few would
-/// be overrun, and more likely the checks are wrong than all those backends dead.
+/// A backend's weight among those of its pool. Where agents speak it is told in thousandths, so that a part of a small weight
+/// is none of a larger one: only proportions count.
+fn weight(pool: &Pool, backend: &Backend, part: u16) -> u32 {
+    if pool.health.agent.is_some() { backend.weight * u32::from(part) } else { backend.weight }
+}
+
+/// Whether so few of the backends that should take new flows are healthy, and want any, that all of them are to be used: the
+/// few would be overrun, and more likely checks and agents are wrong than all those backends dead.
 pub fn in_panic(vip: &Vip, pool: &Pool, health: &HealthView) -> bool {
     let eligible = || pool.backends.iter().filter(|backend| takes_new_flows(backend));
-    let up = eligible().filter(|backend| is_healthy(vip, pool, backend, health)).count();
+    let up = eligible().filter(|backend| part(vip, pool, backend, health).is_some_and(|part| part > 0)).count();
     panics(vip, up, eligible().count())
 }
 

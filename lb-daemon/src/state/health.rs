@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Folder, StateError, milliseconds, time};
 use crate::{
-    health::{CheckId, HealthView, Kept, Member},
-    model::{Protocol, Service},
+    health::{CheckId, HealthView, Kept, Member, Status, Word, agent::Said},
+    model::{Check, Protocol, Service},
 };
 
 const NAME: &str = "health.json";
@@ -57,6 +57,9 @@ struct KeptCheck {
     last: String,
     since: u64,
     heard: u64,
+    /// What it said, of an agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    said: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,10 +69,14 @@ enum KeptProtocol {
     Udp,
 }
 
-/// Checks that were heard of.
+/// Checks and agents that were heard of.
 fn kept(view: &HealthView) -> impl Iterator<Item = KeptCheck> {
-    let all = view.iter().flat_map(|(member, standing)| standing.checks.iter().map(move |check| (member, check)));
-    all.filter_map(|(Member { service, backend }, (check, status))| {
+    let all = view.iter().flat_map(|(member, standing)| {
+        let checks = standing.checks.iter().map(|(name, status)| (&**name, status, None));
+        let agent = standing.agent.iter().map(|agent| (Check::AGENT, &agent.status, Some(agent.word.line())));
+        checks.chain(agent).map(move |check| (member, check))
+    });
+    all.filter_map(|(Member { service, backend }, (check, status, said)): (_, (_, &Status, _))| {
         let protocol = match service.protocol {
             Protocol::Tcp => KeptProtocol::Tcp,
             Protocol::Udp => KeptProtocol::Udp,
@@ -80,24 +87,30 @@ fn kept(view: &HealthView) -> impl Iterator<Item = KeptCheck> {
             port: service.port,
             protocol,
             backend: *backend,
-            check: Arc::clone(check),
+            check: check.into(),
             up: status.up,
             last: status.last.chars().take(LONGEST).collect(),
             since: milliseconds(status.since.unwrap_or(heard)),
             heard: milliseconds(heard),
+            said,
         })
     })
 }
 
 impl KeptCheck {
     fn into_kept(self) -> (CheckId, Kept) {
-        let Self { vip, port, protocol, backend, check, up, last, since, heard } = self;
+        let Self { vip, port, protocol, backend, check, up, last, since, heard, said } = self;
+        let word = said.map(|line| {
+            let mut word = Word::default();
+            word.take(&Said::read(line.as_bytes()).unwrap_or_default());
+            word
+        });
         let protocol = match protocol {
             KeptProtocol::Tcp => Protocol::Tcp,
             KeptProtocol::Udp => Protocol::Udp,
         };
         let member = Member { service: Service::of_prefix(vip, port, protocol), backend };
-        (CheckId { member, check }, Kept { up, last, since: time(since), heard: time(heard) })
+        (CheckId { member, check }, Kept { up, last, since: time(since), heard: time(heard), word })
     }
 }
 
@@ -106,7 +119,7 @@ mod tests {
     use std::{fs, path::Path};
 
     use super::*;
-    use crate::health::{Standing, Status};
+    use crate::health::{Heard, Standing, Status};
 
     fn status(up: bool, heard: Option<u64>) -> Status {
         let last = "x".repeat(1000);
@@ -128,6 +141,20 @@ mod tests {
             (member("2001:db8::/64", Protocol::Udp, "2001:db8:1::1"), standing(&[("new", status(true, None))])),
             (member("2001:db8::/64", Protocol::Udp, "2001:db8:1::2"), standing(&[("old", status(true, Some(0)))])),
         ])
+    }
+
+    #[test]
+    fn what_agents_said_is_read_back() {
+        let top = tempfile::tempdir().unwrap();
+        let folder = folder(top.path());
+        let mut word = Word::default();
+        word.take(&Said::read(b"drain 25% down #disk, full").unwrap());
+        let mut view = view();
+        let agent = Heard { status: status(true, Some(3)), word: word.clone() };
+        view.values_mut().next().unwrap().agent = Some(agent);
+        write(&folder, &view).unwrap();
+        let id = CheckId { member: *view.keys().next().unwrap(), check: Check::AGENT.into() };
+        assert_eq!(read(&folder).unwrap()[&id].word, Some(word));
     }
 
     fn folder(top: &Path) -> Folder {

@@ -7,8 +7,9 @@ use std::{
 
 use super::Api;
 use crate::{
-    api::types::{CheckStatus, Health, Transition},
-    health::{Record, Records, Standing, Status},
+    api::types::{AgentStatus, CheckStatus, Health, Transition},
+    controller::tests::rig::{TEXT, config},
+    health::{Heard, Record, Records, Standing, Status, agent::Said},
 };
 
 fn at(seconds: u64) -> SystemTime {
@@ -43,7 +44,8 @@ async fn tells_of_each_check_what_it_found_and_when_it_was_otherwise() {
         {
             let checks = [("tcp".into(), status.clone()), ("gone".into(), status.clone())].into();
             let (reason, since) = (format!("for {}", member.service), Some(at(25)));
-            *standing = Standing { up: false, reason, since, transitions: records(0..25), checks };
+            let transitions = records(0..25);
+            *standing = Standing { up: false, reason, since, transitions, checks, ..Standing::default() };
         }
     });
     let found: Vec<Health> = api.client().get("/v1/health?pool=web&backend=web-2").await.unwrap();
@@ -72,6 +74,29 @@ async fn tells_of_each_check_what_it_found_and_when_it_was_otherwise() {
     assert!(all.len() > 2 && all.iter().any(|health| health.pool == "dns" && health.checks.is_empty()));
     let none: Vec<Health> = api.client().get("/v1/health?backend=nobody").await.unwrap();
     assert_eq!(none, []);
+}
+
+#[tokio::test]
+async fn tells_of_an_agent_what_it_said_and_what_holds() {
+    let api = Api::new().await;
+    let text = TEXT.replace("[pool.web.health]", "[pool.web.agent]\nport = 9707\n[pool.web.health]");
+    api.rig.reload(config(&text)).await.unwrap();
+    let found: Vec<Health> = api.client().get("/v1/health?pool=web&backend=web-1").await.unwrap();
+    let AgentStatus { answers, last, word, weight_percent, .. } = found[0].agent.clone().unwrap();
+    assert_eq!((answers, last.as_str(), word.as_str()), (None, "not asked yet", "ready"));
+    assert!((weight_percent - 100.0).abs() < f64::EPSILON);
+    let mut heard =
+        Heard { status: Status { last: "no answer within 1s".into(), ..Status::default() }, ..Heard::default() };
+    heard.word.take(&Said::read(b"33% down #disk full").unwrap());
+    let standing = Standing { agent: Some(heard), ..Standing::default() };
+    api.rig.report_as("10.0.0.1", &standing);
+    let found: Vec<Health> = api.client().get("/v1/health?pool=web&backend=web-1").await.unwrap();
+    let AgentStatus { answers, last, word, weight_percent, .. } = found[0].agent.clone().unwrap();
+    assert_eq!((answers, last.as_str()), (Some(false), "no answer within 1s"));
+    assert_eq!(word, "33% down (#disk full)");
+    assert!((weight_percent - 33.0).abs() < f64::EPSILON);
+    let others: Vec<Health> = api.client().get("/v1/health?pool=dns").await.unwrap();
+    assert!(others.iter().all(|health| health.agent.is_none()));
 }
 
 #[tokio::test]

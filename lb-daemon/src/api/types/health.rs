@@ -38,6 +38,31 @@ pub struct Health {
     pub transitions: Vec<Transition>,
     /// Its checks, in the order of the configuration.
     pub checks: Vec<CheckStatus>,
+    /// Its agent, if one is asked.
+    #[serde(default)]
+    pub agent: Option<AgentStatus>,
+}
+
+/// What is known of a backend's agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AgentStatus {
+    /// Whether it was reached, and its last answer understood; absent before the first attempt. If not, what it said before
+    /// holds.
+    pub answers: Option<bool>,
+    /// What it said last, or why nothing was understood.
+    pub last: String,
+    /// Since when it answers, or does not, in seconds since 1970.
+    pub since: Option<u64>,
+    /// When it was last asked, in seconds since 1970.
+    pub heard: Option<u64>,
+    /// What the last attempt took, in seconds.
+    pub latency_seconds: Option<f64>,
+    /// What holds of all that it said, such as `75%`, `drain` or `down (#disk full)`; `ready` if nothing is held back.
+    pub word: String,
+    /// The part of its weight that the backend is to have by it, in percent.
+    pub weight_percent: f64,
+    /// When it began to answer, or not to, the oldest first; at most 20.
+    pub transitions: Vec<Transition>,
 }
 
 /// What is known of one check of a backend.

@@ -2,13 +2,13 @@
 
 use super::seconds;
 use crate::{
-    api::types::{CheckStatus, Health, HealthQuery, Transition},
+    api::types::{AgentStatus, CheckStatus, Health, HealthQuery, Transition},
     controller::{
         self,
         snapshot::{BackendView, Snapshot, VipView},
     },
-    health::{HealthView, Member, Record, Records, Status},
-    model::Check,
+    health::{self, HealthView, Heard, Member, Record, Records, Status},
+    model::{self, Check},
 };
 
 /// `GET /v1/health`: the backends that are asked for, in the order of the configuration.
@@ -23,14 +23,20 @@ pub(crate) fn health(snapshot: &Snapshot, view: &HealthView, query: &HealthQuery
         .filter(|(_, backend)| is_meant(backend))
         .map(|(vip, backend)| {
             let member = Member { service: vip.service, backend: backend.address };
-            let checks = checks.get(&member).map(|health| health.checks.as_slice()).unwrap_or_default();
-            of_backend(vip, backend, checks, view, member)
+            of_backend(vip, backend, checks.get(&member).map(AsRef::as_ref), view, member)
         })
         .collect()
 }
 
-fn of_backend(vip: &VipView, backend: &BackendView, checks: &[Check], view: &HealthView, member: Member) -> Health {
+fn of_backend(
+    vip: &VipView,
+    backend: &BackendView,
+    asked: Option<&model::Health>,
+    view: &HealthView,
+    member: Member,
+) -> Health {
     let standing = view.get(&member);
+    let heard = standing.and_then(|standing| standing.agent.as_ref());
     let status = |check: &Check| of_check(check, standing.and_then(|standing| standing.checks.get(&check.name)));
     Health {
         pool: backend.pool.clone(),
@@ -41,7 +47,22 @@ fn of_backend(vip: &VipView, backend: &BackendView, checks: &[Check], view: &Hea
         reason: standing.map_or_else(|| backend.last_check.clone(), |standing| standing.reason.clone()),
         since: standing.and_then(|standing| standing.since).map(seconds),
         transitions: standing.map(|standing| records(&standing.transitions)).unwrap_or_default(),
-        checks: checks.iter().map(status).collect(),
+        checks: asked.map(|asked| asked.checks.iter().map(status).collect()).unwrap_or_default(),
+        agent: asked.and_then(|asked| asked.agent.as_ref()).map(|_| of_agent(heard)),
+    }
+}
+
+fn of_agent(heard: Option<&Heard>) -> AgentStatus {
+    let Heard { status, word } = heard.cloned().unwrap_or_default();
+    AgentStatus {
+        answers: heard.map(|_| status.up),
+        last: if heard.is_some() { status.last } else { "not asked yet".into() },
+        since: status.since.map(seconds),
+        heard: status.heard.map(seconds),
+        latency_seconds: status.latency.map(|latency| latency.as_secs_f64()),
+        word: word.to_string(),
+        weight_percent: f64::from(word.permille()) * 100.0 / f64::from(health::WHOLE),
+        transitions: records(&status.transitions),
     }
 }
 

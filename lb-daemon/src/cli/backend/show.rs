@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{known, state, unknown};
 use crate::{
-    api::types::{Backend, CheckStatus, Health, Transition},
+    api::types::{AgentStatus, Backend, CheckStatus, Health, Transition},
     cli::{
         Global, ask,
         history::time,
@@ -64,7 +64,7 @@ pub(super) fn text(shown: &Shown) -> String {
 
 /// Its checks, and what went up or down lately.
 fn of_health(health: &Health) -> String {
-    if health.checks.is_empty() && health.transitions.is_empty() {
+    if health.checks.is_empty() && health.agent.is_none() && health.transitions.is_empty() {
         return String::new();
     }
     let headings = ["CHECK", "TYPE", "STATE", "SINCE", "LAST RESULT", ">LATENCY", ">IN A ROW"];
@@ -79,7 +79,11 @@ fn of_health(health: &Health) -> String {
             check.successes.max(check.failures).to_string(),
         ]
     };
-    let mut text = format!("\n{}", columns(&headings, health.checks.iter().map(row)));
+    let mut text = String::new();
+    if !health.checks.is_empty() || health.agent.is_none() {
+        text = format!("\n{}", columns(&headings, health.checks.iter().map(row)));
+    }
+    text.extend(health.agent.iter().map(of_agent));
     let of_all = health.transitions.iter().map(|one| ("", one));
     // What the only check found is what the backend is, but for what holds it down besides.
     let is_told = |one: &&Transition| {
@@ -89,19 +93,47 @@ fn of_health(health: &Health) -> String {
         .checks
         .iter()
         .flat_map(|check| check.transitions.iter().filter(|one| !is_told(one)).map(|one| (check.name.as_str(), one)));
-    let mut all: Vec<(&str, &Transition)> = of_all.chain(of_each).collect();
+    let of_agent = health.agent.iter().flat_map(|agent| agent.transitions.iter().map(|one| (AGENT, one)));
+    let mut all: Vec<(&str, &Transition)> = of_all.chain(of_each).chain(of_agent).collect();
     if !all.is_empty() {
         // What a check found comes before what it brought about.
         all.sort_by_key(|(name, one)| (one.at, name.is_empty()));
         let row = |(name, one): &(&str, &Transition)| {
-            let who = if name.is_empty() { "the backend".to_owned() } else { format!("check {name}") };
-            vec![time(one.at), who, word(Some(one.up)).into(), known(&one.reason), latency(one.latency_seconds)]
+            let (who, went) = match *name {
+                "" => ("the backend".to_owned(), word(Some(one.up))),
+                AGENT => (AGENT.to_owned(), answers(Some(one.up))),
+                name => (format!("check {name}"), word(Some(one.up))),
+            };
+            vec![time(one.at), who, went.into(), known(&one.reason), latency(one.latency_seconds)]
         };
         let headings = ["TIME", "WHO", "WENT", "WHY", ">LATENCY"];
         text.push('\n');
         text.push_str(&columns(&headings, all.iter().map(row)));
     }
     text
+}
+
+/// Who it is among those that went up or down. No check's name has a space.
+const AGENT: &str = "the agent";
+
+fn of_agent(agent: &AgentStatus) -> String {
+    let headings = ["AGENT", "SINCE", "LAST RESULT", ">LATENCY", "IN FORCE"];
+    let row = vec![
+        answers(agent.answers).into(),
+        agent.since.map_or_else(unknown, time),
+        known(&agent.last),
+        latency(agent.latency_seconds),
+        agent.word.clone(),
+    ];
+    format!("\n{}", columns(&headings, [row]))
+}
+
+fn answers(answers: Option<bool>) -> &'static str {
+    match answers {
+        Some(true) => "answers",
+        Some(false) => "silent",
+        None => "unknown",
+    }
 }
 
 fn word(up: Option<bool>) -> &'static str {
@@ -191,6 +223,7 @@ mod tests {
             since: Some(60),
             transitions,
             checks,
+            agent: None,
         }
     }
 
@@ -228,6 +261,33 @@ mod tests {
             ["check one", "check two", "the backend", "check one", "the backend"]
         );
         assert_eq!(of_health(&health(vec![], vec![])), "");
+    }
+
+    #[test]
+    fn an_agent_is_told_with_what_holds_and_when_it_fell_silent() {
+        let agent = AgentStatus {
+            answers: Some(false),
+            last: "connection refused".into(),
+            since: Some(60),
+            heard: Some(61),
+            latency_seconds: Some(0.001_25),
+            word: "drain 25%".into(),
+            weight_percent: 0.0,
+            transitions: vec![transition(60, false, "connection refused")],
+        };
+        let text = of_health(&Health { agent: Some(agent), ..health(vec![transition(70, true, "200 OK")], vec![]) });
+        assert_eq!(
+            text.lines().map(str::trim_end).collect::<Vec<_>>(),
+            [
+                "",
+                "AGENT   SINCE                 LAST RESULT         LATENCY  IN FORCE",
+                "silent  1970-01-01T00:01:00Z  connection refused    1.2ms  drain 25%",
+                "",
+                "TIME                  WHO          WENT    WHY                 LATENCY",
+                "1970-01-01T00:01:00Z  the agent    silent  connection refused    1.2ms",
+                "1970-01-01T00:01:10Z  the backend  up      200 OK                1.2ms",
+            ]
+        );
     }
 
     #[test]

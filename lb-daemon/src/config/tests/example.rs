@@ -7,8 +7,8 @@ use crate::{
     config::{Checked, schema},
     model::{
         Access, AdminState, Ask, AttachMode, Backend, Check, Config, DaemonConfig, DaemonLoss, DataplaneConfig, Dns,
-        Health, Http, Initial, Interface, Least, NextHopConfig, Passive, Pool, Protocol, Quic, Rcode, RecordType,
-        RingChange, RouteTo, ServerId, Service, SourceLimit, SourceRoute, Transport, Tunnels, Vip,
+        Health, Http, Initial, Interface, Least, NextHopConfig, Passive, Payload, Pool, Protocol, Quic, Rcode,
+        RecordType, RingChange, RouteTo, ServerId, Service, SourceLimit, SourceRoute, Transport, Tunnels, Vip,
     },
 };
 
@@ -161,6 +161,8 @@ fn example_file_is_valid_with_all_that_it_shows() {
     let change = RingChange { percent: 10, per: Duration::from_secs(10) };
     assert_eq!(config.vips[0].max_ring_change, Some(change));
     assert_eq!(config.pools["web"].health.slow_start, Some(Duration::from_secs(30)));
+    let agent = Check::of_agent(9707, Some(Payload(b"web-1\n".into())));
+    assert_eq!(config.pools["web"].health.agent, Some(agent));
 }
 
 /// The part of the example that sets a table's keys, and the list of what is to come.
@@ -192,7 +194,7 @@ fn example_file_sets_every_key_and_lists_what_is_to_come() {
         let (part, later) = part(schema.title);
         let words: Vec<&str> = part.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
         // [[dataplane.interface]], [pool.web.health] and the like are set by their headers.
-        let headers = ["interface", "health", "damping", "passive", "on_change", "source_limit", "tunnels"];
+        let headers = ["interface", "health", "agent", "damping", "passive", "on_change", "source_limit", "tunnels"];
         for key in schema.keys.iter().filter(|key| !headers.contains(key)) {
             let set = words.contains(key);
             assert!(set, "{} lacks {key} in config/lb.example.toml", schema.title);

@@ -4,6 +4,7 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use toml::de::DeValue;
 
+mod agent;
 mod damping;
 mod dns;
 mod exec;
@@ -69,12 +70,13 @@ pub(super) fn health<'a>(pool: &Section<'a>, lists: &Lists<'_>, templates: &mut 
             }
         },
     };
+    let agent = agent::agent(pool, &read);
     let (checks, places): (Vec<_>, _) = read.into_iter().unzip();
     let words = [("all", Matching::All), ("any", Matching::Any)];
     let matching = pool.choice("health_match", &words, &[]).unwrap_or_default();
-    let damping = damping::damping(pool, !checks.is_empty());
+    let damping = damping::damping(pool, !checks.is_empty() || agent.is_some());
     let slow_start = duration(pool, "slow_start", &PACE).map(Spanned::into_inner);
-    (Health { checks, matching, damping, slow_start, ..Health::default() }, places)
+    (Health { checks, matching, damping, agent, slow_start, ..Health::default() }, places)
 }
 
 /// What a section says, key by key.

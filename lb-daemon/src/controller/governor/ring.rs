@@ -39,7 +39,7 @@ pub(super) struct Aim {
 pub(super) enum Held {
     /// The budget is used up until then.
     Budget(Instant),
-    /// It should be gone, and nobody is up to take over.
+    /// It should be gone, and nobody may take over.
     Kept,
     /// It starts slowly, with so many percent of its weight.
     Starts(u32),

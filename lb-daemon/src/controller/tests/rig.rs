@@ -268,8 +268,12 @@ impl Rig {
 
     /// Reports a result of all checks of a backend.
     pub(crate) fn report(&self, backend: &str, up: bool) {
+        self.report_as(backend, &Standing { up, reason: "as the test says".into(), ..Standing::default() });
+    }
+
+    /// Reports this of a backend, by its address, for all VIPs.
+    pub(crate) fn report_as(&self, backend: &str, standing: &Standing) {
         let backend: IpAddr = backend.parse().unwrap();
-        let standing = Standing { up, reason: "as the test says".into(), ..Standing::default() };
         let checks = self.checks.borrow().clone();
         self.health.send_modify(|view| {
             let view = Arc::make_mut(view);

@@ -178,7 +178,7 @@ async fn what_was_kept_is_published_at_once_and_holds_until_results_say_otherwis
     let (was_up, was_down) = (id(dead.address), id(lives.address));
     let kept = |(member, up)| {
         let (since, heard) = (SystemTime::UNIX_EPOCH, SystemTime::now());
-        (CheckId { member, check: "tcp".into() }, Kept { up, last: "as before".into(), since, heard })
+        (CheckId { member, check: "tcp".into() }, Kept { up, last: "as before".into(), since, heard, word: None })
     };
     let (_checks, wanted) = watch::channel(checks(&[(was_up, tcp()), (was_down, tcp())]));
     let (_, ejections) = watch::channel(Arc::default());

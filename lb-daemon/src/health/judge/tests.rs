@@ -1,7 +1,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Ask, Check};
+use crate::{
+    health::agent::Said,
+    model::{Ask, Check},
+};
 
 fn health(matching: Matching, names: &[&str]) -> Health {
     let check = |name: &&str| Check { name: (*name).into(), ..Check::of(Ask::Tcp) };
@@ -80,7 +83,8 @@ fn an_ejected_backend_is_down_until_its_time_whatever_its_checks_say() {
     let ejected = Ejected { until: start + Duration::from_secs(10), reason: "3 of 100 handshakes completed".into() };
     let mut after = |seconds, checks: &str, ejected| {
         let (now, wall) = (start + Duration::from_secs(seconds), SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
-        let decision = judge.decide(&health, Evidence { checks: results(checks), ejected }, now, wall);
+        let decision =
+            judge.decide(&health, Evidence { checks: results(checks), ejected, ..Evidence::default() }, now, wall);
         let standing = judge.standing().map(|standing| (standing.up, standing.reason.clone()));
         (decision.transition.map(|transition| transition.up), standing, judge.deadline())
     };
@@ -174,7 +178,7 @@ fn an_ejection_is_no_fall_and_hides_a_hold_that_lasts_longer() {
     let ejected = Ejected { until: start + Duration::from_secs(5), reason: "no handshake".into() };
     let ejected_at = |bench: &mut Bench, seconds, checks: &str| {
         let now = start + Duration::from_secs(seconds);
-        let evidence = Evidence { checks: results(checks), ejected: Some(&ejected) };
+        let evidence = Evidence { checks: results(checks), ejected: Some(&ejected), ..Evidence::default() };
         bench.judge.decide(&bench.health, evidence, now, SystemTime::UNIX_EPOCH);
         bench.judge.standing().unwrap().reason.clone()
     };
@@ -203,4 +207,61 @@ fn remembers_its_last_transitions_over_times_of_which_nothing_is_known() {
     let expected: Vec<(u64, bool)> = (6..25).map(|at| (at, at % 2 == 0)).chain([(26, false)]).collect();
     assert_eq!(transitions.iter().map(told).collect::<Vec<_>>(), expected);
     assert_eq!(transitions.iter().next_back().unwrap().text, "fails");
+}
+
+/// An agent that said these lines.
+fn heard(line: &str) -> Heard {
+    let mut heard = Heard { status: Status { up: true, ..Status::default() }, ..Heard::default() };
+    line.split(';').for_each(|line| heard.word.take(&Said::read(line.as_bytes()).unwrap()));
+    heard
+}
+
+#[test]
+fn an_agent_takes_down_what_passes_and_its_up_takes_up_only_what_it_took_down() {
+    let health = Health { agent: Some(Check::of_agent(9, None)), ..health(Matching::Any, &["a", "b"]) };
+    let mut judge = Judge::default();
+    let mut told = |checks: &str, agent: Option<Heard>| {
+        let evidence = Evidence { checks: results(checks), agent, ejected: None };
+        let decision = judge.decide(&health, evidence, Instant::now(), SystemTime::UNIX_EPOCH);
+        let standing = judge.standing().map(|one| (one.up, one.permille, one.reason.clone(), one.advice()));
+        (standing, decision.visible)
+    };
+    let is = |up, permille, reason: &str, advice: Option<&str>| {
+        Some((up, permille, reason.to_owned(), advice.map(str::to_owned)))
+    };
+    assert_eq!(told("a+", None), (None, false), "the first that it says may be that nothing should come");
+    assert_eq!(told("a- b-", None), (is(false, 1000, "a: fails", None), true), "which makes no difference here");
+    assert_eq!(told("a+", Some(heard("ready"))), (is(true, 1000, "a: passes", None), true));
+    assert_eq!(told("a+", Some(heard("75%"))), (is(true, 750, "a: passes", Some("agent: 75%")), true));
+    assert_eq!(told("a+", Some(heard("75%"))), (is(true, 750, "a: passes", Some("agent: 75%")), false));
+    assert_eq!(told("a+", Some(heard("0%"))), (is(true, 0, "a: passes", Some("agent: 0%")), true));
+    assert_eq!(told("a+", Some(heard("drain"))), (is(true, 0, "a: passes", Some("agent: drain")), true));
+    let down = "agent: down (#no disk)";
+    assert_eq!(told("a+ b+", Some(heard("down #no disk"))), (is(false, 1000, down, Some(down)), true));
+    assert_eq!(told("a- b-", Some(heard("down;up"))), (is(false, 1000, "a: fails", None), true));
+    assert_eq!(told("a+", Some(heard("maint"))), (is(false, 0, "agent: maint", Some("agent: maint")), true));
+    assert_eq!(told("a+", None), (is(true, 1000, "a: passes", None), true), "it is asked no more, or anew");
+}
+
+#[test]
+fn an_agent_alone_decides_and_is_damped_but_for_maintenance() {
+    let mut bench = Bench::new(2, 60, 10);
+    (bench.health.checks, bench.health.agent) = (Vec::new(), Some(Check::of_agent(9, None)));
+    let mut at = |seconds, line: &str| {
+        let now = bench.start + Duration::from_secs(seconds);
+        let evidence = Evidence { agent: Some(heard(line)), ..Evidence::default() };
+        bench.judge.decide(&bench.health, evidence, now, SystemTime::UNIX_EPOCH);
+        bench.judge.standing().map(|one| (one.up, one.reason.clone())).unwrap()
+    };
+    assert_eq!(at(0, "up"), (true, "nothing is checked".into()));
+    for seconds in [1, 3, 5] {
+        assert_eq!(at(seconds, "maint"), (false, "agent: maint".into()), "a rolling restart is no flapping");
+        assert!(at(seconds + 1, "ready").0);
+    }
+    assert_eq!(at(7, "failed"), (false, "agent: failed".into()));
+    assert!(at(8, "up").0);
+    let (up, reason) = at(9, "down");
+    assert!(!up && reason.starts_with("went down 2 times within 60s"), "{reason}");
+    assert_eq!(at(10, "maint"), (false, "agent: maint".into()));
+    assert!(!at(18, "up").0 && at(19, "up").0, "held until then");
 }

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     health::{
-        CheckId, Kept, Member, Record, Records, Status, Way,
+        CheckId, Heard, Kept, Member, Record, Records, Status, Way, Word,
         machine::Machine,
         probe::{Outcome, Probe, Verdict, exec::tell},
     },
@@ -62,12 +62,15 @@ pub(super) struct Past {
     since: SystemTime,
     heard: Option<SystemTime>,
     transitions: Records,
+    /// What the agent said, if one is asked.
+    word: Word,
 }
 
 impl Past {
     /// Of a check that is new: what was kept of it, if that still says something.
     pub(super) fn of(check: &Check, kept: Option<Kept>, wall: SystemTime) -> Self {
-        let nothing = Self { up: None, last: String::new(), since: wall, heard: None, transitions: Records::default() };
+        let (transitions, word) = (Records::default(), Word::default());
+        let nothing = Self { up: None, last: String::new(), since: wall, heard: None, transitions, word };
         let longest = KEPT_FOR.max(check.interval.saturating_mul(KEPT_INTERVALS));
         // The clock may have been set back meanwhile.
         let age = |kept: &Kept| wall.duration_since(kept.heard).unwrap_or_else(|ahead| ahead.duration());
@@ -75,8 +78,8 @@ impl Past {
             (Initial::Down, _) => Self { up: Some(false), last: NOT_CHECKED.to_owned(), ..nothing },
             (Initial::Up, _) => Self { up: Some(true), last: NOT_CHECKED.to_owned(), ..nothing },
             (Initial::Last, Some(kept)) if age(&kept) <= longest => {
-                let Kept { up, last, since, heard } = kept;
-                Self { up: Some(up), last, since, heard: Some(heard), ..nothing }
+                let Kept { up, last, since, heard, word } = kept;
+                Self { up: Some(up), last, since, heard: Some(heard), word: word.unwrap_or_default(), ..nothing }
             }
             (Initial::Last, _) => nothing,
         }
@@ -122,6 +125,9 @@ impl Shared {
                 return true;
             }
         };
+        if let Some(said) = &outcome.said {
+            self.past.word.take(said);
+        }
         let latency = Some(outcome.latency);
         if let Some(transition) = self.machine.on_result(success, now) {
             self.past.since = wall;
@@ -133,7 +139,7 @@ impl Shared {
     }
 
     pub(super) fn status(&self) -> Option<Status> {
-        let Past { up: _, last, since, heard, transitions } = self.past.clone();
+        let Past { up: _, last, since, heard, transitions, word: _ } = self.past.clone();
         Some(Status {
             up: self.machine.up()?,
             last,
@@ -144,6 +150,11 @@ impl Shared {
             failures: self.machine.failures(),
             transitions,
         })
+    }
+
+    /// The same of an agent, with what it said.
+    pub(super) fn of_agent(&self) -> Option<Heard> {
+        Some(Heard { status: self.status()?, word: self.past.word.clone() })
     }
 }
 

@@ -4,6 +4,7 @@ use crate::{
     model::{Ask, Http, Initial, Protocol, Service},
 };
 
+mod agents;
 mod carried;
 mod pace;
 mod simulation;
@@ -23,7 +24,7 @@ fn http(host: Option<&str>) -> Check {
 }
 
 fn outcome(result: Verdict) -> Outcome {
-    Outcome { result, latency: Duration::from_millis(3), text: format!("{result:?}") }
+    Outcome { result, latency: Duration::from_millis(3), text: format!("{result:?}"), said: None }
 }
 
 /// A roster with a clock that the test turns.
@@ -287,7 +288,7 @@ fn restarted(initial: Initial, age: Duration, kept: bool) -> (Bench, Member) {
     let heard = bench.wall - age;
     let since = bench.wall - Duration::from_hours(20);
     let of = CheckId { member, check: "one".into() };
-    let kept = BTreeMap::from([(of, Kept { up: kept, last: "as before".into(), since, heard })]);
+    let kept = BTreeMap::from([(of, Kept { up: kept, last: "as before".into(), since, heard, word: None })]);
     bench.roster = Roster::new(kept, 7);
     bench.set(&[(member, Check { initial, ..tcp(None) })]);
     (bench, member)
@@ -331,7 +332,7 @@ fn what_was_kept_too_long_ago_or_is_from_the_future_says_nothing() {
         (bench.wall + Duration::from_mins(9), true),
         (bench.wall - Duration::from_mins(20), false),
     ] {
-        let kept = Kept { up: true, last: String::new(), since: heard, heard };
+        let kept = Kept { up: true, last: String::new(), since: heard, heard, word: None };
         bench.roster = Roster::new(BTreeMap::from([(of.clone(), kept.clone())]), 7);
         bench.set(&[(member, tcp(None))]);
         assert_eq!(bench.standing(member).is_some(), known);

@@ -3,7 +3,9 @@ use std::{net::Ipv4Addr, time::Duration};
 use super::*;
 use crate::{
     health::Standing,
-    model::{Access, Ask, Check, DaemonConfig, DaemonLoss, Health, NextHopConfig, ServerId, SourceRoute, Tunnels},
+    model::{
+        Access, Ask, Check, DaemonConfig, DaemonLoss, Health, MAX_WEIGHT, NextHopConfig, ServerId, SourceRoute, Tunnels,
+    },
 };
 
 const HOP: NextHop =
@@ -240,4 +242,50 @@ fn prefixes_read_back() {
         assert_eq!(key(&prefix).wildcard_bits, wildcard_bits);
         assert_eq!(service(&key(&prefix)), Some(prefix));
     }
+}
+
+/// Two backends of these weights, with agents that want these parts of them.
+fn advised(weights: [u32; 2], parts: [u16; 2], panic_threshold: u8) -> Wanted {
+    let active = |last, weight| backend(last, weight, AdminState::Active);
+    let mut config = config(vec![active(1, weights[0]), active(2, weights[1])], true, panic_threshold);
+    let pool = config.pools.get_mut("web").unwrap();
+    pool.health = Arc::new(Health { agent: Some(Check::of_agent(9, None)), ..(*pool.health).clone() });
+    let mut health = health(&[1, 2], &[]);
+    for (standing, permille) in health.values_mut().zip(parts) {
+        standing.permille = permille;
+    }
+    plain(&config, &health, &hops(&[1, 2]))
+}
+
+#[test]
+fn an_agent_gives_a_part_of_the_weight_away_and_with_all_of_it_new_flows() {
+    let weights = |wanted: &Wanted| {
+        wanted.vips[&key(&service_80())].backends.values().map(|target| target.weight).collect::<Vec<_>>()
+    };
+    let proportions = |weights_of, parts| {
+        let wanted = advised(weights_of, parts, 0);
+        assert_eq!(dispositions(&wanted), [Serving, Serving]);
+        let found = weights(&wanted);
+        let sum: u32 = found.iter().sum();
+        found.into_iter().map(|weight| f64::from(weight) / f64::from(sum)).collect::<Vec<_>>()
+    };
+    assert_eq!(proportions([100, 100], [1000, 1000]), [0.5, 0.5]);
+    assert_eq!(proportions([100, 100], [250, 750]), [0.25, 0.75]);
+    assert_eq!(proportions([1, 1], [250, 750]), [0.25, 0.75], "of a small weight too");
+    assert!(proportions([1, MAX_WEIGHT], [10, 1000])[0] > 0.0, "one that serves keeps some");
+    for part in [0, 1000] {
+        let wanted = advised([100, 100], [part, 1000], 0);
+        assert_eq!(dispositions(&wanted), [if part == 0 { Draining } else { Serving }, Serving]);
+    }
+    assert_eq!(weights(&advised([100, 100], [0, 500], 0)), [0, 50_000]);
+}
+
+#[test]
+fn in_panic_backends_serve_whatever_their_agents_want_and_parts_stay() {
+    assert_eq!(dispositions(&advised([100, 100], [0, 0], 0)), [Draining, Draining]);
+    assert_eq!(dispositions(&advised([100, 100], [0, 1000], 50)), [Draining, Serving], "half is enough");
+    let wanted = advised([100, 100], [0, 300], 60);
+    assert_eq!(dispositions(&wanted), [Serving, Serving]);
+    let weights: Vec<u32> = wanted.vips[&key(&service_80())].backends.values().map(|target| target.weight).collect();
+    assert_eq!(weights, [100_000, 30_000]);
 }

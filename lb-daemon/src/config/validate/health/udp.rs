@@ -21,7 +21,8 @@ pub(super) fn udp(section: &Section<'_>) -> Option<Udp> {
     Some(Udp { send: section.parsed("send", payload)?.into_inner(), expect })
 }
 
-fn payload(text: &str) -> Result<Payload, Wrong> {
+/// Bytes to send or to expect.
+pub(super) fn payload(text: &str) -> Result<Payload, Wrong> {
     let bytes = match text.strip_prefix("hex:") {
         Some(digits) => quantity::hex(digits)?,
         None => text.as_bytes().to_vec(),

@@ -9,6 +9,7 @@ use self::{
     world::Dice,
 };
 use super::*;
+use crate::health::{Heard, agent::Said};
 
 mod naive;
 mod world;
@@ -58,6 +59,7 @@ struct Tally {
     ejections: u64,
     held: u64,
     full_records: u64,
+    advised: u64,
 }
 
 impl Schedule {
@@ -129,20 +131,26 @@ impl Schedule {
         let latency = if result == Verdict::Timeout { probe.timeout } else { self.dice.millis(300) };
         // The machine was busy meanwhile.
         let late = if self.dice.once_in(50) { self.dice.millis(4000) } else { Duration::ZERO };
-        let text = format!("{result:?} {}", self.dice.below(2));
-        let outcome = Outcome { result, latency, text };
+        let mut text = format!("{result:?} {}", self.dice.below(2));
+        if matches!(probe.ask, Ask::Agent(_)) && result == Verdict::Success {
+            text = self.dice.of(&naive::LINES).into();
+        }
+        let said = Said::read(text.as_bytes());
+        let outcome = Outcome { result, latency, text, said };
         let (started, ends) = (self.at.now, self.at.now + latency + late);
         self.running.push(Running { ends, number, probe, started, outcome });
     }
 
     /// Takes what changed, as the driver does.
     fn hear(&mut self, effect: Effect, tally: &mut Tally) {
-        let seen = |view: &HealthView| -> BTreeMap<Member, (bool, String)> {
-            view.iter().map(|(member, standing)| (*member, (standing.up, standing.reason.clone()))).collect()
+        let of_agent = |agent: &Heard| (agent.status.up, agent.word.clone());
+        let seen = |view: &HealthView| -> BTreeMap<Member, _> {
+            let told = |one: &Standing| (one.up, one.permille, one.reason.clone(), one.agent.as_ref().map(of_agent));
+            view.iter().map(|(member, standing)| (*member, told(standing))).collect()
         };
         let before = seen(&self.heard);
         for Judged { member, standing, transition } in effect.results {
-            let was = before.get(&member).map(|(up, _)| *up);
+            let was = before.get(&member).map(|(up, ..)| *up);
             let is = standing.as_ref().map(|standing| standing.up);
             let wanted = is.filter(|_| was != is).map(|up| Transition { up, first: was.is_none() });
             assert_eq!(transition, wanted, "{member:?}");
@@ -215,9 +223,11 @@ impl Schedule {
         let kept = |view: HealthView| {
             let mut kept = BTreeMap::new();
             for (member, standing) in view {
-                for (check, Status { up, last, since, heard, .. }) in standing.checks {
+                let agent = standing.agent.map(|agent| ("agent".into(), agent.status, Some(agent.word)));
+                let checks = standing.checks.into_iter().map(|(check, status)| (check, status, None));
+                for (check, Status { up, last, since, heard, .. }, word) in checks.chain(agent) {
                     if let (Some(since), Some(heard)) = (since, heard) {
-                        kept.insert(CheckId { member, check }, Kept { up, last, since, heard });
+                        kept.insert(CheckId { member, check }, Kept { up, last, since, heard, word });
                     }
                 }
             }
@@ -254,6 +264,7 @@ impl Schedule {
             tally.held += u64::from(standing.reason.starts_with("went down"));
             assert!(standing.transitions.iter().len() <= 20);
             tally.full_records += u64::from(standing.transitions.iter().len() == 20);
+            tally.advised += u64::from(standing.advice().is_some());
         }
     }
 }
@@ -306,8 +317,8 @@ fn random_schedules_go_as_a_naive_model_says() {
     });
     eprintln!("{schedules} schedules: {one:?} and {two:?}");
     // Schedules in which nothing of this kind happens would show nothing of it.
-    let Tally { results, transitions, reloads, restarts, jumps, ejections, held, full_records } = one;
-    for rare in [results, transitions, reloads, restarts, jumps, ejections, held, full_records] {
+    let Tally { results, transitions, reloads, restarts, jumps, ejections, held, full_records, advised } = one;
+    for rare in [results, transitions, reloads, restarts, jumps, ejections, held, full_records, advised] {
         assert!(schedules < SCHEDULES || rare > 100, "{one:?}");
     }
 }

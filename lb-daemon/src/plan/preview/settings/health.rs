@@ -5,7 +5,7 @@ use crate::model::{Ask, Authorities, Body, Check, Damping, Dns, Exec, Grpc, Heal
 
 /// Keys and values in a fixed order. Those of several checks bear the check's name.
 pub(super) fn told(health: &Health) -> Vec<(String, String)> {
-    let Health { checks, matching, damping, passive, slow_start } = health;
+    let Health { checks, matching, damping, passive, agent, slow_start } = health;
     let mut told: Vec<(String, String)> = match checks.as_slice() {
         [] => vec![("health.type".into(), "none".into())],
         [one] => check(one).into_iter().map(|(key, value)| (format!("health.{key}"), value)).collect(),
@@ -26,6 +26,7 @@ pub(super) fn told(health: &Health) -> Vec<(String, String)> {
         told.push(("damping.hold_for".into(), time(*hold_for)));
     }
     told.extend(passive.iter().flat_map(traffic));
+    told.extend(agent.iter().flat_map(self::agent));
     told.push(("slow_start".into(), slow_start.map_or_else(|| "none".into(), time)));
     told
 }
@@ -39,6 +40,15 @@ fn traffic(passive: &Passive) -> [(String, String); 5] {
         ("passive.eject_for".into(), time(*eject_for)),
         ("passive.max_ejected".into(), format!("{max_ejected}%")),
     ]
+}
+
+/// What is asked otherwise than of other agents; what all have in common is left out.
+fn agent(agent: &Check) -> Vec<(String, String)> {
+    let Check { ask, port, interval, timeout, .. } = agent;
+    let port = port.map(|port| ("port", port.to_string()));
+    let paced = [("interval", time(*interval)), ("timeout", time(*timeout))];
+    let told = port.into_iter().chain(paced).chain(asked(ask));
+    told.map(|(key, value)| (format!("agent.{key}"), value)).collect()
 }
 
 fn check(check: &Check) -> Vec<(&'static str, String)> {
@@ -81,6 +91,7 @@ fn asked(ask: &Ask) -> Vec<(&'static str, String)> {
             let env = if env.is_empty() { "none".into() } else { env.join(" ") };
             vec![("argv", format!("{argv:?}")), ("env", env)]
         }
+        Ask::Agent(send) => vec![("send", send.as_ref().map_or_else(|| "nothing".into(), ToString::to_string))],
     }
 }
 

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::{
-    health::Kept,
+    health::{
+        Heard, Kept, Word,
+        agent::{Mode, State},
+    },
     model::{Damping, Matching},
 };
 
@@ -21,6 +24,8 @@ pub(super) struct Line {
     check: Check,
     /// What was known of it when it was made.
     before: Option<Status>,
+    /// What its agent had said by then, if it asks one.
+    word: Word,
     begun: Moment,
     results: Vec<(Outcome, Moment)>,
     /// When it was last started, and whether it is still on its way.
@@ -31,8 +36,30 @@ pub(super) struct Line {
 }
 
 impl Line {
-    fn new(check: &Check, before: Option<Status>, begun: Moment) -> Self {
-        Self { check: check.clone(), before, begun, results: Vec::new(), started: None, ended: begun.now, whole: false }
+    fn new(check: &Check, (before, word): (Option<Status>, Word), begun: Moment) -> Self {
+        let (check, results) = (check.clone(), Vec::new());
+        Self { check, before, word, begun, results, started: None, ended: begun.now, whole: false }
+    }
+
+    /// What the agent said last of each thing that it may speak of.
+    fn word(&self) -> Word {
+        let mut word = self.word.clone();
+        let lines = self.results.iter().filter(|(outcome, _)| outcome.result == Verdict::Success);
+        for (outcome, _) in lines {
+            let has = |text: &str| outcome.text.split(' ').any(|word| word == text);
+            for (text, mode) in [("ready", Mode::Ready), ("drain", Mode::Drain), ("maint", Mode::Maint)] {
+                word.mode = if has(text) { mode } else { word.mode };
+            }
+            for percent in [0, 50, 100] {
+                word.percent = if has(&format!("{percent}%")) { percent } else { word.percent };
+            }
+            if has("up") {
+                word.state = State::Up;
+            } else if has("down") {
+                word.state = State::Down("down", "disk".into());
+            }
+        }
+        word
     }
 
     /// What is to be known of it.
@@ -96,11 +123,16 @@ impl Line {
     }
 }
 
+/// What agents say.
+pub(super) const LINES: [&str; 9] =
+    ["ready", "drain", "maint", "ready 50%", "100%", "0% up", "down #disk", "up", "ready up 100%"];
+
 /// What was so of a backend at some moment.
 struct Fact {
     at: Moment,
     health: Arc<Health>,
     checks: BTreeMap<Arc<str>, Status>,
+    agent: Option<Heard>,
     ejected: Option<Ejected>,
 }
 
@@ -150,8 +182,7 @@ impl World {
 
     pub(super) fn reload(&mut self, wanted: &Checks, at: Moment) {
         let mut lines: BTreeMap<Asked, Line> = BTreeMap::new();
-        for (member, check) in wanted.iter().flat_map(|(member, health)| health.checks.iter().map(|one| (*member, one)))
-        {
+        for (member, check) in wanted.iter().flat_map(|(member, health)| health.asked().map(|one| (*member, one))) {
             let key = asked(member, check);
             let id = CheckId { member, check: Arc::clone(&check.name) };
             let former = self.former(&id).cloned();
@@ -160,10 +191,14 @@ impl World {
                 lines.insert(key, goes_on.clone());
                 continue;
             }
+            let word = former.as_ref().map(Line::word);
             let status = former.as_ref().and_then(Line::status).filter(|status| status.heard.is_some());
             // It counts anew.
             let taken = status.map(|status| Status { successes: 0, failures: 0, latency: None, ..status });
-            let before = taken.or_else(|| first_state(check, kept, at));
+            let before = match taken {
+                Some(taken) => (Some(taken), word.unwrap_or_default()),
+                None => first_state(check, kept, at),
+            };
             let heard = |line: &Line| line.before.as_ref().is_some_and(|status| status.heard.is_some());
             let line = Line::new(check, before, at);
             if lines.get(&key).is_none_or(|there| !heard(there) && heard(&line)) {
@@ -181,7 +216,7 @@ impl World {
 
     /// The probe that a check had until now.
     fn former(&self, id: &CheckId) -> Option<&Line> {
-        let check = self.checks.get(&id.member)?.checks.iter().find(|check| check.name == id.check)?;
+        let check = self.checks.get(&id.member)?.asked().find(|check| check.name == id.check)?;
         self.lines.get(&asked(id.member, check))
     }
 
@@ -201,7 +236,7 @@ impl World {
         if outcome.result != Verdict::Skipped {
             line.results.push((outcome.clone(), at));
             let uses = |(member, health): (&Member, &Arc<Health>)| {
-                health.checks.iter().any(|check| asked(*member, check) == key).then_some(*member)
+                health.asked().any(|check| asked(*member, check) == key).then_some(*member)
             };
             let members: Vec<Member> = self.checks.iter().filter_map(uses).collect();
             for member in members {
@@ -228,7 +263,10 @@ impl World {
             Some((Arc::clone(&check.name), self.lines.get(&asked(member, check)).and_then(Line::status)?))
         };
         let checks = health.checks.iter().filter_map(status).collect();
-        let fact = Fact { at, health: Arc::clone(health), checks, ejected: self.ejections.get(&member).cloned() };
+        let heard = |line: &Line| Some(Heard { status: line.status()?, word: line.word() });
+        let agent = health.agent.as_ref().and_then(|agent| heard(self.lines.get(&asked(member, agent))?));
+        let ejected = self.ejections.get(&member).cloned();
+        let fact = Fact { at, health: Arc::clone(health), checks, agent, ejected };
         self.facts.entry(member).or_default().push(fact);
     }
 
@@ -244,18 +282,18 @@ impl World {
     }
 }
 
-/// What is known of a check that is new.
-fn first_state(check: &Check, kept: Option<Kept>, at: Moment) -> Option<Status> {
+/// What is known of a check that is new, and what an agent said.
+fn first_state(check: &Check, kept: Option<Kept>, at: Moment) -> (Option<Status>, Word) {
     let begin = |up| Status { up, last: "not checked yet".into(), since: Some(at.wall), ..Status::default() };
-    match check.initial {
-        Initial::Down => Some(begin(false)),
-        Initial::Up => Some(begin(true)),
-        Initial::Last => {
-            let kept = kept?;
-            let longest = Duration::from_mins(10).max(check.interval * 10);
-            let near = at.wall <= kept.heard + longest && kept.heard <= at.wall + longest;
+    let longest = Duration::from_mins(10).max(check.interval * 10);
+    let is_near = |kept: &Kept| at.wall <= kept.heard + longest && kept.heard <= at.wall + longest;
+    match (check.initial, kept.filter(is_near)) {
+        (Initial::Down, _) => (Some(begin(false)), Word::default()),
+        (Initial::Up, _) => (Some(begin(true)), Word::default()),
+        (Initial::Last, None) => (None, Word::default()),
+        (Initial::Last, Some(kept)) => {
             let status = Status { last: kept.last, since: Some(kept.since), heard: Some(kept.heard), ..begin(kept.up) };
-            near.then_some(status)
+            (Some(status), kept.word.unwrap_or_default())
         }
     }
 }
@@ -267,17 +305,22 @@ fn judge(facts: &[Fact]) -> (Option<Standing>, Option<Instant>) {
     let mut falls: Vec<Instant> = Vec::new();
     let mut hold: Option<(Instant, String)> = None;
     let mut end = None;
-    for Fact { at, health, checks, ejected } in facts {
+    for Fact { at, health, checks, agent, ejected } in facts {
         if health.damping.is_none() {
             falls.clear();
             hold = None;
         }
         let was_up = standing.as_ref().map(|standing| standing.up);
-        let by_checks = by_checks(health, checks);
+        let against = agent.as_ref().map(|agent| &agent.word).filter(|word| word.takes_down());
+        let in_maintenance = against.is_some_and(|word| word.mode == Mode::Maint);
+        let by_checks = match against {
+            Some(word) => Some((false, format!("agent: {word}"), None)),
+            None => by_checks(health, checks),
+        };
         let ejected = ejected.as_ref().filter(|ejected| ejected.until > at.now);
         let is_held = hold.as_ref().is_some_and(|(until, _)| *until > at.now);
         if let (None, false, Some(Damping { flaps, within, hold_for }), Some(true), Some((false, ..))) =
-            (ejected, is_held, health.damping, was_up, &by_checks)
+            (ejected, is_held || in_maintenance, health.damping, was_up, &by_checks)
         {
             falls.push(at.now);
             if falls.iter().filter(|fall| **fall + within >= at.now).count() >= flaps as usize {
@@ -288,11 +331,13 @@ fn judge(facts: &[Fact]) -> (Option<Standing>, Option<Instant>) {
         }
         let lasting = hold.as_ref().filter(|(until, _)| *until > at.now);
         end = ejected.map(|ejected| ejected.until).or(lasting.map(|(until, _)| *until));
-        let verdict = match (ejected, lasting) {
+        let verdict = match (ejected, lasting.filter(|_| !in_maintenance)) {
             (Some(ejected), _) => Some((false, ejected.reason.clone(), None)),
             (None, Some((_, text))) => Some((false, text.clone(), None)),
             (None, None) => by_checks.map(|(up, text, by)| (up, text, by.cloned())),
         };
+        let unheard = standing.is_none() && health.agent.is_some() && agent.is_none();
+        let verdict = verdict.filter(|(up, ..)| !(*up && unheard));
         standing = verdict.map(|(up, reason, by)| {
             let since = match &standing {
                 Some(before) if before.up == up => before.since,
@@ -302,7 +347,9 @@ fn judge(facts: &[Fact]) -> (Option<Standing>, Option<Instant>) {
             if was_up != Some(up) {
                 records.push(Record { at: at.wall, up, text: reason.clone(), latency: by.and_then(|by| by.latency) });
             }
-            Standing { up, reason, since, transitions: records.clone(), checks: checks.clone() }
+            let permille = agent.as_ref().map_or(1000, |agent| agent.word.permille());
+            let (transitions, checks, agent) = (records.clone(), checks.clone(), agent.clone());
+            Standing { up, permille, reason, since, transitions, checks, agent }
         });
     }
     (standing, end)

@@ -71,8 +71,16 @@ fn health(dice: &mut Dice) -> Health {
         damping: dice.once_in(2).then(|| damping(dice)),
         // What follows from it comes in as ejections.
         passive: None,
+        agent: dice.once_in(3).then(|| agent(dice)),
         slow_start: None,
     }
+}
+
+/// An agent, on ports that no check asks. The timeout tells the pace here too.
+fn agent(dice: &mut Dice) -> Check {
+    let seconds = 1 + dice.below(3);
+    let (interval, timeout) = (Duration::from_secs(seconds), Duration::from_millis(400 + seconds));
+    Check { interval, timeout, ..Check::of_agent(9000 + u16::from(dice.once_in(2)), None) }
 }
 
 fn damping(dice: &mut Dice) -> Damping {
@@ -99,7 +107,8 @@ pub(super) fn change(dice: &mut Dice, checks: &mut Checks) {
         return;
     };
     let mut health = Health::clone(found);
-    match dice.below(8) {
+    match dice.below(9) {
+        8 => health.agent = dice.once_in(2).then(|| agent(dice)),
         0 => drop(checks.remove(&member)),
         1 => health.matching = dice.of(&[Matching::All, Matching::Any]),
         2 => health.damping = dice.once_in(2).then(|| damping(dice)),
