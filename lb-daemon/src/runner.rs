@@ -45,6 +45,16 @@ pub enum Task {
     Post(Post),
 }
 
+impl Task {
+    /// How long it may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        match self {
+            Self::Run(program) => program.timeout,
+            Self::Post(post) => post.timeout,
+        }
+    }
+}
+
 /// What came of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {

@@ -74,10 +74,7 @@ impl Runner {
     /// # Errors
     /// When it was not done.
     pub async fn ask(&self, task: Task) -> Result<Outcome, Lacking> {
-        let longest = match &task {
-            Task::Run(program) => program.timeout,
-            Task::Post(post) => post.timeout,
-        };
+        let longest = task.timeout();
         let place = timeout(longest, Arc::clone(&self.places).acquire_owned()).await.map_err(|_| Lacking::Busy)?;
         let (answer, outcome) = oneshot::channel();
         let place = place.map_err(|_| Lacking::Gone)?;
