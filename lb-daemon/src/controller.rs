@@ -22,6 +22,7 @@ pub mod overrides;
 pub mod preview;
 mod probing;
 mod program;
+mod publish;
 pub mod reloader;
 pub mod snapshot;
 pub mod totals;
@@ -142,6 +143,8 @@ pub struct Controller<E> {
     reached: Option<Inputs>,
     /// Until when first results are waited for; `None` once they are in.
     settling: Option<Instant>,
+    /// The tables were empty at the start, and first results are not in yet.
+    fresh: bool,
     /// What serves on until then, although it is not configured any more.
     former: Former,
     /// How far rings have come to what health asks for.
@@ -153,8 +156,8 @@ pub struct Controller<E> {
     part: u32,
     heartbeat: Heartbeat,
     listener: Listener,
-    /// What carries probes is in place, or none is needed.
-    carrying: bool,
+    /// Whether what carries probes is in place, or none is needed; `None` before it was tried.
+    carrying: Option<bool>,
 }
 
 impl<E: Engine> Controller<E> {
@@ -185,6 +188,7 @@ impl<E: Engine> Controller<E> {
         let (snapshots, newest) = watch::channel(Arc::new(first));
         let (sender, inbox) = mpsc::channel(INBOX);
         let settling = Some(now + beliefs::patience(&config));
+        let fresh = state.vips.is_empty();
         let reports = Reports { health: wires.health.borrow().clone(), hops: wires.hops.borrow().clone() };
         let health = wires.health.clone();
         let mut controller = Self {
@@ -207,6 +211,7 @@ impl<E: Engine> Controller<E> {
             reports,
             reached: None,
             settling,
+            fresh,
             former: Former::default(),
             governor: Governor::new(now),
             failing: None,
@@ -214,7 +219,7 @@ impl<E: Engine> Controller<E> {
             part: 0,
             heartbeat: Heartbeat::default(),
             listener: Listener::default(),
-            carrying: false,
+            carrying: None,
         };
         controller.ask_for_inputs();
         Ok((controller, Handle::new(sender, newest, health)))

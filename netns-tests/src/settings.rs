@@ -73,6 +73,8 @@ pub enum Health {
     Tcp(u16),
     /// `GET /` on this port.
     Http(u16),
+    /// Each a table's text.
+    Checks(Vec<String>),
 }
 
 /// A VIP.
@@ -224,13 +226,17 @@ impl fmt::Display for Pool {
             keys.iter().try_for_each(|key| write!(f, ", {key}"))?;
             writeln!(f, " }},")?;
         }
-        writeln!(f, "]\n{}\n\n[pool.{}.health]", self.keys.join("\n"), self.name)?;
+        writeln!(f, "]\n{}", self.keys.join("\n"))?;
+        if let Health::Checks(checks) = &self.health {
+            return writeln!(f, "health = [\n  {},\n]", checks.join(",\n  "));
+        }
+        writeln!(f, "\n[pool.{}.health]", self.name)?;
         let mut check = |kind, port| {
             writeln!(f, "type = {kind:?}\nport = {port}")?;
             f.write_str("interval = \"500ms\"\ntimeout = \"500ms\"\nrise = 2\nfall = 2\n")
         };
         match self.health {
-            Health::None => f.write_str("type = \"none\"\n"),
+            Health::None | Health::Checks(_) => f.write_str("type = \"none\"\n"),
             Health::Tcp(port) => check("tcp", port),
             Health::Http(port) => {
                 check("http", port)?;

@@ -1,17 +1,30 @@
 //! A backend that fails gives way, and one that is drained lets its connections end.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use netns_tests::{
     balancer::Balancer,
+    host::Backend,
     scenario::scenario,
     settings::{Family, Health, Settings},
     share,
     topology::{Layout, VIP_V4, VIP_V6, vips},
-    traffic::{http, is_silent, sessions::Sessions, udp},
+    traffic::{
+        http, is_silent,
+        openings::{HELD, Openings, last_failure},
+        sessions::Sessions,
+        udp,
+    },
     wait,
 };
+
+/// How long a backend that is gone may get new connections, checked once a second and given up upon the second failure.
+const DETECTED: Duration = Duration::from_millis(2_500);
 
 /// Digest of the first VIP's ring: equal digests are equal rings.
 fn ring_digest(lb: &Balancer) -> Result<String> {
@@ -44,6 +57,47 @@ fn a_dead_backend_gives_way_at_once_and_gets_its_slots_back() {
         let answers = http::ask_many(&lab.client, vips(80)[0], 1000);
         share::compare(&answers, &settings.weights()).map_err(anyhow::Error::msg)
     });
+}
+
+/// How long new connections go to a backend that `kill` takes away.
+fn goes_on_for(kill: impl FnOnce(&mut Backend) -> Result<()>) -> Duration {
+    let mut took = Duration::MAX;
+    scenario(&Layout::with_backends(3), |lab| {
+        let health = Health::Checks(vec!["{ type = \"tcp\", interval = \"1s\", fall = 2 }".into()]);
+        let lb = Balancer::start(lab, &Settings::web(lab, health))?;
+        lb.wait_up(&["web-1", "web-2", "web-3"])?;
+        let openings = Openings::start(lab, vips(80)[0], 200)?;
+        thread::sleep(Duration::from_secs(1));
+        let killed = Instant::now();
+        kill(lab.backend("web-2"))?;
+        thread::sleep(Duration::from_secs(4));
+        let openings = openings.finish()?;
+        let lost = openings.iter().filter(|opening| !opening.answered).count();
+        ensure!(
+            openings.iter().all(|opening| opening.answered || opening.at + HELD >= killed),
+            "not all were well before"
+        );
+        ensure!(lost > 0, "none of {} connections went to it", openings.len());
+        took = last_failure(&openings, killed);
+        println!("the last of {lost} connections that it got was tried {took:?} after it was gone");
+        Ok(())
+    });
+    took
+}
+
+#[test]
+fn new_connections_keep_clear_of_a_backend_within_two_and_a_half_seconds_of_its_servers_end() {
+    let took = goes_on_for(|backend| {
+        backend.stop();
+        Ok(())
+    });
+    assert!(took <= DETECTED, "{took:?}");
+}
+
+#[test]
+fn new_connections_keep_clear_of_a_backend_within_two_and_a_half_seconds_of_its_links_end() {
+    let took = goes_on_for(|backend| backend.namespace.ip("link set eth0 down\n"));
+    assert!(took <= DETECTED, "{took:?}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use netns_tests::{
     scenario::scenario,
     settings::{Health, Settings},
     topology::{Lab, Layout, VIP_V4},
-    traffic::openings::{Opening, Openings},
+    traffic::openings::{Openings, last_failure},
     wait,
 };
 
@@ -26,9 +26,11 @@ fn vip() -> SocketAddr {
 }
 
 /// A balancer with passive health, and these checks.
-fn listening(lab: &Lab, health: Health, passive: &str) -> Result<Balancer> {
-    let settings = Settings::web(lab, health).to_string();
-    let passive = format!("[pool.web.passive]\n{passive}\n\n[pool.web.health]");
+fn listening(lab: &Lab, health: &Health, passive: &str) -> Result<Balancer> {
+    let settings = Settings::web(lab, health.clone()).to_string();
+    // Checks see nothing of the tunnel, so that what traffic tells alone decides.
+    let direct = if *health == Health::None { "" } else { "\nprobe = \"direct\"" };
+    let passive = format!("[pool.web.passive]\n{passive}\n\n[pool.web.health]{direct}");
     let mut lb = Balancer::prepare(lab, &Settings::web(lab, Health::None))?;
     lb.write(&settings.replace("[pool.web.health]", &passive))?;
     lb.start_again()?;
@@ -46,12 +48,6 @@ fn ejections(lb: &Balancer) -> Result<f64> {
     lb.metrics()?.value("lb_backend_ejections_total")
 }
 
-/// How long after `since` the last connection was tried that nobody answered.
-fn last_failure(openings: &[Opening], since: Instant) -> Duration {
-    let failed = openings.iter().filter(|opening| !opening.answered && opening.at >= since);
-    failed.map(|opening| opening.at - since).max().unwrap_or_default()
-}
-
 /// Why the backend of the VIP is down, as the listing tells.
 fn reason(lb: &Balancer, backend: &str) -> Result<String> {
     let shown = lb.json(&["backend", "list"])?;
@@ -65,7 +61,7 @@ fn reason(lb: &Balancer, backend: &str) -> Result<String> {
 fn a_silent_backend_is_ejected_within_a_second_and_for_longer_the_second_time() {
     scenario(&Layout::with_backends(4), |lab| {
         lab.log().expect("a backend is ejected");
-        let lb = listening(lab, Health::Tcp(80), "eject_for = \"3s\"")?;
+        let lb = listening(lab, &Health::Tcp(80), "eject_for = \"3s\"")?;
         lb.wait_up(&["web-1", "web-2", "web-3", "web-4"])?;
         let (binary, mark) = (balancer::binary()?, lab.log().mark());
 
@@ -112,7 +108,7 @@ fn a_silent_backend_is_ejected_within_a_second_and_for_longer_the_second_time() 
 fn one_that_refuses_is_ejected_without_any_check_and_the_others_are_not() {
     scenario(&Layout::with_backends(4), |lab| {
         lab.log().expect("a backend is ejected");
-        let lb = listening(lab, Health::None, "max_ejected = \"50%\"")?;
+        let lb = listening(lab, &Health::None, "max_ejected = \"50%\"")?;
         lb.wait_up(&["web-1", "web-2", "web-3", "web-4"])?;
         let openings = Openings::start(lab, vip(), RATE)?;
         thread::sleep(Duration::from_secs(4));
@@ -137,7 +133,7 @@ fn one_that_refuses_is_ejected_without_any_check_and_the_others_are_not() {
 #[test]
 fn openings_that_nobody_goes_on_with_eject_nobody() {
     scenario(&Layout::with_backends(4), |lab| {
-        let lb = listening(lab, Health::None, "max_ejected = \"100%\"")?;
+        let lb = listening(lab, &Health::None, "max_ejected = \"100%\"")?;
         lb.wait_up(&["web-1", "web-2", "web-3", "web-4"])?;
         let openings = Openings::start(lab, vip(), 500)?;
         thread::sleep(Duration::from_secs(2));

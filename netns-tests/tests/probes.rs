@@ -13,7 +13,7 @@ use netns_tests::{
     netns::Namespace,
     scenario::scenario,
     settings::{Family, Health, PoolBackend, Settings},
-    topology::{LB_V4, Lab, Layout, VIP_V4, VIP_V6},
+    topology::{LB_INTERFACE, LB_SECOND_INTERFACE, LB_V4, Lab, Layout, VIP_V4, VIP_V6},
     traffic::http,
     wait,
 };
@@ -66,6 +66,15 @@ fn names(lab: &Lab) -> Vec<String> {
 fn wait_all_up(lab: &Lab, lb: &Balancer) -> Result<()> {
     let names = names(lab);
     lb.wait_up(&names.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Waits until the first backend's state says this.
+fn told(lb: &Balancer, words: &str) -> Result<()> {
+    wait::until(words, LIMIT, || {
+        let state = lb.json(&["backend", "show", "web-1"])?.to_string();
+        ensure!(state.replace('\\', "").contains(words), "{state}");
+        Ok(Some(()))
+    })
 }
 
 /// What of the probes' interfaces and rules a namespace has.
@@ -188,6 +197,7 @@ fn what_carries_probes_comes_back_and_leaves_nothing() {
 fn a_mark_that_is_taken_is_told_of_and_no_probe_strays() {
     scenario(&layout(1), |lab| {
         lab.log().expect("probe_mark");
+        lab.log().expect("health checks cannot be made");
         lab.log().expect(NO_BACKEND);
         lab.lb.ip("rule add pref 77 fwmark 0x1b000000/0xfff00000 lookup 77\n")?;
         let settings = Settings::web(lab, Health::Tcp(80));
@@ -197,6 +207,11 @@ fn a_mark_that_is_taken_is_told_of_and_no_probe_strays() {
             Ok((status.contains("to table 77") && status.contains("probe_mark")).then_some(()))
         })?;
         lb.wait_up(&[])?;
+        // A check that does not insist finds another way, and says so.
+        lb.reload(&settings)?;
+        wait_all_up(lab, &lb)?;
+        ensure!(lb.json(&["status"])?.to_string().contains("probe_mark"), "all is said to be well");
+        told(&lb, "asked directly: probes to vips are not carried, for which `lb status` has the reason")?;
         // Another mark may be had without a restart.
         let other = by("vip", &settings).replace("[daemon]\n", "[daemon]\nprobe_mark = 0x1c000000\n");
         lb.reload_text(&other)?;
@@ -234,7 +249,7 @@ fn the_hosts_own_traffic_goes_on_as_before() {
 }
 
 #[test]
-fn a_vip_of_the_host_itself_is_told_to_be_asked_otherwise() {
+fn a_vip_of_the_host_itself_is_asked_directly_unless_the_vip_alone_will_do() {
     scenario(&layout(1), |lab| {
         lab.log().expect("health checks cannot be made");
         lab.log().expect(NO_BACKEND);
@@ -243,9 +258,45 @@ fn a_vip_of_the_host_itself_is_told_to_be_asked_otherwise() {
             Settings::empty(lab).pool("web", lab, Family::V4, Health::Tcp(80)).vip("web", (VIP_V4, 80, "tcp"), "web");
         let lb = start(lab, &by("vip", &settings))?;
         lb.wait_up(&[])?;
+        told(&lb, "is an address of this host, where probes to it would stay: mend that, or set `probe = ")?;
+        lb.reload(&settings)?;
+        wait_all_up(lab, &lb)?;
+        told(&lb, "asked directly: the vip 192.0.2.10 is an address of this host")
+    });
+}
+
+#[test]
+fn a_filter_by_source_that_keeps_answers_away_is_named() {
+    let strictly = |lab: &Lab, value| {
+        let keys = ["all", "default", LB_INTERFACE, LB_SECOND_INTERFACE];
+        let keys = keys.map(|one| format!("net.ipv4.conf.{one}.rp_filter"));
+        let there = if lab.layout.second_link { &keys[..] } else { &keys[..3] };
+        lab.lb.sysctl(&there.iter().map(|key| (key.as_str(), value)).collect::<Vec<_>>())
+    };
+    // Answers come in where the host would send to the VIP: they pass.
+    scenario(&layout(1), |lab| {
+        strictly(lab, "1")?;
+        let lb = start(lab, &by("vip", &pairs(lab)))?;
+        wait_all_up(lab, &lb)
+    });
+    // By a link of their own they do not.
+    scenario(&Layout { second_link: true, ..layout(1) }, |lab| {
+        lab.log().expect(NO_BACKEND);
+        strictly(lab, "1")?;
+        let settings =
+            Settings::empty(lab).pool("web", lab, Family::V4, Health::Tcp(80)).vip("web", (VIP_V4, 80, "tcp"), "web");
+        let lb = start(lab, &settings.to_string())?;
+        lb.wait_up(&[])?;
         wait::until("the reason is told", LIMIT, || {
-            let state = lb.json(&["backend", "show", "web-1"])?.to_string();
-            Ok((state.contains("is an address of this host") && state.contains("direct")).then_some(()))
+            let status = lb.json(&["status"])?.to_string();
+            ensure!(status.contains("drops what comes in by eth1 from 192.0.2.10, as rp_filter is on"), "{status}");
+            Ok(Some(()))
+        })?;
+        strictly(lab, "0")?;
+        wait_all_up(lab, &lb)?;
+        wait::until("all is well", LIMIT, || {
+            let status = lb.json(&["status"])?.to_string();
+            Ok((!status.contains("rp_filter")).then_some(()))
         })
     });
 }

@@ -39,7 +39,7 @@ use crate::{
 /// `GET /v1/status`
 pub(crate) fn status(facts: &Facts, snapshot: &Snapshot, flows: Option<&totals::Flows>) -> Status {
     let problems = snapshot.problems();
-    let state = match (snapshot.settling && snapshot.applied == 0, problems.is_empty()) {
+    let state = match (snapshot.is_starting(), problems.is_empty()) {
         (true, _) => Condition::Starting,
         (false, true) => Condition::Serving,
         (false, false) => Condition::Degraded,

@@ -228,7 +228,8 @@ impl Parts {
         }
         let last = handle.snapshot();
         // Tables that were there before serve from the start.
-        outcome.map(|()| Left { served: last.applied > 0 || last.used.vips > 0, grip: left_by(&handle) })
+        let served = !last.fresh && (last.applied > 0 || last.used.vips > 0);
+        outcome.map(|()| Left { served, grip: left_by(&handle) })
     }
 }
 

@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn the_first_program_takes_a_restart_unless_there_is_a_runner_already() {
-        let exec = TEXT.replace("type = \"tcp\"\n", "type = \"exec\"\nargv = [\"/bin/true\"]\n");
+        let exec = TEXT.replace("type = \"tcp\"\nprobe = \"direct\"\n", "type = \"exec\"\nargv = [\"/bin/true\"]\n");
         let told = format!("{TEXT}\n[daemon.on_change]\nwebhook = \"https://example.org/\"\n");
         let without = config(TEXT);
         for (text, key) in [(exec, "type = \"exec\""), (told, "daemon.on_change")] {

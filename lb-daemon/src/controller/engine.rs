@@ -1,6 +1,10 @@
 //! What the controller drives: the tables, and the program over them.
 
-use std::{collections::BTreeMap, error::Error, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use lb_common::{layout::vip::VipKey, maps::Tuning};
 
@@ -78,6 +82,9 @@ pub trait Engine: Dataplane {
     /// Addresses of this host, one of either family, that answers to probes can come to: on this interface if it has one.
     fn answerable(&self, ifindex: u32) -> [Option<IpAddr>; 2];
 
+    /// The name of this interface, if the kernel is known to drop answers from that VIP that come in by it.
+    fn filters_answers(&self, ifindex: u32, vip: Ipv4Addr) -> Option<String>;
+
     /// Binds the program again to those that it was lost from. Tells where it is in force then, also upon an error.
     fn attach_again(&mut self, settings: &DataplaneConfig) -> (Vec<Attached>, Result<(), AttachError>);
 }
@@ -148,6 +155,10 @@ impl Engine for Kernel {
 
     fn answerable(&self, ifindex: u32) -> [Option<IpAddr>; 2] {
         Kernel::answerable(self, ifindex).unwrap_or_default()
+    }
+
+    fn filters_answers(&self, ifindex: u32, vip: Ipv4Addr) -> Option<String> {
+        Kernel::filters_answers(self, ifindex, vip).ok().flatten()
     }
 
     fn attach_again(&mut self, settings: &DataplaneConfig) -> (Vec<Attached>, Result<(), AttachError>) {

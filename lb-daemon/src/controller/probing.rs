@@ -1,20 +1,27 @@
 //! Probes that go to VIPs: what carries them to backends, and by which ways.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use lb_common::layout::target::{Encap, Target};
 
 use super::{Controller, checks, engine::Engine, tell, view};
 use crate::{
     dataplane::kernel::{ProbeError, ProbeSettings},
-    health::{Checks, Member, Way, Ways},
-    model::{Config, NextHopConfig, Route},
+    health::{Checks, HealthView, Member, Way, Ways},
+    model::{Config, NextHopConfig},
     plan::{State, wanted::key},
 };
 
+/// So many VIPs and interfaces are looked at, at most, for what keeps answers away: all of them fare alike.
+const MOST_LOOKUPS: usize = 4;
+
 /// What carries probes, as `config` needs it; `None` if all go to backends' own addresses.
 pub(super) fn settings(config: &Config) -> Option<ProbeSettings> {
-    let asks = |pool: &crate::model::Pool| pool.health.checks.iter().any(|check| check.route == Route::Vip);
+    let asks = |pool: &crate::model::Pool| pool.health.checks.iter().any(|check| check.route.is_by_vip());
     let interface = match config.dataplane.next_hop {
         NextHopConfig::Auto => None,
         NextHopConfig::Gateway(_) => config.dataplane.interfaces.first().map(|interface| interface.name.clone()),
@@ -30,7 +37,7 @@ fn ways(checks: &Checks, state: &State, tag: u32, mut answerable: impl FnMut(u32
     let mut ways = Ways::new();
     let mut last = None;
     let mut targets = BTreeMap::new();
-    let asked = checks.iter().filter(|(_, health)| health.checks.iter().any(|check| check.route == Route::Vip));
+    let asked = checks.iter().filter(|(_, health)| health.checks.iter().any(|check| check.route.is_by_vip()));
     for (&member, _) in asked {
         if last != Some(member.service) {
             last = Some(member.service);
@@ -63,26 +70,84 @@ impl<E: Engine> Controller<E> {
     pub(super) fn carry(&mut self) -> Result<(), ProbeError> {
         let settings = settings(&self.config);
         let outcome = self.engine.carry_probes(settings.as_ref());
-        self.carrying = outcome.is_ok();
+        self.carrying = Some(outcome.is_ok());
         outcome
     }
 
     /// Whether something of that was lost, or returned, since the last look.
     pub(super) fn carries_otherwise(&self) -> bool {
-        self.engine.carries_probes(settings(&self.config).as_ref()) != self.carrying
+        self.carrying != Some(self.engine.carries_probes(settings(&self.config).as_ref()))
     }
 
     /// Shows by which ways backends can be asked, as the tables are now.
     pub(super) fn show_ways(&self) {
-        let ways = match settings(&self.config).filter(|_| self.carrying) {
-            Some(settings) => {
+        let ways = match (settings(&self.config), self.carrying) {
+            (Some(settings), Some(true)) => {
                 let checks = checks(&self.config);
                 ways(&checks, &self.state, settings.tag, |ifindex| self.engine.answerable(ifindex))
             }
-            None => Ways::new(),
+            (Some(_), Some(false)) => checks(&self.config).into_keys().map(|member| (member, Way::Closed)).collect(),
+            (Some(_), None) | (None, _) => Ways::new(),
         };
         tell(&self.wires.ways, Arc::new(ways));
     }
+
+    /// What is heard of health, as far as plans go by it. On a fresh start they have targets for probes alone, until first
+    /// results are in: the first backend to answer would get all the traffic.
+    pub(super) fn believed(&self) -> Arc<HealthView> {
+        if self.fresh { Arc::default() } else { Arc::clone(&self.reports.health) }
+    }
+
+    /// Why backends are down that were asked by the VIP, where the kernel is known to drop what they answer.
+    pub(super) fn unanswered(&self) -> Vec<String> {
+        if settings(&self.config).is_none() {
+            return Vec::new();
+        }
+        let health = self.reports.health.iter();
+        let down: BTreeSet<Member> = health.filter(|(_, standing)| !standing.up).map(|(member, _)| *member).collect();
+        if down.is_empty() {
+            return Vec::new();
+        }
+        let mut told: BTreeMap<String, Ipv4Addr> = BTreeMap::new();
+        for (ifindex, vip) in expected(&down, &checks(&self.config), &self.state) {
+            if let Some(interface) = self.engine.filters_answers(ifindex, vip) {
+                told.entry(interface).or_insert(vip);
+            }
+        }
+        told.into_iter().map(|(interface, vip)| filtered(&interface, vip)).collect()
+    }
+}
+
+/// The interfaces that answers of some of these are expected by, and the VIPs that they come from.
+fn expected(members: &BTreeSet<Member>, checks: &Checks, state: &State) -> BTreeSet<(u32, Ipv4Addr)> {
+    let is_by_vip = |member: &&Member| {
+        checks.get(member).is_some_and(|health| health.checks.iter().any(|check| check.route.is_by_vip()))
+    };
+    let mut found = BTreeSet::new();
+    let (mut last, mut targets) = (None, BTreeMap::new());
+    for member in members.iter().filter(is_by_vip) {
+        // IPv6 knows no such filter.
+        let IpAddr::V4(vip) = member.service.some_address() else { continue };
+        if last != Some(member.service) {
+            last = Some(member.service);
+            let entry = state.vips.get(&key(&member.service));
+            targets = entry.map(|entry| view::targets(entry, state)).unwrap_or_default();
+        }
+        let target = targets.get(&member.backend.to_canonical()).filter(|(_, target)| target.ifindex != 0);
+        found.extend(target.map(|(_, target)| (target.ifindex, vip)));
+        if found.len() == MOST_LOOKUPS {
+            break;
+        }
+    }
+    found
+}
+
+fn filtered(interface: &str, vip: Ipv4Addr) -> String {
+    format!(
+        "health probes get no answer: the kernel drops what comes in by {interface} from {vip}, as rp_filter is on and its \
+         route to {vip} leads elsewhere; set net.ipv4.conf.all.rp_filter and net.ipv4.conf.{interface}.rp_filter to 0, or \
+         `probe = \"direct\"`"
+    )
 }
 
 #[cfg(test)]
@@ -90,7 +155,7 @@ mod tests {
     use lb_common::layout::vip::Vip;
 
     use super::*;
-    use crate::model::{Protocol, Service};
+    use crate::model::{Protocol, Route, Service};
 
     fn member(vip: &str, backend: &str) -> Member {
         let service = Service::of(vip.parse().unwrap(), 80, Protocol::Tcp);

@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub applied: u64,
     /// First results are still waited for.
     pub settling: bool,
+    /// They are, and nobody served before: nobody serves yet.
+    pub fresh: bool,
     /// What the file says.
     pub desired: Arc<Config>,
     /// The configuration in force: the same, as far as overrides leave it.
@@ -54,6 +56,8 @@ pub struct Snapshot {
     pub used: Capacity,
     /// Places of the tables.
     pub capacity: Capacity,
+    /// Why probes to VIPs find no answer, as far as that is this host's fault.
+    pub unanswered: Vec<String>,
     /// What went wrong at the last attempt to apply, if it did.
     pub failing: Option<Failing>,
     /// How the last change of configuration ended.
@@ -206,6 +210,7 @@ impl Snapshot {
             in_force: history.in_force(),
             applied: 0,
             settling: true,
+            fresh: state.vips.is_empty(),
             desired: Arc::clone(desired),
             vips: view::views(&known),
             config,
@@ -216,9 +221,15 @@ impl Snapshot {
             attached: attached.to_vec(),
             used: view::used(state),
             capacity: state.capacity,
+            unanswered: Vec::new(),
             failing: None,
             last_reload: LastReload::succeeded(),
         }
+    }
+
+    /// Whether what the start brings is not in force yet.
+    pub fn is_starting(&self) -> bool {
+        self.settling && (self.applied == 0 || self.fresh)
     }
 
     /// VIPs without a backend that takes new flows, but for those that are disabled or wait for first results.
@@ -232,9 +243,9 @@ impl Snapshot {
         let failing = self.failing.iter().map(|failing| format!("applying fails: {}", failing.message));
         let refused = self.last_reload.refused.iter().flat_map(|why| why.lines());
         let refused = refused.map(|why| format!("the last reload was refused: {why}"));
-        let disk = self.trouble.iter().chain(&self.in_force.problems).cloned();
+        let here = self.trouble.iter().chain(&self.in_force.problems).chain(&self.unanswered).cloned();
         let few = told_as_few(&self.vips);
-        failing.chain(refused).chain(disk).chain(empty).chain(few).collect()
+        failing.chain(refused).chain(here).chain(empty).chain(few).collect()
     }
 }
 

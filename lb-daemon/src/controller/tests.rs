@@ -67,6 +67,28 @@ async fn empty_tables_wait_for_the_first_results_of_all() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn probes_by_the_vip_have_targets_at_once_and_clients_wait_for_all_results() {
+    let rig = Rig::new(&TEXT.replace("probe = \"direct\"", "probe = \"vip\""));
+    rig.resolve_all();
+    rig.settle().await;
+    assert_eq!((backend(&rig, "web", "web-1").target.is_some(), rig.steered_to("web").len()), (true, 0));
+    for backend in ["10.0.0.1", "10.0.0.2"] {
+        rig.report(backend, true);
+        rig.settle().await;
+        let snapshot = rig.handle.snapshot();
+        assert_eq!((rig.steered_to("web").len(), snapshot.is_starting()), (0, true));
+        assert!(snapshot.applied > 0 && snapshot.problems().is_empty(), "{:?}", snapshot.problems());
+    }
+    rig.report("10.0.0.3", true);
+    rig.settle().await;
+    assert_eq!((rig.steered_to("web").len(), rig.handle.snapshot().is_starting()), (3, false));
+    // What comes later does not wait.
+    rig.report("10.0.0.1", false);
+    rig.settle().await;
+    assert_eq!(rig.steered_to("web").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn empty_tables_do_not_wait_for_ever() {
     let start = Instant::now();
     let rig = Rig::new(TEXT);

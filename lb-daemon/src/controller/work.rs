@@ -13,11 +13,9 @@ use super::{
     Controller, Reports, beliefs,
     concerned::{self, Inputs},
     engine::{self, Engine, InstallError},
-    features,
     former::{self, Former},
     governor, probing,
-    snapshot::{Failing, Snapshot},
-    view,
+    snapshot::Failing,
 };
 use crate::{
     dataplane::{self, kernel::AttachError},
@@ -116,7 +114,7 @@ impl<E: Engine> Controller<E> {
     pub(super) fn settle(&mut self, now: Instant) {
         let Some(until) = self.settling else { return };
         if now >= until || beliefs::complete(&self.config, &self.reports.health, &self.reports.hops) {
-            self.settling = None;
+            (self.settling, self.fresh) = (None, false);
             self.former = Former::default();
         }
     }
@@ -227,8 +225,8 @@ impl<E: Engine> Controller<E> {
     fn plan_whole(&mut self, inputs: &Inputs) -> Result<Plan, Failure> {
         self.state = self.engine.observe().map_err(Failure::Observe)?;
         self.totals.learn(&self.state);
-        let mut wanted =
-            beliefs::wanted(&self.config, &self.lists, &self.state, &self.reports.health, &self.reports.hops);
+        let health = self.believed();
+        let mut wanted = beliefs::wanted(&self.config, &self.lists, &self.state, &health, &self.reports.hops);
         let governed = governor::governed(&self.config, &self.lists);
         self.governor.keep(&governed);
         self.govern(&mut wanted, &governed);
@@ -337,37 +335,6 @@ impl<E: Engine> Controller<E> {
             (one, other) => one.max(other),
         };
         changed as u64
-    }
-
-    /// Shows the newest state.
-    pub(super) fn publish(&self) {
-        self.show_ways();
-        let snapshot = Snapshot {
-            in_force: self.history.in_force(),
-            applied: self.applied,
-            settling: self.settling.is_some(),
-            desired: self.desired.clone(),
-            config: self.config.clone(),
-            overrides: self.keeper.overrides().clone(),
-            trouble: self.keeper.trouble().cloned(),
-            vips: view::views(&view::Known {
-                settling: self.settling.is_some(),
-                config: &self.config,
-                lists: &self.lists,
-                overrides: self.keeper.overrides(),
-                state: &self.state,
-                reports: &self.reports,
-                governor: &self.governor,
-            }),
-            features: features::of(&self.engine),
-            tuning: features::tuning(&self.engine),
-            attached: self.attached.clone(),
-            used: view::used(&self.state),
-            capacity: self.state.capacity,
-            failing: self.failing.clone(),
-            last_reload: self.last_reload.clone(),
-        };
-        self.snapshots.send_replace(Arc::new(snapshot));
     }
 }
 

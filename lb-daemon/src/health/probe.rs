@@ -1,6 +1,6 @@
 //! One attempt to reach a backend.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fmt::Write as _, net::SocketAddr, time::Duration};
 
 use tokio::time::{Instant, timeout};
 
@@ -29,6 +29,8 @@ pub struct Probe {
     pub target: SocketAddr,
     /// The backend that it is to be carried to.
     pub carried_to: Option<Member>,
+    /// Whether it asks at the backend's own address where it cannot be carried.
+    pub else_directly: bool,
     /// Longest time for the whole attempt.
     pub timeout: Duration,
     /// What is asked, and what counts as an answer; what it leaves to the VIP is filled in.
@@ -72,12 +74,15 @@ pub(super) async fn run(probe: &Probe, way: Option<Way>, clients: &Clients, runn
         let (result, text) = Box::pin(exec::run(exec, probe.timeout, runner)).await;
         return Outcome { result, latency: start.elapsed(), text, said: None };
     }
-    let reach = match (probe.carried_to, way) {
-        (Some(member), Some(way)) => Reach::by(&way, probe.target, member.backend),
-        _ => Reach::direct(probe.target),
+    let (reach, detour) = match reach(probe, way) {
+        Ok(found) => found,
+        Err(reason) => {
+            let text = format!("{reason}: mend that, or set `probe = \"direct\"`");
+            return Outcome { result: Verdict::Impossible, latency: start.elapsed(), text, said: None };
+        }
     };
     let attempted = timeout(probe.timeout, attempt(probe, &reach, clients)).await;
-    let (result, text, said) = match attempted {
+    let (result, mut text, said) = match attempted {
         Ok(Ok((text, said))) => (Verdict::Success, text, said),
         Ok(Err(Failed::Answer(text))) => (Verdict::Failure, text, None),
         Ok(Err(Failed::Here(error))) => (Verdict::Skipped, error.to_string(), None),
@@ -85,7 +90,26 @@ pub(super) async fn run(probe: &Probe, way: Option<Way>, clients: &Clients, runn
         Err(_) if probe.ask.takes_silence() => (Verdict::Success, "sent, and no error came back".into(), None),
         Err(_) => (Verdict::Timeout, format!("no answer within {:?}", probe.timeout), None),
     };
+    if let Some(reason) = detour {
+        let _ = write!(text, ", asked directly: {reason}");
+    }
     Outcome { result, latency: start.elapsed(), text, said }
+}
+
+/// Where to ask, and why directly although the VIP was to be asked.
+///
+/// # Errors
+/// Why the VIP cannot be asked, if nothing else will do.
+fn reach(probe: &Probe, way: Option<Way>) -> Result<(Reach, Option<String>), String> {
+    let (Some(member), Some(way)) = (probe.carried_to, way) else { return Ok((Reach::direct(probe.target), None)) };
+    match Reach::by(&way, probe.target, member.backend) {
+        Ok(reach) => Ok((reach, None)),
+        Err(reason) if probe.else_directly => {
+            let to = SocketAddr::new(member.backend, probe.target.port());
+            Ok((Reach::direct(to), Some(reason)))
+        }
+        Err(reason) => Err(reason),
+    }
 }
 
 /// The answer in words, and what an agent said.

@@ -16,6 +16,8 @@ pub enum Way {
         /// Address of this host that answers can come to, for where the kernel would choose none.
         source: Option<IpAddr>,
     },
+    /// Nothing carries probes here, and the daemon's state says why.
+    Closed,
 }
 
 /// The ways that there are, as the tables were last written. A backend that is absent cannot be asked so yet.

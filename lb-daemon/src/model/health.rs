@@ -183,6 +183,15 @@ pub enum Route {
     Direct,
     /// To the VIP's address, wrapped for that backend as clients' packets are.
     Vip,
+    /// The same where that can be, else directly.
+    VipIfPossible,
+}
+
+impl Route {
+    /// Whether probes go to the VIP's address, if that can be.
+    pub fn is_by_vip(self) -> bool {
+        self != Self::Direct
+    }
 }
 
 impl fmt::Display for Route {
@@ -190,6 +199,7 @@ impl fmt::Display for Route {
         f.write_str(match self {
             Self::Direct => "direct",
             Self::Vip => "vip",
+            Self::VipIfPossible => "vip if possible",
         })
     }
 }

@@ -46,5 +46,5 @@ pub async fn watchdog(notifier: Notifier, every: Duration, controller: Handle) {
 /// Whether who waits for the start need wait no longer: the first plan is in force, or it was tried in vain. The latter is
 /// tried again, and a manager that gave up on the daemon would only put that off.
 fn is_started(snapshot: &Snapshot) -> bool {
-    snapshot.applied > 0 || snapshot.failing.is_some()
+    snapshot.applied > 0 && !snapshot.fresh || snapshot.failing.is_some()
 }

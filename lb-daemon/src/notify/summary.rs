@@ -13,13 +13,13 @@ use crate::{
 
 /// The state in words: `generation 7, 12 of 12 VIPs serving, 3 backends down`.
 pub fn summary(snapshot: &Snapshot) -> String {
-    let mut line = if snapshot.applied == 0 && snapshot.failing.is_none() {
+    let mut line = if (snapshot.applied == 0 || snapshot.fresh) && snapshot.failing.is_none() {
         "starting, waiting for first results".to_owned()
     } else {
         format!("generation {}, {}", snapshot.in_force.about.number, serving(&snapshot.vips))
     };
     match down(&snapshot.vips) {
-        _ if snapshot.applied == 0 => {}
+        _ if snapshot.applied == 0 || snapshot.fresh => {}
         0 => {}
         1 => line.push_str(", 1 backend down"),
         // Writing to a string cannot fail.

@@ -171,7 +171,7 @@ fn without_a_daemon_lists_and_counters_are_read_from_the_tables() {
 fn unanswered(folder: &Path) -> String {
     run("ip", &["address", "add", "10.0.0.1/24", "dev", "lbx0"]);
     let more = format!(
-        "{}[pool.web.health]\ntype = \"tcp\"\nport = 80\ntimeout = \"5s\"\ninterval = \"5s\"\n[[vip]]",
+        "{}[pool.web.health]\ntype = \"tcp\"\nprobe = \"direct\"\nport = 80\ntimeout = \"5s\"\ninterval = \"5s\"\n[[vip]]",
         files_of_daemon(folder)
     );
     CONFIG.replace("next_hop = \"02:00:00:00:00:01\"\n", "").replace("[[vip]]", &more)

@@ -18,7 +18,7 @@ use super::numbered::allow_files;
 use crate::topology::Lab;
 
 /// How long a connection is held: its handshake has to be through by then.
-const HELD: Duration = Duration::from_millis(400);
+pub const HELD: Duration = Duration::from_millis(400);
 /// Pause between two looks at what is due.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -61,6 +61,12 @@ impl Openings {
         let outcome = self.thread.take().map(JoinHandle::join).context("it was finished already")?;
         outcome.map_err(|_| anyhow!("the stream of connections panicked"))?
     }
+}
+
+/// How long after `since` the last connection was tried that nobody answered.
+pub fn last_failure(openings: &[Opening], since: Instant) -> Duration {
+    let failed = openings.iter().filter(|opening| !opening.answered && opening.at >= since);
+    failed.map(|opening| opening.at - since).max().unwrap_or_default()
 }
 
 impl Drop for Openings {

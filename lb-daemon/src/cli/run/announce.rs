@@ -22,7 +22,7 @@ pub(super) async fn announce(mut snapshots: watch::Receiver<Arc<Snapshot>>, mut 
     let mut told = Told::default();
     while snapshots.changed().await.is_ok() {
         let snapshot = snapshots.borrow_and_update().clone();
-        if snapshot.applied == 0 {
+        if snapshot.applied == 0 || snapshot.fresh {
             continue;
         }
         hook.follow(snapshot.config.daemon.on_change.as_ref());

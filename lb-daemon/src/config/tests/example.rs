@@ -8,7 +8,7 @@ use crate::{
     model::{
         Access, AdminState, Ask, AttachMode, Backend, Check, Config, DaemonConfig, DaemonLoss, DataplaneConfig, Dns,
         Health, Http, Initial, Interface, Least, NextHopConfig, Passive, Payload, Pool, Protocol, Quic, Rcode,
-        RecordType, RingChange, RouteTo, ServerId, Service, SourceLimit, SourceRoute, Transport, Tunnels, Vip,
+        RecordType, RingChange, Route, RouteTo, ServerId, Service, SourceLimit, SourceRoute, Transport, Tunnels, Vip,
     },
 };
 
@@ -16,9 +16,14 @@ fn backend(name: &str, address: &str, weight: u32, state: AdminState) -> Backend
     Backend::plain(name, address.parse().unwrap(), weight, state)
 }
 
+/// A check of which the file gives the type alone.
+fn checked(ask: Ask) -> Check {
+    Check { route: Route::VipIfPossible, fast_interval: Some(Check::INTERVAL / 2), ..Check::of(ask) }
+}
+
 fn pool(name: &str, backends: Vec<Backend>, ask: Ask, port: Option<u16>) -> (String, Pool) {
     let (interval, timeout) = (Duration::from_secs(2), Duration::from_secs(1));
-    let check = Check { port, initial: Initial::Last, interval, timeout, rise: 2, fall: 3, ..Check::of(ask) };
+    let check = Check { port, initial: Initial::Last, interval, timeout, rise: 2, fall: 3, ..checked(ask) };
     let health = Arc::new(Health { checks: vec![check], ..Health::default() });
     (name.into(), Pool { name: name.into(), backends, health })
 }

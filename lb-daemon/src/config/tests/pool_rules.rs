@@ -133,8 +133,9 @@ fn warns_of_a_pool_that_takes_no_new_flows() {
 }
 
 #[test]
-fn a_check_goes_by_the_vip_if_it_says_so() {
+fn a_check_goes_by_the_vip_unless_it_says_otherwise_or_runs_a_program() {
     let route = |text: &str| valid(text).pools["web"].health.checks[0].route;
+    assert_eq!(route(VALID), Route::VipIfPossible);
     assert_eq!(route(&health("probe = \"vip\"")), Route::Vip);
     assert_eq!(route(&health("probe = \"direct\"")), Route::Direct);
     refuses(&health("probe = \"tunnel\""), "invalid-value", "\"tunnel\"", "\"vip\" or \"direct\"");
@@ -163,7 +164,7 @@ fn refuses_a_timeout_longer_than_the_interval() {
 fn takes_the_timing_of_a_check() {
     let check = |keys: &str| valid(&health(keys)).pools["web"].health.checks[0].clone();
     let plain = check("");
-    assert_eq!((plain.initial, plain.fast_interval), (Initial::Last, None));
+    assert_eq!((plain.initial, plain.fast_interval), (Initial::Last, Some(Duration::from_secs(1))));
     for (word, initial) in [("down", Initial::Down), ("up", Initial::Up), ("last", Initial::Last)] {
         assert_eq!(check(&format!("initial = \"{word}\"")).initial, initial);
     }
@@ -193,9 +194,16 @@ fn takes_damping_beside_a_check() {
 }
 
 #[test]
-fn shortens_the_default_timeout_to_the_interval() {
+fn half_the_interval_is_a_timeout_and_a_fast_interval() {
     let health = valid(&health("interval = \"500ms\"")).pools["web"].health.checks[0].clone();
-    assert_eq!((health.interval, health.timeout), (Duration::from_millis(500), Duration::from_millis(500)));
+    let half = Duration::from_millis(250);
+    assert_eq!((health.interval, health.timeout, health.fast_interval), (2 * half, half, Some(half)));
+    let shortest =
+        valid(&with("type = \"http\"", "type = \"http\"\ninterval = \"100ms\"")).pools["web"].health.checks[0].clone();
+    assert_eq!((shortest.timeout, shortest.fast_interval), (Duration::from_millis(50), Some(shortest.interval)));
+    let longest =
+        valid(&with("type = \"http\"", "type = \"http\"\ninterval = \"1h\"")).pools["web"].health.checks[0].clone();
+    assert_eq!((longest.timeout, longest.fast_interval), (Duration::from_secs(1), Some(Duration::from_mins(30))));
 }
 
 #[test]

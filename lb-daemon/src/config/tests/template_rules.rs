@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{VALID, check_beside, complaints, refuses, short, valid, warns};
-use crate::model::{Ask, Check, Http};
+use crate::model::{Ask, Check, Http, Route};
 
 /// The valid file with this instead of the pool's health section, and these templates.
 fn file(health: &str, templates: &str) -> String {
@@ -35,7 +35,11 @@ fn the_pools_keys_come_before_the_templates_and_these_before_the_default() {
     let health = merged("template = \"fast\"\nfall = 9\npath = \"/own\"", &format!("{FAST}\n{DEFAULT}"));
     let ask = Ask::Http(Http { path: "/own".into(), ..Http::default() });
     let (interval, timeout) = (Duration::from_millis(500), Duration::from_millis(200));
-    assert_eq!(health, Check { port: Some(81), interval, timeout, rise: 5, fall: 9, ..Check::of(ask) });
+    let (route, fast_interval) = (Route::VipIfPossible, Some(interval / 2));
+    assert_eq!(
+        health,
+        Check { route, fast_interval, port: Some(81), interval, timeout, rise: 5, fall: 9, ..Check::of(ask) }
+    );
 }
 
 #[test]

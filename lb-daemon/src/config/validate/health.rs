@@ -142,7 +142,7 @@ fn check<'a>(
 
 fn settings(section: &Section<'_>, lists: &Lists<'_>) -> Settings {
     let kind = Kind::of(section);
-    let route = section.choice("probe", &ROUTES, &[]).unwrap_or_default();
+    let route = section.choice("probe", &ROUTES, &[]).unwrap_or(Route::VipIfPossible);
     let route = if kind == Some(Kind::Exec) { Route::Direct } else { route };
     let asks = Asks::read(section, kind, lists);
     let port = section.integer("port", &(1..=65_535)).and_then(|port| u16::try_from(port.into_inner()).ok());
@@ -162,8 +162,9 @@ fn settings(section: &Section<'_>, lists: &Lists<'_>) -> Settings {
             port,
             initial: initial.unwrap_or_default(),
             interval: length,
-            fast_interval: given(&fast_interval),
-            timeout: given(&timeout).unwrap_or_else(|| plain.timeout.min(length)),
+            // So two failures in a row take no longer than two intervals and a timeout, jitter included.
+            fast_interval: given(&fast_interval).or(Some((length / 2).max(*INTERVAL.start()))),
+            timeout: given(&timeout).unwrap_or_else(|| plain.timeout.min(length / 2)),
             rise: rise.unwrap_or(plain.rise),
             fall: fall.unwrap_or(plain.fall),
             ..plain

@@ -51,6 +51,7 @@ backends = [
 ]
 [pool.web.health]
 type = "tcp"
+probe = "direct"
 timeout = "1s"
 
 [pool.dns]

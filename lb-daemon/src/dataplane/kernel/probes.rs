@@ -8,7 +8,11 @@
 //! lbp-HASH egress      the program, over the pinned targets
 //! ```
 
-use std::{io, net::IpAddr, path::Path};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+};
 
 use aya::programs::{
     SchedClassifier, TcAttachType,
@@ -20,6 +24,7 @@ use tracing::{info, warn};
 use self::device::Device;
 use super::{Kernel, error::OpenError, interfaces, load, pins::Pins};
 
+mod answers;
 mod device;
 mod rules;
 
@@ -209,6 +214,14 @@ impl Kernel {
     /// When the kernel cannot be asked.
     pub fn answerable(&self, ifindex: u32) -> Result<[Option<IpAddr>; 2], ProbeError> {
         interfaces::answerable(ifindex).map_err(failed("list the addresses"))
+    }
+
+    /// The name of this interface, if the kernel drops answers from that VIP that come in by it, for their source.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn filters_answers(&self, ifindex: u32, vip: Ipv4Addr) -> Result<Option<String>, ProbeError> {
+        answers::filtered_on(ifindex, vip).map_err(failed("ask for the way of answers"))
     }
 
     /// Has the probes' program go by the tables and parameters that are in force now.

@@ -32,9 +32,8 @@ pub(super) struct Reach {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Carried {
     mark: u32,
-    backend: IpAddr,
-    /// What answers are to come to if the kernel knows no address for that.
-    source: Option<IpAddr>,
+    /// What answers are to come to.
+    source: IpAddr,
 }
 
 impl Reach {
@@ -44,12 +43,25 @@ impl Reach {
     }
 
     /// The VIP `to`, at `backend`.
-    pub(super) fn by(way: &Way, to: SocketAddr, backend: IpAddr) -> Self {
-        match *way {
+    ///
+    /// # Errors
+    /// Why no probe can come there so, in words.
+    pub(super) fn by(way: &Way, to: SocketAddr, backend: IpAddr) -> Result<Self, String> {
+        let (mark, source) = match *way {
             // Then the VIP is an address of this host too.
-            Way::Here => Self::direct(to),
-            Way::Carried { mark, source } => Self { to, way: Some(Carried { mark, backend, source }) },
+            Way::Here => return Ok(Self::direct(to)),
+            Way::Carried { mark, source } => (mark, source),
+            Way::Closed => return Err("probes to vips are not carried, for which `lb status` has the reason".into()),
+        };
+        if is_local(to.ip()) {
+            return Err(format!("the vip {} is an address of this host, where probes to it would stay", to.ip()));
         }
+        let own = (backend.is_ipv4() == to.is_ipv4()).then(|| chosen_towards(backend)).flatten();
+        let source = own.or(source).ok_or_else(|| {
+            let family = if to.is_ipv4() { "IPv4" } else { "IPv6" };
+            format!("this host has no {family} address that could be answered")
+        })?;
+        Ok(Self { to, way: Some(Carried { mark, source }) })
     }
 
     /// What is connected to.
@@ -82,40 +94,18 @@ impl Reach {
     fn socket(&self, kind: Type, protocol: Protocol) -> Result<Socket, Failed> {
         let socket = Socket::new(Domain::for_address(self.to), kind.nonblocking().cloexec(), Some(protocol))?;
         if let Some(way) = &self.way {
-            way.prepare(&socket, self.to)?;
+            way.prepare(&socket).map_err(Failed::Here)?;
         }
         Ok(socket)
     }
 }
 
 impl Carried {
-    fn prepare(&self, socket: &Socket, to: SocketAddr) -> Result<(), Failed> {
-        if is_local(to.ip()) {
-            return Err(Failed::Never(format!(
-                "the vip {} is an address of this host, where probes to it would stay: set `probe = \"direct\"`",
-                to.ip()
-            )));
-        }
-        let source = self.source(to).ok_or_else(|| {
-            let family = if to.is_ipv4() { "IPv4" } else { "IPv6" };
-            Failed::Never(format!(
-                "this host has no {family} address that could be answered: give it one, or set `probe = \"direct\"`"
-            ))
-        })?;
-        self.bind(socket, source).map_err(Failed::Here)
-    }
-
-    fn bind(&self, socket: &Socket, source: IpAddr) -> io::Result<()> {
+    fn prepare(&self, socket: &Socket) -> io::Result<()> {
         socket.set_mark(self.mark)?;
         // A port is taken when the peer is known, and may be another probe's too if that has another peer.
         setsockopt(socket, IpBindAddressNoPort, &true)?;
-        socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))
-    }
-
-    /// The address of this host that answers are to come to.
-    fn source(&self, to: SocketAddr) -> Option<IpAddr> {
-        let own = (self.backend.is_ipv4() == to.is_ipv4()).then(|| chosen_towards(self.backend)).flatten();
-        own.or(self.source)
+        socket.bind(&SockAddr::from(SocketAddr::new(self.source, 0)))
     }
 }
 
@@ -151,22 +141,22 @@ mod tests {
         assert_eq!(chosen_towards("127.3.2.1".parse().unwrap()), Some("127.0.0.1".parse().unwrap()));
     }
 
-    #[tokio::test]
-    async fn a_vip_of_this_host_is_no_way_to_a_backend() {
-        let way = Way::Carried { mark: 0x1b00_0001, source: None };
-        let reach = Reach::by(&way, "127.0.0.1:80".parse().unwrap(), "127.0.0.2".parse().unwrap());
-        let Err(Failed::Never(text)) = reach.connect().await else { panic!("a way") };
-        assert!(
-            text.contains("127.0.0.1 is an address of this host") && text.contains("`probe = \"direct\"`"),
-            "{text}"
-        );
-    }
-
-    #[tokio::test]
-    async fn a_source_of_the_vips_family_is_needed() {
-        let way = Way::Carried { mark: 0x1b00_0001, source: None };
-        let reach = Reach::by(&way, "[2001:db8::1]:80".parse().unwrap(), "127.0.0.2".parse().unwrap());
-        let Err(Failed::Never(text)) = reach.connect().await else { panic!("a way") };
-        assert!(text.contains("no IPv6 address"), "{text}");
+    #[test]
+    fn what_is_no_way_to_a_backend_says_why() {
+        let by = |way: Way, to: &str| Reach::by(&way, to.parse().unwrap(), "127.0.0.2".parse().unwrap());
+        let carried = Way::Carried { mark: 0x1b00_0001, source: None };
+        let own = "127.0.0.1".parse().unwrap();
+        let to = "192.0.2.1:80".parse().unwrap();
+        let way = Some(Carried { mark: 0x1b00_0001, source: own });
+        assert_eq!(by(carried, "192.0.2.1:80"), Ok(Reach { to, way }));
+        assert_eq!(by(Way::Here, "192.0.2.1:80"), Ok(Reach::direct(to)));
+        for (way, to, reason) in [
+            (carried, "127.0.0.1:80", "127.0.0.1 is an address of this host"),
+            (carried, "[2001:db8::1]:80", "no IPv6 address"),
+            (Way::Closed, "192.0.2.1:80", "`lb status`"),
+        ] {
+            let told = by(way, to).unwrap_err();
+            assert!(told.contains(reason), "{told}");
+        }
     }
 }

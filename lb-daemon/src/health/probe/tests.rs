@@ -8,7 +8,7 @@ use tokio::{
 use super::*;
 use crate::{
     client::{MOST_READ, system_file},
-    model::Http,
+    model::{Http, Protocol, Service},
 };
 
 mod grpc;
@@ -48,10 +48,34 @@ async fn ask_patiently(target: SocketAddr, ask: Ask) -> (Verdict, String) {
 }
 
 async fn ask_within(timeout: Duration, target: SocketAddr, ask: Ask) -> (Verdict, String) {
-    let probe = Probe { target, carried_to: None, timeout, ask };
+    let probe = Probe { target, carried_to: None, else_directly: false, timeout, ask };
     let outcome = run(&probe, None, &Clients::default(), None).await;
     assert!(outcome.latency < timeout + Duration::from_secs(2), "{outcome:?}");
     (outcome.result, outcome.text)
+}
+
+#[tokio::test]
+async fn where_the_vip_cannot_be_asked_the_backend_is_unless_the_vip_alone_will_do() {
+    // The kernel accepts for it.
+    let listener = TcpListener::bind("127.0.0.9:0").await.unwrap();
+    let server = listener.local_addr().unwrap();
+    let service = Service::of("127.0.0.1".parse().unwrap(), 80, Protocol::Tcp);
+    let carried_to = Some(Member { service, backend: server.ip() });
+    let target = SocketAddr::new(service.address, server.port());
+    for (way, reason) in [
+        (Way::Carried { mark: 0x1b00_0001, source: None }, "127.0.0.1 is an address of this host"),
+        (Way::Closed, "`lb status`"),
+    ] {
+        for (else_directly, result, wanted) in [
+            (true, Verdict::Success, "connected, asked directly: "),
+            (false, Verdict::Impossible, "or set `probe = \"direct\"`"),
+        ] {
+            let probe = Probe { target, carried_to, else_directly, timeout: Duration::from_secs(10), ask: Ask::Tcp };
+            let outcome = run(&probe, Some(way), &Clients::default(), None).await;
+            assert_eq!(outcome.result, result, "{outcome:?}");
+            assert!(outcome.text.contains(reason) && outcome.text.contains(wanted), "{outcome:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -161,15 +161,14 @@ impl Shared {
 /// What is asked for this check, how often, and what follows from the answers.
 pub(super) fn key(member: Member, check: &Check) -> Key {
     let mut ask = check.ask.of_vip(member.service.address);
-    let (address, carried_to) = match check.route {
-        Route::Direct => (member.backend, None),
-        Route::Vip => (member.service.some_address(), Some(member)),
-    };
+    let carried_to = check.route.is_by_vip().then_some(member);
+    let address = carried_to.map_or(member.backend, |member| member.service.some_address());
     let target = SocketAddr::new(address, check.port.unwrap_or(member.service.port));
     if let Ask::Exec(exec) = &mut ask {
         tell(exec, member, &check.name, target);
     }
     let Check { initial, interval, fast_interval, rise, fall, .. } = *check;
     let pace = Pace { initial, interval, fast_interval, rise, fall };
-    Key { probe: Arc::new(Probe { target, carried_to, timeout: check.timeout, ask }), pace }
+    let else_directly = check.route == Route::VipIfPossible;
+    Key { probe: Arc::new(Probe { target, carried_to, else_directly, timeout: check.timeout, ask }), pace }
 }

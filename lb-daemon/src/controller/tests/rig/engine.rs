@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -231,6 +231,10 @@ impl Engine for Fake {
 
     fn answerable(&self, _: u32) -> [Option<IpAddr>; 2] {
         [None; 2]
+    }
+
+    fn filters_answers(&self, _: u32, _: Ipv4Addr) -> Option<String> {
+        None
     }
 
     fn attach_again(&mut self, settings: &DataplaneConfig) -> (Vec<Attached>, Result<(), AttachError>) {

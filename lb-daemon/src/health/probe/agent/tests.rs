@@ -24,7 +24,8 @@ async fn agent<F: Future<Output = ()> + Send + 'static>(
 
 async fn asked(target: SocketAddr, send: Option<&[u8]>, timeout: Duration) -> Outcome {
     let ask = Ask::Agent(send.map(|bytes| Payload(bytes.into())));
-    let outcome = run(&Probe { target, carried_to: None, timeout, ask }, None, &Clients::default(), None).await;
+    let probe = Probe { target, carried_to: None, else_directly: false, timeout, ask };
+    let outcome = run(&probe, None, &Clients::default(), None).await;
     assert!(outcome.latency < timeout + Duration::from_secs(2), "{outcome:?}");
     outcome
 }
