@@ -113,8 +113,8 @@ impl Standing {
 
     /// Why it has not its whole weight, or nothing at all, if its agent wants it so: `agent: 75%`.
     pub fn advice(&self) -> Option<String> {
-        let word = &self.agent.as_ref()?.word;
-        (word.permille() < WHOLE || word.takes_down()).then(|| format!("agent: {word}"))
+        let agent = self.agent.as_ref()?;
+        (agent.word.permille() < WHOLE || agent.word.takes_down()).then(|| agent.told())
     }
 
     /// Whether the same follows from both, for traffic and for those who look on.
@@ -147,6 +147,14 @@ pub struct Heard {
     pub status: Status,
     /// What it said, as far as it did not say otherwise since.
     pub word: Word,
+}
+
+impl Heard {
+    /// What it wants, and whether that is only not taken back: `agent: drain`, `agent: drain, silent`.
+    pub fn told(&self) -> String {
+        let silent = if self.status.up { "" } else { ", silent" };
+        format!("agent: {}{silent}", self.word)
+    }
 }
 
 /// Results of a check so far.

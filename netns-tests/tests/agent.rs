@@ -153,7 +153,9 @@ fn an_agents_words_are_done_and_hold_while_it_is_silent() {
         let agent_now = silent("connection refused")?;
         ensure!(agent_now["word"] == "drain 50%" && agent_now["since"] == since, "{agent_now}");
         thread::sleep(Duration::from_secs(2));
-        wait_for(&lb, "web-1", "draining", Some("agent: drain 50%"))?;
+        wait_for(&lb, "web-1", "draining", Some("agent: drain 50%, silent"))?;
+        let silent = lb.metrics()?.value("lb_agents_silent")?;
+        ensure!((silent - 2.0).abs() < 0.5, "one agent, of two VIPs: {silent}");
         let shown = lb.cli(&["backend", "show", "web-1"])?;
         let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
         ensure!(
@@ -165,7 +167,7 @@ fn an_agents_words_are_done_and_hold_while_it_is_silent() {
         // Over a restart, and until the file has no agent any more.
         lb.stop()?;
         lb.start_again()?;
-        wait_for(&lb, "web-1", "draining", Some("agent: drain 50%"))?;
+        wait_for(&lb, "web-1", "draining", Some("agent: drain 50%, silent"))?;
         lb.reload(&Settings::web(lab, Health::Http(80)))?;
         wait_for(&lb, "web-1", "serving", None)?;
         ensure!((share(&lb, "web-1")? - whole).abs() < 0.001, "all of it again");

@@ -148,6 +148,8 @@ pub struct BackendView {
     pub permille: u16,
     /// What its agent wants, if that is not all that it may have: `agent: 75%`.
     pub advice: Option<String>,
+    /// Whether it has an agent that is not reached, or not understood.
+    pub silent: bool,
     /// MAC address of its next hop, if the tables have one.
     pub next_hop: Option<[u8; 6]>,
     /// Interface to leave by; 0 is the one a packet came in by.

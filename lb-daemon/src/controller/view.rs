@@ -136,6 +136,7 @@ pub(crate) fn found(state: &State) -> Vec<VipView> {
             last_check: String::new(),
             permille: WHOLE,
             advice: None,
+            silent: false,
             next_hop: Some(target.next_hop).filter(|mac| *mac != [0; 6]),
             ifindex: target.ifindex,
         };
@@ -229,6 +230,7 @@ impl Seen<'_> {
             last_check,
             permille,
             advice,
+            silent: known.and_then(|standing| standing.agent.as_ref()).is_some_and(|agent| !agent.status.up),
             next_hop: target.map(|target| target.next_hop).filter(|mac| *mac != [0; 6]),
             ifindex: target.map_or(0, |target| target.ifindex),
         }

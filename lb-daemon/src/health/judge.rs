@@ -99,9 +99,9 @@ impl Judge {
         }
         self.held = self.held.take().filter(|held| now < held.until);
         let ejected = evidence.ejected.filter(|ejected| now < ejected.until);
-        let word = evidence.agent.as_ref().map(|agent| &agent.word).filter(|word| word.takes_down());
-        let by_agent = word.map(|word| format!("agent: {word}"));
-        let maint = by_agent.clone().filter(|_| word.is_some_and(|word| word.mode == Mode::Maint));
+        let agent = evidence.agent.as_ref().filter(|agent| agent.word.takes_down());
+        let by_agent = agent.map(Heard::told);
+        let maint = agent.filter(|agent| agent.word.mode == Mode::Maint).map(Heard::told);
         let held = || self.held.as_ref().map(|held| held.reason.clone());
         let down = |reason| Finding { up: false, reason, by: None };
         let certain = ejected.map(|ejected| ejected.reason.clone()).or(maint).or_else(held).map(down);

@@ -89,6 +89,8 @@ impl Samples {
         self.add_exact(f::RELOAD_TIMESTAMP, &[], since.as_secs_f64());
         self.add(f::APPLY_FAILING, &[], snapshot.failing.is_some().into());
         self.add(f::OVERRIDES, &[], snapshot.overrides.len() as u64);
+        let silent = snapshot.vips.iter().flat_map(|vip| &vip.backends).filter(|backend| backend.silent).count();
+        self.add(f::AGENTS_SILENT, &[], silent as u64);
         for attached in &snapshot.attached {
             self.add(f::ATTACHED, &[&attached.interface, attached.mode], 1);
         }

@@ -87,6 +87,8 @@ families! {
         "Always 1 for an interface that the program is attached to; the mode is native or generic.";
     FEATURE = GAUGE "lb_xdp_feature" ["feature"]
         "1 for what the program in force can do beyond plain VIPs, 0 for what the configuration does not ask for.";
+    AGENTS_SILENT = GAUGE "lb_agents_silent" []
+        "Agents of backends, one for each VIP, that are not reached or not understood; what they said before holds.";
     PACKETS = COUNTER "lb_packets_total" ["verdict"]
         "Frames that the program handled, by why they left it.";
     VERDICT_BYTES = COUNTER "lb_bytes_total" ["verdict"]

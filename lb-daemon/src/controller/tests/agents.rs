@@ -10,7 +10,7 @@ use super::{
     rig::{Rig, config},
 };
 use crate::{
-    health::{Heard, Standing, agent::Said},
+    health::{Heard, Standing, Status, agent::Said},
     plan::wanted::Disposition,
 };
 
@@ -18,7 +18,7 @@ const AGENT: &str = "agent = { port = 9707 }";
 
 /// How it is with a backend whose checks pass and whose agent says this.
 fn saying(line: &str) -> Standing {
-    let mut agent = Heard::default();
+    let mut agent = Heard { status: Status { up: true, ..Status::default() }, ..Heard::default() };
     agent.word.take(&Said::read(line.as_bytes()).unwrap());
     let (up, permille) = (!agent.word.takes_down(), agent.word.permille());
     let reason = if up { "200 OK".into() } else { format!("agent: {}", agent.word) };

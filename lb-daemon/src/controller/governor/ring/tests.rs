@@ -1,4 +1,4 @@
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
 
@@ -70,8 +70,14 @@ impl World {
     }
 
     fn set(&mut self, number: u32, up: bool) {
-        if up {
-            self.aim.plain.insert(address(number), self.aim.eligible[&address(number)]);
+        self.give(number, if up { 100 } else { 0 });
+    }
+
+    /// Leaves so many percent of its weight to a backend.
+    fn give(&mut self, number: u32, percent: u32) {
+        let weight = self.aim.eligible[&address(number)] * percent / 100;
+        if weight > 0 {
+            self.aim.plain.insert(address(number), weight);
         } else {
             self.aim.plain.remove(&address(number));
         }
@@ -285,9 +291,10 @@ fn what_was_found_goes_on_where_it_was() {
     assert!(went <= 6553 + 200, "{went} slots of what was found");
 }
 
-/// Changes of health: after so many milliseconds, of which backend.
-fn history(count: u32) -> impl Strategy<Value = Vec<(u64, u32)>> {
-    prop::collection::vec((prop_oneof![Just(0), 0..3_000_u64, 0..30_000_u64], 0..count), 1..40)
+/// Changes of health: after so many milliseconds, of which backend, and how much of its weight is left to it.
+fn history(count: u32) -> impl Strategy<Value = Vec<(u64, u32, u32)>> {
+    let left = prop_oneof![2 => Just(0), 2 => Just(100), 1 => 1..100_u32];
+    prop::collection::vec((prop_oneof![Just(0), 0..3_000_u64, 0..30_000_u64], 0..count, left), 1..40)
 }
 
 proptest! {
@@ -299,13 +306,12 @@ proptest! {
         slow in prop::option::of(1..40_u32),
     ) {
         let mut world = World::serving(count, 4093, slow.map(|slow| SECOND * slow), Some(limit(percent)));
-        let mut down = BTreeSet::new();
-        for (wait, number) in history {
+        for (wait, number, left) in history {
             world.pass(Duration::from_millis(wait));
-            let up = down.remove(&number) || { down.insert(number); false };
-            world.report(number, up);
+            world.give(number, left);
+            world.step();
         }
-        if down.len() < count as usize {
+        if !world.aim.plain.is_empty() {
             world.pass(SECOND * 600);
             prop_assert!(world.is_plain(), "{:?} instead of {:?}", world.ring.weights(), world.aim.plain);
             prop_assert!(world.ring.next().is_none());

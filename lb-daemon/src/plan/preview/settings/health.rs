@@ -145,6 +145,7 @@ fn tls(asked: &Tls) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Payload;
 
     fn of(ask: Ask) -> Vec<(String, String)> {
         told(&Health { checks: vec![Check::of(ask)], ..Health::default() })
@@ -167,6 +168,21 @@ mod tests {
         assert_ne!(file(1), file(2), "another file under the same name is a difference");
         assert_eq!(value(&trusting(Trust::System), "health.ca_file"), "the system's");
         assert_eq!(value(&of(Ask::Http(Http::default())), "health.verify"), "absent");
+    }
+
+    #[test]
+    fn tells_what_agents_are_asked() {
+        let agent = Some(Check::of_agent(9707, Some(Payload(b"web\n".into()))));
+        let told = told(&Health { agent, ..Health::default() });
+        for (key, wanted) in [
+            ("health.type", "none"),
+            ("agent.port", "9707"),
+            ("agent.interval", "2s"),
+            ("agent.timeout", "1s"),
+            ("agent.send", "\"hex:7765620a\""),
+        ] {
+            assert_eq!(value(&told, key), wanted);
+        }
     }
 
     #[test]

@@ -311,10 +311,11 @@ fn judge(facts: &[Fact]) -> (Option<Standing>, Option<Instant>) {
             hold = None;
         }
         let was_up = standing.as_ref().map(|standing| standing.up);
-        let against = agent.as_ref().map(|agent| &agent.word).filter(|word| word.takes_down());
-        let in_maintenance = against.is_some_and(|word| word.mode == Mode::Maint);
+        let against = agent.as_ref().filter(|agent| agent.word.takes_down());
+        let in_maintenance = against.is_some_and(|agent| agent.word.mode == Mode::Maint);
         let by_checks = match against {
-            Some(word) => Some((false, format!("agent: {word}"), None)),
+            Some(Heard { status, word }) if status.up => Some((false, format!("agent: {word}"), None)),
+            Some(Heard { word, .. }) => Some((false, format!("agent: {word}, silent"), None)),
             None => by_checks(health, checks),
         };
         let ejected = ejected.as_ref().filter(|ejected| ejected.until > at.now);
