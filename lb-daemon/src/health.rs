@@ -119,9 +119,11 @@ impl Standing {
 
     /// Whether the same follows from both, for traffic and for those who look on.
     pub fn is_alike(&self, other: &Self) -> bool {
-        let of_agent = |standing: &Self| standing.agent.as_ref().map(|agent| (agent.status.up, agent.word.clone()));
-        (self.up, self.permille, &self.reason) == (other.up, other.permille, &other.reason)
-            && of_agent(self) == of_agent(other)
+        let same_agent = match (&self.agent, &other.agent) {
+            (Some(one), Some(other)) => (one.status.up, &one.word) == (other.status.up, &other.word),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        (self.up, self.permille, &self.reason) == (other.up, other.permille, &other.reason) && same_agent
     }
 }
 

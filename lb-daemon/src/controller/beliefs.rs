@@ -65,7 +65,7 @@ pub fn eligible(
     (all_up(config, lists, &found.hops(config, hops), found.bonds(config, hops)), panics)
 }
 
-/// What the tables should hold if every check passed.
+/// What the tables should hold if every check passed and no agent held anything back.
 pub fn all_up(config: &Config, lists: &Lists, hops: &NextHops, bonds: &BTreeMap<u32, u32>) -> Wanted {
     let up = || Standing { up: true, ..Standing::default() };
     let health = members(config).map(|(vip, _, backend)| (member(vip, backend), up())).collect();

@@ -1,8 +1,9 @@
 //! Change that health causes, at a pace: backends that come up start slowly (`slow_start`), and of a VIP's ring no more moves
 //! in a while than it may (`max_ring_change`). Pure: time comes in as a value.
 //!
-//! What the tables should hold if every check passed tells what health changed: who is missing from it is gone by
-//! configuration, by an operator's order or for want of a way, at once. See `docs/adr/0019-rings-change-at-a-pace.md`.
+//! What the tables should hold if every check passed, and no agent held anything back, tells what health changed: who is
+//! missing from it is gone by configuration, by an operator's order or for want of a way, at once. See
+//! `docs/adr/0019-rings-change-at-a-pace.md` and `0021-agents-are-health.md`.
 
 mod budget;
 mod ring;

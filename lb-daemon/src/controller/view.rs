@@ -178,8 +178,11 @@ fn headcount(vip: &Vip, backends: &[BackendView]) -> Headcount {
 /// Shares new flows out among those that serve.
 fn share_out(backends: &mut [BackendView]) {
     let serves = |backend: &BackendView| backend.effect == Disposition::Serving;
-    // In panic some serve that want none.
-    let part = |backend: &BackendView| if backend.permille == 0 { WHOLE } else { backend.permille };
+    // In panic some serve that are down, or want none, with their whole weight.
+    let part = |backend: &BackendView| match (backend.up, backend.permille) {
+        (Some(false), _) | (_, 0) => WHOLE,
+        (_, permille) => permille,
+    };
     let weight = |backend: &BackendView| u64::from(backend.weight) * u64::from(part(backend));
     let sum: u64 = backends.iter().filter(|backend| serves(backend)).map(weight).sum();
     for backend in backends.iter_mut().filter(|backend| serves(backend)) {

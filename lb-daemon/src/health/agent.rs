@@ -137,36 +137,40 @@ impl Default for Word {
 impl fmt::Display for Said {
     /// As an agent could say it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mode = self.mode.map(|mode| mode.name().to_owned());
-        let percent = self.percent.map(|percent| format!("{percent}%"));
         let state = self.state.as_ref().map(|state| match state {
             State::Up => "up".to_owned(),
             State::Down(word, reason) if reason.is_empty() => (*word).to_owned(),
             State::Down(word, reason) => format!("{word} #{reason}"),
         });
-        let words: Vec<String> = mode.into_iter().chain(percent).chain(state).collect();
-        f.write_str(&words.join(" "))
+        f.write_str(&words(self.mode, self.percent, state))
     }
 }
 
 impl fmt::Display for Word {
     /// What is not as it would be without an agent: `drain`, `75%`, `down (#disk full)`; `ready` if all is.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mode = (self.mode != Mode::Ready).then(|| self.mode.name().to_owned());
-        let percent = (self.percent != 100).then(|| format!("{}%", self.percent));
+        if *self == Self::default() {
+            return f.write_str(Mode::Ready.name());
+        }
         let state = match &self.state {
             State::Up => None,
             State::Down(word, reason) if reason.is_empty() => Some((*word).to_owned()),
             State::Down(word, reason) => Some(format!("{word} (#{reason})")),
         };
-        let words: Vec<String> = mode.into_iter().chain(percent).chain(state).collect();
-        f.write_str(if words.is_empty() { Mode::Ready.name().to_owned() } else { words.join(" ") }.as_str())
+        let (mode, percent) = (Some(self.mode), Some(self.percent));
+        f.write_str(&words(mode.filter(|mode| *mode != Mode::Ready), percent.filter(|percent| *percent != 100), state))
     }
+}
+
+fn words(mode: Option<Mode>, percent: Option<u16>, state: Option<String>) -> String {
+    let mode = mode.map(|mode| mode.name().to_owned());
+    let percent = percent.map(|percent| format!("{percent}%"));
+    mode.into_iter().chain(percent).chain(state).collect::<Vec<_>>().join(" ")
 }
 
 impl Mode {
     /// Its word.
-    pub const fn name(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
             Self::Ready => "ready",
             Self::Drain => "drain",

@@ -108,6 +108,10 @@ async fn too_many_that_drain_are_a_panic_where_that_is_asked_for() {
     assert_eq!(told.effect, Disposition::Serving);
     assert_eq!(told.reason.as_deref(), Some("agent: drain, used since too few backends are up"));
     assert!((told.share - 0.1).abs() < 1e-9, "{}", told.share);
+    say(&rig, [1], "25% down").await;
+    let told = backend(&rig, "web", "b1");
+    assert_eq!(told.reason.as_deref(), Some("check fails (agent: 25% down), used since too few backends are up"));
+    assert!((told.share - 0.1).abs() < 1e-9 && (100..=102).contains(&own(&rig, "b1")), "whole: {}", told.share);
     let problems = rig.handle.snapshot().problems();
     let lacks = "vip web is down: 4 of 10 backends healthy, min_healthy is 50%";
     assert_eq!(problems, [lacks, "vip web is in panic: 4 of 10 backends up, all used"]);
