@@ -162,7 +162,7 @@ fn settings(section: &Section<'_>, lists: &Lists<'_>) -> Settings {
             port,
             initial: initial.unwrap_or_default(),
             interval: length,
-            // So two failures in a row take no longer than two intervals and a timeout, jitter included.
+            // So a backend that is gone has failed twice after 2.2 intervals at most, jitter included.
             fast_interval: given(&fast_interval).or(Some((length / 2).max(*INTERVAL.start()))),
             timeout: given(&timeout).unwrap_or_else(|| plain.timeout.min(length / 2)),
             rise: rise.unwrap_or(plain.rise),
