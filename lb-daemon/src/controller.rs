@@ -90,6 +90,8 @@ pub struct Wires {
     pub hops: watch::Receiver<Arc<nexthop::Snapshot>>,
     /// Whether there is a process that runs programs.
     pub has_runner: bool,
+    /// Whether it is gone meanwhile; without a sender that stays as it is.
+    pub runner_gone: watch::Receiver<bool>,
 }
 
 /// What health checks and next hops reported.
@@ -265,6 +267,7 @@ impl<E: Engine> Controller<E> {
                 // A sender that is gone disables its arm: the last view stays in force.
                 Ok(()) = self.wires.health.changed() => self.clock.changed(Instant::now()),
                 Ok(()) = self.wires.hops.changed() => self.clock.changed(Instant::now()),
+                Ok(()) = self.wires.runner_gone.changed() => self.publish(),
                 () = tokio::time::sleep_until(wake) => self.reconcile(),
                 // Not looked at without a deadline; the time then means nothing.
                 () = tokio::time::sleep_until(deadline.unwrap_or(wake)), if deadline.is_some() => self.expire(),

@@ -14,7 +14,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use lb_daemon::{
     health::{Checks, Member, Stats, driver},
     model::{Ask, Check, Exec, Health, Protocol, Service},
-    runner::{Ended, How, MOST, Program, Runner, start},
+    runner::{Ended, How, Lacking, MOST, Program, Runner, start},
 };
 use tokio::{
     sync::watch,
@@ -55,6 +55,11 @@ async fn until_gone(numbers: &str) {
         assert!(start.elapsed() < SECOND * 10, "{numbers} are still there");
         sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// The number of the runner's own process.
+async fn number_of(runner: &Runner) -> u32 {
+    runner.run(shell("echo $PPID")).await.unwrap().line.unwrap().parse().unwrap()
 }
 
 /// The processes whose parent this is.
@@ -167,6 +172,17 @@ async fn runner_that_stays(script: &str) -> Ended {
 }
 
 #[tokio::test]
+async fn a_runner_that_is_killed_is_known_to_be_gone() {
+    let runner = runner();
+    let number = number_of(&runner).await;
+    let mut gone = runner.gone();
+    assert!(!*gone.borrow());
+    process::Command::new("kill").args(["-KILL", &number.to_string()]).status().unwrap();
+    timeout(SECOND * 10, gone.wait_for(|gone| *gone)).await.expect("it is told").unwrap();
+    assert_eq!(runner.run(argv(&["/bin/true"])).await, Err(Lacking::Gone));
+}
+
+#[tokio::test]
 async fn endless_output_is_cut_short() {
     let start = Instant::now();
     let Ended { how, line } = runner().run(argv(&["/usr/bin/yes"])).await.unwrap();
@@ -194,9 +210,8 @@ async fn programs_end_with_whoever_had_them_run_and_so_does_what_they_started() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_programs_take_turns_and_leave_no_zombies() {
-    let before = children(process::id());
     let runner = runner();
-    let number = *children(process::id()).iter().find(|one| !before.contains(one)).unwrap();
+    let number = number_of(&runner).await;
     let mut running = FuturesUnordered::new();
     for _ in 0..10_000 {
         let runner = runner.clone();

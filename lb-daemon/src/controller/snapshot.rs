@@ -25,6 +25,10 @@ use crate::{
     state::{About, Pending},
 };
 
+/// What follows from that, where the configuration names programs or webhooks.
+const RUNNER_GONE: &str =
+    "the process that runs programs is gone: checks of type exec stay as they are, on_change tells nobody; restart lb";
+
 /// The controller's state at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -58,6 +62,8 @@ pub struct Snapshot {
     pub capacity: Capacity,
     /// Why probes to VIPs find no answer, as far as that is this host's fault.
     pub unanswered: Vec<String>,
+    /// Whether the process that ran programs is gone.
+    pub runner_gone: bool,
     /// What went wrong at the last attempt to apply, if it did.
     pub failing: Option<Failing>,
     /// How the last change of configuration ended.
@@ -224,6 +230,7 @@ impl Snapshot {
             used: view::used(state),
             capacity: state.capacity,
             unanswered: Vec::new(),
+            runner_gone: false,
             failing: None,
             last_reload: LastReload::succeeded(),
         }
@@ -247,6 +254,8 @@ impl Snapshot {
         let refused = refused.map(|why| format!("the last reload was refused: {why}"));
         let here = self.trouble.iter().chain(&self.in_force.problems).chain(&self.unanswered).cloned();
         let few = told_as_few(&self.vips);
+        let stuck = self.runner_gone && self.config.needs_runner().is_some();
+        let here = here.chain(stuck.then(|| RUNNER_GONE.to_owned()));
         failing.chain(refused).chain(here).chain(empty).chain(few).collect()
     }
 }

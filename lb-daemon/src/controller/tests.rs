@@ -45,6 +45,20 @@ async fn asks_for_each_check_once_and_for_every_backends_next_hop() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_runner_that_is_gone_is_a_problem_where_programs_are_named() {
+    let told = format!("[daemon.on_change]\nexec = [\"/bin/tell\"]\n{TEXT}");
+    for (text, problems) in [(TEXT, 0), (&told, 1)] {
+        let rig = Rig::serving(text).await;
+        rig.runner_gone.send_replace(true);
+        // Nothing else happens that would have it told.
+        tokio::time::sleep(SECOND / 10).await;
+        let found = rig.handle.snapshot().problems();
+        assert_eq!(found.len(), problems, "{found:?}");
+        assert!(found.iter().all(|one| one.contains("programs is gone") && one.ends_with("restart lb")), "{found:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_backend_of_two_pools_is_checked_if_one_of_them_asks_for_it() {
     let routed = "port = 53\nsource_routes = [{ source = \"203.0.113.0/24\", pool = \"web\" }]";
     let rig = Rig::new(&TEXT.replace("10.0.1.1", "10.0.0.1").replace("port = 53", routed));

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io, os::unix::net::UnixStream as StdUnixStream,
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     time::timeout,
 };
 use tracing::error;
@@ -19,6 +19,7 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct Runner {
     orders: mpsc::UnboundedSender<Asked>,
+    gone: watch::Receiver<bool>,
     places: Arc<Semaphore>,
 }
 
@@ -49,12 +50,19 @@ impl Runner {
     pub fn at(socket: StdUnixStream) -> io::Result<Self> {
         let socket = UnixStream::from_std(socket)?;
         let (orders, asked) = mpsc::unbounded_channel();
+        let (ended, gone) = watch::channel(false);
         tokio::spawn(async move {
             if let Err(error) = correspond(socket, asked).await {
                 error!(%error, "the process that runs programs is gone; restart lb");
+                ended.send_replace(true);
             }
         });
-        Ok(Self { orders, places: Arc::new(Semaphore::new(MOST)) })
+        Ok(Self { orders, gone, places: Arc::new(Semaphore::new(MOST)) })
+    }
+
+    /// Whether the runner is gone, now and from now on.
+    pub fn gone(&self) -> watch::Receiver<bool> {
+        self.gone.clone()
     }
 
     /// Has a program run, and waits for its end.

@@ -76,7 +76,16 @@ fn start(place: &Place, config: Config) -> (Handle, JoinHandle<()>) {
         history,
         attached,
         Keeper::default(),
-        Wires { checks, ways, health, ejections, hop_targets, hops, has_runner: false },
+        Wires {
+            checks,
+            ways,
+            health,
+            ejections,
+            hop_targets,
+            hops,
+            has_runner: false,
+            runner_gone: watch::channel(false).1,
+        },
     )
     .unwrap();
     let running = async move {

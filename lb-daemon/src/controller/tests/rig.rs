@@ -96,6 +96,8 @@ pub(crate) struct Rig {
     pub(crate) ejections: watch::Receiver<Arc<Ejections>>,
     /// Addresses that it asked next hops for.
     pub(crate) hop_targets: watch::Receiver<BTreeSet<IpAddr>>,
+    /// Whether the process that runs programs is gone.
+    pub(crate) runner_gone: watch::Sender<bool>,
     /// Where the controller keeps what outlives it.
     pub(crate) state_dir: Arc<TempDir>,
     task: JoinHandle<()>,
@@ -164,6 +166,7 @@ impl Rig {
         let (targets_in, hop_targets) = watch::channel(BTreeSet::new());
         let (hops, hops_out) = watch::channel(Arc::default());
         let (ways, _) = watch::channel(Arc::default());
+        let (gone, runner_gone) = watch::channel(false);
         let (ejections_in, ejections) = watch::channel(Arc::default());
         let wires = Wires {
             checks: checks_in,
@@ -173,6 +176,7 @@ impl Rig {
             hop_targets: targets_in,
             hops: hops_out,
             has_runner: config(text).needs_runner().is_some(),
+            runner_gone,
         };
         // As a daemon starts: with what the configuration needs, and what the tables do.
         let keeper = folder.clone().map(Keeper::restore).unwrap_or_default();
@@ -181,7 +185,19 @@ impl Rig {
         engine.start(&tuning(&config));
         let (controller, handle) = Controller::new(engine, config, history, vec![attached("eth0")], keeper, wires)?;
         let task = tokio::spawn(controller.run());
-        Ok(Self { handle, tables, folder, health, hops, checks, ejections, hop_targets, state_dir, task })
+        Ok(Self {
+            handle,
+            tables,
+            folder,
+            health,
+            hops,
+            checks,
+            ejections,
+            hop_targets,
+            runner_gone: gone,
+            state_dir,
+            task,
+        })
     }
 
     /// Reloads this configuration; its texts are made up.
