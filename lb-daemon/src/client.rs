@@ -2,18 +2,14 @@
 
 use std::io;
 
-use tokio::{
-    io::{AsyncReadExt, Join, ReadHalf, Take, WriteHalf},
-    net::TcpStream,
-};
-
+mod bounded;
 pub(crate) mod http;
 pub(crate) mod tls;
 
-pub(crate) use self::tls::{Clients, system_file};
-
-/// Most that is read of a connection, in bytes.
-pub(crate) const MOST_READ: u64 = 1 << 20;
+pub(crate) use self::{
+    bounded::Bounded,
+    tls::{Clients, system_file},
+};
 
 /// Why an attempt failed.
 #[derive(Debug)]
@@ -41,19 +37,11 @@ pub(crate) fn words(error: &io::Error) -> String {
         return reason;
     }
     match error.kind() {
+        io::ErrorKind::UnexpectedEof => "closed without an answer".into(),
         io::ErrorKind::Other => error.to_string(),
         kind if error.raw_os_error().is_some() && kind.to_string() != "uncategorized error" => kind.to_string(),
         _ => error.to_string(),
     }
-}
-
-/// A connection of which no more is read than any answer takes: a server may send without end what neither HTTP nor TLS
-/// has a bound for.
-pub(crate) type Bounded = Join<Take<ReadHalf<TcpStream>>, WriteHalf<TcpStream>>;
-
-pub(crate) fn bounded(stream: TcpStream) -> Bounded {
-    let (read, write) = tokio::io::split(stream);
-    tokio::io::join(read.take(MOST_READ), write)
 }
 
 #[cfg(test)]

@@ -136,8 +136,18 @@ const CRATES: &[(&str, &[&str])] = &[
     // gRPC is spoken to ask for a backend's health, and nowhere else.
     ("h2", &["lb-daemon/src/health/probe/"]),
     ("prost", &["lb-daemon/src/health/probe/"]),
-    // Of TLS the configuration reads certificates; who speaks it is told by the model.
-    ("rustls", &["lb-daemon/src/client/", "lb-daemon/src/config/", "lb-daemon/src/health/probe/", "lb-daemon/tests/"]),
+    // Of TLS the configuration reads certificates; who speaks it is told by the model. Servers of tests speak it too.
+    (
+        "rustls",
+        &[
+            "lb-daemon/src/client/",
+            "lb-daemon/src/config/",
+            "lb-daemon/src/health/probe/",
+            "lb-daemon/tests/",
+            "bench/src/health/",
+            "netns-tests/",
+        ],
+    ),
     ("seccompiler", &["lb-daemon/src/privileges/calls"]),
     (
         "tokio",
@@ -158,6 +168,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "lb-daemon/src/notify/",
             "lb-daemon/src/runner/",
             "lb-daemon/tests/",
+            "bench/src/health/",
             "netns-tests/",
         ],
     ),

@@ -8,15 +8,15 @@ use axum::{
 use super::{
     App, Refused,
     live::parameters,
-    types::{Health, HealthQuery, Problem},
+    types::{BackendQuery, Health, Problem},
     view,
 };
 
 /// What the checks of backends found, and when it was otherwise.
-#[utoipa::path(get, path = "/v1/health", params(HealthQuery), responses((status = 200, body = [Health]), (status = 400, body = Problem, description = "The query is not understood")))]
+#[utoipa::path(get, path = "/v1/health", params(BackendQuery), responses((status = 200, body = [Health]), (status = 400, body = Problem, description = "The query is not understood")))]
 pub(super) async fn health(
     State(app): State<App>,
-    query: Result<Query<HealthQuery>, QueryRejection>,
+    query: Result<Query<BackendQuery>, QueryRejection>,
 ) -> Result<Json<Vec<Health>>, Refused> {
     let query = parameters(query)?;
     Ok(Json(view::health::health(&app.controller.snapshot(), &app.controller.health(), &query)))

@@ -4,14 +4,15 @@ use std::{iter, mem};
 
 use axum::{
     Json,
-    extract::State,
+    extract::{Query, State, rejection::QueryRejection},
     http::header,
     response::{IntoResponse, Response},
 };
 
 use super::{
     App, Refused,
-    types::{Backend, Flows, Stats, Status, Vip},
+    live::parameters,
+    types::{Backend, BackendQuery, Flows, Problem, Stats, Status, Vip},
     view,
 };
 use crate::http::in_pieces;
@@ -35,8 +36,12 @@ pub(super) async fn vips(State(app): State<App>) -> Result<Json<Vec<Vip>>, Refus
 }
 
 /// The backends of all VIPs, in the order of the configuration.
-#[utoipa::path(get, path = "/v1/backends", responses((status = 200, body = [Backend])))]
-pub(super) async fn backends(State(app): State<App>) -> Result<Response, Refused> {
+#[utoipa::path(get, path = "/v1/backends", params(BackendQuery), responses((status = 200, body = [Backend]), (status = 400, body = Problem, description = "The query is not understood")))]
+pub(super) async fn backends(
+    State(app): State<App>,
+    query: Result<Query<BackendQuery>, QueryRejection>,
+) -> Result<Response, Refused> {
+    let query = parameters(query)?;
     let figures = app.controller.figures().await?;
     let flows = app.controller.flows().await?;
     let snapshot = app.controller.snapshot();
@@ -46,7 +51,7 @@ pub(super) async fn backends(State(app): State<App>) -> Result<Response, Refused
     let vips = iter::from_fn(move || {
         let vip = &snapshot.vips[numbers.next()?];
         let mut piece = Vec::new();
-        for backend in view::backends(vip, &figures, &flows, &left) {
+        for backend in view::backends(vip, &query, &figures, &flows, &left) {
             if !mem::take(&mut is_first) {
                 piece.push(b',');
             }

@@ -125,6 +125,11 @@ async fn tells_status_vips_backends_flows_and_counters() {
     );
     assert!(first.share.is_some_and(|share| (share - 1.0 / 3.0).abs() < 1e-9), "{:?}", first.share);
     assert_eq!((first.pool.as_str(), backends[6].pool.as_str()), ("web", "dns"));
+    let one: Vec<Backend> = api.client().get("/v1/backends?pool=web&backend=web-2").await.unwrap();
+    assert!(
+        !one.is_empty() && one.iter().all(|backend| (&*backend.pool, &*backend.name) == ("web", "web-2")),
+        "{one:?}"
+    );
     let flows: Flows = api.client().get("/v1/flows/count").await.unwrap();
     assert_eq!((flows.capacity, flows.entries), (64, 0));
     let counted: Stats = api.client().get("/v1/stats").await.unwrap();

@@ -15,14 +15,14 @@ mod status;
 mod vip;
 
 pub use self::{
-    backend::{Backend, Effect, Traffic},
+    backend::{Backend, BackendQuery, Effect, Traffic},
     explain::{
         AccessStage, AskedPacket, EntryStage, ExplainRequest, Explained, Explanation, FlowStage, LimitStage,
         NextHopStage, OuterStage, PacketStage, RingStage, ServerIdStage, Stages, TargetStage, VipStage,
     },
     flows::{BackendFlows, Flow, Flows},
     generation::{Applied, ApplyRequest, ConfirmRequest, Confirmed, Generation, RollbackRequest, Standing, Waiting},
-    health::{AgentStatus, CheckStatus, Health, HealthQuery, Transition},
+    health::{AgentStatus, CheckStatus, Health, Transition},
     overrides::{DrainRequest, ListedOverride, OrderRequest, Overridden, Override, Pool, WeightRequest},
     plan::{
         Against, BackendChange, Change, Moved, Outline, PlanRequest, PoolChange, Preview, Restart, RouteChange,

@@ -20,8 +20,8 @@ use lb_common::{
 use super::{
     Facts,
     types::{
-        Backend, BackendFlows, Condition, Confinement, Effect, Flows, Generation, Interface, LastReload, Places,
-        Standing, Stats, Status, Traffic, VerdictCount, Vip, VipSettings, Waiting,
+        Backend, BackendFlows, BackendQuery, Condition, Confinement, Effect, Flows, Generation, Interface, LastReload,
+        Places, Standing, Stats, Status, Traffic, VerdictCount, Vip, VipSettings, Waiting,
     },
 };
 use crate::{
@@ -197,14 +197,16 @@ pub(crate) fn configured_vips(snapshot: &Snapshot, figures: &totals::Figures) ->
     vips
 }
 
-/// The elements of `GET /v1/backends` that are about `vip`; `left` is of all VIPs.
+/// The elements of `GET /v1/backends` that are about `vip` and are asked for; `left` is of all VIPs.
 pub(crate) fn backends<'a>(
     vip: &'a VipView,
+    query: &'a BackendQuery,
     figures: &'a totals::Figures,
     flows: &'a totals::Flows,
     left: &'a overrides::Left,
 ) -> impl Iterator<Item = Backend> + 'a {
-    vip.backends.iter().map(move |backend| {
+    let wanted = vip.backends.iter().filter(|backend| query.is_for(&backend.pool, &backend.name));
+    wanted.map(move |backend| {
         let pair = (vip.service, backend.address);
         Backend {
             pool: backend.pool.clone(),

@@ -103,12 +103,20 @@ fn drain(name: &str, deadline: Option<Duration>, wait: bool, global: &Global) ->
 
 /// Prints all backends, or those that are named so.
 fn look(named: Option<&String>, global: &Global) -> Result<Exit, anyhow::Error> {
-    let backends: Vec<Backend> = pins::get_or_read(global, "/v1/backends", pins::Tables::backends)?;
+    let path = match named.map(|name| (name.as_str(), name.split_once('/'))) {
+        None => "/v1/backends".to_owned(),
+        Some((_, Some((pool, name)))) => {
+            format!("/v1/backends?pool={}&backend={}", ask::escape(pool), ask::escape(name))
+        }
+        Some((name, None)) => format!("/v1/backends?backend={}", ask::escape(name)),
+    };
+    let backends: Vec<Backend> = pins::get_or_read(global, &path, pins::Tables::backends)?;
     match named {
         None => {
             output::print(global.output, &backends, |backends| list(backends, global.output == Output::Wide))?;
         }
         Some(name) => {
+            // Tables know of no query.
             let is_named = |backend: &Backend| match name.split_once('/') {
                 Some((pool, name)) => backend.pool == pool && backend.name == name,
                 None => backend.name == *name,

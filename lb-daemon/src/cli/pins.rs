@@ -13,7 +13,7 @@ use super::{Global, ask};
 use crate::{
     api::{
         answers::{AnswerError, Ground},
-        types::{Against, Backend, Condition, Interface, Preview, Stats, Status, Vip},
+        types::{Against, Backend, BackendQuery, Condition, Interface, Preview, Stats, Status, Vip},
         view as answer,
     },
     controller::{
@@ -254,7 +254,8 @@ impl Tables {
             |backend: Backend| Backend { admin_state: None, weight: None, share: None, live_flows: None, ..backend };
         let figures = self.figures()?;
         let left = answer::overrides::Left::of(&self.vips, &flows);
-        Ok(self.vips.iter().flat_map(|vip| answer::backends(vip, &figures, &flows, &left)).map(unknown).collect())
+        let all = BackendQuery::default();
+        Ok(self.vips.iter().flat_map(|vip| answer::backends(vip, &all, &figures, &flows, &left)).map(unknown).collect())
     }
 
     /// Flows by address. Which of them go on is not known here: the program keeps to itself when UDP flows end.

@@ -15,6 +15,8 @@ use super::{Failed, words};
 
 /// Largest status line and headers, in bytes.
 const LARGEST_HEAD: usize = 16 * 1024;
+/// Most that is read in all, in bytes: of the head, of the body, and of how it is cut in pieces. Besides a handshake.
+pub(crate) const MOST: usize = 96 * 1024;
 
 /// Sends a request and has the answer judged, of which no more is read than `judge` reads; the connection is dropped then.
 pub(crate) async fn exchange<S, T>(

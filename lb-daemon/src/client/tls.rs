@@ -22,6 +22,9 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{Bounded, Failed};
 use crate::model::{Tls, Trust};
 
+/// Most that is read of a handshake, in bytes: its largest message, and what is around it.
+pub(crate) const MOST: usize = 72 * 1024;
+
 /// A protocol that is asked for in the handshake (ALPN).
 pub(crate) type Protocol = Option<&'static [u8]>;
 

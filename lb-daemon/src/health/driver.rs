@@ -15,7 +15,7 @@ use super::{
     CheckId, Checks, Ejections, HealthView, Kept, Member, Standing, Stats, Ways,
     machine::Transition,
     probe::{self, Outcome, Verdict},
-    roster::{Effect, Judged, Number, Roster},
+    roster::{Due, Effect, Judged, Number, Roster},
 };
 use crate::{client::Clients, runner::Runner};
 
@@ -148,7 +148,8 @@ impl Driver {
     fn start_due(&mut self) {
         let now = clock();
         while self.running.len() < self.most {
-            let Some((number, probe, way)) = self.roster.start_next(now) else { break };
+            let Some(Due { number, probe, way, at }) = self.roster.start_next(now) else { break };
+            self.stats.count_start(now.duration_since(at));
             let (clients, runner) = (Arc::clone(&self.clients), self.runner.clone());
             let made = async move { (number, probe::run(&probe, way, &clients, runner.as_ref()).await) };
             self.running.push(Box::pin(made));

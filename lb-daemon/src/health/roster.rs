@@ -64,6 +64,19 @@ pub struct Judged {
     pub transition: Option<Transition>,
 }
 
+/// A probe whose time has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Its name.
+    pub number: Number,
+    /// What to ask of whom.
+    pub probe: Arc<Probe>,
+    /// By which way, if it is carried.
+    pub way: Option<Way>,
+    /// When it was to start.
+    pub at: Instant,
+}
+
 /// All checks.
 #[derive(Debug)]
 pub struct Roster {
@@ -151,7 +164,7 @@ impl Roster {
 
     /// Takes one probe that is due by now, the longest waiting first, with the way that it is carried by; it counts as
     /// started. One that has no way yet waits for it.
-    pub fn start_next(&mut self, now: Instant) -> Option<(Number, Arc<Probe>, Option<Way>)> {
+    pub fn start_next(&mut self, now: Instant) -> Option<Due> {
         loop {
             let &(at, number) = self.due.first().filter(|(at, _)| *at <= now)?;
             self.due.remove(&(at, number));
@@ -164,7 +177,7 @@ impl Roster {
             }
             shared.way = way;
             shared.machine.on_start(now);
-            return Some((number, Arc::clone(probe), way));
+            return Some(Due { number, probe: Arc::clone(probe), way, at });
         }
     }
 

@@ -1,5 +1,7 @@
 //! Counters of the checks, for the metrics endpoint.
 
+use std::time::Duration;
+
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 
 use super::{
@@ -10,12 +12,16 @@ use super::{
 /// Upper bounds of the histogram's buckets, in seconds: from a neighbour in the rack to the longest sensible timeout.
 const BUCKETS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
+/// The same of the time by which probes start late: from what a timer has for its steps to where checks are no use any more.
+const LATE: [f64; 11] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0];
+
 /// Counters of the checks. Clones count into the same counters.
 #[derive(Clone, Debug)]
 pub struct Stats {
     checks: IntCounterVec,
     transitions: IntCounterVec,
     duration: Histogram,
+    lateness: Histogram,
     success: IntCounter,
     failure: IntCounter,
     timeout: IntCounter,
@@ -45,6 +51,10 @@ impl Stats {
             HistogramOpts::new("lb_health_check_duration_seconds", "Time from the start of a probe to its end.")
                 .buckets(BUCKETS.to_vec()),
         )?;
+        let lateness = Histogram::with_opts(
+            HistogramOpts::new("lb_health_check_lateness_seconds", "Time from when a probe was due to its start.")
+                .buckets(LATE.to_vec()),
+        )?;
         Ok(Self {
             success: checks.get_metric_with_label_values(&["success"])?,
             failure: checks.get_metric_with_label_values(&["failure"])?,
@@ -55,6 +65,7 @@ impl Stats {
             checks,
             transitions,
             duration,
+            lateness,
         })
     }
 
@@ -65,7 +76,13 @@ impl Stats {
     pub fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
         registry.register(Box::new(self.checks.clone()))?;
         registry.register(Box::new(self.transitions.clone()))?;
-        registry.register(Box::new(self.duration.clone()))
+        registry.register(Box::new(self.duration.clone()))?;
+        registry.register(Box::new(self.lateness.clone()))
+    }
+
+    /// Counts the start of a probe, so long after its time.
+    pub(super) fn count_start(&self, late: Duration) {
+        self.lateness.observe(late.as_secs_f64());
     }
 
     /// Counts a probe.
@@ -93,8 +110,6 @@ impl Stats {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -107,6 +122,7 @@ mod tests {
         stats.count(&outcome(Verdict::Success));
         stats.clone().count(&outcome(Verdict::Timeout));
         stats.count(&outcome(Verdict::Skipped));
+        stats.count_start(Duration::from_millis(3));
         stats.count_transition(Transition { up: true, first: true });
         stats.count_transition(Transition { up: false, first: false });
         let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
@@ -118,6 +134,8 @@ mod tests {
             "lb_health_transitions_total{state=\"up\"} 0",
             "lb_health_transitions_total{state=\"down\"} 1",
             "lb_health_check_duration_seconds_count 2",
+            "lb_health_check_lateness_seconds_bucket{le=\"0.002\"} 0",
+            "lb_health_check_lateness_seconds_bucket{le=\"0.005\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in:\n{text}");
         }

@@ -6,7 +6,11 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::Post;
 use crate::{
-    client::{Clients, Failed, bounded, http::exchange, tls::handshake},
+    client::{
+        Bounded, Clients, Failed,
+        http::{self, exchange},
+        tls::{self, handshake},
+    },
     model::{Tls, Trust},
 };
 
@@ -33,7 +37,7 @@ async fn attempt(Post { url, body, .. }: &Post) -> Result<(), Failed> {
         .body(Full::from(body.clone()))
         .map_err(|error| never(&error))?;
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let stream = bounded(TcpStream::connect((host, port)).await?);
+    let stream = Bounded::new(TcpStream::connect((host, port)).await?, http::MOST + tls::MOST);
     if !secure {
         return exchange(stream, request, judge).await;
     }

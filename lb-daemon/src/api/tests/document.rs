@@ -15,7 +15,7 @@ pub(super) fn calls() -> Vec<(&'static str, &'static str, Value)> {
         ("get", "/v1/openapi.json", Value::Null),
         ("get", "/v1/status", Value::Null),
         ("get", "/v1/vips", Value::Null),
-        ("get", "/v1/backends", Value::Null),
+        ("get", "/v1/backends?pool=web&backend=web-1", Value::Null),
         ("get", "/v1/health?backend=web-1", Value::Null),
         ("get", "/v1/flows/count", Value::Null),
         ("get", "/v1/stats", Value::Null),

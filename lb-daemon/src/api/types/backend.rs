@@ -3,9 +3,28 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::Override;
+
+/// What `GET /v1/backends` and `GET /v1/health` are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct BackendQuery {
+    /// Backends of this pool alone.
+    pub pool: Option<String>,
+    /// Backends of this name alone.
+    pub backend: Option<String>,
+}
+
+impl BackendQuery {
+    /// Whether this one is asked for.
+    pub fn is_for(&self, pool: &str, backend: &str) -> bool {
+        let fits = |wanted: &Option<String>, name: &str| wanted.as_ref().is_none_or(|wanted| wanted == name);
+        fits(&self.pool, pool) && fits(&self.backend, backend)
+    }
+}
 
 /// An element of `GET /v1/backends`: a backend of a VIP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -3,18 +3,7 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
-
-/// What `GET /v1/health` is asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct HealthQuery {
-    /// Backends of this pool alone.
-    pub pool: Option<String>,
-    /// Backends of this name alone.
-    pub backend: Option<String>,
-}
+use utoipa::ToSchema;
 
 /// The health of a backend, for one VIP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -2,7 +2,7 @@
 
 use super::seconds;
 use crate::{
-    api::types::{AgentStatus, CheckStatus, Health, HealthQuery, Transition},
+    api::types::{AgentStatus, BackendQuery, CheckStatus, Health, Transition},
     controller::{
         self,
         snapshot::{BackendView, Snapshot, VipView},
@@ -12,15 +12,11 @@ use crate::{
 };
 
 /// `GET /v1/health`: the backends that are asked for, in the order of the configuration.
-pub(crate) fn health(snapshot: &Snapshot, view: &HealthView, query: &HealthQuery) -> Vec<Health> {
-    let is_meant = |backend: &BackendView| {
-        let fits = |wanted: &Option<String>, name: &str| wanted.as_ref().is_none_or(|wanted| wanted == name);
-        fits(&query.pool, &backend.pool) && fits(&query.backend, &backend.name)
-    };
+pub(crate) fn health(snapshot: &Snapshot, view: &HealthView, query: &BackendQuery) -> Vec<Health> {
     let checks = controller::checks(&snapshot.config);
     let backends = snapshot.vips.iter().flat_map(|vip| vip.backends.iter().map(move |backend| (vip, backend)));
     backends
-        .filter(|(_, backend)| is_meant(backend))
+        .filter(|(_, backend)| query.is_for(&backend.pool, &backend.name))
         .map(|(vip, backend)| {
             let member = Member { service: vip.service, backend: backend.address };
             of_backend(vip, backend, checks.get(&member).map(AsRef::as_ref), view, member)

@@ -13,7 +13,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Failed, Reach};
 use crate::{
-    client::{Clients, bounded, tls::handshake, words},
+    client::{
+        Bounded, Clients,
+        tls::{self, handshake},
+        words,
+    },
     model::Grpc,
 };
 
@@ -23,6 +27,8 @@ const LARGEST_HEAD: u32 = 16 * 1024;
 const LARGEST_MESSAGE: usize = 1024;
 /// Whether it is compressed, and its length: what stands in front of each message.
 const PREFIX: usize = 5;
+/// Most that is read in all, in bytes, of headers, message and all other frames. Besides a handshake.
+const MOST: usize = 32 * 1024;
 
 /// `HealthCheckRequest`
 #[derive(PartialEq, Message)]
@@ -40,7 +46,8 @@ struct Answer {
 
 pub(super) async fn attempt(reach: &Reach, ask: &Grpc, clients: &Clients) -> Result<String, Failed> {
     let request = request(ask)?;
-    let stream = bounded(reach.connect().await?);
+    let most = MOST + if ask.tls.is_some() { tls::MOST } else { 0 };
+    let stream = Bounded::new(reach.connect().await?, most);
     match &ask.tls {
         None => exchange(stream, request, ask).await,
         Some(tls) => {
@@ -182,11 +189,16 @@ fn explain(error: &h2::Error) -> Failed {
         (Some(error), _) => match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => "closed without an answer".into(),
             io::ErrorKind::ConnectionReset => error.kind().to_string(),
+            // What h2 says of a frame that is not whole.
+            io::ErrorKind::Other => "closed within an answer".into(),
             _ => words(error),
         },
         (None, Some(h2::Reason::NO_ERROR)) => "closed without an answer".into(),
         (None, Some(h2::Reason::PROTOCOL_ERROR | h2::Reason::FRAME_SIZE_ERROR)) if error.is_library() => {
             "an answer that is not HTTP/2".into()
+        }
+        (None, Some(h2::Reason::ENHANCE_YOUR_CALM | h2::Reason::FLOW_CONTROL_ERROR)) if error.is_library() => {
+            "more than any answer of gRPC health".into()
         }
         (None, Some(reason)) if error.is_remote() => format!("refused by the server: {}", reason.description()),
         _ => error.to_string(),

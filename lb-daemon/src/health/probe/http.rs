@@ -11,9 +11,9 @@ use hyper::{
 use super::{Failed, Reach};
 use crate::{
     client::{
-        Clients, bounded,
-        http::{exchange, explain},
-        tls::handshake,
+        Bounded, Clients,
+        http::{self, exchange, explain},
+        tls::{self, handshake},
     },
     model::{Body, Http, Method},
 };
@@ -23,7 +23,8 @@ const LARGEST_BODY: usize = 64 * 1024;
 
 pub(super) async fn attempt(reach: &Reach, ask: &Http, clients: &Clients) -> Result<String, Failed> {
     let request = request(ask)?;
-    let stream = bounded(reach.connect().await?);
+    let most = http::MOST + if ask.tls.is_some() { tls::MOST } else { 0 };
+    let stream = Bounded::new(reach.connect().await?, most);
     let judge = async |response| judge(response, ask).await;
     match &ask.tls {
         None => exchange(stream, request, judge).await,

@@ -7,13 +7,16 @@ use tokio::{
 
 use super::*;
 use crate::{
-    client::{MOST_READ, system_file},
+    client::system_file,
     model::{Http, Protocol, Service},
 };
 
 mod grpc;
 mod http;
 mod tls;
+
+/// Most that a server may have sent of what nobody reads, in bytes: what lies in the sockets' buffers, and more.
+const BUFFERS: u64 = 10 << 20;
 
 /// A server on loopback that does this with its first connection.
 async fn server<F: Future<Output = ()> + Send + 'static>(

@@ -58,7 +58,7 @@ impl Bench {
         self.pass(Duration::from_millis(2300));
         let mut asked = Vec::new();
         let mut running = Vec::new();
-        while let Some((number, probe, _)) = self.roster.start_next(self.now) {
+        while let Some(Due { number, probe, .. }) = self.roster.start_next(self.now) {
             asked.push(probe);
             running.push(number);
         }
@@ -201,7 +201,7 @@ fn the_result_of_a_check_removed_meanwhile_is_dropped() {
     let check = id("192.0.2.1", 80, "10.0.0.1");
     let mut bench = Bench::new(&[(check, tcp(None))]);
     bench.pass(Duration::from_secs(1));
-    let (number, ..) = bench.roster.start_next(bench.now).unwrap();
+    let Due { number, .. } = bench.roster.start_next(bench.now).unwrap();
     bench.set(&[]);
     bench.set(&[(check, tcp(None))]);
     let effect = bench.roster.on_outcome(number, outcome(Verdict::Success), bench.now, bench.wall);
@@ -220,7 +220,7 @@ fn only_changes_of_state_or_text_are_visible() {
         [Verdict::Success, Verdict::Success, Verdict::Failure, Verdict::Failure, Verdict::Failure, Verdict::Skipped]
     {
         bench.pass(Duration::from_secs(3));
-        let (number, ..) = bench.roster.start_next(bench.now).unwrap();
+        let Due { number, .. } = bench.roster.start_next(bench.now).unwrap();
         visible.push(bench.roster.on_outcome(number, outcome(result), bench.now, bench.wall).visible);
     }
     assert_eq!(visible, [true, false, true, false, true, false]);
@@ -236,7 +236,7 @@ fn probes_start_in_the_order_of_their_deadlines() {
     for _ in 0..50 {
         let next = bench.roster.next_deadline().unwrap();
         assert!(next >= last);
-        assert!(bench.roster.start_next(next).is_some());
+        assert_eq!(bench.roster.start_next(next).unwrap().at, next);
         last = next;
     }
     assert_eq!(bench.roster.next_deadline(), None, "all on their way");

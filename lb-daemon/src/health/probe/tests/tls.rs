@@ -258,7 +258,7 @@ async fn tls_reads_no_endless_handshake() {
     let (result, text) = ask_patiently(address, Ask::Tls(Authority::new().tls())).await;
     assert_eq!(result, Verdict::Failure, "{text}");
     let sent = receiver.await.unwrap();
-    assert!(sent < 64 * MOST_READ, "{sent} bytes: {text}");
+    assert!(sent < BUFFERS, "{sent} bytes: {text}");
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ fn round(bench: &mut Bench, line: Option<&str>) -> usize {
     bench.pass(Duration::from_millis(2300));
     let started: Vec<_> = std::iter::from_fn(|| bench.roster.start_next(bench.now)).collect();
     let mut asked = 0;
-    for (number, probe, _) in started {
+    for Due { number, probe, .. } in started {
         let is_agent = matches!(probe.ask, Ask::Agent(_));
         asked += usize::from(is_agent);
         let said = line.filter(|_| is_agent).map(|line| Said::read(line.as_bytes()).unwrap());

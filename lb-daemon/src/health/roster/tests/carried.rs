@@ -36,14 +36,14 @@ fn an_answer_by_another_way_than_the_present_one_is_not_believed() {
     let mut bench = Bench::new(&[(member, carried(None))]);
     bench.roster.set_ways(Arc::new(Ways::from([(member, way(7))])), bench.now);
     bench.pass(Duration::from_millis(300));
-    let (number, _, by) = bench.roster.start_next(bench.now).unwrap();
+    let Due { number, way: by, .. } = bench.roster.start_next(bench.now).unwrap();
     assert_eq!(by, Some(way(7)));
     bench.roster.set_ways(Arc::new(Ways::from([(member, way(9))])), bench.now);
     let effect = bench.roster.on_outcome(number, outcome(Verdict::Success), bench.now, bench.wall);
     assert_eq!((effect, bench.standing(member)), (Effect::default(), None));
     // It is asked again soon, by the new way.
     bench.pass(Duration::from_millis(300));
-    let (number, _, by) = bench.roster.start_next(bench.now).unwrap();
+    let Due { number, way: by, .. } = bench.roster.start_next(bench.now).unwrap();
     assert_eq!(by, Some(way(9)));
     bench.roster.on_outcome(number, outcome(Verdict::Success), bench.now, bench.wall);
     assert!(bench.standing(member).unwrap().up);

@@ -41,7 +41,7 @@ impl Crowd {
                 let result = if success { Verdict::Success } else { Verdict::Failure };
                 self.roster.on_outcome(number, outcome(result), self.now, SystemTime::UNIX_EPOCH);
             }
-            while let Some((number, ..)) = self.roster.start_next(self.now) {
+            while let Some(Due { number, .. }) = self.roster.start_next(self.now) {
                 running.push_back(number);
                 let bucket = self.bucket();
                 self.starts.resize(bucket + 1, 0);

@@ -96,7 +96,7 @@ impl Schedule {
             self.world.look_at_all(self.at);
             self.hear(effect, tally);
         }
-        while let Some((number, probe, _)) = self.roster.start_next(self.at.now) {
+        while let Some(Due { number, probe, .. }) = self.roster.start_next(self.at.now) {
             self.start(number, probe);
         }
         while let Some(nth) = self.running.iter().position(|running| running.ends <= self.at.now) {
