@@ -6,6 +6,7 @@
 
 pub mod balancer;
 pub mod control;
+pub mod health;
 pub mod machine;
 pub mod measure;
 pub mod options;

@@ -1,0 +1,308 @@
+//! What health checks cost: the real daemon with thousands of them, of real servers in a namespace beside its own.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{self, Child, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use netns_tests::balancer::metrics::Metrics;
+use serde::Serialize;
+use tempfile::TempDir;
+
+mod servers;
+mod site;
+
+pub use self::site::{Kind, Site};
+
+/// What has to come within this time or never will.
+const LIMIT: Duration = Duration::from_mins(1);
+/// Where the daemon tells its metrics, in its namespace.
+const METRICS: &str = "127.0.0.1:9650";
+/// Longest that an answer of a namespace's neighbour takes.
+const ANSWER: Duration = Duration::from_secs(10);
+/// The part of all probes that may be too many or too few: jitter does that, and the time that a scrape takes.
+const TOLERANCE: u64 = 33;
+/// Units of `/proc/PID/stat` in a second: the same on all machines that the kernel's interface is known of.
+const TICKS: f64 = 100.0;
+/// Lines of the log that an error tells of.
+const LINES: usize = 20;
+/// Microseconds of a second.
+const MICROSECONDS: f64 = 1e6;
+
+/// What a daemon used and did, over a time.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Figures {
+    /// How long it was watched, in seconds.
+    pub seconds: f64,
+    /// How long its probes were counted, in seconds: before that and after.
+    pub counted: f64,
+    /// Share of one core in the program, in percent.
+    pub user: f64,
+    /// The same in the kernel: with what the probed servers' network costs there, see the README.
+    pub system: f64,
+    /// Resident memory at the end, in MiB: its own, its text, and the tables that it maps.
+    pub resident: f64,
+    /// Of it what is its own.
+    pub own: f64,
+    /// The most that was resident since the start.
+    pub peak: f64,
+    /// Probes that ended, by how.
+    pub succeeded: u64,
+    /// All that did not succeed.
+    pub others: u64,
+    /// Probes that there should have been.
+    pub expected: u64,
+    /// Lateness in ms, of half of all probes and of 99 in 100, interpolated within the histogram's buckets.
+    pub late_p50: f64,
+    /// The same.
+    pub late_p99: f64,
+    /// Upper bound of the last bucket with a probe in it, in ms.
+    pub late_most: f64,
+    /// Backends that are up at the end.
+    pub up: usize,
+    /// Processes that wanted a CPU in the last minute, at the end.
+    pub load: String,
+}
+
+impl Figures {
+    /// Of one core, in percent.
+    pub fn cpu(&self) -> f64 {
+        self.user + self.system
+    }
+
+    /// Whether all checks were made as often as they should be, and succeeded.
+    pub fn is_whole(&self, checks: usize) -> bool {
+        self.others == 0 && self.up == checks && self.succeeded.abs_diff(self.expected) * TOLERANCE < self.expected
+    }
+}
+
+/// A daemon that runs; stopped and unloaded when dropped.
+#[derive(Debug)]
+struct Daemon<'s> {
+    site: &'s Site,
+    binary: PathBuf,
+    pins: PathBuf,
+    folder: TempDir,
+    child: Child,
+}
+
+/// What a daemon told, and when.
+#[derive(Debug)]
+struct Scrape {
+    metrics: Metrics,
+    at: Instant,
+}
+
+/// What a process used so far.
+#[derive(Clone, Copy, Debug)]
+struct Used {
+    at: Instant,
+    user: f64,
+    system: f64,
+}
+
+/// Runs this `lb` with checks of that kind, and watches it for the second time once all backends are up and the first has passed.
+///
+/// # Errors
+/// If it does not come up, or backends do not.
+pub fn measure(site: &Site, lb: &Path, kind: Kind, [settle, time]: [Duration; 2]) -> Result<Figures> {
+    let daemon = Daemon::start(site, lb, kind)?;
+    let begun = Instant::now();
+    while up(&daemon.metrics()?) < site.checks {
+        ensure!(begun.elapsed() < LIMIT, "not all backends come up:\n{}", daemon.log());
+        sleep(Duration::from_secs(1));
+    }
+    sleep(settle);
+    let before = Scrape { metrics: daemon.metrics()?, at: Instant::now() };
+    // What that took is not counted, nor what the next one takes.
+    sleep(Duration::from_millis(100));
+    let from = daemon.used()?;
+    sleep(time);
+    let until = daemon.used()?;
+    let after = Scrape { metrics: daemon.metrics()?, at: Instant::now() };
+    daemon.figures((from, until), (&before, &after))
+}
+
+impl<'s> Daemon<'s> {
+    fn start(site: &'s Site, binary: &Path, kind: Kind) -> Result<Self> {
+        let folder = tempfile::tempdir().context("no place for a config file")?;
+        let pins = PathBuf::from(format!("/sys/fs/bpf/lb-bench-health-{}", process::id()));
+        let config = folder.path().join("lb.toml");
+        fs::write(&config, site.text(kind, folder.path(), METRICS)?)?;
+        let log = fs::File::create(folder.path().join("log"))?;
+        let mut command = site.daemon.command(binary);
+        command.args(["run", "--config"]).arg(&config).arg("--pin-path").arg(&pins);
+        let child = command.stdout(log.try_clone()?).stderr(log).stdin(Stdio::null()).spawn();
+        let child = child.with_context(|| format!("cannot run {}", binary.display()))?;
+        let mut daemon = Self { site, binary: binary.to_owned(), pins, folder, child };
+        let begun = Instant::now();
+        while daemon.metrics().is_err() {
+            let ended = daemon.child.try_wait()?;
+            ensure!(ended.is_none() && begun.elapsed() < LIMIT, "the daemon does not answer:\n{}", daemon.log());
+            sleep(Duration::from_millis(100));
+        }
+        Ok(daemon)
+    }
+
+    fn metrics(&self) -> Result<Metrics> {
+        let text = self.site.daemon.enter(|| -> Result<String> {
+            let mut stream = TcpStream::connect(METRICS.parse::<SocketAddr>()?)?;
+            stream.set_read_timeout(Some(ANSWER))?;
+            // Of that version the body comes as it is, and ends with the connection.
+            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        })?;
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { bail!("the metrics endpoint answers {text:?}") };
+        ensure!(head.contains(" 200 "), "the metrics endpoint answers {head:?}");
+        Ok(Metrics::parse(body))
+    }
+
+    fn used(&self) -> Result<Used> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The name stands in brackets and may hold anything; from there on it is the 12th and the 13th.
+        let mut words = stat.rsplit_once(')').context("no name")?.1.split_whitespace().skip(11);
+        let mut next = || -> Result<f64> {
+            let ticks_used: u32 = words.next().context("a line that is too short")?.parse()?;
+            Ok(f64::from(ticks_used) / TICKS)
+        };
+        Ok(Used { at: Instant::now(), user: next()?, system: next()? })
+    }
+
+    /// A figure of `/proc/PID/status`, in MiB.
+    fn memory(&self, name: &str) -> Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let kib: u32 = line.with_context(|| format!("no {name}"))?.trim().trim_end_matches(" kB").parse()?;
+        Ok(f64::from(kib) / 1024.0)
+    }
+
+    fn figures(&self, (from, until): (Used, Used), (before, after): (&Scrape, &Scrape)) -> Result<Figures> {
+        let seconds = (until.at - from.at).as_secs_f64();
+        let counted = (after.at - before.at).as_secs_f64();
+        let (before, after) = (&before.metrics, &after.metrics);
+        let grown = |labels: &[(&str, &str)]| -> Result<u64> {
+            let of = |metrics: &Metrics| metrics.sum("lb_health_checks_total", labels);
+            Ok(whole(of(after)? - of(before)?))
+        };
+        let succeeded = grown(&[("result", "success")])?;
+        let late = Lateness::between(before, after);
+        let checks = f64::from(u32::try_from(self.site.checks)?);
+        Ok(Figures {
+            seconds,
+            counted,
+            user: (until.user - from.user) / seconds * 100.0,
+            system: (until.system - from.system) / seconds * 100.0,
+            resident: self.memory("VmRSS")?,
+            own: self.memory("RssAnon")?,
+            peak: self.memory("VmHWM")?,
+            succeeded,
+            others: grown(&[])? - succeeded,
+            expected: whole(checks * counted / self.site.interval.as_secs_f64()),
+            late_p50: late.quantile(0.5),
+            late_p99: late.quantile(0.99),
+            late_most: late.most(),
+            up: up(after),
+            load: fs::read_to_string("/proc/loadavg")?.split(' ').next().unwrap_or_default().to_owned(),
+        })
+    }
+
+    /// The last lines that it said.
+    fn log(&self) -> String {
+        let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LINES)..].join("\n")
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        // Both may have gone by themselves.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let mut unload = self.site.daemon.command(&self.binary);
+        let _ = unload.arg("--pin-path").arg(&self.pins).arg("unload").output();
+    }
+}
+
+/// Backends that are up.
+fn up(metrics: &Metrics) -> usize {
+    metrics.all("lb_backend_up").filter(|backend| backend.value > 0.5).count()
+}
+
+/// A count, of a metric.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts of some millions")]
+fn whole(value: f64) -> u64 {
+    value.round() as u64
+}
+
+/// How many probes were how late: the buckets of a histogram by their upper bound in ms, each without those below.
+#[derive(Clone, Debug, PartialEq)]
+struct Lateness(Vec<(f64, f64)>);
+
+impl Lateness {
+    fn between(before: &Metrics, after: &Metrics) -> Self {
+        let name = "lb_health_check_lateness_seconds_bucket";
+        let bounds = after.all(name).filter_map(|bucket| Some((bucket.label("le")?, bucket.value)));
+        let was = |bound: &str| before.sum(name, &[("le", bound)]).unwrap_or(0.0);
+        let (mut below, mut buckets) = (0.0, Vec::new());
+        for (bound, count) in bounds {
+            let count = count - was(bound);
+            let seconds: f64 = if bound == "+Inf" { f64::INFINITY } else { bound.parse().unwrap_or(f64::NAN) };
+            // As written, without a binary fraction's error.
+            buckets.push(((seconds * MICROSECONDS).round() / 1000.0, count - below));
+            below = count;
+        }
+        Self(buckets)
+    }
+
+    fn quantile(&self, share: f64) -> f64 {
+        let rank = share * self.0.iter().map(|(_, count)| count).sum::<f64>();
+        let (mut below, mut lower) = (0.0, 0.0);
+        for &(upper, count) in &self.0 {
+            if count > 0.0 && below + count >= rank {
+                return lower + (upper - lower) * (rank - below) / count;
+            }
+            (below, lower) = (below + count, upper);
+        }
+        f64::NAN
+    }
+
+    fn most(&self) -> f64 {
+        self.0.iter().rev().find(|(_, count)| *count > 0.0).map_or(f64::NAN, |(upper, _)| *upper)
+    }
+}
+
+/// The parts of a file for a daemon that has nothing to serve yet.
+fn head(folder: &Path, metrics: &str) -> String {
+    let folder = folder.display();
+    format!(
+        "version = 1\n[dataplane]\ninterfaces = [\"{}\"]\n[daemon]\nstate_dir = \"{folder}/state\"\n[api]\n\
+         socket = \"{folder}/lb.sock\"\n[metrics]\nlisten = \"{metrics}\"\n",
+        site::INTERFACE
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_taken_within_buckets_of_what_was_added() {
+        let metrics = |counts: [u32; 4]| {
+            let line = |(bound, count)| format!("lb_health_check_lateness_seconds_bucket{{le=\"{bound}\"}} {count}\n");
+            Metrics::parse(&["0.001", "0.002", "0.005", "+Inf"].into_iter().zip(counts).map(line).collect::<String>())
+        };
+        let late = Lateness::between(&metrics([10, 20, 20, 20]), &metrics([10, 110, 120, 120]));
+        assert_eq!(late, Lateness(vec![(1.0, 0.0), (2.0, 90.0), (5.0, 10.0), (f64::INFINITY, 0.0)]));
+        assert!((late.quantile(0.45) - 1.5).abs() < 1e-9 && (late.quantile(0.95) - 3.5).abs() < 1e-9, "{late:?}");
+        assert!((late.most() - 5.0).abs() < 1e-9);
+    }
+}
