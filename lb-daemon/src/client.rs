@@ -37,7 +37,8 @@ pub(crate) fn words(error: &io::Error) -> String {
         return reason;
     }
     match error.kind() {
-        io::ErrorKind::UnexpectedEof => "closed without an answer".into(),
+        // rustls explains at length what TLS expects there.
+        io::ErrorKind::UnexpectedEof if error.to_string().contains("close_notify") => "closed without an answer".into(),
         io::ErrorKind::Other => error.to_string(),
         kind if error.raw_os_error().is_some() && kind.to_string() != "uncategorized error" => kind.to_string(),
         _ => error.to_string(),

@@ -242,7 +242,7 @@ fn besieged(lab: &Lab, lb: &mut Balancer, servers: &Servers) -> Result<()> {
     let (good, pools) = (text(lab, &[])?, hostile(servers));
     let count = pools.iter().map(|pool| pool.backends.len()).sum();
     reload(lb, &text(lab, &pools)?)?;
-    wait::until("all hostile backends are down", WARM_UP, || all_are_down(lb, count).map(Some))?;
+    wait::until("all hostile backends are down", 3 * WARM_UP, || all_are_down(lb, count).map(Some))?;
 
     let (stop, mut longest) = (AtomicBool::new(false), Duration::ZERO);
     let (answers, watched) = thread::scope(|scope| {
