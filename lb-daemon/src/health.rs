@@ -79,7 +79,8 @@ pub struct Ejected {
     pub reason: String,
 }
 
-/// What is known of each backend that is checked; one that is absent has no result yet and counts as down.
+/// What is known of each backend that is checked; one that is absent has no result yet: it takes nothing, and is not one of
+/// those that were found to be down.
 pub type HealthView = BTreeMap<Member, Standing>;
 
 /// A whole weight, in the parts of one that a backend may be given.
@@ -117,13 +118,21 @@ impl Standing {
         (agent.word.permille() < WHOLE || agent.word.takes_down()).then(|| agent.told())
     }
 
+    /// Whether it is down for no other reason than that its checks begin so: those that fail were not asked yet.
+    pub fn is_presumed(&self) -> bool {
+        let mut failing = self.checks.values().filter(|status| !status.up).peekable();
+        let by_agent = self.agent.as_ref().is_some_and(|agent| agent.word.takes_down());
+        !self.up && !by_agent && failing.peek().is_some() && failing.all(|status| status.heard.is_none())
+    }
+
     /// Whether the same follows from both, for traffic and for those who look on.
     pub fn is_alike(&self, other: &Self) -> bool {
         let same_agent = match (&self.agent, &other.agent) {
             (Some(one), Some(other)) => (one.status.up, &one.word) == (other.status.up, &other.word),
             (one, other) => one.is_none() && other.is_none(),
         };
-        (self.up, self.permille, &self.reason) == (other.up, other.permille, &other.reason) && same_agent
+        let told = |one: &'_ Self| (one.up, one.permille, one.is_presumed());
+        told(self) == told(other) && self.reason == other.reason && same_agent
     }
 }
 

@@ -5,6 +5,7 @@
 //! the first plan waits for results a little, or the first backend that answers would get all the traffic.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     time::Duration,
@@ -14,7 +15,7 @@ use lb_common::layout::target::Target;
 
 use super::{by_pool, checks, hop_targets, member, members};
 use crate::{
-    health::{HealthView, Member, Standing, roster::start_spread},
+    health::{HealthView, Member, Standing, WHOLE, roster::start_spread},
     model::{AdminState, Backend, Config, NextHopConfig, Pool, Service, Vip},
     nexthop::{self, NextHop, NextHops, Snapshot, Unreachable},
     plan::{
@@ -173,6 +174,20 @@ pub fn is_waited_for(
     wanted::takes_new_flows(backend) && known.contains(&None) && !known.contains(&Some(false))
 }
 
+/// What to believe of a backend of `pool`, if anything: what is known of it, and what the tables say of one that serves, or
+/// drains, and was not asked yet. One that is only presumed to be down was not found so, and unless it serves it is nobody
+/// whom a panic could use.
+pub fn believed<'a>(pool: &Pool, known: Option<&'a Standing>, target: Option<&Target>) -> Option<Cow<'a, Standing>> {
+    let found = target.filter(|target| target.serves != 0);
+    let Some(standing) = known else {
+        // Who drains by an order does so as long as that stands, but what an agent wants nobody else knows.
+        let drains = found?.flags & Target::DRAINING != 0 && pool.health.agent.is_some();
+        let (permille, reason) = (if drains { 0 } else { WHOLE }, "not checked yet, kept as found".into());
+        return Some(Cow::Owned(Standing { up: true, permille, reason, ..Standing::default() }));
+    };
+    (found.is_some() || !standing.is_presumed()).then_some(Cow::Borrowed(standing))
+}
+
 /// Whether the way to `address` is still being asked for.
 fn is_open(hops: &Snapshot, address: IpAddr) -> bool {
     match hops.hops.get(&address) {
@@ -212,20 +227,15 @@ impl<'a> Found<'a> {
         self.targets.values().any(|targets| targets.contains_key(&address.to_canonical()))
     }
 
-    /// Results of checks, completed: a backend that serves and was not asked yet is up.
+    /// Results of checks, completed by what is [believed].
     fn health(&self, config: &Config, known: &HealthView) -> HealthView {
         let mut completed = HealthView::new();
-        for (vip, _, backend) in members(config) {
+        for (vip, pool, backend) in members(config) {
             let member = member(vip, backend);
             let id = self.observed.vips.get(&key(&member.service)).map(|vip| vip.id);
             let target = id.and_then(|id| self.targets.get(&id)).and_then(|targets| targets.get(&member.backend));
-            if let Some(standing) = known.get(&member) {
-                completed.insert(member, standing.clone());
-            } else if target.is_some_and(|target| target.serves != 0) {
-                completed.insert(
-                    member,
-                    Standing { up: true, reason: "not checked yet, kept as found".into(), ..Standing::default() },
-                );
+            if let Some(standing) = believed(pool, known.get(&member), target.copied()) {
+                completed.insert(member, standing.into_owned());
             }
         }
         completed

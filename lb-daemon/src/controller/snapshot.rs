@@ -21,7 +21,11 @@ use crate::{
         AdminState, Config, Least, Service,
         overrides::{BackendOverride, Given, Overrides},
     },
-    plan::{Capacity, State, lists::Lists, wanted::Disposition},
+    plan::{
+        Capacity, State,
+        lists::Lists,
+        wanted::{Disposition, Few},
+    },
     state::{About, Pending},
 };
 
@@ -109,14 +113,12 @@ pub struct VipView {
 /// How many of a VIP's backends are healthy, of those of its own pool that are to take new flows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Headcount {
-    /// Those whose checks pass, or that were found serving and have no result yet.
-    pub up: usize,
-    /// Those of them that can be reached too.
+    /// Those whose checks pass, or that were found serving and have no result yet, and that can be reached.
     pub usable: usize,
     /// All.
     pub of: usize,
-    /// So few are up that all are used: `panic_threshold`.
-    pub panics: bool,
+    /// So few are up that all are used of which something is known: `panic_threshold`.
+    pub panic: Option<Few>,
     /// What `min_healthy` asks for, if fewer are usable.
     pub lacks: Option<Least>,
 }
@@ -304,8 +306,8 @@ impl VipView {
 
     /// Why backends serve that are not up: `panic: 1 of 10 backends up, all used`.
     pub fn panic(&self) -> Option<String> {
-        let Headcount { up, of, panics, .. } = self.healthy;
-        (panics && self.counts()).then(|| format!("panic: {up} of {of} backends up, all used"))
+        let Few { up, of } = self.healthy.panic.filter(|_| self.counts())?;
+        Some(format!("panic: {up} of {of} backends up, all used"))
     }
 
     /// Whether it means anything how many of its backends are healthy.

@@ -10,8 +10,9 @@ use lb_common::layout::{ring, target::Target, vip::Vip as VipValue};
 use tokio::time::Instant;
 
 use super::{
-    Reports, former,
+    Reports, beliefs, former,
     governor::Governor,
+    member,
     snapshot::{BackendView, Headcount, VipView},
 };
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
         Capacity, ListTable, State,
         lists::Lists,
         target::address_of,
-        wanted::{self, Disposition, key, service},
+        wanted::{self, Disposition, Few, key, service},
     },
 };
 
@@ -101,7 +102,8 @@ pub(super) fn views(known: &Known) -> Vec<VipView> {
                 }
             }
         }
-        let healthy = headcount(vip, &backends[..own]);
+        let panic = config.pools.get(&vip.pool).and_then(|pool| panic(vip, pool, reports, &targets));
+        let healthy = Headcount { panic, ..headcount(vip, &backends[..own]) };
         VipView {
             name: vip.name.clone(),
             service: vip.service,
@@ -168,11 +170,20 @@ fn headcount(vip: &Vip, backends: &[BackendView]) -> Headcount {
     let is_up = |backend: &&BackendView| {
         backend.up.map_or(backend.effect == Disposition::Serving, |up| up && backend.permille > 0)
     };
-    let (up, of) = (eligible().filter(is_up).count(), eligible().count());
+    let of = eligible().count();
     // What is up and takes nothing has no way to it.
     let usable = eligible().filter(is_up).filter(|backend| backend.effect != Disposition::Down).count();
     let lacks = vip.min_healthy.filter(|least| usable < least.of(of));
-    Headcount { up, usable, of, panics: wanted::panics(vip, up, of), lacks }
+    Headcount { usable, of, panic: None, lacks }
+}
+
+/// Whether a VIP uses all of its own pool, as plans have it.
+fn panic(vip: &Vip, pool: &Pool, reports: &Reports, targets: &BTreeMap<IpAddr, (u32, &Target)>) -> Option<Few> {
+    wanted::few(vip, pool, |backend| {
+        let target = targets.get(&backend.address).map(|(_, target)| *target);
+        let known = reports.health.get(&member(vip, backend));
+        beliefs::believed(pool, known, target).map(|standing| standing.takes_new_flows())
+    })
 }
 
 /// Shares new flows out among those that serve.

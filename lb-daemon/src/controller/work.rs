@@ -271,9 +271,10 @@ impl<E: Engine> Controller<E> {
         if governed.is_empty() {
             return;
         }
+        let health = self.believed();
         let Self { engine, governor, config, lists, state, reports, .. } = self;
         let config = concerned::part(config, lists, governed);
-        let (eligible, panics) = beliefs::eligible(&config, lists, state, &reports.health, &reports.hops);
+        let (eligible, panics) = beliefs::eligible(&config, lists, state, &health, &reports.hops);
         let (settling, now) = (self.settling.is_some(), Instant::now());
         let ground = governor::Ground { config: &config, lists, eligible: &eligible, panics: &panics, settling, now };
         governor.govern(wanted, &ground, |key| engine::slots(engine, state, key));

@@ -14,7 +14,7 @@ use super::{
     target::{address_bytes, address_of},
 };
 use crate::{
-    health::{HealthView, Member, WHOLE},
+    health::{HealthView, Member, Standing, WHOLE},
     model::{
         AdminState, Backend, Config, DataplaneConfig, Encap, HashMode, Pool, Protocol, Quic, RouteTo, Service, Vip,
     },
@@ -126,9 +126,9 @@ impl Disposition {
 
 /// What the tables should hold. `lists` are those of `config`; `bonds` are interfaces that are members of bonds, and these.
 ///
-/// A check that `health` doesn't know counts as down: right for a backend that was just added, wrong for a daemon that
-/// was just started. Until the first result of every check is there (or its time is up), the caller must hold the first
-/// plan back, else a restart would take all backends down that have served all the time.
+/// A backend that `health` doesn't know takes nothing, in a panic neither: right for one that was just added, wrong for a
+/// daemon that was just started. Until the first result of every check is there (or its time is up), the caller must hold
+/// the first plan back, else a restart would take all backends down that have served all the time.
 ///
 /// A VIP whose pool does not exist has no backends; the configuration's validation lets none through.
 pub fn wanted(
@@ -218,9 +218,8 @@ impl<'a> Shares<'a> {
             let next_hop = hops.get(&backend.address).copied().flatten();
             // What the operator says counts for more than what the kernel knows.
             let next_hop = next_hop.map(|hop| NextHop { mtu: dataplane.mtu.unwrap_or(hop.mtu), ..hop });
-            let part = part(vip, pool, backend, health);
-            let whole = panic && takes_new_flows(backend) && part.is_none_or(|part| part == 0);
-            let part = if whole { Some(WHOLE) } else { part };
+            let whole = panic && takes_new_flows(backend) && takes(vip, backend, health) == Some(false);
+            let part = if whole { Some(WHOLE) } else { part(vip, pool, backend, health) };
             let disposition = match backend.state {
                 AdminState::Disabled => Disposition::Down,
                 _ if vip.disabled => Disposition::Down,
@@ -253,8 +252,17 @@ fn part(vip: &Vip, pool: &Pool, backend: &Backend, health: &HealthView) -> Optio
     if !pool.health.is_watched() {
         return Some(WHOLE);
     }
-    let standing = health.get(&Member { service: vip.service, backend: backend.address })?;
+    let standing = standing(vip, backend, health)?;
     standing.up.then_some(standing.permille)
+}
+
+fn standing<'a>(vip: &Vip, backend: &Backend, health: &'a HealthView) -> Option<&'a Standing> {
+    health.get(&Member { service: vip.service, backend: backend.address })
+}
+
+/// Whether a backend that is checked is up, and wants new flows, if that is known.
+fn takes(vip: &Vip, backend: &Backend, health: &HealthView) -> Option<bool> {
+    standing(vip, backend, health).map(Standing::takes_new_flows)
 }
 
 /// A backend's weight among those of its pool. Where agents speak it is told in thousandths, so that a part of a small weight
@@ -263,17 +271,30 @@ fn weight(pool: &Pool, backend: &Backend, part: u16) -> u32 {
     if pool.health.agent.is_some() { backend.weight * u32::from(part) } else { backend.weight }
 }
 
-/// Whether so few of the backends that should take new flows are healthy, and want any, that all of them are to be used: the
-/// few would be overrun, and more likely checks and agents are wrong than all those backends dead.
-pub fn in_panic(vip: &Vip, pool: &Pool, health: &HealthView) -> bool {
-    let eligible = || pool.backends.iter().filter(|backend| takes_new_flows(backend));
-    let up = eligible().filter(|backend| part(vip, pool, backend, health).is_some_and(|part| part > 0)).count();
-    panics(vip, up, eligible().count())
+/// A panic: so few backends of a pool are healthy, and want new flows, that all are used of which something is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Few {
+    /// Those that are healthy.
+    pub up: usize,
+    /// Those of which something is known.
+    pub of: usize,
 }
 
-/// Whether a VIP of so many backends uses all when so many of them are up.
-pub fn panics(vip: &Vip, up: usize, of: usize) -> bool {
-    up * 100 < of * usize::from(vip.panic_threshold)
+/// Whether so few of the backends that should take new flows are healthy, and want any, that all of them are to be used: the
+/// few would be overrun, and more likely checks and agents are wrong than all those backends dead. `takes` says of a backend
+/// whether it would take some; of whom that is not known yet, nobody says that it is dead: it counts neither way.
+pub fn few(vip: &Vip, pool: &Pool, takes: impl Fn(&Backend) -> Option<bool>) -> Option<Few> {
+    if !pool.health.is_watched() {
+        return None;
+    }
+    let known: Vec<bool> = pool.backends.iter().filter(|one| takes_new_flows(one)).filter_map(takes).collect();
+    let few = Few { up: known.iter().filter(|takes| **takes).count(), of: known.len() };
+    (few.up * 100 < few.of * usize::from(vip.panic_threshold)).then_some(few)
+}
+
+/// Whether a VIP uses all known backends of a pool, by what is known of these: see [`few`].
+pub fn in_panic(vip: &Vip, pool: &Pool, health: &HealthView) -> bool {
+    few(vip, pool, |backend| takes(vip, backend, health)).is_some()
 }
 
 /// Whether a backend is to take new flows, if it can.

@@ -134,6 +134,34 @@ async fn who_is_ready_again_starts_slowly_and_keeps_to_its_part() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_drains_by_its_agent_drains_on_after_a_restart() {
+    let text = ten(AGENT, "");
+    let rig = Rig::serving(&text).await;
+    say(&rig, [1], "drain").await;
+    let rig = rig.restart(&text).await;
+    rig.resolve_all();
+    rig.settle().await;
+    assert_eq!((backend(&rig, "web", "b1").effect, own(&rig, "b1")), (Disposition::Draining, 0));
+    assert_eq!(backend(&rig, "web", "b2").effect, Disposition::Serving);
+    say(&rig, 1..=10, "ready").await;
+    assert_eq!(backend(&rig, "web", "b1").effect, Disposition::Serving);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_that_the_file_takes_back_is_over_with_the_restart() {
+    let text = ten("", "");
+    let drained = text.replace("name = \"b1\"", "state = \"drain\", name = \"b1\"");
+    let rig = Rig::serving(&drained).await;
+    assert_eq!(backend(&rig, "web", "b1").effect, Disposition::Draining);
+    for (text, effect) in [(&drained, Disposition::Draining), (&text, Disposition::Serving)] {
+        let rig = Rig::serving(&drained).await.restart(text).await;
+        rig.resolve_all();
+        rig.settle().await;
+        assert_eq!(backend(&rig, "web", "b1").effect, effect);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn orders_of_operators_win_where_they_are_stricter_and_never_overrule_an_agent() {
     use crate::model::overrides::{BackendName, BackendOrder, Order};
     let rig = Rig::serving(&ten(AGENT, "")).await;

@@ -9,7 +9,11 @@ use super::{
     backend,
     rig::{Rig, TEXT, config},
 };
-use crate::{nexthop::Unreachable, plan::wanted::Disposition};
+use crate::{
+    health::{Standing, Status},
+    nexthop::Unreachable,
+    plan::wanted::Disposition,
+};
 
 /// The first VIP with these lines.
 fn with(lines: &str) -> String {
@@ -77,6 +81,72 @@ async fn a_panic_is_told_while_it_lasts() {
     assert_eq!(reason, "check fails (as the test says), used since too few backends are up");
     report(&rig, "10.0.0.2", true).await;
     assert_eq!((web(&rig).panic(), rig.steered_to("web").len()), (None, 2));
+}
+
+/// The numbers of those of ten that new flows come to.
+fn used(rig: &Rig) -> Vec<u32> {
+    let found: BTreeSet<u32> = slots(rig).into_iter().flatten().collect();
+    (1..=10).filter(|number| found.contains(&rig.target("web", &format!("b{number}")))).collect()
+}
+
+/// How it is with a backend whose check begins as down.
+fn presumed() -> Standing {
+    let status = Status { last: "not checked yet".into(), ..Status::default() };
+    Standing { reason: status.last.clone(), checks: [("one".into(), status)].into(), ..Standing::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn backends_that_a_reload_adds_make_no_panic_and_are_not_used_by_one() {
+    for begins_down in [false, true] {
+        let all = ten("", "panic_threshold = \"50%\"");
+        let is_new = |line: &str| (4..=10).any(|number| line.contains(&format!("\"b{number}\"")));
+        let few: Vec<&str> = all.lines().filter(|line| !is_new(line)).collect();
+        let rig = Rig::serving(&few.join("\n")).await;
+        rig.reload(config(&all)).await.unwrap();
+        rig.resolve_all();
+        for number in (4..=10).filter(|_| begins_down) {
+            rig.report_as(&format!("10.0.0.{number}"), &presumed());
+        }
+        sleep(SECOND * 6).await;
+        assert_eq!((used(&rig), web(&rig).panic()), (vec![1, 2, 3], None), "{begins_down}");
+        for number in 4..=7 {
+            assert_eq!((used(&rig), web(&rig).panic()), (vec![1, 2, 3], None), "{number} is not heard of yet");
+            report(&rig, &format!("10.0.0.{number}"), false).await;
+        }
+        assert_eq!(web(&rig).panic().as_deref(), Some("panic: 3 of 7 backends up, all used"));
+        assert_eq!(used(&rig), [1, 2, 3, 4, 5, 6, 7], "{begins_down}");
+        report(&rig, "10.0.0.8", true).await;
+        assert_eq!((used(&rig), web(&rig).panic()), (vec![1, 2, 3, 8], None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_whose_checks_begin_as_down_uses_all_that_served() {
+    let text = ten("", "panic_threshold = \"50%\"");
+    let rig = Rig::serving(&text).await.restart(&text).await;
+    rig.resolve_all();
+    (1..=10).for_each(|number| rig.report_as(&format!("10.0.0.{number}"), &presumed()));
+    rig.settle().await;
+    assert_eq!(web(&rig).panic().as_deref(), Some("panic: 0 of 10 backends up, all used"));
+    assert_eq!(used(&rig), (1..=10).collect::<Vec<_>>());
+    for number in 1..=5 {
+        report(&rig, &format!("10.0.0.{number}"), true).await;
+    }
+    assert_eq!((used(&rig), web(&rig).panic()), (vec![1, 2, 3, 4, 5], None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn before_first_results_of_probes_by_the_vip_nobody_panics() {
+    let text = TEXT.replace("probe = \"direct\"", "probe = \"vip\"");
+    let rig = Rig::new(&text.replace("name = \"web\"", "name = \"web\"\npanic_threshold = \"60%\""));
+    rig.resolve_all();
+    rig.settle().await;
+    assert_eq!((backend(&rig, "web", "web-1").target.is_some(), rig.steered_to("web").len()), (true, 0));
+    for (backend, used) in [("10.0.0.1", 0), ("10.0.0.2", 0), ("10.0.0.3", 3)] {
+        rig.report(backend, backend == "10.0.0.3");
+        rig.settle().await;
+        assert_eq!(rig.steered_to("web").len(), used, "{backend}");
+    }
 }
 
 /// A pool of ten, with these keys of the pool and the VIP.

@@ -135,11 +135,25 @@ fn below_the_panic_threshold_unhealthy_backends_serve() {
     ];
     let config = config(backends, true, 50);
     let hops = hops(&[1, 2, 3, 5, 6, 7]);
-    let at_threshold = plain(&config, &health(&[1, 2], &[]), &hops);
+    let at_threshold = plain(&config, &health(&[1, 2], &[3, 4]), &hops);
     assert_eq!(dispositions(&at_threshold), [Serving, Serving, Down, Down, Down, Down, Down]);
     // Backends that take no new flows anyway count neither way, nor are they used; one without a way cannot be.
-    let below = plain(&config, &health(&[1, 5, 6, 7], &[]), &hops);
+    let below = plain(&config, &health(&[1, 5, 6, 7], &[2, 3, 4]), &hops);
     assert_eq!(dispositions(&below), [Serving, Serving, Serving, Down, Draining, Draining, Down]);
+}
+
+#[test]
+fn who_was_not_asked_yet_makes_no_panic_and_is_not_used_by_one() {
+    let config = config((1..=10).map(|last| backend(last, 1, AdminState::Active)).collect(), true, 50);
+    let serving = |up: &[u8], down: &[u8]| -> Vec<u8> {
+        let found = dispositions(&plain(&config, &health(up, down), &hops(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10])));
+        (1..).zip(found).filter(|(_, taken)| *taken == Serving).map(|(last, _)| last).collect()
+    };
+    assert_eq!(serving(&[1, 2, 3], &[]), [1, 2, 3], "seven are new");
+    assert_eq!(serving(&[], &[]), [0; 0], "nobody is known");
+    assert_eq!(serving(&[1, 2], &[3, 4]), [1, 2], "half of the known");
+    assert_eq!(serving(&[1], &[2, 3]), [1, 2, 3], "a panic of three");
+    assert_eq!(serving(&[], &[2, 3]), [2, 3]);
 }
 
 #[test]

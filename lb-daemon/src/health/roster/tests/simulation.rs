@@ -145,7 +145,10 @@ impl Schedule {
     fn hear(&mut self, effect: Effect, tally: &mut Tally) {
         let of_agent = |agent: &Heard| (agent.status.up, agent.word.clone());
         let seen = |view: &HealthView| -> BTreeMap<Member, _> {
-            let told = |one: &Standing| (one.up, one.permille, one.reason.clone(), one.agent.as_ref().map(of_agent));
+            let told = |one: &Standing| {
+                let (agent, presumed) = (one.agent.as_ref().map(of_agent), one.is_presumed());
+                (one.up, one.permille, presumed, one.reason.clone(), agent)
+            };
             view.iter().map(|(member, standing)| (*member, told(standing))).collect()
         };
         let before = seen(&self.heard);
