@@ -133,8 +133,8 @@ const CRATES: &[(&str, &[&str])] = &[
     // Files are found and read in one place.
     ("glob", &["lb-daemon/src/config"]),
     ("landlock", &["lb-daemon/src/privileges/files.rs"]),
-    // gRPC is spoken to ask for a backend's health, and nowhere else.
-    ("h2", &["lb-daemon/src/health/probe/"]),
+    // gRPC is spoken to ask for a backend's health, and by the laboratory's server that is asked.
+    ("h2", &["lb-daemon/src/health/probe/", "netns-tests/tests/kinds/"]),
     ("prost", &["lb-daemon/src/health/probe/"]),
     // Of TLS the configuration reads certificates; who speaks it is told by the model. Servers of tests speak it too.
     (
