@@ -158,8 +158,10 @@ pub struct Controller<E> {
     part: u32,
     heartbeat: Heartbeat,
     listener: Listener,
-    /// Whether what carries probes is in place, or none is needed; `None` before it was tried.
-    carrying: Option<bool>,
+    /// What carries probes is in place, or none is needed; else why not. `None` before it was tried.
+    carrying: Option<Result<(), String>>,
+    /// When to try that again.
+    carry_again: Option<Instant>,
 }
 
 impl<E: Engine> Controller<E> {
@@ -222,6 +224,7 @@ impl<E: Engine> Controller<E> {
             heartbeat: Heartbeat::default(),
             listener: Listener::default(),
             carrying: None,
+            carry_again: None,
         };
         controller.ask_for_inputs();
         Ok((controller, Handle::new(sender, newest, health)))
@@ -287,9 +290,8 @@ impl<E: Engine> Controller<E> {
 
     /// When to plan next, if nothing is reported before.
     fn wake(&self) -> Instant {
-        // What fails is tried again by the clock.
-        let step = self.governor.next().filter(|_| self.failing.is_none());
-        self.settling.into_iter().chain(step).fold(self.clock.next(), Instant::min)
+        let sooner = [self.settling, self.governor.next(), self.carry_again];
+        sooner.into_iter().flatten().fold(self.clock.next(), Instant::min)
     }
 
     /// Tells health checks and next hops what the configuration needs of them.

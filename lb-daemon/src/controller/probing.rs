@@ -4,13 +4,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
+    time::Duration,
 };
 
 use lb_common::layout::target::{Encap, Target};
+use tokio::time::Instant;
+use tracing::{error, info};
 
-use super::{Controller, checks, engine::Engine, tell, view};
+use super::{Controller, chain, checks, engine::Engine, tell, view};
 use crate::{
-    dataplane::kernel::{ProbeError, ProbeSettings},
+    dataplane::kernel::ProbeSettings,
     health::{Checks, HealthView, Member, Way, Ways},
     model::{Config, NextHopConfig},
     plan::{State, wanted::key},
@@ -18,6 +21,10 @@ use crate::{
 
 /// So many VIPs and interfaces are looked at, at most, for what keeps answers away: all of them fare alike.
 const MOST_LOOKUPS: usize = 4;
+
+/// What carries probes is tried again after this time.
+const CARRY_AGAIN: Duration = Duration::from_secs(10);
+const NOT_CARRIED: &str = "health probes cannot be carried by vips' ways";
 
 /// What carries probes, as `config` needs it; `None` if all go to backends' own addresses.
 pub(super) fn settings(config: &Config) -> Option<ProbeSettings> {
@@ -66,22 +73,28 @@ fn way(member: Member, mark: u32, target: &Target, source: &mut impl FnMut() -> 
 }
 
 impl<E: Engine> Controller<E> {
-    /// Has in place what carries probes, if any are to be.
-    pub(super) fn carry(&mut self) -> Result<(), ProbeError> {
-        let settings = settings(&self.config);
-        let outcome = self.engine.carry_probes(settings.as_ref());
-        self.carrying = Some(outcome.is_ok());
-        outcome
+    /// Has in place what carries probes, if any are to be. Traffic does not depend on it, so a failure holds up nothing else: it
+    /// is told, and tried again.
+    pub(super) fn carry(&mut self) {
+        let outcome = self.engine.carry_probes(settings(&self.config).as_ref()).map_err(|error| chain(&error));
+        match (&outcome, &self.carrying) {
+            (Err(error), before) if before.as_ref() != Some(&outcome) => error!(error, "{NOT_CARRIED}"),
+            (Ok(()), Some(Err(_))) => info!("health probes are carried by vips' ways again"),
+            _ => {}
+        }
+        self.carry_again = outcome.is_err().then(|| Instant::now() + CARRY_AGAIN);
+        self.carrying = Some(outcome);
     }
 
     /// Whether something of that was lost, or returned, since the last look.
     pub(super) fn carries_otherwise(&self) -> bool {
-        self.carrying != Some(self.engine.carries_probes(settings(&self.config).as_ref()))
+        let carrying = self.carrying.as_ref().map(Result::is_ok);
+        carrying != Some(self.engine.carries_probes(settings(&self.config).as_ref()))
     }
 
     /// Shows by which ways backends can be asked, as the tables are now.
     pub(super) fn show_ways(&self) {
-        let ways = match (settings(&self.config), self.carrying) {
+        let ways = match (settings(&self.config), self.carrying.as_ref().map(Result::is_ok)) {
             (Some(settings), Some(true)) => {
                 let checks = checks(&self.config);
                 ways(&checks, &self.state, settings.tag, |ifindex| self.engine.answerable(ifindex))
@@ -98,8 +111,11 @@ impl<E: Engine> Controller<E> {
         if self.fresh { Arc::default() } else { Arc::clone(&self.reports.health) }
     }
 
-    /// Why backends are down that were asked by the VIP, where the kernel is known to drop what they answer.
+    /// Why backends are not asked by the VIP, or are down that were, where the kernel is known to drop what they answer.
     pub(super) fn unanswered(&self) -> Vec<String> {
+        if let Some(Err(error)) = &self.carrying {
+            return vec![format!("{NOT_CARRIED}: {error}")];
+        }
         if settings(&self.config).is_none() {
             return Vec::new();
         }

@@ -8,6 +8,7 @@ mod growth;
 mod history;
 mod limited;
 mod overrides;
+mod paced;
 mod previewed;
 mod program;
 mod protected;

@@ -34,8 +34,6 @@ enum Failure {
     Observe(#[source] dataplane::Error),
     #[error("the program does not run on every interface")]
     Attach(#[source] AttachError),
-    #[error("health probes to VIPs cannot be made")]
-    Carry(#[source] dataplane::kernel::ProbeError),
     #[error("the program cannot be replaced by one that does what is wanted")]
     Retune(#[source] InstallError),
     #[error("the tables cannot be replaced by larger ones")]
@@ -124,8 +122,14 @@ impl<E: Engine> Controller<E> {
         let span = info_span!("reconcile", generation = self.history.current().number);
         let _entered = span.enter();
         // The tables do not wait for an interface.
-        let held = self.hold().and(self.carry().map_err(Failure::Carry));
-        match self.bring_about().and_then(|done| held.map(|()| done)) {
+        let held = self.hold();
+        self.carry();
+        let brought = self.bring_about();
+        if brought.is_err() {
+            // What did not come about moved nothing: rings go on from what is in the tables.
+            self.governor.keep(&BTreeSet::new());
+        }
+        match brought.and_then(|done| held.map(|()| done)) {
             Ok(Done { ops, whole }) => {
                 if whole {
                     self.clock.succeeded(Instant::now());

@@ -178,7 +178,10 @@ impl Driver {
         if effect.results.is_empty() {
             return;
         }
+        let mut matters = false;
         for Judged { member, standing, transition } in effect.results {
+            let counts = |standing: &Standing| (standing.up, standing.permille);
+            matters |= self.sender.borrow().get(&member).map(counts) != standing.as_ref().map(counts);
             if let (Some(transition), Some(standing)) = (transition, &standing) {
                 self.stats.count_transition(transition);
                 log(member, &standing.reason, transition);
@@ -186,7 +189,8 @@ impl Driver {
             self.fresh.insert(member, standing);
         }
         self.visible |= effect.visible;
-        let at = now + if effect.visible { COALESCE } else { REFRESH };
+        // Some servers and programs say something else each time: mere words can wait.
+        let at = now + if matters { COALESCE } else { REFRESH };
         self.publish_at = Some(self.publish_at.map_or(at, |before| before.min(at)));
     }
 

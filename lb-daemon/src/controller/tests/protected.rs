@@ -161,7 +161,7 @@ pub(super) fn ten(pool: &str, vip: &str) -> String {
 }
 
 pub(super) const LIMITED: &str = "max_ring_change = \"10%\"\nmax_ring_change_per = \"10s\"";
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 /// Where the slots lead, as a packet would meet them.
 pub(super) fn slots(rig: &Rig) -> Vec<Option<u32>> {

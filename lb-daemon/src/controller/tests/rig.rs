@@ -361,6 +361,7 @@ fn tables(capacity: Capacity) -> Arc<Mutex<Tables>> {
         flow_entries: 1_048_576,
         resized: Vec::new(),
         carried: None,
+        mark_taken: None,
         no_memory: false,
     }))
 }

@@ -80,6 +80,8 @@ pub(crate) struct Tables {
     pub(crate) resized: Vec<Room>,
     /// What carries health probes.
     pub(crate) carried: Option<ProbeSettings>,
+    /// Somebody else's table that their mark leads to.
+    pub(crate) mark_taken: Option<u32>,
     /// There is no memory for other tables.
     pub(crate) no_memory: bool,
 }
@@ -221,7 +223,11 @@ impl Engine for Fake {
     }
 
     fn carry_probes(&mut self, settings: Option<&ProbeSettings>) -> Result<(), ProbeError> {
-        self.tables().carried = settings.cloned();
+        let mut tables = self.tables();
+        if let (Some(settings), Some(table)) = (settings, tables.mark_taken) {
+            return Err(ProbeError::Taken { tag: settings.tag, table });
+        }
+        tables.carried = settings.cloned();
         Ok(())
     }
 
