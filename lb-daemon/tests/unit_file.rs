@@ -38,6 +38,7 @@ fn its_command_is_one_and_stopping_it_lets_forwarding_go_on() {
     assert!(format!("{run:?}").contains("detach_on_exit: false"), "{run:?}");
     assert_eq!(settings["ConfigurationDirectory"], "lb");
     assert_eq!((settings["Type"], settings["Restart"]), ("notify-reload", "always"));
+    assert_eq!(settings["OOMPolicy"], "continue", "a program that is ended for want of memory must not stop the unit");
     assert!(UNIT.contains("\nType=notify\n"), "older systemd goes by the first of both");
 }
 
