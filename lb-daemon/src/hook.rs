@@ -147,7 +147,7 @@ where
 async fn deliver(runner: Option<Runner>, task: Task) -> Result<(), String> {
     let runner = runner.ok_or("there is no process that tells; restart lb")?;
     let longest = task.timeout();
-    match runner.ask(task).await.map_err(|lacking| lacking.to_string())? {
+    match runner.tell(task).await.map_err(|lacking| lacking.to_string())? {
         Outcome::Ended(Ended { how: How::Code(0), .. }) => Ok(()),
         Outcome::Ended(ended) => Err(ended.words(longest)),
         Outcome::Posted(posted) => posted,

@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod model;
 pub mod nexthop;
 pub mod notify;
+pub(crate) mod plain;
 pub mod plan;
 pub mod privileges;
 pub mod runner;

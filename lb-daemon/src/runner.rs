@@ -20,6 +20,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 mod ask;
+mod memory;
 mod post;
 mod program;
 mod serve;
@@ -30,8 +31,11 @@ pub use self::{
     serve::serve,
 };
 
-/// Tasks that are under way at once. The others wait for their turn.
+/// Checks' programs that run at once. The others wait for their turn.
 pub const MOST: usize = 128;
+
+/// What tells of changes at once: it has places of its own, since events matter most when all checks hang.
+const MOST_TELLING: usize = 4;
 
 /// The word on the command line by which this binary is the runner.
 pub const WORD: &str = "run-programs";
@@ -142,6 +146,8 @@ struct Order {
 struct Report {
     number: u64,
     outcome: Outcome,
+    /// Whether nothing is left of it. What the kernel cannot end yet is told of twice: when it was killed, and when it is gone.
+    over: bool,
 }
 
 /// Starts the runner, which is the binary at `binary`; web servers are trusted by the certificates in the file

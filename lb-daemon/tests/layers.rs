@@ -19,12 +19,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("privileges", &[]),
     // Connections that are made from here.
     ("client", &["model"]),
-    ("runner", &["client", "model", "privileges"]),
+    ("plain", &[]),
+    ("runner", &["client", "model", "plain", "privileges"]),
     ("http", &[]),
     ("latch", &[]),
     // One thing each.
     ("config", &["model", "privileges"]),
-    ("health", &["client", "model", "runner"]),
+    ("health", &["client", "model", "plain", "runner"]),
     ("hook", &["model", "runner"]),
     ("nexthop", &[]),
     // Keeps what health says.

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::{BufRead, BufReader, Write},
     net::IpAddr,
     path::Path,
     process,
@@ -75,6 +76,7 @@ async fn tells_the_exit_code_and_the_first_line() {
     assert_eq!(ended("echo all is well; echo and more").await, (How::Code(0), Some("all is well".into())));
     assert_eq!(ended("echo broken >&2; exit 3").await, (How::Code(3), Some("broken".into())));
     assert_eq!(ended("printf 'a\\tb\\033[31mc'; exit 1").await, (How::Code(1), Some("a b [31mc".into())));
+    assert_eq!(ended("printf 'a\\342\\200\\256b'").await, (How::Code(0), Some("ab".into())));
     assert_eq!(ended("kill -9 $$").await, (How::Signal(9), None));
     let (how, line) = ended("head -c 100000 /dev/zero | tr '\\0' x").await;
     assert_eq!((how, line), (How::Code(0), Some("x".repeat(200))));
@@ -169,6 +171,63 @@ async fn runner_that_stays(script: &str) -> Ended {
         drop(runner);
     });
     ended
+}
+
+/// Traces the processes whose numbers it reads. What is traced and killed stays until its tracer ends, as if the kernel could
+/// not end it.
+const TRACER: &str = "my $call = shift; $| = 1; \
+    while (<STDIN>) { syscall($call, 0x4206, $_ + 0, 0, 0) == 0 or die qq(no: $!\\n); print qq(held\\n) }";
+/// ptrace(2).
+const PTRACE: &str = if cfg!(target_arch = "x86_64") { "101" } else { "117" };
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_killed_keeps_its_place_until_it_is_gone() {
+    let (folder, runner) = (tempfile::tempdir().unwrap(), runner());
+    let file = folder.path().join("numbers");
+    let script = format!("echo $$ >> {}; exec sleep 1000", file.display());
+    let hang = (0..MOST).map(|_| {
+        let (runner, program) = (runner.clone(), Program { timeout: SECOND * 8, ..shell(&script) });
+        tokio::spawn(async move { runner.run(program).await })
+    });
+    let hang: Vec<_> = hang.collect();
+    let numbers = || fs::read_to_string(&file).unwrap_or_default();
+    let all = async {
+        while numbers().lines().count() < MOST {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(SECOND * 6, all).await.expect("all of them run");
+    let mut tracer = process::Command::new("perl")
+        .args(["-e", TRACER, PTRACE])
+        .stdin(process::Stdio::piped())
+        .stdout(process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    tracer.stdin.as_mut().unwrap().write_all(numbers().as_bytes()).unwrap();
+    let held = BufReader::new(tracer.stdout.take().unwrap()).lines().take(MOST).map(Result::unwrap).count();
+    assert_eq!(held, MOST, "needs the right to trace: root");
+    for one in hang {
+        assert_eq!(one.await.unwrap().unwrap().how, How::Late);
+    }
+    assert!(numbers().lines().all(is_there), "it was to be held");
+    let next = |timeout| runner.run(Program { timeout, ..argv(&["/bin/true"]) });
+    assert_eq!(next(SECOND).await, Err(Lacking::Busy));
+    // It ends with its input, and lets go.
+    drop(tracer.stdin.take());
+    tracer.wait().unwrap();
+    assert_eq!(next(SECOND * 10).await.unwrap().how, How::Code(0));
+    until_gone(&numbers()).await;
+}
+
+#[tokio::test]
+async fn programs_are_ended_for_want_of_memory_before_the_runner_is() {
+    let runner = runner();
+    let wish =
+        |of: &str| fs::read_to_string(format!("/proc/{of}/oom_score_adj")).unwrap().trim().parse::<i32>().unwrap();
+    let ours = wish("self");
+    let told = runner.run(shell("cat /proc/self/oom_score_adj")).await.unwrap().line.unwrap();
+    assert_eq!(told.parse::<i32>().unwrap(), ours.max(500));
+    assert_eq!(wish(&number_of(&runner).await.to_string()), ours);
 }
 
 #[tokio::test]

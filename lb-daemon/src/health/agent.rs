@@ -8,6 +8,7 @@
 use std::fmt;
 
 use super::WHOLE;
+use crate::plain::plain;
 
 /// Longest line that is read, in bytes.
 pub const LONGEST: usize = 1024;
@@ -65,7 +66,7 @@ impl Said {
         };
         let mut said = Self::default();
         for word in String::from_utf8_lossy(words).to_ascii_lowercase().split([' ', '\t', ',']) {
-            let down = |word| Some(State::Down(word, plain(reason)));
+            let down = |word| Some(State::Down(word, shown(reason)));
             match word {
                 "ready" => said.mode = Some(Mode::Ready),
                 "drain" => said.mode = Some(Mode::Drain),
@@ -90,10 +91,8 @@ fn percent(word: &str) -> Option<u16> {
 }
 
 /// A reason as it may be shown.
-fn plain(text: &[u8]) -> String {
-    let text = String::from_utf8_lossy(text);
-    let plain: String = text.chars().filter(|character| !character.is_control()).take(REASON).collect();
-    plain.trim().to_owned()
+fn shown(text: &[u8]) -> String {
+    plain(&String::from_utf8_lossy(text)).chars().take(REASON).collect::<String>().trim_end().to_owned()
 }
 
 impl Word {

@@ -17,7 +17,7 @@ use super::{
     probe::{self, Outcome, Verdict},
     roster::{Due, Effect, Judged, Number, Roster},
 };
-use crate::{client::Clients, runner::Runner};
+use crate::{client::Clients, model::Ask, runner::Runner};
 
 /// Changes of state within this time of each other are published together.
 const COALESCE: Duration = Duration::from_millis(20);
@@ -59,7 +59,11 @@ pub fn spawn(mut inputs: Inputs, stats: Stats) -> (watch::Receiver<Arc<HealthVie
 struct Driver {
     roster: Roster,
     running: FuturesUnordered<BoxFuture<'static, (Number, Outcome)>>,
+    /// Most of these at once.
     most: usize,
+    /// Programs that run or wait for that. They take no descriptors here, and the runner limits them: those that hang hold up
+    /// no other probes.
+    programs: FuturesUnordered<BoxFuture<'static, (Number, Outcome)>>,
     sender: watch::Sender<Arc<HealthView>>,
     /// What is not published yet: how it is with some backends, `None` if that is not known any more.
     fresh: BTreeMap<Member, Option<Standing>>,
@@ -80,6 +84,7 @@ impl Driver {
             roster: Roster::new(kept, RandomState::new().hash_one(0)),
             running: FuturesUnordered::new(),
             most: most_probes(),
+            programs: FuturesUnordered::new(),
             sender,
             fresh: BTreeMap::new(),
             visible: false,
@@ -118,6 +123,7 @@ impl Driver {
                 }
                 Ok(()) = ways.changed() => self.roster.set_ways(ways.borrow_and_update().clone(), clock()),
                 Some((number, outcome)) = self.running.next() => self.take(number, outcome),
+                Some((number, outcome)) = self.programs.next() => self.take(number, outcome),
                 () = sleep_until(wake.unwrap_or_else(clock).into()), if wake.is_some() => {}
                 () = self.sender.closed() => return,
             }
@@ -151,8 +157,9 @@ impl Driver {
             let Some(Due { number, probe, way, at }) = self.roster.start_next(now) else { break };
             self.stats.count_start(now.duration_since(at));
             let (clients, runner) = (Arc::clone(&self.clients), self.runner.clone());
+            let kind = if matches!(probe.ask, Ask::Exec(_)) { &self.programs } else { &self.running };
             let made = async move { (number, probe::run(&probe, way, &clients, runner.as_ref()).await) };
-            self.running.push(Box::pin(made));
+            kind.push(Box::pin(made));
         }
     }
 

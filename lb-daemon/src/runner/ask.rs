@@ -10,7 +10,7 @@ use tokio::{
 };
 use tracing::error;
 
-use super::{Ended, MOST, Order, Outcome, Program, Report, Task};
+use super::{Ended, MOST, MOST_TELLING, Order, Outcome, Program, Report, Task};
 
 /// What the runner may take beyond a task's time, to kill a program and to tell.
 const GRACE: Duration = Duration::from_secs(2);
@@ -20,7 +20,8 @@ const GRACE: Duration = Duration::from_secs(2);
 pub struct Runner {
     orders: mpsc::UnboundedSender<Asked>,
     gone: watch::Receiver<bool>,
-    places: Arc<Semaphore>,
+    checking: Arc<Semaphore>,
+    telling: Arc<Semaphore>,
 }
 
 /// Why a task was not done. That says nothing about what it would have come to.
@@ -38,7 +39,7 @@ pub enum Lacking {
 struct Asked {
     task: Task,
     answer: oneshot::Sender<Outcome>,
-    /// Of this task; free when it is done, whoever still waits for that.
+    /// Of this task; free when nothing is left of it, whoever still waits for that.
     place: OwnedSemaphorePermit,
 }
 
@@ -57,7 +58,8 @@ impl Runner {
                 ended.send_replace(true);
             }
         });
-        Ok(Self { orders, gone, places: Arc::new(Semaphore::new(MOST)) })
+        let [checking, telling] = [MOST, MOST_TELLING].map(|places| Arc::new(Semaphore::new(places)));
+        Ok(Self { orders, gone, checking, telling })
     }
 
     /// Whether the runner is gone, now and from now on.
@@ -65,25 +67,29 @@ impl Runner {
         self.gone.clone()
     }
 
-    /// Has a program run, and waits for its end.
+    /// Has a check's program run, and waits for its end.
     ///
     /// # Errors
     /// When it was not run.
     pub async fn run(&self, program: Program) -> Result<Ended, Lacking> {
-        match self.ask(Task::Run(program)).await? {
+        match self.ask(Task::Run(program), &self.checking).await? {
             Outcome::Ended(ended) => Ok(ended),
             Outcome::Posted(_) => Err(Lacking::Gone),
         }
     }
 
-    /// Has a task done, and waits for what comes of it. That takes at most the task's time to get its turn, and as long
-    /// again and a moment to be done.
+    /// Has somebody told of changes by this task, and waits for what comes of it. Checks that hang do not hold it up.
     ///
     /// # Errors
     /// When it was not done.
-    pub async fn ask(&self, task: Task) -> Result<Outcome, Lacking> {
+    pub async fn tell(&self, task: Task) -> Result<Outcome, Lacking> {
+        self.ask(task, &self.telling).await
+    }
+
+    /// That takes at most the task's time to get its turn, and as long again and a moment to be done.
+    async fn ask(&self, task: Task, places: &Arc<Semaphore>) -> Result<Outcome, Lacking> {
         let longest = task.timeout();
-        let place = timeout(longest, Arc::clone(&self.places).acquire_owned()).await.map_err(|_| Lacking::Busy)?;
+        let place = timeout(longest, Arc::clone(places).acquire_owned()).await.map_err(|_| Lacking::Busy)?;
         let (answer, outcome) = oneshot::channel();
         let place = place.map_err(|_| Lacking::Gone)?;
         self.orders.send(Asked { task, answer, place }).map_err(|_| Lacking::Gone)?;
@@ -95,7 +101,7 @@ impl Runner {
 async fn correspond(socket: UnixStream, mut asked: mpsc::UnboundedReceiver<Asked>) -> io::Result<()> {
     let (read, mut write) = socket.into_split();
     let mut reports = BufReader::new(read).lines();
-    let mut open: BTreeMap<u64, (oneshot::Sender<Outcome>, OwnedSemaphorePermit)> = BTreeMap::new();
+    let mut open: BTreeMap<u64, (Option<oneshot::Sender<Outcome>>, OwnedSemaphorePermit)> = BTreeMap::new();
     let mut number = 0;
     loop {
         tokio::select! {
@@ -104,17 +110,23 @@ async fn correspond(socket: UnixStream, mut asked: mpsc::UnboundedReceiver<Asked
                 number += 1;
                 let mut line = serde_json::to_vec(&Order { number, task })?;
                 line.push(b'\n');
-                open.insert(number, (answer, place));
+                open.insert(number, (Some(answer), place));
                 write.write_all(&line).await?;
             }
             line = reports.next_line() => {
                 let line = line?.ok_or(io::ErrorKind::UnexpectedEof)?;
-                let Report { number, outcome } = serde_json::from_str(&line)?;
-                if let Some((answer, _place)) = open.remove(&number) {
+                let Report { number, outcome, over } = serde_json::from_str(&line)?;
+                if let Some(answer) = open.get_mut(&number).and_then(|(answer, _)| answer.take()) {
                     // Whoever asked may have stopped to wait.
                     let _ = answer.send(outcome);
+                }
+                if over {
+                    open.remove(&number);
                 }
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, PipeReader, Seek, Write},
+    io::{self, Seek, Write},
     os::{fd::OwnedFd, unix::process::CommandExt},
     process::{Command, Stdio},
     time::Duration,
@@ -19,7 +19,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Ended, How, Program, serve::Leaders};
+use super::{Ended, How, Program, memory::Expendable, serve::Leaders};
+use crate::plain::plain;
 
 /// Where programs are looked for that a program starts by name.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -27,23 +28,28 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const LONGEST_LINE: usize = 200;
 /// Most that a program may write, in bytes.
 const MOST_OUTPUT: usize = 1 << 20;
-/// Longest wait for the end of what was killed: the kernel may have something to finish first.
+/// Longest wait for the end of what was killed before that is told: the kernel may have something to finish first.
 const END: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(program: &Program, leaders: &Leaders) -> Ended {
-    match try_run(program, leaders).await {
+/// Runs it until it is gone. `early` is called with how it ended, if it was killed and the kernel takes its time with that.
+pub(super) async fn run(program: &Program, leaders: &Leaders, early: impl FnOnce(Ended)) -> Ended {
+    match try_run(program, leaders, early).await {
         Ok(ended) => ended,
         Err(error) => Ended { how: How::Never(error.to_string()), line: None },
     }
 }
 
-async fn try_run(program: &Program, leaders: &Leaders) -> io::Result<Ended> {
-    let (output, leader) = start(program)?;
+async fn try_run(program: &Program, leaders: &Leaders, early: impl FnOnce(Ended)) -> io::Result<Ended> {
+    let (receiver, leader) = start(program)?;
     leaders.borrow_mut().insert(leader);
-    let mut output = Output { receiver: Receiver::from_owned_fd(OwnedFd::from(output))?, line: Vec::new(), length: 0 };
+    let mut output = Output { receiver, line: Vec::new(), length: 0 };
     let outcome = follow(program, leader, &mut output).await;
     // The leader is still there, if only as a zombie, so nobody else can have got its number.
     let _ = kill_process_group(leader, Signal::KILL);
+    if timeout(END, ended(leader)).await.is_err() {
+        let how = outcome.as_ref().ok().cloned().flatten().unwrap_or(How::Late);
+        early(Ended { how, line: output.first_line() });
+    }
     let ended = reap(leader).await;
     leaders.borrow_mut().remove(&leader);
     let how = outcome?.unwrap_or(ended?);
@@ -51,10 +57,13 @@ async fn try_run(program: &Program, leaders: &Leaders) -> io::Result<Ended> {
     Ok(Ended { how, line: output.first_line() })
 }
 
-/// Starts it, as the leader of a process group.
-fn start(program: &Program) -> io::Result<(PipeReader, Pid)> {
+/// Starts it, as the leader of a process group. Nothing fails once it runs, so nobody is left whom no one would end.
+fn start(program: &Program) -> io::Result<(Receiver, Pid)> {
     let (output, writer) = io::pipe()?;
+    let output = Receiver::from_owned_fd(OwnedFd::from(output))?;
     let (path, arguments) = program.argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    // It inherits that.
+    let _expendable = Expendable::new();
     let child = Command::new(path)
         .args(arguments)
         .env_clear()
@@ -99,10 +108,9 @@ async fn ended(leader: Pid) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for what was killed, or has ended.
+/// Waits for what was killed, or has ended, as long as it takes: what is still there keeps its place.
 async fn reap(leader: Pid) -> io::Result<How> {
-    // What takes longer is swept up later.
-    let _ = timeout(END, ended(leader)).await;
+    ended(leader).await?;
     Ok(match waitpid(Some(leader), WaitOptions::NOHANG)? {
         None => How::Late,
         Some((_, status)) => match (status.exit_status(), status.terminating_signal()) {
@@ -153,8 +161,6 @@ impl Output {
 
     fn first_line(&self) -> Option<String> {
         let line = self.line.split(|byte| *byte == b'\n').next()?;
-        let text: String =
-            String::from_utf8_lossy(line).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+        Some(plain(&String::from_utf8_lossy(line))).filter(|text| !text.is_empty())
     }
 }

@@ -15,6 +15,7 @@ use tokio::{
     net::UnixStream,
     runtime,
     signal::unix::{SignalKind, signal},
+    sync::mpsc::{self, UnboundedSender},
     time::{sleep, timeout},
 };
 
@@ -59,18 +60,16 @@ async fn work(socket: std::os::unix::net::UnixStream, leaders: &Leaders) -> io::
     let mut ended_children = signal(SignalKind::child())?;
     let mut terminated = signal(SignalKind::terminate())?;
     let mut running = FuturesUnordered::new();
+    let (early, mut told_early) = mpsc::unbounded_channel();
     loop {
         tokio::select! {
             line = orders.next_line() => {
                 let Some(line) = line? else { return Ok(()) };
-                let Order { number, task } = serde_json::from_str(&line)?;
-                let leaders = Rc::clone(leaders);
-                running.push(async move { Report { number, outcome: work_off(task, &leaders).await } });
+                running.push(work_off(serde_json::from_str(&line)?, Rc::clone(leaders), early.clone()));
             }
+            Some(report) = told_early.recv() => write.write_all(&line_of(&report)?).await?,
             Some(report) = running.next() => {
-                let mut line = serde_json::to_vec(&report)?;
-                line.push(b'\n');
-                write.write_all(&line).await?;
+                write.write_all(&line_of(&report)?).await?;
                 sweep(leaders);
             }
             _ = ended_children.recv() => sweep(leaders),
@@ -92,10 +91,24 @@ async fn end_all(leaders: &Leaders) {
     }
 }
 
-async fn work_off(task: Task, leaders: &Leaders) -> Outcome {
-    match task {
-        Task::Run(program) => Outcome::Ended(program::run(&program, leaders).await),
+fn line_of(report: &Report) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(report)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// Does a task until nothing is left of it. What is known before that is told by `early`.
+async fn work_off(Order { number, task }: Order, leaders: Leaders, early: UnboundedSender<Report>) -> Report {
+    let outcome = match task {
+        Task::Run(program) => {
+            let lingers = |ended| {
+                // Nobody listens any more at the runner's end.
+                let _ = early.send(Report { number, outcome: Outcome::Ended(ended), over: false });
+            };
+            Outcome::Ended(program::run(&program, &leaders, lingers).await)
+        }
         // Of which there are few, and a program need not take as much room.
         Task::Post(post) => Outcome::Posted(Box::pin(post::post(&post)).await),
-    }
+    };
+    Report { number, outcome, over: true }
 }

@@ -66,7 +66,7 @@ async fn listener() -> (TcpListener, SocketAddr) {
 
 async fn post(runner: &Runner, url: String) -> Result<(), String> {
     let task = Task::Post(Post { url, body: BODY.to_owned(), timeout: SECOND * 2 });
-    let Outcome::Posted(posted) = runner.ask(task).await.unwrap() else { panic!("another task") };
+    let Outcome::Posted(posted) = runner.tell(task).await.unwrap() else { panic!("another task") };
     posted
 }
 

@@ -62,7 +62,7 @@ fn what_has_no_word_that_is_known_says_nothing() {
 
 #[test]
 fn a_reason_neither_steers_terminals_nor_grows() {
-    let line = format!("down #\u{1b}[2J{}", "x".repeat(500));
+    let line = format!("down #\u{1b}[2J\u{202e}\u{2066}\u{200b}{}", "x".repeat(500));
     let State::Down("down", reason) = after(&[&line]).state else { panic!("down") };
     assert_eq!(reason, format!("[2J{}", "x".repeat(77)));
     assert_eq!(after(&["down #\u{ff}"]).to_string(), "down (#\u{ff})");

@@ -12,7 +12,7 @@ use tokio::{
 use super::*;
 use crate::{
     health::Ejected,
-    model::{Ask, Check, Health, Protocol, Service},
+    model::{Ask, Check, Exec, Health, Protocol, Route, Service},
 };
 
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -211,6 +211,30 @@ async fn many_checks_run_side_by_side() {
     timeout(Duration::from_secs(5), all).await.expect("a result for each").unwrap();
     let up: Vec<Member> = rig.view.borrow().iter().filter(|(_, status)| status.up).map(|(id, _)| *id).collect();
     assert_eq!(up, [id(server.address)]);
+}
+
+#[tokio::test]
+async fn programs_that_hang_hold_up_no_other_probes() {
+    // Nobody reads at the other end.
+    let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let server = Server::start("127.0.0.1:0").await;
+    let exec = Ask::Exec(Exec { argv: vec!["/bin/check".into()], env: BTreeMap::new() });
+    let hangs = Check { timeout: Duration::from_mins(1), route: Route::Direct, ..Check::of(exec) };
+    let mut wanted = vec![(id(server.address), tcp())];
+    wanted.extend((1..=200_u8).map(|n| (id(SocketAddr::from(([127, 9, 0, n], 9))), hangs.clone())));
+    let (_checks, receiver) = watch::channel(checks(&wanted));
+    let (_ejections, ejections) = watch::channel(Arc::default());
+    let (sender, _view) = watch::channel(Arc::default());
+    let driver = Driver { most: 4, ..Driver::new(BTreeMap::new(), sender, Stats::new().unwrap()) };
+    let inputs = Inputs { runner: Some(Runner::at(ours).unwrap()), ..inputs(receiver, ejections) };
+    let task = tokio::spawn(driver.run(inputs));
+    // All of them have been started by then.
+    sleep(Duration::from_secs(1)).await;
+    let before = server.accepted();
+    sleep(INTERVAL * 10).await;
+    assert!(server.accepted() >= before + 5, "{before} probes, then {}", server.accepted());
+    task.abort();
 }
 
 #[tokio::test]
