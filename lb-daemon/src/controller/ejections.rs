@@ -120,7 +120,7 @@ fn names(config: &Config, member: &Member) -> (String, String) {
 
 /// Backends of each VIP that may take new flows, by the pool whose passive health is theirs: the first one that has such,
 /// if several pools have them. Of UDP, and of flows that are not remembered, no handshake is seen.
-fn groups(config: &Config) -> Groups {
+pub(super) fn groups(config: &Config) -> Groups {
     let mut groups = Groups::new();
     if config.pools.values().all(|pool| pool.health.passive.is_none()) {
         return groups;

@@ -14,6 +14,7 @@ mod program;
 mod protected;
 mod replaced;
 pub(crate) mod rig;
+mod together;
 
 use std::{sync::Arc, time::Duration};
 
@@ -350,9 +351,7 @@ async fn a_fixed_gateway_needs_no_next_hops() {
     let text = TEXT.replace("[dataplane]\n", "[dataplane]\nnext_hop = \"02:00:00:00:00:07\"\n");
     let rig = Rig::new(&text);
     assert!(rig.hop_targets.borrow().is_empty());
-    for backend in ["10.0.0.1", "10.0.0.2", "10.0.0.3"] {
-        rig.report(backend, true);
-    }
+    (1..=3).for_each(|number| rig.report(&format!("10.0.0.{number}"), true));
     rig.settle().await;
     assert_eq!(rig.steered_to("web").len(), 3);
     let view = backend(&rig, "dns", "dns-1");
