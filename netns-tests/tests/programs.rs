@@ -166,6 +166,23 @@ fn programs_end_with_the_daemon_however_that_ends() {
 }
 
 #[test]
+fn a_runner_that_is_gone_is_told_and_forwarding_goes_on() {
+    scenario(&Layout::with_backends(2), |lab| {
+        lab.log().expect("the process that runs programs is gone");
+        lab.log().expect("health checks cannot be made");
+        let lb = start(lab, &checked_by(lab, "exit 0"))?;
+        lb.wait_up(&["web-1", "web-2"])?;
+        let told = || -> Result<String> { Ok(lb.json(&["status"])?["problems"].to_string()) };
+        ensure!(told()? == "[]", "{}", told()?);
+        let all = inside(&lab.lb.path());
+        let runner = all.iter().find(|one| command_line(one.as_raw_nonzero()).contains(RUNNER));
+        rustix::process::kill_process(*runner.context("no runner")?, rustix::process::Signal::KILL)?;
+        wait::until("the loss is told", LIMIT, || Ok(told()?.contains("programs is gone").then_some(())))?;
+        answer(lab, &["web-1", "web-2"])
+    });
+}
+
+#[test]
 fn the_first_program_is_refused_without_a_runner_and_may_come_and_go_with_one() {
     scenario(&Layout::with_backends(2), |lab| {
         lab.log().expect("reload refused");
