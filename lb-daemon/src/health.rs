@@ -125,14 +125,18 @@ impl Standing {
         !self.up && !by_agent && failing.peek().is_some() && failing.all(|status| status.heard.is_none())
     }
 
+    /// All that plans go by.
+    pub fn counts(&self) -> (bool, u16, bool) {
+        (self.up, self.permille, self.is_presumed())
+    }
+
     /// Whether the same follows from both, for traffic and for those who look on.
     pub fn is_alike(&self, other: &Self) -> bool {
         let same_agent = match (&self.agent, &other.agent) {
             (Some(one), Some(other)) => (one.status.up, &one.word) == (other.status.up, &other.word),
             (one, other) => one.is_none() && other.is_none(),
         };
-        let told = |one: &'_ Self| (one.up, one.permille, one.is_presumed());
-        told(self) == told(other) && self.reason == other.reason && same_agent
+        self.counts() == other.counts() && self.reason == other.reason && same_agent
     }
 }
 

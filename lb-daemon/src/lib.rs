@@ -10,6 +10,7 @@ pub(crate) mod client;
 pub mod config;
 pub mod controller;
 pub mod dataplane;
+pub(crate) mod dice;
 pub mod explain;
 pub mod health;
 pub mod hook;

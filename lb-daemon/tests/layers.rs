@@ -20,12 +20,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Connections that are made from here.
     ("client", &["model"]),
     ("plain", &[]),
+    ("dice", &[]),
     ("runner", &["client", "model", "plain", "privileges"]),
     ("http", &[]),
     ("latch", &[]),
     // One thing each.
     ("config", &["model", "privileges"]),
-    ("health", &["client", "model", "plain", "runner"]),
+    ("health", &["client", "dice", "model", "plain", "runner"]),
     ("hook", &["model", "runner"]),
     ("nexthop", &[]),
     // Keeps what health says.

@@ -88,8 +88,7 @@ fn by_health(before: &Reports, after: &Inputs) -> BTreeSet<Service> {
     if Arc::ptr_eq(&before.health, after) {
         return BTreeSet::new();
     }
-    let told = |one: &Standing| (one.up, one.permille, one.is_presumed());
-    let same = |was: &Standing, is: &Standing| told(was) == told(is);
+    let same = |was: &Standing, is: &Standing| was.counts() == is.counts();
     differing(&before.health, after, same).into_iter().map(|member| member.service).collect()
 }
 

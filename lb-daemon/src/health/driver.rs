@@ -187,8 +187,8 @@ impl Driver {
         }
         let mut matters = false;
         for Judged { member, standing, transition } in effect.results {
-            let counts = |standing: &Standing| (standing.up, standing.permille);
-            matters |= self.sender.borrow().get(&member).map(counts) != standing.as_ref().map(counts);
+            let before = self.sender.borrow().get(&member).map(Standing::counts);
+            matters |= before != standing.as_ref().map(Standing::counts);
             if let (Some(transition), Some(standing)) = (transition, &standing) {
                 self.stats.count_transition(transition);
                 log(member, &standing.reason, transition);

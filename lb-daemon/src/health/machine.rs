@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::model::Check;
+use crate::{dice::Dice, model::Check};
 
 /// Share of the interval by which the time between two probes varies, up and down.
 const JITTER: f64 = 0.1;
@@ -25,7 +25,7 @@ pub struct Machine {
     timer: Timer,
     /// Whether the next interval that is not a fast one is cut short.
     spread: bool,
-    random: SplitMix,
+    random: Dice,
 }
 
 /// When to probe.
@@ -50,7 +50,7 @@ impl Machine {
     /// A machine at its beginning, whose first probe starts `now`. `up` is what is known of the backend already, if anything
     /// is; it stays until `rise` or `fall` results say otherwise. `seed` sets the jitter.
     pub fn new(check: Check, up: Option<bool>, seed: u64, now: Instant) -> Self {
-        let (timer, random) = (Timer::At(now), SplitMix(seed));
+        let (timer, random) = (Timer::At(now), Dice::new(seed));
         Self { check, up, successes: 0, failures: 0, timer, spread: true, random }
     }
 
@@ -143,22 +143,6 @@ impl Machine {
             None => 0,
         };
         against > 0 || self.successes == 0 && self.failures == 0
-    }
-}
-
-/// A small random generator (`SplitMix64`); jitter needs no more, and a seed makes it repeatable.
-#[derive(Clone, Copy, Debug)]
-struct SplitMix(u64);
-
-impl SplitMix {
-    /// From 0 to 1.
-    fn fraction(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let [a, b, c, d, ..] = (word ^ (word >> 31)).to_le_bytes();
-        f64::from(u32::from_le_bytes([a, b, c, d])) / f64::from(u32::MAX)
     }
 }
 

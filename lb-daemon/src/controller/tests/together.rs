@@ -15,6 +15,7 @@ use super::{
     rig::config,
 };
 use crate::{
+    dice::Dice,
     health::{
         Member,
         passive::{Counted, Event, Observer, SAMPLE},
@@ -38,22 +39,6 @@ const SCHEDULES: u64 = 200;
 const LOOKS: u32 = 150;
 const BACKENDS: u8 = 12;
 const WALL: SystemTime = SystemTime::UNIX_EPOCH;
-
-/// A generator that a seed makes repeatable: splitmix64.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let word = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (word ^ (word >> 31)) % end
-    }
-
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[usize::try_from(self.below(all.len() as u64)).unwrap()]
-    }
-}
 
 /// What is known by simple means: all results of each check, and until when somebody is ejected.
 struct Naive {
@@ -107,7 +92,7 @@ struct Schedule {
 
 impl Schedule {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
+        let mut dice = Dice::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
         let backend = |number| format!("{{ name = \"b{number}\", address = \"10.0.0.{number}\" }},\n");
         let backends: String = (1..=BACKENDS).map(backend).collect();
         let initial = dice.of(&[Initial::Last, Initial::Down, Initial::Up]);

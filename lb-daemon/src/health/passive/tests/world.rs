@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::*;
-use crate::model::Protocol;
+use crate::{dice::Dice, model::Protocol};
 
 /// Time goes on in steps of so much.
 const STEP: Duration = Duration::from_millis(5);
@@ -50,7 +50,7 @@ pub(super) struct World {
     pub(super) now: Instant,
     begun: Instant,
     rule: Passive,
-    random: u64,
+    random: Dice,
     look_at: Instant,
 }
 
@@ -74,7 +74,7 @@ impl World {
             now,
             begun: now,
             rule,
-            random: seed,
+            random: Dice::new(seed),
             look_at: now,
         };
         world.observer.set(&world.groups());
@@ -131,7 +131,7 @@ impl World {
         }
         // The controller has other things to do too.
         self.look_at += SAMPLE;
-        let late = if self.chance() < 0.02 { Duration::from_millis(100) } else { Duration::ZERO };
+        let late = if self.random.fraction() < 0.02 { Duration::from_millis(100) } else { Duration::ZERO };
         self.look_at = self.look_at.max(self.now + late);
         let count = |(index, one): (usize, &Backend)| {
             (member(index), Counted { target: 1, syns: one.syns, handshakes: one.handshakes })
@@ -150,11 +150,11 @@ impl World {
             return;
         }
         // As many as chance gives: twice the rate, or none.
-        let burst = 2.0 * self.chance();
+        let burst = 2.0 * self.random.fraction();
         let one = &mut self.backends[index];
         one.due += burst * one.rate * STEP.as_secs_f64();
         while self.backends[index].due >= 1.0 {
-            let answered = self.chance() < self.backends[index].success;
+            let answered = self.random.fraction() < self.backends[index].success;
             let one = &mut self.backends[index];
             one.due -= 1.0;
             one.syns += 1;
@@ -162,15 +162,5 @@ impl World {
                 one.acks.push(Reverse(self.now + one.round_trip));
             }
         }
-    }
-
-    /// A number from 0 to 1, by splitmix64.
-    #[expect(clippy::cast_precision_loss, reason = "53 bits are exact in a double")]
-    fn chance(&mut self) -> f64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
     }
 }

@@ -4,12 +4,12 @@
 
 use std::{net::IpAddr, thread};
 
-use self::{
-    naive::{Moment, World},
-    world::Dice,
-};
+use self::naive::{Moment, World};
 use super::*;
-use crate::health::{Heard, agent::Said};
+use crate::{
+    dice::Dice,
+    health::{Heard, agent::Said},
+};
 
 mod naive;
 mod world;
