@@ -150,6 +150,13 @@ struct Report {
     over: bool,
 }
 
+/// A message of either as the line that it goes as.
+fn line_of(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
 /// Starts the runner, which is the binary at `binary`; web servers are trusted by the certificates in the file
 /// `authorities`. To be called before this process is confined, by the thread that lives as long as the process.
 ///

@@ -9,6 +9,7 @@
 //! * [`traffic`]: what the client does: requests, sessions, downloads, datagrams, pings;
 //! * [`capture`]: frames on the balancer's link, each checksum verified, and a pcap if a test fails;
 //! * [`hang`]: a thread of the daemon stopped from outside;
+//! * [`running`]: servers on a thread of their own;
 //! * [`scenario`]: the frame of a test: builds a lab, runs the test, checks what every test must leave behind;
 //! * [`packet`]: named cases of one packet each, run by the program in the kernel and by the same code on the host;
 //! * [`leftovers`]: removes what a killed run left.
@@ -25,6 +26,7 @@ pub mod leftovers;
 pub mod netns;
 pub mod packet;
 pub mod pcap;
+pub mod running;
 pub mod scenario;
 pub mod settings;
 pub mod share;

@@ -14,6 +14,7 @@ use anyhow::{Result, ensure};
 use netns_tests::{
     balancer::{Balancer, LIMIT},
     netns::Namespace,
+    running::Running,
     scenario::scenario,
     settings::{Family, Health, Settings},
     topology::{Lab, Layout, VIP_V4, VIP_V6},
@@ -26,7 +27,7 @@ mod certificates;
 #[path = "kinds/servers.rs"]
 mod servers;
 
-use servers::{Program, Running};
+use servers::Program;
 
 /// What a daemon warns of when all backends of a VIP are down.
 const NO_BACKEND: &str = "vip has no serving backend";

@@ -1,19 +1,18 @@
 //! The servers that are checked: as cheap as real ones can be, in a namespace of their own.
 
 use std::{
+    future::pending,
     net::{Ipv4Addr, TcpListener as StdListener, UdpSocket as StdUdp},
     sync::Arc,
-    thread::JoinHandle,
 };
 
 use anyhow::Result;
-use netns_tests::netns::Namespace;
+use netns_tests::{netns::Namespace, running::Running};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, UdpSocket},
-    sync::oneshot,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -26,8 +25,7 @@ const REQUEST: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Servers {
     authority: String,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _running: Running,
 }
 
 impl Servers {
@@ -39,33 +37,20 @@ impl Servers {
             let echoes = addresses.map(|address| StdUdp::bind((address, 7))).collect::<Result<Vec<_>, _>>()?;
             Ok((listen(80)?, listen(443)?, echoes))
         })?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (stop, stopped) = oneshot::channel::<()>();
-        let thread = std::thread::spawn(move || {
-            runtime.block_on(async {
-                tokio::spawn(serve(plain, None));
-                tokio::spawn(serve(tls, Some(TlsAcceptor::from(config))));
-                for echo in echoes {
-                    tokio::spawn(repeat(echo));
-                }
-                let _ = stopped.await;
-            });
-        });
-        Ok(Self { authority, stop: Some(stop), thread: Some(thread) })
+        let running = Running::start(async move || {
+            tokio::spawn(serve(plain, None));
+            tokio::spawn(serve(tls, Some(TlsAcceptor::from(config))));
+            for echo in echoes {
+                tokio::spawn(repeat(echo));
+            }
+            pending::<()>().await;
+        })?;
+        Ok(Self { authority, _running: running })
     }
 
     /// Whose certificates they have, in PEM form.
     pub(super) fn authority(&self) -> &str {
         &self.authority
-    }
-}
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

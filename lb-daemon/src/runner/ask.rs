@@ -10,7 +10,7 @@ use tokio::{
 };
 use tracing::error;
 
-use super::{Ended, MOST, MOST_TELLING, Order, Outcome, Program, Report, Task};
+use super::{Ended, MOST, MOST_TELLING, Order, Outcome, Program, Report, Task, line_of};
 
 /// What the runner may take beyond a task's time, to kill a program and to tell.
 const GRACE: Duration = Duration::from_secs(2);
@@ -108,8 +108,7 @@ async fn correspond(socket: UnixStream, mut asked: mpsc::UnboundedReceiver<Asked
             order = asked.recv() => {
                 let Some(Asked { task, answer, place }) = order else { return Ok(()) };
                 number += 1;
-                let mut line = serde_json::to_vec(&Order { number, task })?;
-                line.push(b'\n');
+                let line = line_of(&Order { number, task })?;
                 open.insert(number, (Some(answer), place));
                 write.write_all(&line).await?;
             }

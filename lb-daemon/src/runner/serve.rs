@@ -19,7 +19,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Order, Outcome, Report, Task, post, program, sweep::sweep};
+use super::{Order, Outcome, Report, Task, line_of, post, program, sweep::sweep};
 use crate::privileges;
 
 /// Threads for what blocks: looking up names, and reading the system's certificates.
@@ -89,12 +89,6 @@ async fn end_all(leaders: &Leaders) {
         sweep(leaders);
         sleep(LOOK).await;
     }
-}
-
-fn line_of(report: &Report) -> io::Result<Vec<u8>> {
-    let mut line = serde_json::to_vec(report)?;
-    line.push(b'\n');
-    Ok(line)
 }
 
 /// Does a task until nothing is left of it. What is known before that is told by `early`.

@@ -8,9 +8,9 @@
 
 use std::{
     convert::Infallible,
+    future::pending,
     net::{Ipv6Addr, SocketAddr, UdpSocket},
     sync::{LazyLock, mpsc},
-    thread::JoinHandle,
     time::Duration,
 };
 
@@ -25,9 +25,9 @@ use axum::{
 };
 use futures_util::stream;
 use serde::Deserialize;
-use tokio::{net::TcpListener, sync::oneshot, time};
+use tokio::{net::TcpListener, time};
 
-use crate::netns::Namespace;
+use crate::{netns::Namespace, running::Running};
 
 /// Largest datagram that is echoed.
 const MAX_DATAGRAM: usize = 65_535;
@@ -37,8 +37,7 @@ const MAX_UPLOAD: usize = 16 << 20;
 /// Running servers; dropping this closes their sockets.
 #[derive(Debug)]
 pub struct Server {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _running: Running,
 }
 
 impl Server {
@@ -48,26 +47,14 @@ impl Server {
     /// When one cannot be bound.
     pub fn start(namespace: &Namespace, name: &str, http: &[u16], udp: &[SocketAddr]) -> Result<Self> {
         let sockets = namespace.enter(|| bind(http, udp)).with_context(|| format!("servers of {name}"))?;
-        let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = mpsc::channel();
         let name = name.to_owned();
-        let thread = std::thread::spawn(move || {
-            let result = serve(&name, sockets, &ready, stopped);
-            if let Err(error) = result {
-                let _ = ready.send(Err(error));
-            }
-        });
+        let running = Running::start(async move || {
+            let _ = ready.send(serve(&name, sockets));
+            pending::<()>().await;
+        })?;
         is_ready.recv().map_err(|_| anyhow!("a server thread ended at once"))??;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        Ok(Self { _running: running })
     }
 }
 
@@ -95,22 +82,17 @@ fn bind(http: &[u16], udp: &[SocketAddr]) -> Result<Sockets> {
     })
 }
 
-fn serve(name: &str, sockets: Sockets, ready: &mpsc::Sender<Result<()>>, stopped: oneshot::Receiver<()>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        for listener in sockets.http {
-            let listener = TcpListener::from_std(listener)?;
-            let answers = answers(Bytes::copy_from_slice(name.as_bytes()));
-            tokio::spawn(async move { axum::serve(listener, answers).await });
-        }
-        for socket in sockets.udp {
-            tokio::spawn(echo(tokio::net::UdpSocket::from_std(socket)?, name.to_owned()));
-        }
-        let _ = ready.send(Ok(()));
-        let _ = stopped.await;
-        Ok(())
-    })
-    // Dropping the runtime ends every task and so closes every socket.
+/// Has tasks serve, within a runtime.
+fn serve(name: &str, sockets: Sockets) -> Result<()> {
+    for listener in sockets.http {
+        let listener = TcpListener::from_std(listener)?;
+        let answers = answers(Bytes::copy_from_slice(name.as_bytes()));
+        tokio::spawn(async move { axum::serve(listener, answers).await });
+    }
+    for socket in sockets.udp {
+        tokio::spawn(echo(tokio::net::UdpSocket::from_std(socket)?, name.to_owned()));
+    }
+    Ok(())
 }
 
 fn answers(name: Bytes) -> Router {

@@ -1,15 +1,15 @@
 //! The hostile servers: each at an address of its own, on a thread within a namespace.
 
 use std::{
+    future::pending,
     net::{
         Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener as StdListener, TcpStream as StdStream, UdpSocket as StdUdp,
     },
     sync::Arc,
-    thread::JoinHandle,
 };
 
 use anyhow::{Context as _, Result};
-use netns_tests::netns::Namespace;
+use netns_tests::{netns::Namespace, running::Running};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
     ServerConfig,
@@ -20,7 +20,6 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, UdpSocket},
-    sync::oneshot,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -61,8 +60,7 @@ pub(crate) struct Places {
 pub(crate) struct Servers {
     /// Where they are.
     pub(crate) places: Places,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _running: Running,
 }
 
 enum Bound {
@@ -85,26 +83,13 @@ impl Servers {
     pub(crate) fn start(namespace: &Namespace) -> Result<Self> {
         namespace.ip(&format!("route add local {NETWORK} dev lo\n"))?;
         let (places, bound) = namespace.enter(bind)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (stop, stopped) = oneshot::channel::<()>();
-        let thread = std::thread::spawn(move || {
-            runtime.block_on(async {
-                for one in bound {
-                    tokio::spawn(serve(one));
-                }
-                let _ = stopped.await;
-            });
-        });
-        Ok(Self { places, stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        let running = Running::start(async move || {
+            for one in bound {
+                tokio::spawn(serve(one));
+            }
+            pending::<()>().await;
+        })?;
+        Ok(Self { places, _running: running })
     }
 }
 
@@ -175,7 +160,7 @@ async fn serve(bound: Bound) -> Result<()> {
     match bound {
         Bound::Full(listener, only) => {
             let _open = (listener, only);
-            std::future::pending().await
+            pending().await
         }
         Bound::Tcp(listener, tls, manner) => {
             let listener = TcpListener::from_std(listener)?;

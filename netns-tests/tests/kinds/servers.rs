@@ -8,7 +8,6 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU8, Ordering},
     },
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -18,38 +17,8 @@ use axum::{
     body::Bytes,
     http::{HeaderMap, HeaderValue, Response, StatusCode},
 };
-use netns_tests::netns::Namespace;
-use tokio::{
-    net::{TcpListener, TcpStream, UdpSocket},
-    sync::oneshot,
-};
-
-/// A server on a thread of its own; its sockets close when it is dropped.
-pub(crate) struct Running {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Running {
-    /// Runs `serve` in the namespace. Sockets that it needs were made before, so that it answers from now on.
-    fn start<F: Future<Output = ()>>(serve: impl FnOnce() -> F + Send + 'static) -> Self {
-        let (stop, stopped) = oneshot::channel();
-        let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async {
-                tokio::select! { () = serve() => {}, _ = stopped => {} }
-            });
-        });
-        Self { stop: Some(stop), thread: Some(thread) }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        let _ = self.thread.take().map(JoinHandle::join);
-    }
-}
+use netns_tests::{netns::Namespace, running::Running};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 /// A socket that takes connections to this address; to all addresses of both families without any.
 fn listen(namespace: &Namespace, address: Option<IpAddr>, port: u16) -> Result<std::net::TcpListener> {
@@ -66,14 +35,14 @@ pub(crate) type Answer = Arc<Mutex<(u16, &'static str)>>;
 /// HTTP/1.1 that gives this answer whatever is asked.
 pub(crate) fn http(namespace: &Namespace, address: Option<IpAddr>, port: u16, answer: &Answer) -> Result<Running> {
     let (listener, answer) = (listen(namespace, address, port)?, Arc::clone(answer));
-    Ok(Running::start(async move || {
+    Running::start(async move || {
         let given = move || {
             let (status, body) = *answer.lock().expect("nobody panics with it");
             std::future::ready((StatusCode::from_u16(status).expect("a status"), body))
         };
         let listener = TcpListener::from_std(listener).expect("a listener");
         let _ = axum::serve(listener, Router::new().fallback(given)).await;
-    }))
+    })
 }
 
 /// What a gRPC server says of itself, as grpc.health.v1 numbers it.
@@ -84,13 +53,13 @@ pub(crate) const NOT_SERVING: u8 = 2;
 /// A gRPC server with grpc.health.v1 alone, in plaintext.
 pub(crate) fn grpc(namespace: &Namespace, port: u16, status: &Arc<AtomicU8>) -> Result<Running> {
     let (listener, status) = (listen(namespace, None, port)?, Arc::clone(status));
-    Ok(Running::start(async move || {
+    Running::start(async move || {
         let listener = TcpListener::from_std(listener).expect("a listener");
         loop {
             let Ok((stream, _)) = listener.accept().await else { continue };
             tokio::spawn(calls(stream, Arc::clone(&status)));
         }
-    }))
+    })
 }
 
 /// Answers the calls of a connection. A client that has gone is no matter.
@@ -130,7 +99,7 @@ pub(crate) fn echo(namespace: &Namespace, addresses: &[SocketAddr], manner: &Arc
         Ok(socket)
     };
     let (sockets, manner) = (addresses.iter().map(open).collect::<Result<Vec<_>>>()?, Arc::clone(manner));
-    Ok(Running::start(async move || {
+    Running::start(async move || {
         for socket in sockets {
             let (socket, manner) = (UdpSocket::from_std(socket).expect("a socket"), Arc::clone(&manner));
             tokio::spawn(async move {
@@ -147,7 +116,7 @@ pub(crate) fn echo(namespace: &Namespace, addresses: &[SocketAddr], manner: &Arc
             });
         }
         pending::<()>().await;
-    }))
+    })
 }
 
 /// A program that serves until this is dropped.
