@@ -136,7 +136,7 @@ impl Exit {
 /// Walks the way: the frame is changed in place, or untouched if the verdict passes it. A forwarded packet is counted at
 /// its target; every other verdict is the caller's to count.
 ///
-/// Nearly all packets are [`plain`], and the shortest way is theirs. The others walk the [`whole`] way, step by step the
+/// Nearly all packets are `plain`, and the shortest way is theirs. The others walk the [`whole`] way, step by step the
 /// same.
 #[inline(always)]
 pub fn run<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Exit {

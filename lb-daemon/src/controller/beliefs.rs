@@ -84,7 +84,7 @@ pub struct Assumed {
     pub whole: BTreeSet<IpAddr>,
 }
 
-/// What the tables would hold in the end, given what is known, if all turned out well that is not: where [`wanted`] waits
+/// What the tables would hold in the end, given what is known, if all turned out well that is not: where [`wanted()`] waits
 /// for a first result it is taken to be good. `running` is the configuration whose checks and next hops are reported; what
 /// these have not found yet stays as the tables say, as everything found does where there is none.
 pub fn expected(

@@ -24,7 +24,7 @@ const MAY_NOT_TUNNEL: u32 = 0;
 pub struct Lists {
     /// Who may send to any VIP: [`AclRule`]s by number.
     pub access: Arc<Prefixes>,
-    /// Where tunnel packets of other lbs may come from: [`MAY_TUNNEL`], or [`MAY_NOT_TUNNEL`].
+    /// Where tunnel packets of other lbs may come from: `MAY_TUNNEL`, or `MAY_NOT_TUNNEL`.
     pub tunnel_sources: Arc<Prefixes>,
     /// By VIP.
     pub vips: BTreeMap<VipKey, VipLists>,

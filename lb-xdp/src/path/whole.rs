@@ -1,7 +1,7 @@
 //! The whole way, for packets that are not plain.
 //!
 //! To the kernel its steps are functions of their own: they would crowd the registers of the plain way, and the verifier
-//! would go through each once for every turn before it. Such a function returns one word; see [`Outcome`].
+//! would go through each once for every turn before it. Such a function returns one word; see `Outcome`.
 
 use lb_common::{
     layout::{counter::PathEvent, target::Target, vip::Vip},

@@ -1,8 +1,8 @@
 //! From one flow table to another of another size, while packets go by the first and then by the second.
 //!
-//! [`copy`] fills the new table before any packet uses it; [`catch_up`] brings over what packets changed in the old one
-//! between then and the moment when the last of them left it. See `docs/adr/0015-tables-that-grow.md`, which argues why no
-//! flow goes elsewhere meanwhile.
+//! [`Carry::copy`] fills the new table before any packet uses it; [`Carry::catch_up`] brings over what packets changed in
+//! the old one between then and the moment when the last of them left it. See `docs/adr/0015-tables-that-grow.md`, which
+//! argues why no flow goes elsewhere meanwhile.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
