@@ -2,11 +2,14 @@
 
 use std::{
     future::Future,
+    net::{SocketAddr, TcpListener},
     thread::{self, JoinHandle},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tokio::sync::oneshot;
+
+use crate::netns::Namespace;
 
 /// What runs on a thread of its own, and ends, with all tasks and sockets, when this is dropped.
 #[derive(Debug)]
@@ -16,8 +19,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Runs `serve` until then. Sockets that it needs are best made before, in their namespace, so that they take connections from
-    /// now on.
+    /// Runs `serve` until then. Sockets that it needs are best made before, as [`listen`] does.
     ///
     /// # Errors
     /// When there is no runtime to be had.
@@ -38,4 +40,15 @@ impl Drop for Running {
         drop(self.stop.take());
         let _ = self.thread.take().map(JoinHandle::join);
     }
+}
+
+/// A socket within a namespace that takes connections from now on, for a runtime to serve.
+///
+/// # Errors
+/// When it cannot be bound.
+pub fn listen(namespace: &Namespace, address: SocketAddr) -> Result<TcpListener> {
+    let listener = namespace.enter(|| TcpListener::bind(address));
+    let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }

@@ -1,13 +1,9 @@
 //! What an agent beside a backend says is done, and goes on while it is silent.
 
 use std::{
-    io::Write,
-    net::{Ipv4Addr, TcpListener},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -15,6 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use netns_tests::{
     balancer::Balancer,
     netns::Namespace,
+    running::{Running, listen},
     scenario::scenario,
     settings::{Health, Settings},
     topology::{Lab, Layout, vips},
@@ -22,6 +19,7 @@ use netns_tests::{
     wait,
 };
 use serde_json::Value;
+use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
 const PORT: u16 = 9707;
 const LIMIT: Duration = Duration::from_secs(10);
@@ -29,40 +27,27 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// An agent that says what the test wants; its port closes when this is dropped.
 struct Agent {
     line: Arc<Mutex<String>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _running: Running,
 }
 
 impl Agent {
     fn start(namespace: &Namespace, line: &str) -> Result<Self> {
-        let listener = namespace.enter(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)))?;
-        listener.set_nonblocking(true)?;
+        let listener = listen(namespace, SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)))?;
         let line = Arc::new(Mutex::new(line.to_owned()));
-        let stop = Arc::new(AtomicBool::new(false));
-        let (says, stopped) = (Arc::clone(&line), Arc::clone(&stop));
-        let thread = thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                if let Ok((mut stream, _)) = listener.accept() {
-                    let line = says.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                    let _ = stream.write_all(line.as_bytes());
-                }
-                thread::sleep(Duration::from_millis(10));
+        let says = Arc::clone(&line);
+        let running = Running::start(async move || {
+            let listener = TcpListener::from_std(listener).expect("a listener");
+            loop {
+                let Ok((mut stream, _)) = listener.accept().await else { continue };
+                let line = says.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let _ = stream.write_all(line.as_bytes()).await;
             }
-        });
-        Ok(Self { line, stop, thread: Some(thread) })
+        })?;
+        Ok(Self { line, _running: running })
     }
 
     fn say(&self, line: &str) {
         line.clone_into(&mut self.line.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

@@ -227,7 +227,7 @@ fn events_of(documents: &[Value], vip: &str, backend: &str) -> Vec<(String, Stri
 fn a_program_and_a_web_server_are_told_of_a_backend_that_goes_and_comes() {
     scenario(&Layout::with_backends(2), |lab| {
         // Too late, then with an error, then well.
-        let mut server = WebServer::start(&lab.router, vec![Answer::Never, Answer::Status(503)])?;
+        let server = WebServer::start(&lab.router, &[Answer::Never, Answer::Status(503)])?;
         let (script, file) = (lab.folder().join("tell"), lab.folder().join("told"));
         fs::write(&script, format!("#!/bin/sh\ncat >> {0}\necho >> {0}\n", file.display()))?;
         let settings = Settings::web(lab, Health::Http(80)).to_string();
@@ -275,7 +275,7 @@ fn a_program_and_a_web_server_are_told_of_a_backend_that_goes_and_comes() {
         // One that is gone is given up after a while, and nothing else comes of it.
         lab.log().expect("on_change could not be told; these events are given up");
         lb.reload_text(&text.replace("timeout = \"2s\"", "timeout = \"2s\"\nretries = 1"))?;
-        server.stop();
+        drop(server);
         let (mark, told) = (lab.log().mark(), by_program()?.len());
         lab.backend("web-1").stop();
         lb.wait_up(&["web-2"])?;

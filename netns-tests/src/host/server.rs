@@ -27,7 +27,10 @@ use futures_util::stream;
 use serde::Deserialize;
 use tokio::{net::TcpListener, time};
 
-use crate::{netns::Namespace, running::Running};
+use crate::{
+    netns::Namespace,
+    running::{Running, listen},
+};
 
 /// Largest datagram that is echoed.
 const MAX_DATAGRAM: usize = 65_535;
@@ -46,7 +49,7 @@ impl Server {
     /// # Errors
     /// When one cannot be bound.
     pub fn start(namespace: &Namespace, name: &str, http: &[u16], udp: &[SocketAddr]) -> Result<Self> {
-        let sockets = namespace.enter(|| bind(http, udp)).with_context(|| format!("servers of {name}"))?;
+        let sockets = bind(namespace, http, udp).with_context(|| format!("servers of {name}"))?;
         let (ready, is_ready) = mpsc::channel();
         let name = name.to_owned();
         let running = Running::start(async move || {
@@ -63,16 +66,12 @@ struct Sockets {
     udp: Vec<UdpSocket>,
 }
 
-fn bind(http: &[u16], udp: &[SocketAddr]) -> Result<Sockets> {
-    let listen = |port: &u16| {
-        // Takes IPv4 as well: a new namespace has net.ipv6.bindv6only off.
-        let listener = std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, *port));
-        let listener = listener.with_context(|| format!("cannot listen on TCP port {port}"))?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    };
+fn bind(namespace: &Namespace, http: &[u16], udp: &[SocketAddr]) -> Result<Sockets> {
+    // Takes IPv4 as well: a new namespace has net.ipv6.bindv6only off.
+    let listen = |port: &u16| listen(namespace, SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port)));
     let open = |address: &SocketAddr| {
-        let socket = UdpSocket::bind(address).with_context(|| format!("cannot bind UDP {address}"))?;
+        let socket = namespace.enter(|| UdpSocket::bind(address));
+        let socket = socket.with_context(|| format!("cannot bind UDP {address}"))?;
         socket.set_nonblocking(true)?;
         Ok(socket)
     };

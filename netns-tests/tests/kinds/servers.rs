@@ -17,16 +17,15 @@ use axum::{
     body::Bytes,
     http::{HeaderMap, HeaderValue, Response, StatusCode},
 };
-use netns_tests::{netns::Namespace, running::Running};
+use netns_tests::{
+    netns::Namespace,
+    running::{Running, listen},
+};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
-/// A socket that takes connections to this address; to all addresses of both families without any.
-fn listen(namespace: &Namespace, address: Option<IpAddr>, port: u16) -> Result<std::net::TcpListener> {
-    let address = SocketAddr::new(address.unwrap_or(Ipv6Addr::UNSPECIFIED.into()), port);
-    let listener = namespace.enter(|| std::net::TcpListener::bind(address));
-    let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+/// This address; all addresses of both families without any.
+fn place(address: Option<IpAddr>, port: u16) -> SocketAddr {
+    SocketAddr::new(address.unwrap_or(Ipv6Addr::UNSPECIFIED.into()), port)
 }
 
 /// What an HTTP server answers: status and body.
@@ -34,7 +33,7 @@ pub(crate) type Answer = Arc<Mutex<(u16, &'static str)>>;
 
 /// HTTP/1.1 that gives this answer whatever is asked.
 pub(crate) fn http(namespace: &Namespace, address: Option<IpAddr>, port: u16, answer: &Answer) -> Result<Running> {
-    let (listener, answer) = (listen(namespace, address, port)?, Arc::clone(answer));
+    let (listener, answer) = (listen(namespace, place(address, port))?, Arc::clone(answer));
     Running::start(async move || {
         let given = move || {
             let (status, body) = *answer.lock().expect("nobody panics with it");
@@ -52,7 +51,7 @@ pub(crate) const NOT_SERVING: u8 = 2;
 
 /// A gRPC server with grpc.health.v1 alone, in plaintext.
 pub(crate) fn grpc(namespace: &Namespace, port: u16, status: &Arc<AtomicU8>) -> Result<Running> {
-    let (listener, status) = (listen(namespace, None, port)?, Arc::clone(status));
+    let (listener, status) = (listen(namespace, place(None, port))?, Arc::clone(status));
     Running::start(async move || {
         let listener = TcpListener::from_std(listener).expect("a listener");
         loop {

@@ -1,19 +1,19 @@
 //! A web server of an operator's, that is told of changes.
 
 use std::{
-    io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
-    time::Duration,
+    future::pending,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use anyhow::{Context as _, Result};
-use netns_tests::netns::Namespace;
+use anyhow::Result;
+use axum::{Json, Router, http::StatusCode, routing::post};
+use netns_tests::{
+    netns::Namespace,
+    running::{Running, listen},
+};
 use serde_json::Value;
+use tokio::net::TcpListener;
 
 /// The router's end of the balancer's link.
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 9000);
@@ -30,24 +30,26 @@ pub(crate) enum Answer {
     Never,
 }
 
-/// Notes what is posted to it; closed when stopped or dropped.
+/// Notes what is posted to it; closed when dropped.
 #[derive(Debug)]
 pub(crate) struct WebServer {
-    /// What was posted, and whether it was answered well.
+    /// What was posted, and whether it is answered well.
     posts: Arc<Mutex<Vec<(Value, bool)>>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _running: Running,
 }
 
 impl WebServer {
     /// One that answers so at first, and by 204 from then on.
-    pub(crate) fn start(namespace: &Namespace, first: Vec<Answer>) -> Result<Self> {
-        let listener = namespace.enter(|| TcpListener::bind(ADDRESS)).context("the web server")?;
-        listener.set_nonblocking(true)?;
-        let (posts, stop) = (Arc::default(), Arc::new(AtomicBool::new(false)));
-        let (noted, stopped) = (Arc::clone(&posts), Arc::clone(&stop));
-        let thread = thread::spawn(move || serve(&listener, first, &noted, &stopped));
-        Ok(Self { posts, stop, thread: Some(thread) })
+    pub(crate) fn start(namespace: &Namespace, first: &'static [Answer]) -> Result<Self> {
+        let listener = listen(namespace, ADDRESS)?;
+        let posts = Arc::default();
+        let noted = Arc::clone(&posts);
+        let running = Running::start(async move || {
+            let take = async move |Json(body): Json<Value>| take(body, first, &noted).await;
+            let listener = TcpListener::from_std(listener).expect("a listener");
+            let _ = axum::serve(listener, Router::new().route("/changes", post(take))).await;
+        })?;
+        Ok(Self { posts, _running: running })
     }
 
     /// All that was posted.
@@ -59,72 +61,26 @@ impl WebServer {
     pub(crate) fn taken(&self) -> Vec<Value> {
         noted(&self.posts).iter().filter(|(_, well)| *well).map(|(body, _)| body.clone()).collect()
     }
-
-    /// From now on nobody listens.
-    pub(crate) fn stop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for WebServer {
-    fn drop(&mut self) {
-        self.stop();
-    }
 }
 
 fn noted(posts: &Mutex<Vec<(Value, bool)>>) -> MutexGuard<'_, Vec<(Value, bool)>> {
     posts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn serve(listener: &TcpListener, first: Vec<Answer>, posts: &Mutex<Vec<(Value, bool)>>, stop: &AtomicBool) {
-    let mut answers = first.into_iter();
-    // Those that are not answered stay open.
-    let mut open = Vec::new();
-    while !stop.load(Ordering::Relaxed) {
-        match listener.accept() {
-            Ok((stream, _)) => {
-                let answer = answers.next().unwrap_or(Answer::Status(204));
-                match take(&stream, answer) {
-                    Ok(body) => noted(posts).push((body, matches!(answer, Answer::Status(200..=299)))),
-                    Err(error) => eprintln!("the web server: {error:#}"),
-                }
-                open.extend(matches!(answer, Answer::Never).then_some(stream));
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(Duration::from_millis(10)),
-            Err(error) => return eprintln!("the web server: {error}"),
-        }
-    }
-}
-
-/// Reads a document that is posted, and answers.
-fn take(stream: &TcpStream, answer: Answer) -> Result<Value> {
-    stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    let mut reader = BufReader::new(stream);
-    let (mut length, mut is_json) = (0, false);
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        let Some((key, value)) = line.split_once(':') else {
-            if line.trim().is_empty() {
-                break;
-            }
-            continue;
+/// Notes a document, and answers; what is no JSON was refused before.
+async fn take(body: Value, first: &[Answer], posts: &Mutex<Vec<(Value, bool)>>) -> StatusCode {
+    let status = {
+        let mut posts = noted(posts);
+        let status = match first.get(posts.len()) {
+            None => Some(StatusCode::NO_CONTENT),
+            Some(Answer::Status(status)) => Some(StatusCode::from_u16(*status).expect("a status")),
+            Some(Answer::Never) => None,
         };
-        match (key.to_lowercase().as_str(), value.trim()) {
-            ("content-length", value) => length = value.parse()?,
-            ("content-type", value) => is_json = value == "application/json",
-            _ => {}
-        }
+        posts.push((body, status.is_some_and(|status| status.is_success())));
+        status
+    };
+    match status {
+        Some(status) => status,
+        None => pending().await,
     }
-    anyhow::ensure!(is_json, "no JSON");
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    if let Answer::Status(status) = answer {
-        write!(&mut &*stream, "HTTP/1.1 {status} -\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")?;
-    }
-    Ok(serde_json::from_slice(&body)?)
 }
