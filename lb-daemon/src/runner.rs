@@ -25,6 +25,7 @@ mod post;
 mod program;
 mod serve;
 mod sweep;
+mod turns;
 
 pub use self::{
     ask::{Lacking, Runner},

@@ -36,6 +36,11 @@ fn argv(words: &[&str]) -> Program {
     Program { argv, env: BTreeMap::new(), input: None, timeout: SECOND * 20 }
 }
 
+/// The same program for another check.
+fn numbered(check: usize, program: Program) -> Program {
+    Program { env: BTreeMap::from([("LB_CHECK".to_owned(), check.to_string())]), ..program }
+}
+
 fn shell(script: &str) -> Program {
     argv(&["/bin/sh", "-c", script])
 }
@@ -185,8 +190,9 @@ async fn what_cannot_be_killed_keeps_its_place_until_it_is_gone() {
     let (folder, runner) = (tempfile::tempdir().unwrap(), runner());
     let file = folder.path().join("numbers");
     let script = format!("echo $$ >> {}; exec sleep 1000", file.display());
-    let hang = (0..MOST).map(|_| {
-        let (runner, program) = (runner.clone(), Program { timeout: SECOND * 8, ..shell(&script) });
+    let hanging = |n: usize| Program { timeout: SECOND * 8, ..numbered(n, shell(&script)) };
+    let hang = (0..MOST).map(|n| {
+        let (runner, program) = (runner.clone(), hanging(n));
         tokio::spawn(async move { runner.run(program).await })
     });
     let hang: Vec<_> = hang.collect();
@@ -212,6 +218,7 @@ async fn what_cannot_be_killed_keeps_its_place_until_it_is_gone() {
     assert!(numbers().lines().all(is_there), "it was to be held");
     let next = |timeout| runner.run(Program { timeout, ..argv(&["/bin/true"]) });
     assert_eq!(next(SECOND).await, Err(Lacking::Busy));
+    assert_eq!(runner.run(Program { timeout: SECOND, ..hanging(0) }).await, Err(Lacking::Lingers));
     // It ends with its input, and lets go.
     drop(tracer.stdin.take());
     tracer.wait().unwrap();
@@ -272,9 +279,9 @@ async fn ten_thousand_programs_take_turns_and_leave_no_zombies() {
     let runner = runner();
     let number = number_of(&runner).await;
     let mut running = FuturesUnordered::new();
-    for _ in 0..10_000 {
-        let runner = runner.clone();
-        running.push(async move { runner.run(Program { timeout: SECOND * 500, ..argv(&["/bin/true"]) }).await });
+    for n in 0..10_000 {
+        let (runner, program) = (runner.clone(), numbered(n, argv(&["/bin/true"])));
+        running.push(async move { runner.run(Program { timeout: SECOND * 500, ..program }).await });
     }
     let most = tokio::spawn(async move {
         let mut most = 0;

@@ -6,7 +6,7 @@ use super::Verdict;
 use crate::{
     health::Member,
     model::Exec,
-    runner::{How, Program, Runner},
+    runner::{How, Lacking, Program, Runner},
 };
 
 /// Adds what the program is asked for to its environment.
@@ -30,6 +30,8 @@ pub(super) async fn run(exec: &Exec, timeout: Duration, runner: Option<&Runner>)
     let program = Program { argv: exec.argv.clone(), env: exec.env.clone(), input: None, timeout };
     match runner.run(program).await {
         Ok(ended) => (verdict(&ended.how), ended.words(timeout)),
+        // It still does what it did when it was killed for want of a result.
+        Err(lingers @ Lacking::Lingers) => (Verdict::Timeout, lingers.to_string()),
         // Says nothing about the backend.
         Err(lacking) => (Verdict::Skipped, lacking.to_string()),
     }
