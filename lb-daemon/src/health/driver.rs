@@ -153,8 +153,9 @@ impl Driver {
 
     fn start_due(&mut self) {
         let now = clock();
-        while self.running.len() < self.most {
-            let Some(Due { number, probe, way, at }) = self.roster.start_next(now) else { break };
+        loop {
+            let due = if self.is_full() { self.roster.start_program(now) } else { self.roster.start_next(now) };
+            let Some(Due { number, probe, way, at }) = due else { break };
             self.stats.count_start(now.duration_since(at));
             let (clients, runner) = (Arc::clone(&self.clients), self.runner.clone());
             let kind = if matches!(probe.ask, Ask::Exec(_)) { &self.programs } else { &self.running };
@@ -163,9 +164,14 @@ impl Driver {
         }
     }
 
+    /// Whether there is no room but for programs.
+    fn is_full(&self) -> bool {
+        self.running.len() >= self.most
+    }
+
     /// When there is something to do, if nothing happens before.
     fn wake(&self) -> Option<Instant> {
-        let next = self.roster.next_deadline().filter(|_| self.running.len() < self.most);
+        let next = if self.is_full() { self.roster.next_program() } else { self.roster.next_deadline() };
         self.publish_at.into_iter().chain(next).chain(self.roster.next_session()).min()
     }
 

@@ -18,9 +18,13 @@ use super::{
 };
 use crate::model::{Check, Health};
 
+mod queue;
 mod shared;
 
-use self::shared::{Key, Past, Shared, key};
+use self::{
+    queue::Queue,
+    shared::{Key, Past, Shared, key},
+};
 
 /// Name of a shared probe. Never used again, so that a late result of a removed one finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,7 +88,7 @@ pub struct Roster {
     probes: BTreeMap<Number, Shared>,
     numbers: BTreeMap<Key, Number>,
     checks: BTreeMap<CheckId, Number>,
-    due: BTreeSet<(Instant, Number)>,
+    due: Queue,
     ejections: Arc<Ejections>,
     /// When backends are to be judged anew although nothing was heard of them.
     sessions: BTreeSet<(Instant, Member)>,
@@ -106,7 +110,7 @@ impl Roster {
             probes: BTreeMap::new(),
             numbers: BTreeMap::new(),
             checks: BTreeMap::new(),
-            due: BTreeSet::new(),
+            due: Queue::default(),
             ejections: Arc::default(),
             sessions: BTreeSet::new(),
             ways: Arc::default(),
@@ -152,7 +156,12 @@ impl Roster {
 
     /// The earliest instant at which a probe is due.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.due.first().map(|&(at, _)| at)
+        self.due.first(false).map(|(at, _)| at)
+    }
+
+    /// The same of those that run programs.
+    pub fn next_program(&self) -> Option<Instant> {
+        self.due.first(true).map(|(at, _)| at)
     }
 
     /// Takes these ways from now on. Probes that waited for theirs become due, and what comes back by another is not believed.
@@ -165,9 +174,18 @@ impl Roster {
     /// Takes one probe that is due by now, the longest waiting first, with the way that it is carried by; it counts as
     /// started. One that has no way yet waits for it.
     pub fn start_next(&mut self, now: Instant) -> Option<Due> {
+        self.start(now, false)
+    }
+
+    /// The same of those that run programs.
+    pub fn start_program(&mut self, now: Instant) -> Option<Due> {
+        self.start(now, true)
+    }
+
+    fn start(&mut self, now: Instant, programs_alone: bool) -> Option<Due> {
         loop {
-            let &(at, number) = self.due.first().filter(|(at, _)| *at <= now)?;
-            self.due.remove(&(at, number));
+            let (at, number) = self.due.first(programs_alone).filter(|(at, _)| *at <= now)?;
+            self.due.remove(at, number);
             let Some(shared) = self.probes.get_mut(&number) else { continue };
             let probe = &shared.key.probe;
             let way = probe.carried_to.and_then(|member| self.ways.get(&member)).copied();
@@ -193,7 +211,7 @@ impl Roster {
             false
         };
         if let Some(at) = shared.machine.next_deadline() {
-            self.due.insert((at, number));
+            self.due.insert(&shared.key.probe, at, number);
         }
         let members: BTreeSet<Member> = shared.checks.iter().filter(|_| heard).map(|id| id.member).collect();
         self.judge(members, now, wall)
@@ -300,7 +318,9 @@ impl Roster {
             let Some(shared) = self.probes.get_mut(number) else { continue };
             let length = spread.min(shared.key.pace.interval);
             shared.machine.start_within(now + length.mul_f64(part * f64::from(nth)), length.mul_f64(part));
-            self.due.extend(shared.machine.next_deadline().map(|at| (at, *number)));
+            if let Some(at) = shared.machine.next_deadline() {
+                self.due.insert(&shared.key.probe, at, *number);
+            }
         }
     }
 
@@ -310,7 +330,7 @@ impl Roster {
         if shared.checks.is_empty() {
             self.numbers.remove(&shared.key);
             if let Some(at) = shared.machine.next_deadline() {
-                self.due.remove(&(at, number));
+                self.due.remove(at, number);
             }
             self.waiting.remove(&number);
             self.probes.remove(&number);

@@ -4,6 +4,7 @@ use std::{
 };
 
 use tokio::{
+    io::{AsyncBufReadExt, BufReader},
     net::TcpListener,
     task::AbortHandle,
     time::{sleep, timeout},
@@ -12,7 +13,7 @@ use tokio::{
 use super::*;
 use crate::{
     health::Ejected,
-    model::{Ask, Check, Exec, Health, Protocol, Route, Service},
+    model::{Ask, Check, Exec, Health, Http, Protocol, Route, Service},
 };
 
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -234,6 +235,36 @@ async fn programs_that_hang_hold_up_no_other_probes() {
     let before = server.accepted();
     sleep(INTERVAL * 10).await;
     assert!(server.accepted() >= before + 5, "{before} probes, then {}", server.accepted());
+    task.abort();
+}
+
+#[tokio::test]
+async fn probes_that_hang_hold_up_no_programs() {
+    // It takes connections and says nothing.
+    let server = Server::start("127.0.0.1:0").await;
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    let hangs = Check { timeout: Duration::from_mins(1), ..Check::of(Ask::Http(Http::default())) };
+    let exec = Ask::Exec(Exec { argv: vec!["/bin/check".into()], env: BTreeMap::new() });
+    let runs = Check { route: Route::Direct, ..Check::of(exec) };
+    let hangs = Check { route: Route::Direct, port: Some(server.address.port()), ..hangs };
+    let backend = |n: u8, check: &Check| (id(SocketAddr::from(([127, 0, 0, n], 9))), check.clone());
+    // Those that hang are the first to be started.
+    let mut wanted = vec![backend(1, &hangs)];
+    wanted.extend((2..=21).map(|n| backend(n, &runs)));
+    let (_checks, receiver) = watch::channel(checks(&wanted));
+    let (_ejections, ejections) = watch::channel(Arc::default());
+    let (sender, _view) = watch::channel(Arc::default());
+    let driver = Driver { most: 1, ..Driver::new(BTreeMap::new(), sender, Stats::new().unwrap()) };
+    let inputs = Inputs { runner: Some(Runner::at(ours).unwrap()), ..inputs(receiver, ejections) };
+    let task = tokio::spawn(driver.run(inputs));
+    let mut orders = BufReader::new(tokio::net::UnixStream::from_std(theirs).unwrap()).lines();
+    for _ in 2..=21 {
+        let order = timeout(Duration::from_secs(5), orders.next_line()).await;
+        assert!(order.expect("a program that is run").unwrap().is_some());
+    }
+    assert_eq!(server.accepted(), 1);
     task.abort();
 }
 
