@@ -103,7 +103,7 @@ pub(super) fn views(known: &Known) -> Vec<VipView> {
             }
         }
         let panic = config.pools.get(&vip.pool).and_then(|pool| panic(vip, pool, reports, &targets));
-        let healthy = Headcount { panic, ..headcount(vip, &backends[..own]) };
+        let healthy = headcount(vip, &backends[..own], panic);
         VipView {
             name: vip.name.clone(),
             service: vip.service,
@@ -164,8 +164,8 @@ pub(super) fn targets<'a>(vip: &VipValue, state: &'a State) -> BTreeMap<IpAddr, 
     own.map(|(id, target)| (address_of(target.outer_destination), (*id, target))).collect()
 }
 
-/// How many of the backends of a VIP's own pool are healthy.
-fn headcount(vip: &Vip, backends: &[BackendView]) -> Headcount {
+/// How many of the backends of a VIP's own pool are healthy, where it is in `panic` or is not.
+fn headcount(vip: &Vip, backends: &[BackendView], panic: Option<Few>) -> Headcount {
     let eligible = || backends.iter().filter(|backend| backend.admin == AdminState::Active && backend.weight > 0);
     let is_up = |backend: &&BackendView| {
         backend.up.map_or(backend.effect == Disposition::Serving, |up| up && backend.permille > 0)
@@ -174,7 +174,7 @@ fn headcount(vip: &Vip, backends: &[BackendView]) -> Headcount {
     // What is up and takes nothing has no way to it.
     let usable = eligible().filter(is_up).filter(|backend| backend.effect != Disposition::Down).count();
     let lacks = vip.min_healthy.filter(|least| usable < least.of(of));
-    Headcount { usable, of, panic: None, lacks }
+    Headcount { usable, of, panic, lacks }
 }
 
 /// Whether a VIP uses all of its own pool, as plans have it.

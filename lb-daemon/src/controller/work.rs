@@ -192,7 +192,9 @@ impl<E: Engine> Controller<E> {
         if !ops.is_empty() {
             self.widen().map_err(Failure::Retune)?;
             let applied = self.apply(&ops);
-            self.governor.applied(Instant::now());
+            if applied.is_ok() {
+                self.governor.applied(Instant::now());
+            }
             match (applied, part) {
                 (Ok(()), Some(keys)) => {
                     for op in &ops {

@@ -48,6 +48,8 @@ pub(super) enum Held {
 /// A backend of the ring.
 #[derive(Clone, Debug, Default)]
 struct Seat {
+    /// What its weight would be if health had nothing against it.
+    weight: u32,
     /// How much of its weight is in force.
     factor: f64,
     /// How much should be: what health says, and where it starts slowly a part of that.
@@ -75,9 +77,8 @@ pub(super) struct Ring {
     /// It was found in the tables, and first results are waited for: until then nobody gets more than he was found with.
     adopted: bool,
     moves: Moves,
-    /// The weights in force, and what they were made for.
+    /// The weights in force.
     weights: BTreeMap<IpAddr, u32>,
-    eligible: BTreeMap<IpAddr, u32>,
     /// When the budget has more, if that is waited for.
     waits: Option<Instant>,
     /// `max_ring_change_per`, if it is that budget, and not the step of a slow start.
@@ -100,20 +101,19 @@ impl Ring {
         // Quotas are rounded.
         let is_plain = known.iter().all(|(_, slots, weight)| (slots - all * weight / whole).abs() <= 1.0);
         let highest = known.iter().map(|(_, slots, weight)| slots / weight).fold(0.0, f64::max);
-        let mut seats: BTreeMap<IpAddr, Seat> = eligible.keys().map(|address| (*address, Seat::default())).collect();
+        let seat = |(address, weight): (&IpAddr, &u32)| (*address, Seat { weight: *weight, ..Seat::default() });
+        let mut seats: BTreeMap<IpAddr, Seat> = eligible.iter().map(seat).collect();
         for (address, slots, weight) in known {
-            let factor = if is_plain { 1.0 } else { slots / weight / highest };
-            seats.insert(address, Seat { factor, ..Seat::default() });
+            seats.entry(address).or_default().factor = if is_plain { 1.0 } else { slots / weight / highest };
         }
         let young = seats.values().all(|seat| seat.factor <= 0.0);
-        let (weights, eligible) = (BTreeMap::new(), BTreeMap::new());
+        let weights = weights(&parts(&seats), |_, part| part.factor);
         Self {
             seats,
             young,
             adopted: !young,
             moves: Moves::default(),
             weights,
-            eligible,
             waits: None,
             per: None,
             planned: None,
@@ -125,7 +125,7 @@ impl Ring {
     pub(super) fn step(&mut self, aim: &Aim, when: When) {
         self.young |= when.settling && self.is_empty();
         self.adopted &= when.settling;
-        let came = self.admit(aim);
+        let (came, changed) = self.admit(aim);
         self.set_goals(aim, when);
         for address in &came {
             // That it is here at all is nothing that health did.
@@ -142,7 +142,7 @@ impl Ring {
         match limit {
             Some(limit) if !self.young && !self.is_empty() => {
                 let now = if self.per.is_some() { when.now } else { beginning(limit.per, tick(limit.per, when), when) };
-                self.approach(aim, limit, lost || !came.is_empty(), now);
+                self.approach(aim, limit, changed || lost, now);
             }
             _ => {
                 self.seats.values_mut().for_each(|seat| seat.factor = seat.goal);
@@ -153,7 +153,6 @@ impl Ring {
             // It starts once it gets something.
             seat.start = None;
         }
-        self.eligible.clone_from(&aim.eligible);
         self.young &= when.settling;
         self.next = self.next_tick(aim, when).into_iter().chain(self.waits.filter(|_| self.per.is_some())).min();
     }
@@ -206,13 +205,21 @@ impl Ring {
         self.seats.values().all(|seat| seat.factor <= 0.0)
     }
 
-    /// Has a seat for each that is eligible, and for nobody else. Returns those that are new.
-    fn admit(&mut self, aim: &Aim) -> Vec<IpAddr> {
+    /// Has a seat for each that is eligible, and for nobody else. Returns those that are new, and whether anything is other
+    /// than before.
+    fn admit(&mut self, aim: &Aim) -> (Vec<IpAddr>, bool) {
+        let before = self.seats.len();
         self.seats.retain(|address, _| aim.eligible.contains_key(address));
-        let new: Vec<IpAddr> =
-            aim.eligible.keys().filter(|address| !self.seats.contains_key(address)).copied().collect();
-        self.seats.extend(new.iter().map(|address| (*address, Seat::default())));
-        new
+        let (mut new, mut changed) = (Vec::new(), self.seats.len() < before);
+        for (address, weight) in &aim.eligible {
+            let seat = self.seats.entry(*address).or_insert_with(|| {
+                new.push(*address);
+                Seat::default()
+            });
+            changed |= seat.weight != *weight;
+            seat.weight = *weight;
+        }
+        (new, changed)
     }
 
     /// Says what each should have, and who starts slowly.
@@ -220,7 +227,7 @@ impl Ring {
         let serving = self.seats.values().filter(|seat| seat.factor > 0.0).count();
         let slowly = aim.slow_start.filter(|_| !self.young && !aim.panics).map(|all| tick(all / STEPS, when));
         for (address, seat) in &mut self.seats {
-            let weight = aim.eligible.get(address).copied().unwrap_or(1).max(1);
+            let weight = seat.weight.max(1);
             let health = f64::from(aim.plain.get(address).copied().unwrap_or(0).min(weight)) / f64::from(weight);
             let others = serving > usize::from(seat.factor > 0.0);
             seat.start = match (slowly, seat.start) {
@@ -253,24 +260,15 @@ impl Ring {
     /// The weights once each has what it should have.
     fn of_goals(&self, aim: &Aim) -> BTreeMap<IpAddr, u32> {
         if self.adopted || self.seats.values().any(|seat| seat.start.is_some()) {
-            return weights(&self.parts(aim), |_, part| part.goal);
+            return weights(&parts(&self.seats), |_, part| part.goal);
         }
         aim.plain.clone()
     }
 
-    fn parts(&self, aim: &Aim) -> BTreeMap<IpAddr, Part> {
-        let part = |(address, seat): (&IpAddr, &Seat)| {
-            let weight = f64::from(*aim.eligible.get(address)?);
-            Some((*address, Part { weight, factor: seat.factor, goal: seat.goal }))
-        };
-        self.seats.iter().filter_map(part).collect()
-    }
-
-    /// Moves as many slots as the budget has.
-    fn approach(&mut self, aim: &Aim, limit: RingChange, came: bool, now: Instant) {
-        let parts = self.parts(aim);
-        if came || self.eligible != aim.eligible {
-            // What the configuration, an operator or the kernel changed, changes at once.
+    /// Moves as many slots as the budget has. What the configuration, an operator or the kernel changed, changes `at_once`.
+    fn approach(&mut self, aim: &Aim, limit: RingChange, at_once: bool, now: Instant) {
+        let parts = parts(&self.seats);
+        if at_once {
             self.weights = weights(&parts, |_, part| part.factor);
         }
         if parts.values().all(|part| part.goal <= 0.0) {
@@ -364,6 +362,11 @@ impl Ring {
         let step = all / STEPS;
         Some(beginning(step, tick(step, when) + 1, when))
     }
+}
+
+fn parts(seats: &BTreeMap<IpAddr, Seat>) -> BTreeMap<IpAddr, Part> {
+    let part = |seat: &Seat| Part { weight: f64::from(seat.weight), factor: seat.factor, goal: seat.goal };
+    seats.iter().map(|(address, seat)| (*address, part(seat))).collect()
 }
 
 #[cfg(test)]
