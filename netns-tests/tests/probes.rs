@@ -1,7 +1,7 @@
 //! Health probes by the VIP: they take the way of data, and disturb nobody.
 
 use std::{
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -262,6 +262,22 @@ fn a_vip_of_the_host_itself_is_asked_directly_unless_the_vip_alone_will_do() {
         lb.reload(&settings)?;
         wait_all_up(lab, &lb)?;
         told(&lb, "asked directly: the vip 192.0.2.10 is an address of this host")
+    });
+}
+
+#[test]
+fn no_probe_is_sent_from_an_address_whose_answers_are_forwarded() {
+    const OWN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 99);
+    scenario(&layout(2), |lab| {
+        // As on a host that sends from an address of its loopback interface.
+        lab.lb.ip(&format!("addr add {OWN}/32 dev lo\n"))?;
+        let routes = lab.lb.run("ip", &["route"])?;
+        let default = routes.lines().find(|line| line.starts_with("default ")).context("no default route")?;
+        lab.lb.ip(&format!("route replace {default} src {OWN}\n"))?;
+        let settings = Settings::web(lab, Health::Tcp(80)).pool("all", lab, Family::V4, Health::None);
+        let settings = settings.vip("own", (OWN, 0, "tcp"), "all");
+        let lb = start(lab, &by("vip", &settings))?;
+        wait_all_up(lab, &lb)
     });
 }
 

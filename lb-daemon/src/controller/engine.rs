@@ -79,8 +79,8 @@ pub trait Engine: Dataplane {
     /// Whether that is in place, as far as a quick look tells.
     fn carries_probes(&self, settings: Option<&ProbeSettings>) -> bool;
 
-    /// Addresses of this host, one of either family, that answers to probes can come to: on this interface if it has one.
-    fn answerable(&self, ifindex: u32) -> [Option<IpAddr>; 2];
+    /// The addresses of this host that others can answer to, each with the number of its interface.
+    fn answerable(&self) -> Vec<(u32, IpAddr)>;
 
     /// The name of this interface, if the kernel is known to drop answers from that VIP that come in by it.
     fn filters_answers(&self, ifindex: u32, vip: Ipv4Addr) -> Option<String>;
@@ -153,8 +153,8 @@ impl Engine for Kernel {
         Kernel::carries_probes(self, settings)
     }
 
-    fn answerable(&self, ifindex: u32) -> [Option<IpAddr>; 2] {
-        Kernel::answerable(self, ifindex).unwrap_or_default()
+    fn answerable(&self) -> Vec<(u32, IpAddr)> {
+        Kernel::answerable(self).unwrap_or_default()
     }
 
     fn filters_answers(&self, ifindex: u32, vip: Ipv4Addr) -> Option<String> {

@@ -1,6 +1,9 @@
 //! Probes that go to VIPs: what carries them to backends, and by which ways.
 
+mod sources;
+
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
@@ -11,6 +14,7 @@ use lb_common::layout::target::{Encap, Target};
 use tokio::time::Instant;
 use tracing::{error, info};
 
+use self::sources::Taken;
 use super::{Controller, chain, checks, engine::Engine, tell, view};
 use crate::{
     dataplane::kernel::ProbeSettings,
@@ -37,11 +41,15 @@ pub(super) fn settings(config: &Config) -> Option<ProbeSettings> {
     config.pools.values().any(asks).then(settings)
 }
 
-/// The ways to backends that `checks` asks by their VIPs' addresses, in tables that hold `state`. `answerable` tells what
-/// addresses of either family answers can come to, preferably on an interface.
-fn ways(checks: &Checks, state: &State, tag: u32, mut answerable: impl FnMut(u32) -> [Option<IpAddr>; 2]) -> Ways {
+/// The ways to backends that `checks` asks by their VIPs' addresses, in tables that hold `state`. `own` tells the addresses of
+/// this host that others can answer to, each with its interface.
+fn ways(checks: &Checks, state: &State, tag: u32, taken: &Taken, own: impl Fn() -> Vec<(u32, IpAddr)>) -> Ways {
+    let found = OnceCell::new();
+    // Asked of the kernel only where it matters.
+    let own = || found.get_or_init(&own);
+    let whole = if taken.is_any_whole() { taken.whole(own()) } else { BTreeSet::new() };
     let mut sources: BTreeMap<u32, [Option<IpAddr>; 2]> = BTreeMap::new();
-    let mut ways = Ways::new();
+    let mut ways = BTreeMap::new();
     let mut last = None;
     let mut targets = BTreeMap::new();
     let asked = checks.iter().filter(|(_, health)| health.checks.iter().any(|check| check.route.is_by_vip()));
@@ -52,14 +60,21 @@ fn ways(checks: &Checks, state: &State, tag: u32, mut answerable: impl FnMut(u32
             targets = vip.map(|vip| view::targets(vip, state)).unwrap_or_default();
         }
         let Some(&(number, target)) = targets.get(&member.backend.to_canonical()) else { continue };
-        let mut source = || sources.entry(target.ifindex).or_insert_with(|| answerable(target.ifindex)).to_owned();
-        ways.extend(way(member, tag | number, target, &mut source).map(|way| (member, way)));
+        let at = target.ifindex;
+        let mut source = || sources.entry(at).or_insert_with(|| taken.source(own(), at)).to_owned();
+        ways.extend(way(member, tag | number, target, !whole.is_empty(), &mut source).map(|way| (member, way)));
     }
-    ways
+    Ways { of: ways, taken: whole }
 }
 
-/// The way to a target, if it has one.
-fn way(member: Member, mark: u32, target: &Target, source: &mut impl FnMut() -> [Option<IpAddr>; 2]) -> Option<Way> {
+/// The way to a target, if it has one. What the kernel chooses to send from may be one of those that are `taken`.
+fn way(
+    member: Member,
+    mark: u32,
+    target: &Target,
+    taken: bool,
+    source: &mut impl FnMut() -> [Option<IpAddr>; 2],
+) -> Option<Way> {
     if target.encap == Encap::Local as u32 {
         return Some(Way::Here);
     }
@@ -68,7 +83,8 @@ fn way(member: Member, mark: u32, target: &Target, source: &mut impl FnMut() -> 
     }
     let vip_is_v4 = member.service.address.is_ipv4();
     // Where the kernel knows the way to the backend it chooses the address too.
-    let [v4, v6] = if vip_is_v4 != member.backend.is_ipv4() || target.ifindex == 0 { source() } else { [None; 2] };
+    let chooses = vip_is_v4 == member.backend.is_ipv4() && target.ifindex != 0 && !taken;
+    let [v4, v6] = if chooses { [None; 2] } else { source() };
     Some(Way::Carried { mark, source: if vip_is_v4 { v4 } else { v6 } })
 }
 
@@ -97,10 +113,13 @@ impl<E: Engine> Controller<E> {
         let ways = match (settings(&self.config), self.carrying.as_ref().map(Result::is_ok)) {
             (Some(settings), Some(true)) => {
                 let checks = checks(&self.config);
-                ways(&checks, &self.state, settings.tag, |ifindex| self.engine.answerable(ifindex))
+                ways(&checks, &self.state, settings.tag, &Taken::by(&self.config), || self.engine.answerable())
             }
-            (Some(_), Some(false)) => checks(&self.config).into_keys().map(|member| (member, Way::Closed)).collect(),
-            (Some(_), None) | (None, _) => Ways::new(),
+            (Some(_), Some(false)) => {
+                let closed = checks(&self.config).into_keys().map(|member| (member, Way::Closed)).collect();
+                Ways { of: closed, ..Ways::default() }
+            }
+            (Some(_), None) | (None, _) => Ways::default(),
         };
         tell(&self.wires.ways, Arc::new(ways));
     }
@@ -183,7 +202,8 @@ mod tests {
         let reached =
             Target { next_hop: [2, 0, 0, 0, 0, 1], ifindex: 7, encap: Encap::IpipV4 as u32, ..Target::default() };
         let found = ["198.51.100.1".parse().unwrap(), "2001:db8::1".parse().unwrap()].map(Some);
-        let way = |member, target: &Target| way(member, 0x1b00_0005, target, &mut || found);
+        let way_if = |taken, member, target: &Target| way(member, 0x1b00_0005, target, taken, &mut || found);
+        let way = |member, target: &Target| way_if(false, member, target);
         let same = member("192.0.2.1", "10.0.0.1");
         assert_eq!(way(same, &reached), Some(Way::Carried { mark: 0x1b00_0005, source: None }));
         assert_eq!(way(same, &Target { next_hop: [0; 6], ..reached }), None);
@@ -193,6 +213,9 @@ mod tests {
         assert_eq!(blind, Some(Way::Carried { mark: 0x1b00_0005, source: found[0] }));
         let mixed = way(member("2001:db8:1::1", "10.0.0.1"), &reached);
         assert_eq!(mixed, Some(Way::Carried { mark: 0x1b00_0005, source: found[1] }));
+        // The kernel's choice may be no use.
+        let taken = way_if(true, same, &reached);
+        assert_eq!(taken, Some(Way::Carried { mark: 0x1b00_0005, source: found[0] }));
     }
 
     #[test]
@@ -219,7 +242,9 @@ mod tests {
             targets: BTreeMap::from([(9, target("10.0.0.1")), (10, gone)]),
             ..State::default()
         };
-        let ways = ways(&checks, &state, 0x1b00_0000, |_| [None; 2]);
-        assert_eq!(ways, Ways::from([(one, Way::Carried { mark: 0x1b00_0009, source: None })]));
+        let not_asked = || panic!("nobody needs to know this host's addresses");
+        let ways = ways(&checks, &state, 0x1b00_0000, &Taken::default(), not_asked);
+        let of = BTreeMap::from([(one, Way::Carried { mark: 0x1b00_0009, source: None })]);
+        assert_eq!(ways, Ways { of, ..Ways::default() });
     }
 }

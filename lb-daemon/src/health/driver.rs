@@ -73,6 +73,7 @@ struct Driver {
     publish_at: Option<Instant>,
     complain_at: Instant,
     stats: Stats,
+    ways: Arc<Ways>,
     /// For the checks as they are; made anew with them, so that a reload reads the system's certificates again.
     clients: Arc<Clients>,
     runner: Option<Runner>,
@@ -91,6 +92,7 @@ impl Driver {
             publish_at: None,
             complain_at: clock(),
             stats,
+            ways: Arc::default(),
             clients: Arc::default(),
             runner: None,
         }
@@ -99,7 +101,7 @@ impl Driver {
     async fn run(mut self, inputs: Inputs) {
         let Inputs { mut checks, mut ways, mut ejections, runner, kept: _ } = inputs;
         self.runner = runner;
-        self.roster.set_ways(ways.borrow_and_update().clone(), clock());
+        self.set_ways(&mut ways);
         let wanted = checks.borrow_and_update().clone();
         let _ = self.roster.eject(ejections.borrow_and_update().clone(), clock(), SystemTime::now());
         self.set(&wanted);
@@ -121,7 +123,7 @@ impl Driver {
                     let effect = self.roster.eject(ejections, now, SystemTime::now());
                     self.note(effect, now);
                 }
-                Ok(()) = ways.changed() => self.roster.set_ways(ways.borrow_and_update().clone(), clock()),
+                Ok(()) = ways.changed() => self.set_ways(&mut ways),
                 Some((number, outcome)) = self.running.next() => self.take(number, outcome),
                 Some((number, outcome)) = self.programs.next() => self.take(number, outcome),
                 () = sleep_until(wake.unwrap_or_else(clock).into()), if wake.is_some() => {}
@@ -151,15 +153,20 @@ impl Driver {
         });
     }
 
+    fn set_ways(&mut self, ways: &mut watch::Receiver<Arc<Ways>>) {
+        self.ways = ways.borrow_and_update().clone();
+        self.roster.set_ways(Arc::clone(&self.ways), clock());
+    }
+
     fn start_due(&mut self) {
         let now = clock();
         loop {
             let due = if self.is_full() { self.roster.start_program(now) } else { self.roster.start_next(now) };
             let Some(Due { number, probe, way, at }) = due else { break };
             self.stats.count_start(now.duration_since(at));
-            let (clients, runner) = (Arc::clone(&self.clients), self.runner.clone());
+            let (ways, clients, runner) = (Arc::clone(&self.ways), Arc::clone(&self.clients), self.runner.clone());
             let kind = if matches!(probe.ask, Ask::Exec(_)) { &self.programs } else { &self.running };
-            let made = async move { (number, probe::run(&probe, way, &clients, runner.as_ref()).await) };
+            let made = async move { (number, probe::run(&probe, (way, &ways.taken), &clients, runner.as_ref()).await) };
             kind.push(Box::pin(made));
         }
     }

@@ -1,6 +1,11 @@
 //! One attempt to reach a backend.
 
-use std::{fmt::Write as _, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use tokio::time::{Instant, timeout};
 
@@ -66,15 +71,20 @@ pub enum Verdict {
     Impossible,
 }
 
-/// Makes one attempt, by this way if it is to be carried. Never takes much longer than its timeout; may be dropped at any
+/// Makes one attempt, by this way if it is to be carried, and then from none of these addresses. Never takes much longer than its timeout; may be dropped at any
 /// time.
-pub(super) async fn run(probe: &Probe, way: Option<Way>, clients: &Clients, runner: Option<&Runner>) -> Outcome {
+pub(super) async fn run(
+    probe: &Probe,
+    (way, taken): (Option<Way>, &BTreeSet<IpAddr>),
+    clients: &Clients,
+    runner: Option<&Runner>,
+) -> Outcome {
     let start = Instant::now();
     if let Ask::Exec(exec) = &probe.ask {
         let (result, text) = Box::pin(exec::run(exec, probe.timeout, runner)).await;
         return Outcome { result, latency: start.elapsed(), text, said: None };
     }
-    let (reach, detour) = match reach(probe, way) {
+    let (reach, detour) = match reach(probe, way, taken) {
         Ok(found) => found,
         Err(reason) => {
             let text = format!("{reason}: mend that, or set `probe = \"direct\"`");
@@ -100,9 +110,9 @@ pub(super) async fn run(probe: &Probe, way: Option<Way>, clients: &Clients, runn
 ///
 /// # Errors
 /// Why the VIP cannot be asked, if nothing else will do.
-fn reach(probe: &Probe, way: Option<Way>) -> Result<(Reach, Option<String>), String> {
+fn reach(probe: &Probe, way: Option<Way>, taken: &BTreeSet<IpAddr>) -> Result<(Reach, Option<String>), String> {
     let (Some(member), Some(way)) = (probe.carried_to, way) else { return Ok((Reach::direct(probe.target), None)) };
-    match Reach::by(&way, probe.target, member.backend) {
+    match Reach::by(&way, probe.target, member.backend, taken) {
         Ok(reach) => Ok((reach, None)),
         Err(reason) if probe.else_directly => {
             let to = SocketAddr::new(member.backend, probe.target.port());

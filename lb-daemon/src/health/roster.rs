@@ -188,7 +188,7 @@ impl Roster {
             self.due.remove(at, number);
             let Some(shared) = self.probes.get_mut(&number) else { continue };
             let probe = &shared.key.probe;
-            let way = probe.carried_to.and_then(|member| self.ways.get(&member)).copied();
+            let way = probe.carried_to.and_then(|member| self.ways.of.get(&member)).copied();
             if probe.carried_to.is_some() && way.is_none() {
                 self.waiting.insert(number);
                 continue;
@@ -202,7 +202,7 @@ impl Roster {
     /// Takes the outcome of a probe. Does nothing if its checks are gone.
     pub fn on_outcome(&mut self, number: Number, outcome: Outcome, now: Instant, wall: SystemTime) -> Effect {
         let Some(shared) = self.probes.get_mut(&number) else { return Effect::default() };
-        let way = shared.key.probe.carried_to.and_then(|member| self.ways.get(&member)).copied();
+        let way = shared.key.probe.carried_to.and_then(|member| self.ways.of.get(&member)).copied();
         let heard = if shared.way == way {
             shared.on_outcome(outcome, now, wall)
         } else {

@@ -1,6 +1,9 @@
 //! The ways by which backends are asked at the VIP's own address.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use super::Member;
 
@@ -20,5 +23,12 @@ pub enum Way {
     Closed,
 }
 
-/// The ways that there are, as the tables were last written. A backend that is absent cannot be asked so yet.
-pub type Ways = BTreeMap<Member, Way>;
+/// The ways that there are, as the tables were last written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ways {
+    /// By backend; one that is absent cannot be asked so yet.
+    pub of: BTreeMap<Member, Way>,
+    /// Addresses of this host that are VIPs, and by which no answer comes here: the balancer's own program would take it for
+    /// a client's packet.
+    pub taken: BTreeSet<IpAddr>,
+}

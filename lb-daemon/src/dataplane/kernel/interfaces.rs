@@ -119,22 +119,16 @@ pub(super) fn all_addresses() -> io::Result<Vec<(u32, IpAddr)>> {
     Ok(found)
 }
 
-/// An address of either family that others can answer to, on this interface if it has one.
+/// The addresses that others can answer to, each with the number of its interface.
 ///
 /// # Errors
 /// When the kernel cannot be asked.
-pub(super) fn answerable(index: u32) -> io::Result<[Option<IpAddr>; 2]> {
-    let all = all_addresses()?;
+pub(super) fn answerable() -> io::Result<Vec<(u32, IpAddr)>> {
     let is_usable = |address: &IpAddr| match address {
         IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
         IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
     };
-    let usable = || all.iter().filter(|(_, address)| is_usable(address));
-    let of = |v4: bool| {
-        let own = usable().find(|(at, address)| *at == index && address.is_ipv4() == v4);
-        own.or_else(|| usable().find(|(_, address)| address.is_ipv4() == v4)).map(|(_, address)| *address)
-    };
-    Ok([of(true), of(false)])
+    Ok(all_addresses()?.into_iter().filter(|(_, address)| is_usable(address)).collect())
 }
 
 fn name(link: &LinkMessage) -> Option<String> {

@@ -208,12 +208,12 @@ impl Kernel {
         self.probes.is_whole(wanted)
     }
 
-    /// An address of either family that answers to probes can come to, on this interface if it has one.
+    /// The addresses of this host that others can answer to, each with the number of its interface.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn answerable(&self, ifindex: u32) -> Result<[Option<IpAddr>; 2], ProbeError> {
-        interfaces::answerable(ifindex).map_err(failed("list the addresses"))
+    pub fn answerable(&self) -> Result<Vec<(u32, IpAddr)>, ProbeError> {
+        interfaces::answerable().map_err(failed("list the addresses"))
     }
 
     /// The name of this interface, if the kernel drops answers from that VIP that come in by it, for their source.

@@ -2,9 +2,10 @@
 //!
 //! A probe of a backend by the VIP's own address is carried there by a program that goes by the socket's mark. What the
 //! backend answers comes straight back, so the socket is bound to an address by which the backend finds this host: the one
-//! that the kernel itself would send to it from.
+//! that the kernel itself would send to it from, unless it is a VIP's whose packets the balancer's program takes for itself.
 
 use std::{
+    collections::BTreeSet,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as StdUdpSocket},
     time::Duration,
@@ -42,11 +43,11 @@ impl Reach {
         Self { to, way: None }
     }
 
-    /// The VIP `to`, at `backend`.
+    /// The VIP `to`, at `backend`, from an address that is not `taken`.
     ///
     /// # Errors
     /// Why no probe can come there so, in words.
-    pub(super) fn by(way: &Way, to: SocketAddr, backend: IpAddr) -> Result<Self, String> {
+    pub(super) fn by(way: &Way, to: SocketAddr, backend: IpAddr, taken: &BTreeSet<IpAddr>) -> Result<Self, String> {
         let (mark, source) = match *way {
             // Then the VIP is an address of this host too.
             Way::Here => return Ok(Self::direct(to)),
@@ -56,10 +57,13 @@ impl Reach {
         if is_local(to.ip()) {
             return Err(format!("the vip {} is an address of this host, where probes to it would stay", to.ip()));
         }
-        let own = (backend.is_ipv4() == to.is_ipv4()).then(|| chosen_towards(backend)).flatten();
-        let source = own.or(source).ok_or_else(|| {
+        let chosen = (backend.is_ipv4() == to.is_ipv4()).then(|| chosen_towards(backend)).flatten();
+        let source = chosen.filter(|own| !taken.contains(own)).or(source).ok_or_else(|| {
             let family = if to.is_ipv4() { "IPv4" } else { "IPv6" };
-            format!("this host has no {family} address that could be answered")
+            let lacking = format!("this host has no {family} address that could be answered");
+            // An address without a VIP would do.
+            let but = taken.iter().find(|own| own.is_ipv4() == to.is_ipv4());
+            but.map_or(lacking.clone(), |own| format!("{lacking}: {own} is a vip's, and what comes to it is forwarded"))
         })?;
         Ok(Self { to, way: Some(Carried { mark, source }) })
     }
@@ -143,7 +147,8 @@ mod tests {
 
     #[test]
     fn what_is_no_way_to_a_backend_says_why() {
-        let by = |way: Way, to: &str| Reach::by(&way, to.parse().unwrap(), "127.0.0.2".parse().unwrap());
+        let by =
+            |way: Way, to: &str| Reach::by(&way, to.parse().unwrap(), "127.0.0.2".parse().unwrap(), &BTreeSet::new());
         let carried = Way::Carried { mark: 0x1b00_0001, source: None };
         let own = "127.0.0.1".parse().unwrap();
         let to = "192.0.2.1:80".parse().unwrap();
@@ -158,5 +163,21 @@ mod tests {
             let told = by(way, to).unwrap_err();
             assert!(told.contains(reason), "{told}");
         }
+    }
+
+    #[test]
+    fn an_address_whose_answers_are_forwarded_is_not_sent_from() {
+        let [own, other, to] = ["127.0.0.1", "127.0.0.8", "192.0.2.1"].map(|one| one.parse::<IpAddr>().unwrap());
+        let by = |source, taken: &[IpAddr]| {
+            let way = Way::Carried { mark: 0x1b00_0001, source };
+            let taken = taken.iter().copied().collect();
+            let found = Reach::by(&way, SocketAddr::new(to, 80), "127.0.0.2".parse().unwrap(), &taken);
+            found.map(|reach| reach.way.unwrap().source)
+        };
+        assert_eq!(by(Some(other), &[]), Ok(own), "what the kernel chooses comes first");
+        assert_eq!(by(Some(other), &[to]), Ok(own));
+        assert_eq!(by(Some(other), &[own]), Ok(other));
+        let told = by(None, &[own]).unwrap_err();
+        assert!(told.ends_with("could be answered: 127.0.0.1 is a vip's, and what comes to it is forwarded"), "{told}");
     }
 }

@@ -52,7 +52,7 @@ async fn ask_patiently(target: SocketAddr, ask: Ask) -> (Verdict, String) {
 
 async fn ask_within(timeout: Duration, target: SocketAddr, ask: Ask) -> (Verdict, String) {
     let probe = Probe { target, carried_to: None, else_directly: false, timeout, ask };
-    let outcome = run(&probe, None, &Clients::default(), None).await;
+    let outcome = run(&probe, (None, &BTreeSet::new()), &Clients::default(), None).await;
     assert!(outcome.latency < timeout + Duration::from_secs(2), "{outcome:?}");
     (outcome.result, outcome.text)
 }
@@ -74,7 +74,7 @@ async fn where_the_vip_cannot_be_asked_the_backend_is_unless_the_vip_alone_will_
             (false, Verdict::Impossible, "or set `probe = \"direct\"`"),
         ] {
             let probe = Probe { target, carried_to, else_directly, timeout: Duration::from_secs(10), ask: Ask::Tcp };
-            let outcome = run(&probe, Some(way), &Clients::default(), None).await;
+            let outcome = run(&probe, (Some(way), &BTreeSet::new()), &Clients::default(), None).await;
             assert_eq!(outcome.result, result, "{outcome:?}");
             assert!(outcome.text.contains(reason) && outcome.text.contains(wanted), "{outcome:?}");
         }

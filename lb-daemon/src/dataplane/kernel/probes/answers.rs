@@ -23,7 +23,10 @@ pub(super) fn filtered_on(index: u32, vip: Ipv4Addr) -> io::Result<Option<String
     // With the VIP as an address of this host, answers are refused for another reason, and no probe is carried.
     let own = interfaces::all_addresses()?;
     let here = own.iter().any(|(_, address)| *address == IpAddr::V4(vip));
-    let [Some(IpAddr::V4(to)), _] = interfaces::answerable(index)? else { return Ok(None) };
+    let mut reached = interfaces::answerable()?;
+    reached.sort_by_key(|(at, _)| *at != index);
+    let v4 = |(_, address): &(u32, IpAddr)| if let IpAddr::V4(v4) = address { Some(*v4) } else { None };
+    let Some(to) = reached.iter().find_map(v4) else { return Ok(None) };
     if here || !is_refused(index, vip, to)? {
         return Ok(None);
     }

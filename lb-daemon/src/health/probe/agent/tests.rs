@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -25,7 +25,7 @@ async fn agent<F: Future<Output = ()> + Send + 'static>(
 async fn asked(target: SocketAddr, send: Option<&[u8]>, timeout: Duration) -> Outcome {
     let ask = Ask::Agent(send.map(|bytes| Payload(bytes.into())));
     let probe = Probe { target, carried_to: None, else_directly: false, timeout, ask };
-    let outcome = run(&probe, None, &Clients::default(), None).await;
+    let outcome = run(&probe, (None, &BTreeSet::new()), &Clients::default(), None).await;
     assert!(outcome.latency < timeout + Duration::from_secs(2), "{outcome:?}");
     outcome
 }

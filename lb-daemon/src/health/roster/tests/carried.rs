@@ -14,18 +14,22 @@ fn way(number: u32) -> Way {
     Way::Carried { mark: 0x1b00_0000 | number, source: None }
 }
 
+fn ways(of: &[(Member, Way)]) -> Arc<Ways> {
+    Arc::new(Ways { of: of.iter().copied().collect(), ..Ways::default() })
+}
+
 #[test]
 fn a_probe_by_the_vip_waits_for_its_way_and_has_no_other_members_answer() {
     let (one, two) = (id("192.0.2.1", 80, "10.0.0.1"), id("192.0.2.2", 80, "10.0.0.1"));
     let mut bench = Bench::new(&[(one, carried(Some(8080))), (two, carried(Some(8080)))]);
     assert!(bench.round(Verdict::Success).is_empty());
-    bench.roster.set_ways(Arc::new(Ways::from([(one, way(7))])), bench.now);
+    bench.roster.set_ways(ways(&[(one, way(7))]), bench.now);
     let asked = bench.round(Verdict::Success);
     let [probe] = &asked[..] else { panic!("{asked:?}") };
     assert_eq!((probe.target.to_string().as_str(), probe.carried_to), ("192.0.2.1:8080", Some(one)));
     assert!(bench.standing(one).unwrap().up && bench.standing(two).is_none());
     // Now the other one too; the first goes on as before.
-    bench.roster.set_ways(Arc::new(Ways::from([(one, way(7)), (two, way(8))])), bench.now);
+    bench.roster.set_ways(ways(&[(one, way(7)), (two, way(8))]), bench.now);
     assert_eq!(bench.round(Verdict::Success).len(), 2);
     assert!(bench.standing(two).unwrap().up);
 }
@@ -34,11 +38,11 @@ fn a_probe_by_the_vip_waits_for_its_way_and_has_no_other_members_answer() {
 fn an_answer_by_another_way_than_the_present_one_is_not_believed() {
     let member = id("192.0.2.1", 80, "10.0.0.1");
     let mut bench = Bench::new(&[(member, carried(None))]);
-    bench.roster.set_ways(Arc::new(Ways::from([(member, way(7))])), bench.now);
+    bench.roster.set_ways(ways(&[(member, way(7))]), bench.now);
     bench.pass(Duration::from_millis(300));
     let Due { number, way: by, .. } = bench.roster.start_next(bench.now).unwrap();
     assert_eq!(by, Some(way(7)));
-    bench.roster.set_ways(Arc::new(Ways::from([(member, way(9))])), bench.now);
+    bench.roster.set_ways(ways(&[(member, way(9))]), bench.now);
     let effect = bench.roster.on_outcome(number, outcome(Verdict::Success), bench.now, bench.wall);
     assert_eq!((effect, bench.standing(member)), (Effect::default(), None));
     // It is asked again soon, by the new way.
