@@ -27,6 +27,11 @@ use crate::{
     runner::{Ended, How, Outcome, Post, Program, Runner, Task},
 };
 
+mod stats;
+
+use self::stats::Counters;
+pub use self::stats::Stats;
+
 /// Events that may wait for each receiver, some MiB; more are dropped, and the log says so.
 const WAITING: usize = 16_384;
 /// Most events of one delivery.
@@ -118,15 +123,16 @@ struct Lane {
     queue: mpsc::Sender<Event>,
     /// Events that there was no room for.
     lost: usize,
+    counters: Counters,
 }
 
-/// A hook that has its receivers told by `runner`, and that work.
-pub fn hook(runner: Option<Runner>) -> (Hook, impl Future<Output = ()> + Send + 'static) {
-    delivered_by(move |task| deliver(runner.clone(), task))
+/// A hook that has its receivers told by `runner` and counts that, and that work.
+pub fn hook(runner: Option<Runner>, stats: Stats) -> (Hook, impl Future<Output = ()> + Send + 'static) {
+    delivered_by(move |task| deliver(runner.clone(), task), stats)
 }
 
 /// The same, with tasks done by whoever.
-fn delivered_by<D, F>(deliver: D) -> (Hook, impl Future<Output = ()> + Send + 'static)
+fn delivered_by<D, F>(deliver: D, stats: Stats) -> (Hook, impl Future<Output = ()> + Send + 'static)
 where
     D: Fn(Task) -> F + Send + Sync + 'static,
     F: Future<Output = Result<(), String>> + Send + 'static,
@@ -134,11 +140,11 @@ where
     let (on_change, known) = watch::channel(None);
     let (programs, of_programs) = mpsc::channel(WAITING);
     let (webhooks, of_webhooks) = mpsc::channel(WAITING);
-    let lane = |to, queue| Lane { to, queue, lost: 0 };
+    let lane = |to, queue| Lane { to, queue, lost: 0, counters: stats.of(to).clone() };
     let lanes = [lane(Receiver::Program, programs), lane(Receiver::Webhook, webhooks)];
     let work = async move {
-        let program = tell_all(Receiver::Program, of_programs, known.clone(), &deliver);
-        let webhook = tell_all(Receiver::Webhook, of_webhooks, known, &deliver);
+        let program = tell_all((Receiver::Program, &stats), of_programs, known.clone(), &deliver);
+        let webhook = tell_all((Receiver::Webhook, &stats), of_webhooks, known, &deliver);
         tokio::join!(program, webhook);
     };
     (Hook { on_change, lanes }, work)
@@ -181,7 +187,10 @@ impl Lane {
                 warn!(to = self.to.name(), events, "on_change was not told of these: too many waited");
             }
             Ok(()) | Err(TrySendError::Closed(_)) => {}
-            Err(TrySendError::Full(_)) => self.lost += 1,
+            Err(TrySendError::Full(_)) => {
+                self.lost += 1;
+                self.counters.lost.inc();
+            }
         }
     }
 }
@@ -218,7 +227,7 @@ impl Receiver {
 
 /// Tells a receiver of all that waits and comes.
 async fn tell_all<F: Future<Output = Result<(), String>>>(
-    to: Receiver,
+    (to, stats): (Receiver, &Stats),
     mut waiting: mpsc::Receiver<Event>,
     mut known: watch::Receiver<Option<Arc<OnChange>>>,
     deliver: &(impl Fn(Task) -> F + Sync),
@@ -231,13 +240,13 @@ async fn tell_all<F: Future<Output = Result<(), String>>>(
         {
             events.push(event);
         }
-        tell(to, &events, &mut known, deliver).await;
+        tell((to, stats.of(to)), &events, &mut known, deliver).await;
     }
 }
 
 /// Tells a receiver of these events together, again and again within the limit.
 async fn tell<F: Future<Output = Result<(), String>>>(
-    to: Receiver,
+    (to, counters): (Receiver, &Counters),
     events: &[Event],
     known: &mut watch::Receiver<Option<Arc<OnChange>>>,
     deliver: &(impl Fn(Task) -> F + Sync),
@@ -250,19 +259,22 @@ async fn tell<F: Future<Output = Result<(), String>>>(
         // As it is said by now: whoever corrects a URL is not to wait for what cannot succeed.
         let Some(on_change) = known.borrow_and_update().clone() else { return };
         let Some(task) = to.task(&on_change, &body) else { return };
-        match deliver(task).await {
-            Ok(()) => return debug!(to = to_name, events, attempt, "on_change was told"),
-            Err(error) if attempt > on_change.retries => {
-                return warn!(
-                    to = to_name,
-                    error,
-                    attempts = attempt,
-                    events,
-                    "on_change could not be told; these events are given up"
-                );
-            }
-            Err(error) => debug!(to = to_name, error, attempt, "on_change could not be told; it is tried again"),
+        let Err(error) = deliver(task).await else {
+            counters.success.inc();
+            return debug!(to = to_name, events, attempt, "on_change was told");
+        };
+        counters.failure.inc();
+        if attempt > on_change.retries {
+            counters.lost.inc_by(events as u64);
+            return warn!(
+                to = to_name,
+                error,
+                attempts = attempt,
+                events,
+                "on_change could not be told; these events are given up"
+            );
         }
+        debug!(to = to_name, error, attempt, "on_change could not be told; it is tried again");
         tokio::select! {
             () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
             changed = known.changed() => if changed.is_err() { return },

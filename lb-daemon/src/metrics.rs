@@ -26,16 +26,14 @@ use axum::{
     routing::get,
 };
 use futures_util::stream;
+use prometheus::Registry;
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout},
 };
 
 use self::{pace::Pace, sheet::Sheet, text::Text};
-use crate::{
-    controller::{AskError, Handle, chain},
-    health,
-};
+use crate::controller::{AskError, Handle, chain};
 
 /// An answer is given again for this many times as long as it took to make, so that a small daemon's figures are never
 /// older than a blink.
@@ -60,7 +58,8 @@ enum ScrapeError {
 /// Makes the text. A small one is kept for a moment.
 pub struct Exporter {
     controller: Handle,
-    health: health::Stats,
+    /// What other parts of the daemon count of themselves.
+    counters: Registry,
     /// The last reading, and until when it is fresh.
     last: Mutex<Option<(Instant, Last)>>,
     pace: Arc<Pace>,
@@ -76,9 +75,9 @@ enum Last {
 }
 
 impl Exporter {
-    /// An exporter of what `controller` knows, and of the checks' own figures.
-    pub fn new(controller: Handle, health: health::Stats) -> Self {
-        Self { controller, health, last: Mutex::new(None), pace: Arc::default(), small: SMALL }
+    /// An exporter of what `controller` knows, and of what other parts of the daemon count of themselves.
+    pub fn new(controller: Handle, counters: Registry) -> Self {
+        Self { controller, counters, last: Mutex::new(None), pace: Arc::default(), small: SMALL }
     }
 
     /// The text of figures that are at most a second old.
@@ -117,7 +116,7 @@ impl Exporter {
     async fn read(&self) -> Result<Sheet, ScrapeError> {
         let figures = self.controller.figures().await?;
         let flows = self.controller.flows().await?;
-        Ok(Sheet::new(&self.controller.snapshot(), &figures, &flows, &self.health)?)
+        Ok(Sheet::new(&self.controller.snapshot(), &figures, &flows, &self.counters)?)
     }
 
     /// Text that is made as it is taken. Its maker waits for nobody who does not take it.

@@ -43,7 +43,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "api",
         &["config", "controller", "dataplane", "explain", "health", "http", "model", "plan", "privileges", "state"],
     ),
-    ("metrics", &["api", "controller", "health"]),
+    ("metrics", &["api", "controller"]),
     ("notify", &["controller", "model", "plan"]),
     // Puts all together.
     (

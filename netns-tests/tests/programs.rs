@@ -283,6 +283,15 @@ fn a_program_and_a_web_server_are_told_of_a_backend_that_goes_and_comes() {
             lab.log().wait_for(mark, &["these events are given up", "to=\"webhook\"", "connection refused"]).map(Some)
         })?;
         ensure!(by_program()?.len() > told, "the program was not told");
+        let metrics = lb.metrics()?;
+        let count = |name: &str, labels: &[(&str, &str)]| metrics.sum(name, labels);
+        let (failed, well) = (("result", "failure"), ("result", "success"));
+        for (to, lost) in [("exec", false), ("webhook", true)] {
+            let to = ("to", to);
+            ensure!(count("lb_on_change_deliveries_total", &[to, well])? >= 2.0, "{to:?}");
+            ensure!((count("lb_on_change_deliveries_total", &[to, failed])? >= 4.0) == lost, "{to:?}");
+            ensure!((count("lb_on_change_lost_events_total", &[to])? >= 1.0) == lost, "{to:?}");
+        }
         answer(lab, &["web-2"])
     });
 }

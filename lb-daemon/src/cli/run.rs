@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
+use prometheus::Registry;
 use tokio::{
     net::{TcpListener, UnixListener},
     runtime,
@@ -175,10 +176,10 @@ impl Parts {
         let Self { config, history, kernel, attached, places, facts, notifier, traces, runner } = self;
         let socket = config.api_socket.clone();
         let mut parts = JoinSet::new();
-        let stats = health::Stats::new().context("cannot count health checks")?;
+        let Counters { checks, told, all } = Counters::new().context("cannot count")?;
         let folder = Folder::of(&config.daemon.state_dir, &facts.pin_path);
         let runner = runner.map(Runner::at).transpose().context("cannot run programs")?;
-        let wires = wires(&mut parts, stats.clone(), remember::recall(&folder), runner.clone());
+        let wires = wires(&mut parts, checks, remember::recall(&folder), runner.clone());
         let known = wires.health.clone();
         part(&mut parts, "the memory of health", remember::remember(folder.clone(), known.clone()));
         let keeper = Keeper::restore(folder.clone());
@@ -198,10 +199,10 @@ impl Parts {
         }
         if let Some(listener) = places.scrapes {
             let listener = TcpListener::from_std(listener).context("cannot serve metrics")?;
-            let exporter = metrics::Exporter::new(handle.clone(), stats);
+            let exporter = metrics::Exporter::new(handle.clone(), all);
             part(&mut parts, "the metrics", http::serve(listener, metrics::router(exporter), 0));
         }
-        let (hook, deliveries) = hook::hook(runner);
+        let (hook, deliveries) = hook::hook(runner, told);
         part(&mut parts, "the announcements", announce(handle.snapshots(), hook));
         part(&mut parts, "the deliveries of on_change", deliveries);
         part(&mut parts, "the care for memory", tidy(handle.snapshots()));
@@ -230,6 +231,23 @@ impl Parts {
         // Tables that were there before serve from the start.
         let served = !last.fresh && (last.applied > 0 || last.used.vips > 0);
         outcome.map(|()| Left { served, grip: left_by(&handle) })
+    }
+}
+
+/// What parts of the daemon count of themselves.
+struct Counters {
+    checks: health::Stats,
+    told: hook::Stats,
+    /// All of these, for the metrics.
+    all: Registry,
+}
+
+impl Counters {
+    fn new() -> Result<Self, prometheus::Error> {
+        let (checks, told, all) = (health::Stats::new()?, hook::Stats::new()?, Registry::new());
+        checks.register(&all)?;
+        told.register(&all)?;
+        Ok(Self { checks, told, all })
     }
 }
 

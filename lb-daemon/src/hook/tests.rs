@@ -1,12 +1,16 @@
 use std::sync::Mutex;
 
+use prometheus::IntCounter;
 use tokio::time::Instant;
 
 use super::*;
 
 /// Notes what is delivered and when. Attempts fail as often as is said, of each receiver.
-#[derive(Clone, Default)]
-struct Noted(Arc<Mutex<Inner>>);
+#[derive(Clone)]
+struct Noted {
+    inner: Arc<Mutex<Inner>>,
+    stats: Stats,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -19,15 +23,17 @@ type Told = (u64, String, String);
 
 impl Noted {
     fn failing(failures: &[(&'static str, u32)]) -> Self {
-        Self(Arc::new(Mutex::new(Inner { failures: failures.iter().copied().collect(), told: Vec::new() })))
+        let inner = Inner { failures: failures.iter().copied().collect(), told: Vec::new() };
+        Self { inner: Arc::new(Mutex::new(inner)), stats: Stats::new().unwrap() }
     }
 
     fn hook(&self) -> Hook {
         let (noted, start) = (self.clone(), Instant::now());
-        let (hook, work) = delivered_by(move |task| {
+        let deliver = move |task| {
             let (noted, at) = (noted.clone(), start.elapsed().as_secs());
             async move { noted.note(at, task) }
-        });
+        };
+        let (hook, work) = delivered_by(deliver, self.stats.clone());
         tokio::spawn(work);
         hook
     }
@@ -39,7 +45,7 @@ impl Noted {
         };
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         let vips = body["events"].as_array().unwrap().iter().map(|event| event["vip"].as_str().unwrap().to_owned());
-        let mut inner = self.0.lock().unwrap();
+        let mut inner = self.inner.lock().unwrap();
         inner.told.push((at, to, vips.collect()));
         let left = inner.failures.entry(kind).or_default();
         let fails = *left > 0;
@@ -48,7 +54,13 @@ impl Noted {
     }
 
     fn told(&self) -> Vec<Told> {
-        self.0.lock().unwrap().told.clone()
+        self.inner.lock().unwrap().told.clone()
+    }
+
+    /// The receiver's counters: successes, failures, and events that are lost.
+    fn counted(&self, to: Receiver) -> [u64; 3] {
+        let counters = self.stats.of(to);
+        [&counters.success, &counters.failure, &counters.lost].map(IntCounter::get)
     }
 }
 
@@ -89,7 +101,7 @@ fn events_have_the_documented_form() {
 
 #[tokio::test(start_paused = true)]
 async fn what_comes_together_goes_out_together_and_in_order() {
-    let noted = Noted::default();
+    let noted = Noted::failing(&[]);
     let mut hook = noted.hook();
     hook.tell(&event("x"));
     hook.follow(Some(&Arc::new(program(0))));
@@ -104,6 +116,7 @@ async fn what_comes_together_goes_out_together_and_in_order() {
     sleep(Duration::from_secs(1)).await;
     let wanted = [(0, "/bin/tell", "abc"), (1, "/bin/tell", "d")];
     assert_eq!(noted.told(), told(&wanted), "nothing while there is nobody");
+    assert_eq!(noted.counted(Receiver::Program), [2, 0, 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,6 +132,8 @@ async fn a_failure_is_repeated_with_growing_pauses_and_given_up_in_the_end() {
     // Given up, and what came meanwhile is told all the same, in the end with success.
     let wanted = [(0, to, "a"), (1, to, "a"), (3, to, "a"), (3, to, "b"), (4, to, "b"), (6, to, "b")];
     assert_eq!(noted.told(), told(&wanted));
+    assert_eq!(noted.counted(Receiver::Program), [1, 5, 1]);
+    assert_eq!(noted.counted(Receiver::Webhook), [0; 3]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,10 +173,12 @@ async fn a_receiver_that_is_corrected_is_told_at_once_what_the_wrong_one_was_not
 
 #[tokio::test(start_paused = true)]
 async fn a_receiver_that_hangs_holds_up_nobody() {
-    let (mut hook, work) = delivered_by(|_| std::future::pending());
+    let stats = Stats::new().unwrap();
+    let (mut hook, work) = delivered_by(|_| std::future::pending(), stats.clone());
     tokio::spawn(work);
     hook.follow(Some(&Arc::new(program(0))));
     // Returns although there is room for fewer.
     (0..2 * WAITING).for_each(|_| hook.tell(&event("a")));
     assert!(hook.lanes[0].lost >= WAITING - BATCH, "{}", hook.lanes[0].lost);
+    assert_eq!(stats.of(Receiver::Program).lost.get(), hook.lanes[0].lost as u64);
 }

@@ -18,7 +18,6 @@ use crate::{
         snapshot::{BackendView, Snapshot, VipView},
         totals::{Figures, Flows},
     },
-    health,
 };
 
 /// The figures of one moment.
@@ -80,16 +79,15 @@ pub(super) const OF_BACKENDS: [Column<Backend>; 10] = [
 ];
 
 impl Sheet {
-    /// What is told of this reading, and of the checks' own figures.
+    /// What is told of this reading, and what other parts of the daemon count of themselves.
     pub(super) fn new(
         snapshot: &Snapshot,
         figures: &Figures,
         flows: &Flows,
-        health: &health::Stats,
+        counters: &Registry,
     ) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         registry.register(Box::new(Collected::new(snapshot, figures, flows)?))?;
-        health.register(&registry)?;
         let mut vips = Vec::with_capacity(snapshot.vips.len());
         let mut backends = Vec::with_capacity(snapshot.vips.iter().map(|vip| vip.backends.len()).sum());
         for view in &snapshot.vips {
@@ -99,7 +97,7 @@ impl Sheet {
         }
         vips.sort_by(|a, b| a.name.cmp(&b.name));
         backends.sort_by(|a, b| (&a.vip, &a.name).cmp(&(&b.vip, &b.name)));
-        Ok(Self { plain: registry.gather(), vips, backends })
+        Ok(Self { plain: [registry.gather(), counters.gather()].concat(), vips, backends })
     }
 
     /// How many samples it makes, those of plain families apart, of which there are few.

@@ -11,6 +11,7 @@ use lb_common::{
     layout::counter::{PathEvent, VerdictCounters},
     verdict::{Action, Verdict},
 };
+use prometheus::Registry;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -19,7 +20,7 @@ use tokio::{
 use super::{Exporter, families, router};
 use crate::{
     controller::tests::rig::{Counted, Rig, TEXT},
-    health,
+    health, hook,
     http::serve,
 };
 
@@ -34,8 +35,16 @@ async fn ask(port: u16, path: &str) -> (String, String) {
     (head.to_owned(), body.to_owned())
 }
 
+/// What other parts count, as in the daemon.
+fn counters() -> Registry {
+    let registry = Registry::new();
+    health::Stats::new().unwrap().register(&registry).unwrap();
+    hook::Stats::new().unwrap().register(&registry).unwrap();
+    registry
+}
+
 async fn endpoint(rig: &Rig) -> u16 {
-    serving(Exporter::new(rig.handle.clone(), health::Stats::new().unwrap())).await
+    serving(Exporter::new(rig.handle.clone(), counters())).await
 }
 
 async fn serving(exporter: Exporter) -> u16 {
@@ -76,6 +85,8 @@ async fn every_family_has_its_samples() {
         "lb_flow_lookups_total{result=\"hit\"} 0",
         "lb_ring_changed_slots_total{vip=\"dns\"} 0",
         "lb_health_checks_total{result=\"success\"} 0",
+        "lb_on_change_deliveries_total{result=\"failure\",to=\"webhook\"} 0",
+        "lb_on_change_lost_events_total{to=\"exec\"} 0",
     ] {
         has(&text, line);
     }
@@ -182,7 +193,7 @@ async fn large_figures_are_sent_in_pieces_and_say_the_same() {
     // In alphabetical order the second pool's backend comes between VIPs, and the VIPs come in another order.
     let text = TEXT.replace("web-v6", "a-web").replace("web-2", "zweb");
     let rig = Rig::serving(&text).await;
-    let exporter = Exporter::new(rig.handle.clone(), health::Stats::new().unwrap());
+    let exporter = Exporter::new(rig.handle.clone(), counters());
     let large = serving(Exporter { small: 0, ..exporter }).await;
     let (head, small) = ask(endpoint(&rig).await, "/metrics").await;
     assert!(head.contains("content-length"), "{head}");
@@ -205,7 +216,7 @@ async fn large_figures_are_sent_in_pieces_and_say_the_same() {
 #[tokio::test]
 async fn large_figures_are_read_once_for_who_comes_meanwhile_and_kept_for_nobody() {
     let rig = Rig::serving(TEXT).await;
-    let exporter = Exporter::new(rig.handle.clone(), health::Stats::new().unwrap());
+    let exporter = Exporter::new(rig.handle.clone(), counters());
     let exporter = Exporter { small: 0, ..exporter };
     // So that they are fresh for long enough.
     rig.tables().slow = Duration::from_millis(200);
