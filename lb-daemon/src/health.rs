@@ -125,6 +125,11 @@ impl Standing {
         !self.up && !by_agent && failing.peek().is_some() && failing.all(|status| status.heard.is_none())
     }
 
+    /// Why one of its checks cannot be made as things are, if so: nobody knows then how it is with it.
+    pub fn unmade(&self) -> Option<&str> {
+        self.checks.values().find(|status| status.unmade).map(|status| status.last.as_str())
+    }
+
     /// All that plans go by.
     pub fn counts(&self) -> (bool, u16, bool) {
         (self.up, self.permille, self.is_presumed())
@@ -136,7 +141,8 @@ impl Standing {
             (Some(one), Some(other)) => (one.status.up, &one.word) == (other.status.up, &other.word),
             (one, other) => one.is_none() && other.is_none(),
         };
-        self.counts() == other.counts() && self.reason == other.reason && same_agent
+        let same_words = (&self.reason, self.unmade()) == (&other.reason, other.unmade());
+        self.counts() == other.counts() && same_words && same_agent
     }
 }
 
@@ -191,4 +197,6 @@ pub struct Status {
     pub failures: u32,
     /// When it began to pass or to fail.
     pub transitions: Records,
+    /// Whether it could not be made the last time, and cannot be as things are; the last result says why.
+    pub unmade: bool,
 }

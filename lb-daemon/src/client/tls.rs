@@ -190,7 +190,7 @@ fn certificate(why: &CertificateError) -> String {
         }
         // webpki's own error, whose type is not handed on.
         CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-            "certificate of an authority, not of a server".into()
+            "self-signed certificate, or one of an authority".into()
         }
         other => format!("certificate refused: {other}"),
     }

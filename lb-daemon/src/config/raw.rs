@@ -17,6 +17,8 @@ use super::{
 };
 use crate::config::quantity::Wrong;
 
+mod types;
+
 /// Complaints kept about a list in a file of its own: of a file in a wrong form each of a million lines is wrong.
 const MAX_OF_LIST: usize = 20;
 
@@ -247,6 +249,11 @@ impl<'a> Section<'a> {
             self.mistyped(key, value, "a string", format!("write \"{number}{unit}\""));
             return None;
         }
+        if value.get_ref().as_float().is_some() {
+            let hint = format!("write a whole number with its unit in quotes, such as \"5{unit}\"");
+            self.mistyped(key, value, "a string", hint);
+            return None;
+        }
         self.parsed(key, parse)
     }
 
@@ -330,38 +337,11 @@ impl<'a> Section<'a> {
         self.complain(complaint.label("this version of lb cannot do it").hint(hint));
     }
 
-    /// Complains that `value` is not of the type that `wanted` names.
-    pub(super) fn wrong_type(&self, key: &str, value: Value<'_>, wanted: &str) {
-        let hint = match value.get_ref() {
-            DeValue::String(text) if wanted == "an integer" && text.parse::<u64>().is_ok() => {
-                format!("leave out the quotes: {text}")
-            }
-            DeValue::Integer(number) if wanted == "a string" => format!("put it in quotes: \"{number}\""),
-            DeValue::String(text) if wanted == "an array" => format!("put it in brackets: [\"{text}\"]"),
-            _ => format!("give `{key}` {wanted}"),
-        };
-        self.mistyped(key, value, wanted, hint);
-    }
-
-    /// As [`Section::wrong_type`], with the hint given.
-    pub(super) fn mistyped(&self, key: &str, value: Value<'_>, wanted: &str, hint: String) {
-        let found = match value.get_ref() {
-            DeValue::String(_) => "a string",
-            DeValue::Integer(_) => "an integer",
-            DeValue::Float(_) => "a number with a fraction",
-            DeValue::Boolean(_) => "true or false",
-            DeValue::Datetime(_) => "a date or time",
-            DeValue::Array(_) => "an array",
-            DeValue::Table(_) => "a table",
-        };
-        let complaint = Complaint::new(Code::WrongType, value.span(), format!("`{key}` has a value of the wrong type"));
-        self.complain(complaint.label(format!("this is {found}, not {wanted}")).hint(hint));
-    }
-
     fn table_of(&self, key: &str, value: Value<'a>, schema: &'static Schema) -> Option<Self> {
         let table = value.get_ref().as_table();
         if table.is_none() {
-            self.wrong_type(key, value, "a table");
+            let hint = if schema.title.starts_with('[') { schema.title } else { "{ ... }" };
+            self.mistyped(key, value, "a table", format!("give `{key}` a table: {hint}"));
         }
         Some(Self::new(table?, schema, value.span(), self.complaints))
     }

@@ -204,10 +204,15 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     let word = word.to_lowercase();
     let begins =
         |other: &str| word.len().min(other.len()) >= 3 && (word.starts_with(other) || other.starts_with(&word));
-    let distance = |other: &str| if begins(other) { 1 } else { strsim::damerau_levenshtein(&word, other) };
-    let near = known.into_iter().map(|other| (distance(other), other)).min()?;
+    let distance = |other: &str| {
+        let lower = other.to_lowercase();
+        let wrong = strsim::damerau_levenshtein(&word, &lower);
+        // Of those that are as near, the one that has fewer letters wrong.
+        (if begins(&lower) { wrong.min(1) } else { wrong }, wrong)
+    };
+    let ((near, _), meant) = known.into_iter().map(|other| (distance(other), other)).min()?;
     // One letter in three may be wrong; beyond that the guess helps nobody.
-    (near.0 <= (near.1.chars().count() / 3).clamp(1, 3)).then_some(near.1)
+    (near <= (meant.chars().count() / 3).clamp(1, 3)).then_some(meant)
 }
 
 /// Words as a sentence names them: `a, b or c`.
@@ -231,6 +236,11 @@ mod tests {
             [("adress", Some("address")), ("prot", Some("port")), ("Port", Some("port")), ("weight", None), ("x", None)]
         {
             assert_eq!(nearest(word, known), meant, "{word}");
+        }
+        for (word, known, meant) in
+            [("health_mach", ["health", "health_match"], "health_match"), ("get", ["HEAD", "GET"], "GET")]
+        {
+            assert_eq!(nearest(word, known), Some(meant), "{word}");
         }
     }
 

@@ -93,17 +93,17 @@ fn daemon(section: &Section<'_>) -> DaemonConfig {
 
 /// `probe_mark`: the lower bits are for the number of what is probed.
 fn probe_mark(section: &Section<'_>) -> Option<u32> {
-    let given = section.integer("probe_mark", &(1 << PROBE_MARK_SHIFT..=u32::MAX.into()))?;
-    let mark = u32::try_from(*given.get_ref()).ok()?;
-    if mark.trailing_zeros() < PROBE_MARK_SHIFT {
-        let complaint = Complaint::new(Code::InvalidValue, given.span(), "`probe_mark` is invalid");
-        let complaint = complaint.label("its last 20 bits are not zero");
-        section.complain(
-            complaint.hint(format!("give a number that ends in 00000 in hexadecimal, such as {DEFAULT_PROBE_MARK:#x}")),
-        );
-        return None;
-    }
-    Some(mark)
+    let given = section.integer("probe_mark", &(0..=u64::MAX))?;
+    // Whoever reads it thinks of it in hexadecimal.
+    let (code, what, label) = match u32::try_from(*given.get_ref()) {
+        Ok(mark @ 1..) if mark.trailing_zeros() >= PROBE_MARK_SHIFT => return Some(mark),
+        Ok(mark) if mark >> PROBE_MARK_SHIFT > 0 => (Code::InvalidValue, "invalid", "its last 20 bits are not zero"),
+        _ => (Code::OutOfRange, "out of range", "not from 0x00100000 to 0xfff00000"),
+    };
+    let complaint = Complaint::new(code, given.span(), format!("`probe_mark` is {what}")).label(label);
+    let hint = format!("give a number that ends in 00000 in hexadecimal, such as {DEFAULT_PROBE_MARK:#x}");
+    section.complain(complaint.hint(hint));
+    None
 }
 
 /// `socket` and `read_only_socket`.

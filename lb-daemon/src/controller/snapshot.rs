@@ -1,6 +1,11 @@
 //! What the controller shows of itself: the newest state that it applied, and how it is with each backend.
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::SystemTime,
+};
 
 use lb_common::maps::Tuning;
 use tokio::time::Instant;
@@ -158,6 +163,8 @@ pub struct BackendView {
     pub advice: Option<String>,
     /// Whether it has an agent that is not reached, or not understood.
     pub silent: bool,
+    /// Why one of its checks cannot be made, if so.
+    pub unmade: Option<String>,
     /// MAC address of its next hop, if the tables have one.
     pub next_hop: Option<[u8; 6]>,
     /// Interface to leave by; 0 is the one a packet came in by.
@@ -258,7 +265,7 @@ impl Snapshot {
         let few = told_as_few(&self.vips);
         let stuck = self.runner_gone && self.config.needs_runner().is_some();
         let here = here.chain(stuck.then(|| RUNNER_GONE.to_owned()));
-        failing.chain(refused).chain(here).chain(empty).chain(few).collect()
+        failing.chain(refused).chain(here).chain(told_as_unmade(&self.vips)).chain(empty).chain(few).collect()
     }
 }
 
@@ -268,6 +275,21 @@ fn told_as_empty(vips: &[&str]) -> Vec<String> {
         return vec![format!("vips {} have no serving backend", first(vips))];
     }
     vips.iter().map(|vip| format!("vip {vip} has no serving backend")).collect()
+}
+
+/// Says whose checks cannot be made, those together for which the reason is the same: nobody knows how it is with them.
+fn told_as_unmade(vips: &[VipView]) -> Vec<String> {
+    let mut found: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for backend in vips.iter().flat_map(|vip| &vip.backends) {
+        if let Some(reason) = &backend.unmade {
+            found.entry(reason).or_default().insert(format!("{}/{}", backend.pool, backend.name));
+        }
+    }
+    let told = |(reason, backends): (&str, BTreeSet<String>)| {
+        let backends: Vec<&str> = backends.iter().map(String::as_str).collect();
+        format!("checks of {} cannot be made: {reason}", first(&backends))
+    };
+    found.into_iter().map(told).collect()
 }
 
 /// Says of each of a few VIPs, and of many at once, that too few of its backends are healthy. Of one without any it was said.

@@ -50,5 +50,9 @@ async fn attempt(Post { url, body, .. }: &Post) -> Result<(), Failed> {
 /// By its status; the body says nothing that matters.
 async fn judge(response: Response<Incoming>) -> Result<(), Failed> {
     let status = response.status();
-    if status.is_success() { Ok(()) } else { Err(Failed::Answer(status.to_string())) }
+    match status {
+        _ if status.is_success() => Ok(()),
+        _ if status.is_redirection() => Err(Failed::Answer(format!("{status}: redirects are not followed"))),
+        _ => Err(Failed::Answer(status.to_string())),
+    }
 }

@@ -35,7 +35,10 @@ const END: Duration = Duration::from_secs(1);
 pub(super) async fn run(program: &Program, leaders: &Leaders, early: impl FnOnce(Ended)) -> Ended {
     match try_run(program, leaders, early).await {
         Ok(ended) => ended,
-        Err(error) => Ended { how: How::Never(error.to_string()), line: None },
+        Err(error) => {
+            let path = program.argv.first().map_or("", String::as_str);
+            Ended { how: How::Never(format!("{path}: {error}")), line: None }
+        }
     }
 }
 
@@ -153,8 +156,10 @@ impl Output {
 
     fn take(&mut self, bytes: &[u8]) {
         let room = LONGEST_LINE - self.line.len();
+        // Lines without a word say nothing.
+        let words = if self.line.is_empty() { bytes.trim_ascii_start() } else { bytes };
         if !self.line.contains(&b'\n') {
-            self.line.extend(bytes.iter().take(room));
+            self.line.extend(words.iter().take(room));
         }
         self.length += bytes.len();
     }

@@ -135,9 +135,13 @@ impl Folder {
     /// When it cannot be read, is damaged, or of another format.
     pub fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StateError> {
         let path = self.path.join(name);
-        let bytes = match fs::read(&path) {
+        let bytes = match fs::metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(failed("read", &path))?,
+            // Some such could be read for ever.
+            Ok(found) if !found.is_file() => {
+                return Err(StateError::Damaged { path, why: "it is no file".into() });
+            }
+            _ => fs::read(&path).map_err(failed("read", &path))?,
         };
         content(&bytes, &path).map(Some)
     }
@@ -307,6 +311,19 @@ mod tests {
         assert_eq!(folder.read_up_to::<Words>("a.json", length).unwrap(), Some(words("a")));
         let error = folder.read_up_to::<Words>("a.json", length - 1).unwrap_err().to_string();
         assert!(error.ends_with(&format!("is damaged (it has more than {} bytes)", length - 1)), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_read() {
+        let top = tempfile::tempdir().unwrap();
+        let folder = Folder::of(top.path(), Path::new("/lb"));
+        folder.write("a.json", &words("a"), "word").unwrap();
+        for what in ["/dev/zero", "/"] {
+            std::os::unix::fs::symlink(what, folder.path().join("b.json")).unwrap();
+            let error = folder.read::<Words>("b.json").unwrap_err().to_string();
+            assert!(error.ends_with("b.json is damaged (it is no file)"), "{error}");
+            folder.remove("b.json").unwrap();
+        }
     }
 
     #[test]

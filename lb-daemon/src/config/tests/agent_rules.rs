@@ -33,6 +33,8 @@ fn reads_what_agents_are_asked_and_fills_in_what_is_left_out() {
 #[test]
 fn refuses_what_makes_no_sense() {
     refuses(&agent("interval = \"2s\""), "missing-key", "[pool.web.agent]", "`port = 9707`");
+    let one = with("#health", "").replace("[pool.web.health]", "agent = 9707\n[pool.web.health]");
+    refuses(&one, "wrong-type", "9707", "a table: [pool.NAME.agent]");
     refuses(&agent("port = 0"), "out-of-range", "0", "1 to 65535");
     refuses(&agent("port = 9707\ninterval = \"10ms\""), "out-of-range", "\"10ms\"", "\"100ms\" to \"1h\"");
     refuses(&agent("port = 9707\ntimeout = \"3s\""), "conflict", "\"3s\"", "at most \"2s\"");

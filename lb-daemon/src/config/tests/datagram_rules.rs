@@ -89,8 +89,9 @@ fn refuses_questions_that_a_message_cannot_carry() {
 #[test]
 fn refuses_other_words_for_questions_and_answers() {
     let with_line = |line: &str| checked("dns", &format!("query = \"a\"\n{line}"));
-    refuses(&with_line("query_type = \"AAA\""), "invalid-value", "\"AAA\"", "\"A\", \"AAAA\"");
-    refuses(&with_line("expect_rcode = \"NXDOMIAN\""), "invalid-value", "\"NXDOMIAN\"", "\"NOERROR\", \"FORMERR\"");
+    refuses(&with_line("query_type = \"AAA\""), "invalid-value", "\"AAA\"", "did you mean \"AAAA\"?");
+    refuses(&with_line("expect_rcode = \"NXDOMIAN\""), "invalid-value", "\"NXDOMIAN\"", "did you mean \"NXDOMAIN\"?");
+    refuses(&with_line("expect_rcode = \"5\""), "invalid-value", "\"5\"", "\"NOERROR\", \"FORMERR\"");
     refuses(&with_line("transport = \"tls\""), "invalid-value", "\"tls\"", "\"udp\" or \"tcp\"");
     refuses(&with_line("expect_answer = \"\""), "invalid-value", "\"\"", "192.0.2.1");
     refuses(&with_line("expect = \"x\""), "conflict", "expect", "remove `expect`");

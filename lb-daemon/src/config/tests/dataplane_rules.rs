@@ -293,7 +293,9 @@ fn refuses_a_tunnel_address_that_a_vip_has() {
 fn refuses_paths_that_depend_on_where_the_daemon_starts() {
     refuses(&with("#daemon", "state_dir = \"lb\""), "invalid-value", "\"lb\"", "slash");
     refuses(&with("#daemon", "probe_mark = 0x1b000001"), "invalid-value", "0x1b000001", "ends in 00000");
-    refuses(&with("#daemon", "probe_mark = 7"), "out-of-range", "7", "from 1048576");
+    refuses(&with("#daemon", "probe_mark = 7"), "out-of-range", "7", "ends in 00000");
+    refuses(&with("#daemon", "probe_mark = 0x1_0000_0000"), "out-of-range", "0x1_0000_0000", "such as 0x1b000000");
+    refuses(&with("#daemon", "probe_mark = \"0x1b000000\""), "wrong-type", "\"0x1b000000\"", "quotes: 0x1b000000");
     assert_eq!(valid(&with("#daemon", "probe_mark = 0xfff00000")).daemon.probe_mark, 0xfff0_0000);
     refuses(&in_section("api", "socket = \"lb.sock\""), "invalid-value", "\"lb.sock\"", "slash");
     let long = format!("\"/{}\"", "x".repeat(107));

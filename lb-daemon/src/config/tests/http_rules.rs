@@ -29,6 +29,7 @@ fn refuses_statuses_that_http_does_not_have() {
     }
     refuses(&health("expect_status = []"), "invalid-value", "[]", "200-299");
     refuses(&health("expect_status = \"200\""), "wrong-type", "\"200\"", "[\"200\"]");
+    refuses(&health("expect_status = 200"), "wrong-type", "200", "[200]");
     refuses(&health("expect_status = [true]"), "wrong-type", "true", "status code");
     let check = valid(&health("expect_status = [\"200-204\", 301]")).pools["web"].health.checks[0].ask.clone();
     assert!(matches!(check, Ask::Http(Http { expect_status, .. }) if expect_status == [(200, 204), (301, 301)]));
@@ -38,7 +39,7 @@ fn refuses_statuses_that_http_does_not_have() {
 fn knows_methods_as_http_writes_them() {
     assert_eq!(asked("").method, Method::Get);
     assert_eq!(asked("method = \"HEAD\"").method, Method::Head);
-    refuses(&health("method = \"get\""), "invalid-value", "\"get\"", "use \"GET\"");
+    refuses(&health("method = \"get\""), "invalid-value", "\"get\"", "did you mean \"GET\"?");
     refuses(&health("method = \"CONNECT\""), "invalid-value", "\"CONNECT\"", "\"POST\" or \"PUT\"");
     refuses(&health("method = 1"), "wrong-type", "1", "use \"GET\"");
 }

@@ -171,6 +171,7 @@ fn refuses_panic_thresholds_that_are_no_share() {
         refuses(&vip(&format!("panic_threshold = {place}")), "invalid-value", &place, "\"0%\" to \"100%\"");
     }
     refuses(&vip("panic_threshold = 50"), "wrong-type", "50", "write \"50%\"");
+    refuses(&vip("panic_threshold = 0.5"), "wrong-type", "0.5", "in quotes, such as \"5%\"");
     assert_eq!(valid(&vip("panic_threshold = \"50%\"")).vips[0].panic_threshold, 50);
 }
 
@@ -179,8 +180,8 @@ fn refuses_least_numbers_of_healthy_backends_that_mean_nothing() {
     let refused = [
         ("0", "out-of-range", "1"),
         ("\"0%\"", "invalid-value", "leave the key out"),
-        ("\"101%\"", "invalid-value", "\"0%\" to \"100%\""),
-        ("\"2\"", "invalid-value", "percentage"),
+        ("\"101%\"", "invalid-value", "\"1%\" to \"100%\""),
+        ("\"2\"", "invalid-value", "write 2, or a share"),
         ("true", "wrong-type", "such as \"50%\""),
     ];
     for (given, code, hint) in refused {

@@ -40,7 +40,11 @@ pub(super) fn least(section: &Section<'_>, pool: Option<&ReadPool>) -> Option<Le
         section.mistyped("min_healthy", value, "an integer or a string", hint.into());
         return None;
     }
-    section.parsed("min_healthy", share).map(|percent| Least::Share(percent.into_inner()))
+    let given = |text: &str| match text.parse::<u16>() {
+        Ok(count) => Err(wrong("a count needs no quotes", format!("write {count}, or a share such as \"50%\""))),
+        Err(_) => share(text),
+    };
+    section.parsed("min_healthy", given).map(|percent| Least::Share(percent.into_inner()))
 }
 
 /// `max_ring_change` with `max_ring_change_per`.
@@ -72,7 +76,8 @@ pub(super) fn ring_change(section: &Section<'_>, ring_size: u32) -> Option<RingC
 
 /// A percentage above 0.
 fn share(text: &str) -> Result<u8, Wrong> {
-    match quantity::percent(text)? {
+    let above = |wrong: Wrong| Wrong { hint: "write a whole percentage from \"1%\" to \"100%\"".into(), ..wrong };
+    match quantity::percent(text).map_err(above)? {
         0 => Err(wrong("0% would be never", "write \"1%\" to \"100%\", or leave the key out")),
         percent => Ok(percent),
     }

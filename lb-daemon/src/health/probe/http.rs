@@ -59,7 +59,8 @@ async fn judge(response: Response<Incoming>, ask: &Http) -> Result<String, Faile
     // A status without a name shows as `299 <unknown status code>`.
     let text = text.strip_suffix(" <unknown status code>").unwrap_or(&text).to_owned();
     if !ask.expect_status.iter().any(|&(first, last)| (first..=last).contains(&status.as_u16())) {
-        return Err(Failed::Answer(text));
+        // What usually is a success would look like one.
+        return Err(Failed::Answer(if status.is_success() { format!("{text}, not an expected status") } else { text }));
     }
     match &ask.expect_body {
         None => Ok(text),

@@ -62,6 +62,8 @@ pub(super) struct Past {
     since: SystemTime,
     heard: Option<SystemTime>,
     transitions: Records,
+    /// Whether the last attempt could not be made, and none will be as things are.
+    unmade: bool,
     /// What the agent said, if one is asked.
     word: Word,
 }
@@ -70,7 +72,8 @@ impl Past {
     /// Of a check that is new: what was kept of it, if that still says something.
     pub(super) fn of(check: &Check, kept: Option<Kept>, wall: SystemTime) -> Self {
         let (transitions, word) = (Records::default(), Word::default());
-        let nothing = Self { up: None, last: String::new(), since: wall, heard: None, transitions, word };
+        let nothing =
+            Self { up: None, last: String::new(), since: wall, heard: None, transitions, unmade: false, word };
         let longest = KEPT_FOR.max(check.interval.saturating_mul(KEPT_INTERVALS));
         // The clock may have been set back meanwhile.
         let age = |kept: &Kept| wall.duration_since(kept.heard).unwrap_or_else(|ahead| ahead.duration());
@@ -111,6 +114,9 @@ impl Shared {
 
     /// Whether the outcome says anything.
     pub(super) fn on_outcome(&mut self, outcome: Outcome, now: Instant, wall: SystemTime) -> bool {
+        if outcome.result != Verdict::Skipped {
+            self.past.unmade = outcome.result == Verdict::Impossible;
+        }
         let success = match outcome.result {
             Verdict::Success => true,
             Verdict::Failure | Verdict::Timeout => false,
@@ -139,7 +145,7 @@ impl Shared {
     }
 
     pub(super) fn status(&self) -> Option<Status> {
-        let Past { up: _, last, since, heard, transitions, word: _ } = self.past.clone();
+        let Past { up: _, last, since, heard, transitions, unmade, word: _ } = self.past.clone();
         Some(Status {
             up: self.machine.up()?,
             last,
@@ -149,6 +155,7 @@ impl Shared {
             successes: self.machine.successes(),
             failures: self.machine.failures(),
             transitions,
+            unmade,
         })
     }
 

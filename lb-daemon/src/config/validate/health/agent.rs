@@ -19,6 +19,10 @@ use crate::{
 pub(super) fn agent(pool: &Section<'_>, checks: &[(Check, At)]) -> Option<Check> {
     pool.entry("agent")?;
     let own = pool.child("agent", &schema::AGENT);
+    if !own.is_present() {
+        // It is no table, which was said.
+        return None;
+    }
     own.require("port", "say where the agents listen, such as `port = 9707`");
     let port = number(&own, "port", &(1..=65_535));
     let send = own.parsed("send", payload).map(Spanned::into_inner);

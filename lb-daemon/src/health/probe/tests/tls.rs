@@ -157,7 +157,7 @@ async fn tls_says_what_is_wrong_with_a_certificate_unless_it_trusts_anybody() {
         let digest = Sha256::digest(&certificate).into();
         let authorities = Authorities { file: "own.pem".into(), digest, certificates: [certificate.to_vec()].into() };
         let tls = Tls { trust: Trust::Authorities(authorities), ..authority.tls() };
-        (configured(certificate, &key, &[&TLS13]), tls, "certificate of an authority, not of a server")
+        (configured(certificate, &key, &[&TLS13]), tls, "self-signed certificate, or one of an authority")
     };
     let expired = authority.unusual(|params| params.not_after = date_time_ymd(2020, 1, 1));
     let not_yet = authority.unusual(|params| params.not_before = date_time_ymd(4000, 1, 1));

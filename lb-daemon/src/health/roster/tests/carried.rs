@@ -65,6 +65,7 @@ fn what_cannot_be_asked_is_down_for_that_reason_unless_more_is_known() {
     let (known, unknown) = (bench.status(known).unwrap(), bench.status(unknown).unwrap());
     assert_eq!((known.up, known.last.as_str()), (true, "Impossible"));
     assert_eq!((unknown.up, unknown.last.as_str()), (false, "Impossible"));
+    assert!(known.unmade && unknown.unmade);
 }
 
 #[test]

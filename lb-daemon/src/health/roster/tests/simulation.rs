@@ -147,7 +147,7 @@ impl Schedule {
         let seen = |view: &HealthView| -> BTreeMap<Member, _> {
             let told = |one: &Standing| {
                 let (agent, presumed) = (one.agent.as_ref().map(of_agent), one.is_presumed());
-                (one.up, one.permille, presumed, one.reason.clone(), agent)
+                (one.up, one.permille, presumed, one.reason.clone(), agent, one.unmade().map(str::to_owned))
             };
             view.iter().map(|(member, standing)| (*member, told(standing))).collect()
         };

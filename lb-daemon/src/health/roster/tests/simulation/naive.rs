@@ -68,7 +68,7 @@ impl Line {
         let mut run: Vec<bool> = Vec::new();
         for (outcome, at) in &self.results {
             if let (Verdict::Impossible, Some(status)) = (outcome.result, &mut status) {
-                status.last.clone_from(&outcome.text);
+                (status.last, status.unmade) = (outcome.text.clone(), true);
                 continue;
             }
             let success = outcome.result == Verdict::Success;
@@ -84,6 +84,7 @@ impl Line {
                 let (text, latency) = (outcome.text.clone(), Some(outcome.latency));
                 next.transitions.push(Record { at: at.wall, up: success, text, latency });
             }
+            next.unmade = outcome.result == Verdict::Impossible;
             (next.last, next.latency, next.heard) = (outcome.text.clone(), Some(outcome.latency), Some(at.wall));
             let length = u32::try_from(run.len()).unwrap();
             (next.successes, next.failures) = if success { (length, 0) } else { (0, length) };
