@@ -147,9 +147,12 @@ const CRATES: &[(&str, &[&str])] = &[
             "lb-daemon/src/health/probe/",
             "lb-daemon/tests/",
             "bench/src/health/",
+            "certificates/",
             "netns-tests/",
         ],
     ),
+    // Certificates of tests are made in one place.
+    ("rcgen", &["certificates/"]),
     ("seccompiler", &["lb-daemon/src/privileges/calls"]),
     (
         "tokio",

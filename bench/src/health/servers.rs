@@ -7,9 +7,9 @@ use std::{
 };
 
 use anyhow::Result;
+use certificates::Authority;
 use netns_tests::{netns::Namespace, running::Running};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
+use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, UdpSocket},
@@ -62,21 +62,12 @@ fn listen(port: u16) -> Result<StdListener> {
     Ok(socket.into())
 }
 
-/// An authority, and a server's certificate of it.
+/// An authority, and a server with a certificate of it.
 fn certificates() -> Result<(String, Arc<ServerConfig>)> {
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::new([])?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = params.self_signed(&key)?.pem();
-    let issuer = Issuer::new(params, key);
-    let key = KeyPair::generate()?;
-    let certificate = CertificateParams::new(["www.example.org".into()])?.signed_by(&key, &issuer)?;
-    let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
-    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions()?.with_no_client_auth();
-    let mut config = builder.with_single_cert(vec![certificate.der().clone()], key)?;
+    let authority = Authority::new()?;
+    let mut config = authority.sign(&["www.example.org"])?.server()?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok((authority, Arc::new(config)))
+    Ok((authority.pem(), Arc::new(config)))
 }
 
 /// Goes on until the runtime ends; what a connection comes to is nobody's concern.

@@ -18,7 +18,9 @@ pub(crate) fn sources() -> Vec<Source> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut found = Vec::new();
     let mut folders: Vec<PathBuf> =
-        ["lb-common", "lb-xdp", "lb-daemon", "netns-tests", "bench", "bpf-build"].map(|name| top.join(name)).into();
+        ["lb-common", "lb-xdp", "lb-daemon", "netns-tests", "bench", "bpf-build", "certificates"]
+            .map(|name| top.join(name))
+            .into();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("a folder of the repository") {
             let path = entry.expect("an entry").path();

@@ -2,42 +2,29 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use certificates::Authority;
 use lb_daemon::runner::{Outcome, Post, Task};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
 };
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
-};
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
 use super::*;
 
 const BODY: &str = "{\"events\":[\"\u{e4}\\n\"]}";
 
-/// A server's certificate for `localhost` and its key, signed by an authority whose certificate is in a file.
+/// A server with a certificate for `localhost`, signed by an authority whose certificate is in a file.
 struct Signed {
     config: Arc<ServerConfig>,
     folder: tempfile::TempDir,
 }
 
 fn signed() -> Signed {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new([]).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = Authority::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
-    let issuer = Issuer::new(params, key);
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
-        .unwrap();
+    fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
+    let config = authority.sign(&["localhost"]).unwrap().server().unwrap();
     Signed { config: Arc::new(config), folder }
 }
 
@@ -171,7 +158,7 @@ async fn https_is_spoken_with_those_whose_certificate_is_good() {
     let other = others.folder.path().join("ca.pem");
     let wary = Runner::at(start(Path::new(env!("CARGO_BIN_EXE_lb")), Some(&other)).unwrap()).unwrap();
     let unknown = post(&wary, format!("https://localhost:{port}/hook")).await.unwrap_err();
-    assert!(unknown.contains("certificate"), "{unknown}");
+    assert!(unknown.contains("certificate from an unknown issuer"), "{unknown}");
     fs::write(&ca, "").unwrap();
     let none = post(&trusting, format!("https://localhost:{port}/hook")).await.unwrap_err();
     assert!(none.contains("has no CA certificates: install the package ca-certificates"), "{none}");

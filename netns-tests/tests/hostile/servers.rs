@@ -9,13 +9,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use certificates::Authority;
 use netns_tests::{netns::Namespace, running::Running};
-use rcgen::{CertificateParams, KeyPair};
-use rustls::{
-    ServerConfig,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer},
-};
+use rustls::ServerConfig;
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -142,15 +138,11 @@ fn datagrams(address: Ipv4Addr, port: u16) -> Result<StdUdp> {
     Ok(socket)
 }
 
-/// A server's certificate, as often as it is to be sent.
+/// A server that sends its certificate so many times.
 fn certificates(length: usize) -> Result<ServerConfig> {
-    let key = KeyPair::generate()?;
-    let certificate: CertificateDer<'static> =
-        CertificateParams::new(["www.example.org".into()])?.self_signed(&key)?.der().clone();
-    let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
-    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions()?.with_no_client_auth();
-    let mut config = builder.with_single_cert(vec![certificate; length], key)?;
+    let mut signed = Authority::new()?.sign(&["www.example.org"])?;
+    signed.chain.resize(length, signed.chain[0].clone());
+    let mut config = signed.server()?;
     config.alpn_protocols = ["h2", "http/1.1"].map(Vec::from).into();
     Ok(config)
 }

@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use certificates::Authority;
 use tempfile::TempDir;
 
 use super::{VALID, with};
@@ -40,9 +41,7 @@ fn reads_the_main_file_and_all_that_it_names() {
 
 #[test]
 fn the_certificates_that_a_check_trusts_are_part_of_it() {
-    let key = rcgen::KeyPair::generate().expect("a key");
-    let authority =
-        rcgen::CertificateParams::new([]).and_then(|params| params.self_signed(&key)).expect("a certificate");
+    let authority = Authority::new().expect("an authority");
     let main = VALID.replace("type = \"http\"", "type = \"tls\"\nca_file = \"ca.pem\"");
     let folder = folder(&[("lb.toml", &main), ("ca.pem", &authority.pem())]);
     let Reading { bundle, checked, .. } = read(&folder);

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use certificates::Authority;
+
 use super::{EXAMPLE, MINIMAL, VALID, check_beside, complaints, valid};
 use crate::{
     config::{Checked, schema},
@@ -144,8 +146,7 @@ fn example_file_is_valid_with_all_that_it_shows() {
     let names =
         ["pools.toml", "conf.d/x.toml", "allow.txt", "deny.txt", "web-allow.txt", "web-deny.txt", "web-routes.txt"];
     let list = |name: &'static str| (name, if name.contains("allow") { b"203.0.113.0/24".as_slice() } else { b"" });
-    let key = rcgen::KeyPair::generate().unwrap();
-    let authority = rcgen::CertificateParams::new([]).unwrap().self_signed(&key).unwrap().pem();
+    let authority = Authority::new().unwrap().pem();
     let files: Vec<_> = names.map(list).into_iter().chain([("authorities.pem", authority.as_bytes())]).collect();
     let Checked { config, diagnostics } = check_beside(&shown(), &files);
     assert!(diagnostics.is_empty(), "{diagnostics}");

@@ -1,15 +1,16 @@
 //! Rules of checks that speak TLS, and of files with certificates of authorities.
 
+use certificates::Authority;
+
 use super::{VALID, check_beside, refuses, refuses_found, valid, with};
 use crate::{
     config::Checked,
     model::{Ask, Authorities, Config, Http, Tls, Trust},
 };
 
-/// A certificate that an authority could have.
-fn pem(name: &str) -> String {
-    let key = rcgen::KeyPair::generate().unwrap();
-    rcgen::CertificateParams::new([name.into()]).unwrap().self_signed(&key).unwrap().pem()
+/// A certificate of an authority.
+fn pem() -> String {
+    Authority::new().unwrap().pem()
 }
 
 /// The file with a check of this type, and this line.
@@ -41,7 +42,7 @@ fn tls_and_https_verify_with_the_systems_authorities_unless_told_otherwise() {
 #[test]
 fn takes_the_certificates_of_a_file() {
     let text = check("tls", "ca_file = \"ca.pem\"");
-    let (one, other) = (pem("a"), pem("b"));
+    let (one, other) = (pem(), pem());
     let authorities = |file: &str| {
         let Checked { config, diagnostics } = found(&text, file);
         assert!(diagnostics.is_empty(), "{diagnostics}");
@@ -62,14 +63,14 @@ fn refuses_files_without_certificates_that_can_be_used() {
     for empty in ["", "\n", "no PEM", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"] {
         refuses_found(&text, found(&text, empty), "invalid-value", "\"ca.pem\"", "in PEM form");
     }
-    let good = pem("a");
+    let good = pem();
     let refused =
         |file: &str, line: &str, hint: &str| refuses_found(file, found(&text, file), "invalid-value", line, hint);
     let begin = "-----BEGIN CERTIFICATE-----";
     refused(&format!("{good}{begin}\nAAAA\n-----END CERTIFICATE-----\n"), begin, "openssl x509");
     refused(&format!("{good}{begin}\nAAAA\n"), begin, "openssl x509");
     refused(&format!("{begin}\n*\n-----END CERTIFICATE-----\n{good}"), begin, "openssl x509");
-    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let key = Authority::new().unwrap().sign(&["a"]).unwrap().key;
     refused(&format!("{good}{key}"), "-----BEGIN PRIVATE KEY-----", "certificates alone");
     let shown = found(&text, &key).diagnostics.to_string();
     assert!(!shown.contains(key.lines().nth(1).unwrap()), "the key is shown:\n{shown}");
@@ -88,7 +89,7 @@ fn a_file_that_many_name_is_complained_about_once() {
     let vip = "[[vip]]\nname = \"b\"\naddress = \"192.0.2.11\"\nport = 1\nprotocol = \"tcp\"\npool = \"b\"";
     let text = text.replace("#end", &format!("{pool}{vip}"));
     refuses_found(&text, found(&text, ""), "invalid-value", "\"ca.pem\"", "in PEM form");
-    let config = found(&text, &pem("a")).config.expect("valid");
+    let config = found(&text, &pem()).config.expect("valid");
     let certificates = |pool: &str| match &config.pools[pool].health.checks[0].ask {
         Ask::Tls(Tls { trust: Trust::Authorities(Authorities { certificates, .. }), .. }) => certificates.clone(),
         other => panic!("{other:?}"),
@@ -110,9 +111,9 @@ fn refuses_names_that_no_certificate_has() {
 #[test]
 fn refuses_authorities_for_who_trusts_anybody() {
     let text = check("tls", "verify = false\nca_file = \"ca.pem\"");
-    refuses_found(&text, found(&text, &pem("a")), "conflict", "\"ca.pem\"", "remove `verify`");
+    refuses_found(&text, found(&text, &pem()), "conflict", "\"ca.pem\"", "remove `verify`");
     let text = check("https", "verify = true\nca_file = \"ca.pem\"");
-    assert!(found(&text, &pem("a")).config.is_some());
+    assert!(found(&text, &pem()).config.is_some());
     let template = |below: &str, own: &str| {
         VALID
             .replace("[dataplane]\n", &format!("[health.default]\n{below}\n[dataplane]\n"))
@@ -120,10 +121,10 @@ fn refuses_authorities_for_who_trusts_anybody() {
     };
     // A pool may trust anybody where others have authorities, but not have some and inherit that they do not count.
     let text = template("ca_file = \"ca.pem\"", "verify = false");
-    let config = found(&text, &pem("a")).config.expect("valid");
+    let config = found(&text, &pem()).config.expect("valid");
     assert_eq!(asked(&config), Ask::Tls(Tls { trust: Trust::Anybody, sni: None }));
     let text = template("verify = false", "ca_file = \"ca.pem\"");
-    refuses_found(&text, found(&text, &pem("a")), "conflict", "\"ca.pem\"", "remove `verify`");
+    refuses_found(&text, found(&text, &pem()), "conflict", "\"ca.pem\"", "remove `verify`");
 }
 
 #[test]

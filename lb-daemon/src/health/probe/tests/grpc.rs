@@ -7,7 +7,7 @@ use hyper::{HeaderMap, Request, Response, body::Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::{
-    tls::{Authority, tls_server},
+    tls::{certified, new_authority, tls_server, trusting},
     *,
 };
 use crate::model::Grpc;
@@ -292,11 +292,9 @@ async fn grpc_reads_nothing_without_end() {
 
 #[tokio::test]
 async fn grpc_speaks_tls_if_it_is_to() {
-    let authority = Authority::new();
-    let asked = |authority: &Authority| {
-        Ask::Grpc(Grpc { service: "a".into(), host: Some("shop.example".into()), tls: Some(authority.tls()) })
-    };
-    let mut config = authority.server();
+    let authority = new_authority();
+    let asked = |tls| Ask::Grpc(Grpc { service: "a".into(), host: Some("shop.example".into()), tls: Some(tls) });
+    let mut config = certified(&authority);
     config.alpn_protocols = vec![b"h2".to_vec()];
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let address = tls_server(config.clone(), async move |stream| {
@@ -305,15 +303,15 @@ async fn grpc_speaks_tls_if_it_is_to() {
         sender.send((protocol, served.unwrap().0.uri().to_string())).unwrap();
     })
     .await;
-    assert_eq!(ask_patiently(address, asked(&authority)).await, (Verdict::Success, "SERVING".into()));
+    assert_eq!(ask_patiently(address, asked(trusting(&authority))).await, (Verdict::Success, "SERVING".into()));
     let (protocol, uri) = receiver.await.unwrap();
     assert_eq!(protocol.as_deref(), Some(&b"h2"[..]));
     assert_eq!(uri, "https://shop.example/grpc.health.v1.Health/Check");
     let address = tls_server(config, async |_| ()).await;
-    let found = ask_patiently(address, asked(&Authority::new())).await;
+    let found = ask_patiently(address, asked(trusting(&new_authority()))).await;
     assert_eq!(found, failure("certificate from an unknown issuer"));
-    let mut older = authority.server();
+    let mut older = certified(&authority);
     older.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let found = ask_patiently(tls_server(older, async |_| ()).await, asked(&authority)).await;
+    let found = ask_patiently(tls_server(older, async |_| ()).await, asked(trusting(&authority))).await;
     assert_eq!(found, failure("refused by the server: no application protocol"));
 }

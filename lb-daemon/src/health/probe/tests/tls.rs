@@ -1,15 +1,9 @@
 //! TLS, with an authority of the test's own.
 
-use std::{future::pending, sync::Arc};
+use std::{future::pending, ops::RangeInclusive, sync::Arc};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
-use rustls::{
-    ServerConfig, SupportedProtocolVersion,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer},
-    server::Acceptor,
-    version::{TLS12, TLS13},
-};
+use certificates::{Authority, Signed, VALID};
+use rustls::{ServerConfig, server::Acceptor, version::TLS12};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
@@ -20,57 +14,30 @@ use crate::model::{Authorities, Body, Tls, Trust};
 const NAME: &str = "www.example.org";
 const ADDRESS: &str = "192.0.2.10";
 
-/// Whoever signs the servers' certificates.
-pub(super) struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    certificate: CertificateDer<'static>,
+/// An authority that nobody knows yet.
+pub(super) fn new_authority() -> Authority {
+    Authority::new().unwrap()
 }
 
-impl Authority {
-    pub(super) fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Others of the same name would be taken for it, and their signatures for broken ones.
-        params.distinguished_name.push(DnType::CommonName, key.serialize_pem());
-        let certificate = params.self_signed(&key).unwrap().der().clone();
-        Self { issuer: Issuer::new(params, key), certificate }
-    }
-
-    fn trust(&self) -> Trust {
-        let certificates = [self.certificate.to_vec()].into();
-        let digest = Sha256::digest(&self.certificate).into();
-        Trust::Authorities(Authorities { file: "ca.pem".into(), digest, certificates })
-    }
-
-    /// To connect to its servers.
-    pub(super) fn tls(&self) -> Tls {
-        Tls { trust: self.trust(), sni: Some(NAME.into()) }
-    }
-
-    /// A server with its certificate.
-    pub(super) fn server(&self) -> ServerConfig {
-        self.unusual(|_| {})
-    }
-
-    fn unusual(&self, change: impl FnOnce(&mut CertificateParams)) -> ServerConfig {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([NAME, ADDRESS].map(String::from)).unwrap();
-        change(&mut params);
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        configured(certificate.der().clone(), &key, &[&TLS12, &TLS13])
-    }
+/// Who trusts this authority alone.
+fn trust(authority: &Authority) -> Trust {
+    let certificates = [authority.der().to_vec()].into();
+    let digest = Sha256::digest(authority.der()).into();
+    Trust::Authorities(Authorities { file: "ca.pem".into(), digest, certificates })
 }
 
-fn configured(
-    certificate: CertificateDer<'static>,
-    key: &KeyPair,
-    versions: &[&'static SupportedProtocolVersion],
-) -> ServerConfig {
-    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_protocol_versions(versions).unwrap().with_no_client_auth();
-    builder.with_single_cert(vec![certificate], key).unwrap()
+/// To connect to servers of this authority.
+pub(super) fn trusting(authority: &Authority) -> Tls {
+    Tls { trust: trust(authority), sni: Some(NAME.into()) }
+}
+
+fn signed(authority: &Authority, years: RangeInclusive<i32>) -> Signed {
+    authority.sign_for(&[NAME, ADDRESS], years).unwrap()
+}
+
+/// A server with a certificate of this authority.
+pub(super) fn certified(authority: &Authority) -> ServerConfig {
+    signed(authority, VALID).server().unwrap()
 }
 
 /// A server that does this with its first connection, if its handshake completes.
@@ -101,27 +68,25 @@ fn failure(text: &str) -> (Verdict, String) {
 
 #[tokio::test]
 async fn tls_succeeds_when_the_handshake_completes() {
-    let authority = Authority::new();
+    let authority = new_authority();
     for name in [NAME, ADDRESS] {
-        let tls = Tls { sni: Some(name.into()), ..authority.tls() };
-        let found = ask_patiently(silent(authority.server()).await, Ask::Tls(tls)).await;
+        let tls = Tls { sni: Some(name.into()), ..trusting(&authority) };
+        let found = ask_patiently(silent(certified(&authority)).await, Ask::Tls(tls)).await;
         assert_eq!(found, (Verdict::Success, "TLS 1.3".into()), "{name}");
     }
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new([NAME.into()]).unwrap().signed_by(&key, &authority.issuer).unwrap();
-    let older = configured(certificate.der().clone(), &key, &[&TLS12]);
-    let found = ask_patiently(silent(older).await, Ask::Tls(authority.tls())).await;
+    let older = signed(&authority, VALID).server_of(&[&TLS12]).unwrap();
+    let found = ask_patiently(silent(older).await, Ask::Tls(trusting(&authority))).await;
     assert_eq!(found, (Verdict::Success, "TLS 1.2".into()));
 }
 
 #[tokio::test]
 async fn probes_that_trust_the_same_share_what_handshakes_are_made_with() {
-    let (clients, one, other) = (Clients::default(), Authority::new(), Authority::new());
-    let first = clients.client(&one.trust(), None).await.unwrap();
+    let (clients, one, other) = (Clients::default(), new_authority(), new_authority());
+    let first = clients.client(&trust(&one), None).await.unwrap();
     for (trust, protocol, same) in [
-        (one.trust(), None, true),
-        (one.trust(), Some(&b"h2"[..]), false),
-        (other.trust(), None, false),
+        (trust(&one), None, true),
+        (trust(&one), Some(&b"h2"[..]), false),
+        (trust(&other), None, false),
         (Trust::Anybody, None, false),
     ] {
         let next = clients.client(&trust, protocol).await.unwrap();
@@ -131,7 +96,7 @@ async fn probes_that_trust_the_same_share_what_handshakes_are_made_with() {
 
 #[tokio::test]
 async fn tls_asks_for_the_name_even_if_it_trusts_anybody() {
-    for trust in [Trust::Anybody, Authority::new().trust()] {
+    for trust in [Trust::Anybody, trust(&new_authority())] {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let address = server(async move |stream| {
             let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await.unwrap();
@@ -146,27 +111,21 @@ async fn tls_asks_for_the_name_even_if_it_trusts_anybody() {
 
 #[tokio::test]
 async fn tls_says_what_is_wrong_with_a_certificate_unless_it_trusts_anybody() {
-    let authority = Authority::new();
-    let other = Tls { trust: Authority::new().trust(), ..authority.tls() };
-    let named = |sni: &str| Tls { sni: Some(sni.into()), ..authority.tls() };
+    let authority = new_authority();
+    let other = Tls { trust: trust(&new_authority()), ..trusting(&authority) };
+    let named = |sni: &str| Tls { sni: Some(sni.into()), ..trusting(&authority) };
     let own = {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([NAME.into()]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = params.self_signed(&key).unwrap().der().clone();
-        let digest = Sha256::digest(&certificate).into();
-        let authorities = Authorities { file: "own.pem".into(), digest, certificates: [certificate.to_vec()].into() };
-        let tls = Tls { trust: Trust::Authorities(authorities), ..authority.tls() };
-        (configured(certificate, &key, &[&TLS13]), tls, "self-signed certificate, or one of an authority")
+        let own = Authority::named(&[NAME]).unwrap();
+        (own.as_server().server().unwrap(), trusting(&own), "self-signed certificate, or one of an authority")
     };
-    let expired = authority.unusual(|params| params.not_after = date_time_ymd(2020, 1, 1));
-    let not_yet = authority.unusual(|params| params.not_before = date_time_ymd(4000, 1, 1));
+    let expired = signed(&authority, 2000..=2020).server().unwrap();
+    let not_yet = signed(&authority, 4000..=4001).server().unwrap();
     for (server, tls, text) in [
-        (expired, authority.tls(), "certificate expired"),
-        (not_yet, authority.tls(), "certificate not valid yet"),
-        (authority.server(), named("example.org"), "certificate not valid for name example.org"),
-        (authority.server(), named("192.0.2.11"), "certificate not valid for name 192.0.2.11"),
-        (authority.server(), other, "certificate from an unknown issuer"),
+        (expired, trusting(&authority), "certificate expired"),
+        (not_yet, trusting(&authority), "certificate not valid yet"),
+        (certified(&authority), named("example.org"), "certificate not valid for name example.org"),
+        (certified(&authority), named("192.0.2.11"), "certificate not valid for name 192.0.2.11"),
+        (certified(&authority), other, "certificate from an unknown issuer"),
         own,
     ] {
         let found = ask_patiently(silent(server.clone()).await, Ask::Tls(tls.clone())).await;
@@ -179,9 +138,9 @@ async fn tls_says_what_is_wrong_with_a_certificate_unless_it_trusts_anybody() {
 
 #[tokio::test]
 async fn without_a_file_the_systems_authorities_are_asked() {
-    let authority = Authority::new();
-    let tls = Tls { trust: Trust::System, ..authority.tls() };
-    let found = ask_patiently(silent(authority.server()).await, Ask::Tls(tls)).await;
+    let authority = new_authority();
+    let tls = Tls { trust: Trust::System, ..trusting(&authority) };
+    let found = ask_patiently(silent(certified(&authority)).await, Ask::Tls(tls)).await;
     if system_file().is_some() {
         assert_eq!(found, failure("certificate from an unknown issuer"));
     } else {
@@ -197,7 +156,7 @@ async fn tls_fails_on_what_is_not_tls() {
             pending::<()>().await;
         })
         .await;
-        let found = ask_patiently(address, Ask::Tls(Authority::new().tls())).await;
+        let found = ask_patiently(address, Ask::Tls(trusting(&new_authority()))).await;
         assert_eq!(found, failure("an answer that is not TLS"));
     }
 }
@@ -209,7 +168,7 @@ async fn tls_fails_when_the_server_goes_in_the_handshake() {
         stream.set_zero_linger().unwrap();
     })
     .await;
-    assert_eq!(ask_patiently(address, Ask::Tls(Authority::new().tls())).await, failure("connection reset"));
+    assert_eq!(ask_patiently(address, Ask::Tls(trusting(&new_authority()))).await, failure("connection reset"));
     let address = server(async |mut stream| {
         // All that was sent is read, so that closing does not reset.
         let mut hello = [0; 5];
@@ -218,7 +177,7 @@ async fn tls_fails_when_the_server_goes_in_the_handshake() {
         stream.read_exact(&mut rest).await.unwrap();
     })
     .await;
-    let found = ask_patiently(address, Ask::Tls(Authority::new().tls())).await;
+    let found = ask_patiently(address, Ask::Tls(trusting(&new_authority()))).await;
     assert_eq!(found, failure("closed during the TLS handshake"));
 }
 
@@ -234,7 +193,7 @@ async fn tls_times_out_when_the_server_hangs_or_drips() {
             pending::<()>().await;
         })
         .await;
-        let found = ask(address, Ask::Tls(Authority::new().tls())).await;
+        let found = ask(address, Ask::Tls(trusting(&new_authority()))).await;
         assert_eq!(found, (Verdict::Timeout, "no answer within 400ms".into()));
     }
 }
@@ -255,7 +214,7 @@ async fn tls_reads_no_endless_handshake() {
         sender.send(sent).unwrap();
     })
     .await;
-    let (result, text) = ask_patiently(address, Ask::Tls(Authority::new().tls())).await;
+    let (result, text) = ask_patiently(address, Ask::Tls(trusting(&new_authority()))).await;
     assert_eq!(result, Verdict::Failure, "{text}");
     let sent = receiver.await.unwrap();
     assert!(sent < BUFFERS, "{sent} bytes: {text}");
@@ -263,7 +222,7 @@ async fn tls_reads_no_endless_handshake() {
 
 #[tokio::test]
 async fn https_is_http_behind_a_handshake() {
-    let authority = Authority::new();
+    let authority = new_authority();
     for (answer, wanted) in [
         ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nready", (Verdict::Success, "200 OK".into())),
         ("HTTP/1.1 503 Service Unavailable\r\n\r\n", failure("503 Service Unavailable")),
@@ -271,7 +230,7 @@ async fn https_is_http_behind_a_handshake() {
         ("SSH-2.0-OpenSSH_9.2\r\n", failure("an answer that is not HTTP: invalid HTTP version parsed")),
     ] {
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        let address = tls_server(authority.server(), async move |mut stream| {
+        let address = tls_server(certified(&authority), async move |mut stream| {
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
                 head.push(stream.read_u8().await.unwrap());
@@ -282,7 +241,7 @@ async fn https_is_http_behind_a_handshake() {
         })
         .await;
         let expect_body = Some(Body::Text("ready".into()));
-        let asked = Http { host: Some(NAME.into()), expect_body, tls: Some(authority.tls()), ..Http::default() };
+        let asked = Http { host: Some(NAME.into()), expect_body, tls: Some(trusting(&authority)), ..Http::default() };
         assert_eq!(ask_patiently(address, Ask::Http(asked)).await, wanted, "{answer}");
         assert!(receiver.await.unwrap().contains("host: www.example.org\r\n"));
     }
@@ -290,21 +249,21 @@ async fn https_is_http_behind_a_handshake() {
 
 #[tokio::test]
 async fn https_tells_of_the_certificate_and_of_the_servers_protocols() {
-    let authority = Authority::new();
+    let authority = new_authority();
     let asked = |tls| Ask::Http(Http { host: Some(NAME.into()), tls: Some(tls), ..Http::default() });
-    let other = Tls { trust: Authority::new().trust(), ..authority.tls() };
-    let found = ask_patiently(silent(authority.server()).await, asked(other)).await;
+    let other = Tls { trust: trust(&new_authority()), ..trusting(&authority) };
+    let found = ask_patiently(silent(certified(&authority)).await, asked(other)).await;
     assert_eq!(found, failure("certificate from an unknown issuer"));
-    let mut server = authority.server();
+    let mut server = certified(&authority);
     server.alpn_protocols = vec![b"h2".to_vec()];
-    let found = ask_patiently(silent(server).await, asked(authority.tls())).await;
+    let found = ask_patiently(silent(server).await, asked(trusting(&authority))).await;
     assert_eq!(found, failure("refused by the server: no application protocol"));
 }
 
 #[tokio::test]
 async fn https_times_out_when_the_server_hangs_behind_its_handshake() {
-    let authority = Authority::new();
-    let asked = Http { tls: Some(authority.tls()), ..Http::default() };
-    let found = ask_within(Duration::from_secs(2), silent(authority.server()).await, Ask::Http(asked)).await;
+    let authority = new_authority();
+    let asked = Http { tls: Some(trusting(&authority)), ..Http::default() };
+    let found = ask_within(Duration::from_secs(2), silent(certified(&authority)).await, Ask::Http(asked)).await;
     assert_eq!(found, (Verdict::Timeout, "no answer within 2s".into()));
 }
