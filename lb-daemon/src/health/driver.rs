@@ -25,6 +25,10 @@ const COALESCE: Duration = Duration::from_millis(20);
 /// Latencies and counts are brought up to date this often, without waking those who wait for changes.
 const REFRESH: Duration = Duration::from_secs(1);
 
+/// Probes start no more often than this, and then together: so is what they wait for, and thousands of them wake the thread
+/// some hundred times a second.
+const GRAIN: Duration = Duration::from_millis(5);
+
 /// Skipped probes are complained about at most this often.
 const COMPLAIN: Duration = Duration::from_mins(1);
 
@@ -69,6 +73,8 @@ struct Driver {
     fresh: BTreeMap<Member, Option<Standing>>,
     /// Whether those who wait for changes should know.
     visible: bool,
+    /// When the next ones may start.
+    start_at: Instant,
     /// When to publish.
     publish_at: Option<Instant>,
     complain_at: Instant,
@@ -89,6 +95,7 @@ impl Driver {
             sender,
             fresh: BTreeMap::new(),
             visible: false,
+            start_at: clock(),
             publish_at: None,
             complain_at: clock(),
             stats,
@@ -160,9 +167,13 @@ impl Driver {
 
     fn start_due(&mut self) {
         let now = clock();
+        if now < self.start_at {
+            return;
+        }
         loop {
             let due = if self.is_full() { self.roster.start_program(now) } else { self.roster.start_next(now) };
             let Some(Due { number, probe, way, at }) = due else { break };
+            self.start_at = now + GRAIN;
             self.stats.count_start(now.duration_since(at));
             let (ways, clients, runner) = (Arc::clone(&self.ways), Arc::clone(&self.clients), self.runner.clone());
             let kind = if matches!(probe.ask, Ask::Exec(_)) { &self.programs } else { &self.running };
@@ -179,6 +190,7 @@ impl Driver {
     /// When there is something to do, if nothing happens before.
     fn wake(&self) -> Option<Instant> {
         let next = if self.is_full() { self.roster.next_program() } else { self.roster.next_deadline() };
+        let next = next.map(|at| at.max(self.start_at));
         self.publish_at.into_iter().chain(next).chain(self.roster.next_session()).min()
     }
 

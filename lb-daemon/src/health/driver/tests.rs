@@ -315,3 +315,24 @@ async fn counts_probes_and_transitions() {
         assert!(text.lines().any(|found| found == line), "{line} in:\n{text}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn probes_that_are_due_within_a_grain_start_together() {
+    let members = (1..=100).map(|nth| id(SocketAddr::from(([127, 0, 1, nth], 9))));
+    let checks = checks(&members.map(|member| (member, tcp())).collect::<Vec<_>>());
+    let mut driver = Driver::new(BTreeMap::new(), watch::channel(Arc::default()).0, Stats::new().unwrap());
+    driver.set(&checks);
+    let (begun, mut starts) = (clock(), Vec::new());
+    while driver.running.len() < checks.len() {
+        tokio::time::sleep_until(driver.wake().unwrap().into()).await;
+        let before = driver.running.len();
+        driver.start_due();
+        let overdue = driver.roster.next_deadline().filter(|at| *at < clock());
+        assert!(driver.running.len() > before && overdue.is_none(), "{starts:?}");
+        starts.push(clock() - begun);
+    }
+    let apart = starts.windows(2).map(|pair| pair[1].checked_sub(pair[0]).unwrap());
+    assert!(apart.clone().all(|pause| pause >= GRAIN), "{starts:?}");
+    // They are spread over the interval, one millisecond from the other.
+    assert!(u128::try_from(starts.len()).unwrap() <= INTERVAL.as_nanos() / GRAIN.as_nanos() + 1, "{starts:?}");
+}
