@@ -295,3 +295,33 @@ fn a_program_and_a_web_server_are_told_of_a_backend_that_goes_and_comes() {
         answer(lab, &["web-2"])
     });
 }
+
+#[test]
+fn a_web_server_is_told_by_tls_once_its_authority_is_trusted() {
+    scenario(&Layout::with_backends(2), |lab| {
+        lab.log().expect("on_change could not be told; these events are given up");
+        let authority = lab.folder().join("authority.pem");
+        let server = WebServer::start_tls(&lab.router, &authority)?;
+        let settings = Settings::web(lab, Health::Http(80)).to_string();
+        let on_change = format!("[daemon.on_change]\nwebhook = \"{}\"\ntimeout = \"2s\"\nretries = 0\n", web::TLS_URL);
+        let mut lb = start(lab, &format!("{settings}\n{on_change}"))?;
+        lb.wait_up(&["web-1", "web-2"])?;
+        let mark = lab.log().mark();
+        lab.backend("web-2").stop();
+        wait::until("a stranger is told nothing", LIMIT, || {
+            let words = ["these events are given up", "certificate from an unknown issuer"];
+            lab.log().wait_for(mark, &words).map(Some)
+        })?;
+        ensure!(server.all().is_empty(), "{:?}", server.all());
+        lb.stop()?;
+        lb.set("SSL_CERT_FILE", &authority);
+        lb.start_again()?;
+        lab.backend("web-2").start()?;
+        wait::until("the web server is told", LIMIT, || {
+            let events = events_of(&server.taken(), "web-v4", "web-2");
+            let told: Vec<&str> = events.iter().map(|(event, _)| event.as_str()).collect();
+            ensure!(told == ["backend_down", "backend_serving"], "{events:?}");
+            Ok(Some(()))
+        })
+    });
+}

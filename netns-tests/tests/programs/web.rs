@@ -1,25 +1,32 @@
 //! A web server of an operator's, that is told of changes.
 
 use std::{
+    fs,
     future::pending,
+    io,
     net::{Ipv4Addr, SocketAddr},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::Result;
-use axum::{Json, Router, http::StatusCode, routing::post};
+use axum::{Json, Router, http::StatusCode, routing::post, serve::Listener};
+use certificates::Authority;
 use netns_tests::{
     netns::Namespace,
     running::{Running, listen},
 };
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 /// The router's end of the balancer's link.
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 9000);
 
 /// Where to post to.
 pub(crate) const URL: &str = "http://10.0.0.1:9000/changes?of=lb";
+/// The same, of a server that speaks TLS.
+pub(crate) const TLS_URL: &str = "https://10.0.0.1:9000/changes?of=lb";
 
 /// How a request is answered.
 #[derive(Clone, Copy, Debug)]
@@ -43,11 +50,23 @@ impl WebServer {
     pub(crate) fn start(namespace: &Namespace, first: &'static [Answer]) -> Result<Self> {
         let listener = listen(namespace, ADDRESS)?;
         let posts = Arc::default();
-        let noted = Arc::clone(&posts);
+        let router = router(&posts, first);
         let running = Running::start(async move || {
-            let take = async move |Json(body): Json<Value>| take(body, first, &noted).await;
-            let listener = TcpListener::from_std(listener).expect("a listener");
-            let _ = axum::serve(listener, Router::new().route("/changes", post(take))).await;
+            let _ = axum::serve(TcpListener::from_std(listener).expect("a listener"), router).await;
+        })?;
+        Ok(Self { posts, _running: running })
+    }
+
+    /// One that speaks TLS. The certificate of the authority that it is trusted by is written to this file.
+    pub(crate) fn start_tls(namespace: &Namespace, authority: &Path) -> Result<Self> {
+        let (listener, signer) = (listen(namespace, ADDRESS)?, Authority::new()?);
+        fs::write(authority, signer.pem())?;
+        let config = signer.sign(&[&ADDRESS.ip().to_string()])?.server()?;
+        let posts = Arc::default();
+        let router = router(&posts, &[]);
+        let running = Running::start(async move || {
+            let plain = TcpListener::from_std(listener).expect("a listener");
+            let _ = axum::serve(Tls { plain, acceptor: Arc::new(config).into() }, router).await;
         })?;
         Ok(Self { posts, _running: running })
     }
@@ -60,6 +79,36 @@ impl WebServer {
     /// What was answered well.
     pub(crate) fn taken(&self) -> Vec<Value> {
         noted(&self.posts).iter().filter(|(_, well)| *well).map(|(body, _)| body.clone()).collect()
+    }
+}
+
+fn router(posts: &Arc<Mutex<Vec<(Value, bool)>>>, first: &'static [Answer]) -> Router {
+    let noted = Arc::clone(posts);
+    let take = async move |Json(body): Json<Value>| take(body, first, &noted).await;
+    Router::new().route("/changes", post(take))
+}
+
+/// Connections after their TLS handshake; those that fail it are none.
+struct Tls {
+    plain: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Listener for Tls {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let Ok((stream, from)) = self.plain.accept().await else { continue };
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, from);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.plain.local_addr()
     }
 }
 
