@@ -71,8 +71,26 @@ pub enum Verdict {
     Impossible,
 }
 
-/// Makes one attempt, by this way if it is to be carried, and then from none of these addresses. Never takes much longer than its timeout; may be dropped at any
-/// time.
+/// What came of an attempt: in words, and what was said if an agent was asked.
+struct Answer {
+    text: String,
+    said: Option<Said>,
+}
+
+impl From<String> for Answer {
+    fn from(text: String) -> Self {
+        Self { text, said: None }
+    }
+}
+
+impl From<Said> for Answer {
+    fn from(said: Said) -> Self {
+        Self { text: said.to_string(), said: Some(said) }
+    }
+}
+
+/// Makes one attempt, by this way if it is to be carried, and then from none of these addresses. Never takes much longer than
+/// its timeout; may be dropped at any time.
 pub(super) async fn run(
     probe: &Probe,
     (way, taken): (Option<Way>, &BTreeSet<IpAddr>),
@@ -80,10 +98,6 @@ pub(super) async fn run(
     runner: Option<&Runner>,
 ) -> Outcome {
     let start = Instant::now();
-    if let Ask::Exec(exec) = &probe.ask {
-        let (result, text) = Box::pin(exec::run(exec, probe.timeout, runner)).await;
-        return Outcome { result, latency: start.elapsed(), text, said: None };
-    }
     let (reach, detour) = match reach(probe, way, taken) {
         Ok(found) => found,
         Err(reason) => {
@@ -91,15 +105,22 @@ pub(super) async fn run(
             return Outcome { result: Verdict::Impossible, latency: start.elapsed(), text, said: None };
         }
     };
-    let attempted = timeout(probe.timeout, attempt(probe, &reach, clients)).await;
-    let (result, mut text, said) = match attempted {
-        Ok(Ok((text, said))) => (Verdict::Success, text, said),
-        Ok(Err(Failed::Answer(text))) => (Verdict::Failure, text, None),
-        Ok(Err(Failed::Here(error))) => (Verdict::Skipped, error.to_string(), None),
-        Ok(Err(Failed::Never(text))) => (Verdict::Impossible, text, None),
-        Err(_) if probe.ask.takes_silence() => (Verdict::Success, "sent, and no error came back".into(), None),
-        Err(_) => (Verdict::Timeout, format!("no answer within {:?}", probe.timeout), None),
+    // Each in a box of its own, or probes of every type would take the room of the largest.
+    let (result, answer) = match &probe.ask {
+        Ask::Tcp => within(probe, tcp::attempt(&reach)).await,
+        Ask::Tls(tls) => within(probe, Box::pin(tls::attempt(&reach, tls, clients))).await,
+        Ask::Http(http) => within(probe, Box::pin(http::attempt(&reach, http, clients))).await,
+        Ask::Grpc(grpc) => within(probe, Box::pin(grpc::attempt(&reach, grpc, clients))).await,
+        Ask::Udp(udp) => within(probe, Box::pin(udp::attempt(&reach, udp))).await,
+        Ask::Dns(dns) => within(probe, Box::pin(dns::attempt(&reach, dns))).await,
+        Ask::Agent(send) => within(probe, Box::pin(agent::attempt(&reach, send.as_ref()))).await,
+        // It is nobody that is reached.
+        Ask::Exec(exec) => {
+            let (result, text) = Box::pin(exec::run(exec, probe.timeout, runner)).await;
+            (result, text.into())
+        }
     };
+    let Answer { mut text, said } = answer;
     if let Some(reason) = detour {
         let _ = write!(text, ", asked directly: {reason}");
     }
@@ -122,27 +143,16 @@ fn reach(probe: &Probe, way: Option<Way>, taken: &BTreeSet<IpAddr>) -> Result<(R
     }
 }
 
-/// The answer in words, and what an agent said.
-async fn attempt(probe: &Probe, reach: &Reach, clients: &Clients) -> Result<(String, Option<Said>), Failed> {
-    if reach.to().port() == 0 {
-        return Err(Failed::Answer("no port to probe: the vip serves any port and the check names none".into()));
+/// Waits for the end of an attempt, for as long as the probe may take.
+async fn within<T: Into<Answer>>(probe: &Probe, attempt: impl Future<Output = Result<T, Failed>>) -> (Verdict, Answer) {
+    match timeout(probe.timeout, attempt).await {
+        Ok(Ok(answer)) => (Verdict::Success, answer.into()),
+        Ok(Err(Failed::Answer(text))) => (Verdict::Failure, text.into()),
+        Ok(Err(Failed::Here(error))) => (Verdict::Skipped, error.to_string().into()),
+        Ok(Err(Failed::Never(text))) => (Verdict::Impossible, text.into()),
+        Err(_) if probe.ask.takes_silence() => (Verdict::Success, "sent, and no error came back".to_owned().into()),
+        Err(_) => (Verdict::Timeout, format!("no answer within {:?}", probe.timeout).into()),
     }
-    let text = match &probe.ask {
-        Ask::Tcp => tcp::attempt(reach).await,
-        // Each in a box of its own, or probes of every type would take the room of the largest.
-        Ask::Tls(tls) => Box::pin(tls::attempt(reach, tls, clients)).await,
-        Ask::Http(http) => Box::pin(http::attempt(reach, http, clients)).await,
-        Ask::Grpc(grpc) => Box::pin(grpc::attempt(reach, grpc, clients)).await,
-        Ask::Udp(udp) => Box::pin(udp::attempt(reach, udp)).await,
-        // It is nobody that is reached.
-        Ask::Exec(_) => Err(Failed::Never("a program is run, not reached".into())),
-        Ask::Dns(dns) => Box::pin(dns::attempt(reach, dns)).await,
-        Ask::Agent(send) => {
-            let said = Box::pin(agent::attempt(reach, send.as_ref())).await?;
-            return Ok((said.to_string(), Some(said)));
-        }
-    };
-    Ok((text?, None))
 }
 
 #[cfg(test)]

@@ -68,11 +68,6 @@ impl Reach {
         Ok(Self { to, way: Some(Carried { mark, source }) })
     }
 
-    /// What is connected to.
-    pub(super) fn to(&self) -> SocketAddr {
-        self.to
-    }
-
     /// A connection that is reset when it is dropped. So neither side keeps a state (`TIME_WAIT`) for it: thousands of
     /// probes a second would pile up hundreds of thousands of these.
     pub(super) async fn connect(&self) -> Result<TcpStream, Failed> {
@@ -96,6 +91,9 @@ impl Reach {
 
     /// A socket, not connected yet, that goes there by the way of this probe.
     fn socket(&self, kind: Type, protocol: Protocol) -> Result<Socket, Failed> {
+        if self.to.port() == 0 {
+            return Err(Failed::Answer("no port to probe: the vip serves any port and the check names none".into()));
+        }
         let socket = Socket::new(Domain::for_address(self.to), kind.nonblocking().cloexec(), Some(protocol))?;
         if let Some(way) = &self.way {
             way.prepare(&socket).map_err(Failed::Here)?;
