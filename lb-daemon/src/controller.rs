@@ -17,6 +17,7 @@ pub(crate) mod features;
 mod former;
 mod governor;
 mod heartbeat;
+mod hindered;
 pub mod history;
 pub mod overrides;
 pub mod preview;
@@ -63,7 +64,7 @@ use self::{
 };
 use crate::{
     dataplane,
-    health::{Checks, Ejections, HealthView, Member, Ways, passive},
+    health::{Checks, Ejections, HealthView, Hindered, Member, Ways, passive},
     model::{AdminState, Backend, Config, NextHopConfig, Pool, RouteTo, Vip},
     nexthop,
     plan::{RingCache, Room, State, diff, lists::Lists, room},
@@ -82,6 +83,8 @@ pub struct Wires {
     pub ways: watch::Sender<Arc<Ways>>,
     /// What they found.
     pub health: watch::Receiver<Arc<HealthView>>,
+    /// Which of them cannot be made for long; without a sender that stays as it is.
+    pub hindered: watch::Receiver<Arc<Hindered>>,
     /// What traffic tells against backends.
     pub ejections: watch::Sender<Arc<Ejections>>,
     /// To which addresses next hops are to be known.
@@ -194,7 +197,7 @@ impl<E: Engine> Controller<E> {
         let settling = Some(now + beliefs::patience(&config));
         let fresh = state.vips.is_empty();
         let reports = Reports { health: wires.health.borrow().clone(), hops: wires.hops.borrow().clone() };
-        let health = wires.health.clone();
+        let (health, hindered) = (wires.health.clone(), wires.hindered.clone());
         let mut controller = Self {
             engine,
             desired,
@@ -227,7 +230,7 @@ impl<E: Engine> Controller<E> {
             carry_again: None,
         };
         controller.ask_for_inputs();
-        Ok((controller, Handle::new(sender, newest, health)))
+        Ok((controller, Handle::new(sender, newest, health, hindered)))
     }
 
     /// Starts a thread that runs the controller, with the timers of `runtime`. The receiver hears of its end, by a message
@@ -271,6 +274,7 @@ impl<E: Engine> Controller<E> {
                 Ok(()) = self.wires.health.changed() => self.clock.changed(Instant::now()),
                 Ok(()) = self.wires.hops.changed() => self.clock.changed(Instant::now()),
                 Ok(()) = self.wires.runner_gone.changed() => self.publish(),
+                Ok(()) = self.wires.hindered.changed() => self.publish(),
                 () = tokio::time::sleep_until(wake) => self.reconcile(),
                 // Not looked at without a deadline; the time then means nothing.
                 () = tokio::time::sleep_until(deadline.unwrap_or(wake)), if deadline.is_some() => self.expire(),

@@ -15,6 +15,7 @@ use crate::model::{Health, Service};
 
 pub mod agent;
 pub mod driver;
+mod hindrance;
 pub mod judge;
 pub mod machine;
 pub mod passive;
@@ -26,6 +27,7 @@ mod way;
 
 pub use self::{
     agent::Word,
+    hindrance::{Hindered, Hindrance},
     record::{Record, Records},
     stats::Stats,
     way::{Way, Ways},

@@ -327,6 +327,7 @@ async fn a_check_tells_the_program_what_it_is_asked_for() {
         checks: asked,
         ways: watch::channel(Arc::default()).1,
         ejections: watch::channel(Arc::default()).1,
+        hindered: watch::channel(Arc::default()).0,
         runner: Some(runner()),
         kept: BTreeMap::new(),
     };

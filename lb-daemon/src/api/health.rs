@@ -19,5 +19,6 @@ pub(super) async fn health(
     query: Result<Query<BackendQuery>, QueryRejection>,
 ) -> Result<Json<Vec<Health>>, Refused> {
     let query = parameters(query)?;
-    Ok(Json(view::health::health(&app.controller.snapshot(), &app.controller.health(), &query)))
+    let (view, hindered) = (app.controller.health(), app.controller.hindered());
+    Ok(Json(view::health::health(&app.controller.snapshot(), (&view, &hindered), &query)))
 }

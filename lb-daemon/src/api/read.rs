@@ -46,12 +46,13 @@ pub(super) async fn backends(
     let flows = app.controller.flows().await?;
     let snapshot = app.controller.snapshot();
     let left = view::overrides::Left::of(&snapshot.vips, &flows);
+    let health = app.controller.health();
     let mut numbers = 0..snapshot.vips.len();
     let mut is_first = true;
     let vips = iter::from_fn(move || {
         let vip = &snapshot.vips[numbers.next()?];
         let mut piece = Vec::new();
-        for backend in view::backends(vip, &query, &figures, &flows, &left) {
+        for backend in view::backends(vip, &query, &figures, &flows, &left, &health) {
             if !mem::take(&mut is_first) {
                 piece.push(b',');
             }

@@ -22,7 +22,7 @@ pub use self::{
     },
     flows::{BackendFlows, Flow, Flows},
     generation::{Applied, ApplyRequest, ConfirmRequest, Confirmed, Generation, RollbackRequest, Standing, Waiting},
-    health::{AgentStatus, CheckStatus, Health, Transition},
+    health::{AgentStatus, CheckStatus, Health, Hindrance, Transition},
     overrides::{DrainRequest, ListedOverride, OrderRequest, Overridden, Override, Pool, WeightRequest},
     plan::{
         Against, BackendChange, Change, Moved, Outline, PlanRequest, PoolChange, Preview, Restart, RouteChange,

@@ -30,6 +30,7 @@ use crate::{
         snapshot::{self, BackendView, InForce, Snapshot, VipView},
         totals,
     },
+    health::{HealthView, Member, Standing as Judged},
     http::Accounts,
     plan::{Capacity, wanted::Disposition},
     privileges,
@@ -204,6 +205,7 @@ pub(crate) fn backends<'a>(
     figures: &'a totals::Figures,
     flows: &'a totals::Flows,
     left: &'a overrides::Left,
+    health: &'a HealthView,
 ) -> impl Iterator<Item = Backend> + 'a {
     let wanted = vip.backends.iter().filter(|backend| query.is_for(&backend.pool, &backend.name));
     wanted.map(move |backend| {
@@ -221,6 +223,7 @@ pub(crate) fn backends<'a>(
             share: Some(backend.share),
             up: backend.up,
             last_check: backend.last_check.clone(),
+            heard: health.get(&Member { service: vip.service, backend: backend.address }).and_then(heard).map(seconds),
             next_hop: backend.next_hop.map(mac),
             ifindex: backend.ifindex,
             target: backend.target,
@@ -229,6 +232,12 @@ pub(crate) fn backends<'a>(
             traffic: figures.backends.get(&pair).map(traffic).unwrap_or_default(),
         }
     })
+}
+
+/// When the oldest of the results came that a backend is judged by.
+fn heard(standing: &Judged) -> Option<SystemTime> {
+    let agent = standing.agent.iter().map(|agent| &agent.status);
+    standing.checks.values().chain(agent).filter_map(|status| status.heard).min()
 }
 
 /// Why a backend is as it is, and what it waits for.

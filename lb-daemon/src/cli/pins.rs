@@ -254,8 +254,14 @@ impl Tables {
             |backend: Backend| Backend { admin_state: None, weight: None, share: None, live_flows: None, ..backend };
         let figures = self.figures()?;
         let left = answer::overrides::Left::of(&self.vips, &flows);
-        let all = BackendQuery::default();
-        Ok(self.vips.iter().flat_map(|vip| answer::backends(vip, &all, &figures, &flows, &left)).map(unknown).collect())
+        // What checks found is known to daemons alone.
+        let (all, health) = (BackendQuery::default(), HealthView::new());
+        Ok(self
+            .vips
+            .iter()
+            .flat_map(|vip| answer::backends(vip, &all, &figures, &flows, &left, &health))
+            .map(unknown)
+            .collect())
     }
 
     /// Flows by address. Which of them go on is not known here: the program keeps to itself when UDP flows end.

@@ -263,13 +263,15 @@ fn wires(
     let (ways, known) = watch::channel(Arc::default());
     let has_runner = runner.is_some();
     let runner_gone = runner.as_ref().map_or_else(|| watch::channel(false).1, Runner::gone);
-    let inputs = health::driver::Inputs { checks: asked, ways: known, ejections: told, runner, kept };
+    let (hindered_in, hindered) = watch::channel(Arc::default());
+    let inputs =
+        health::driver::Inputs { checks: asked, ways: known, ejections: told, hindered: hindered_in, runner, kept };
     let (health, checker) = health::driver::spawn(inputs, stats);
     let (hop_targets, asked) = watch::channel(BTreeSet::new());
     let (hops, follower) = nexthop::watcher::spawn(asked);
     part(parts, "the health checks", async { drop(checker.await) });
     part(parts, "the search for next hops", async { drop(follower.await) });
-    Wires { checks, ways, health, ejections, hop_targets, hops, has_runner, runner_gone }
+    Wires { checks, ways, health, hindered, ejections, hop_targets, hops, has_runner, runner_gone }
 }
 
 /// Runs a part of the daemon that is not meant to end; its name comes out if it does.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     dataplane,
-    health::HealthView,
+    health::{HealthView, Hindered},
     model::{
         Config,
         overrides::{BackendName, Order},
@@ -178,6 +178,7 @@ pub struct Handle {
     inbox: mpsc::Sender<Command>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     health: watch::Receiver<Arc<HealthView>>,
+    hindered: watch::Receiver<Arc<Hindered>>,
 }
 
 impl Handle {
@@ -185,13 +186,19 @@ impl Handle {
         inbox: mpsc::Sender<Command>,
         snapshot: watch::Receiver<Arc<Snapshot>>,
         health: watch::Receiver<Arc<HealthView>>,
+        hindered: watch::Receiver<Arc<Hindered>>,
     ) -> Self {
-        Self { inbox, snapshot, health }
+        Self { inbox, snapshot, health, hindered }
     }
 
     /// What the checks found, up to now: a snapshot is made anew only when something goes up or down.
     pub fn health(&self) -> Arc<HealthView> {
         self.health.borrow().clone()
+    }
+
+    /// Which checks cannot be made for long.
+    pub fn hindered(&self) -> Arc<Hindered> {
+        self.hindered.borrow().clone()
     }
 
     /// The newest snapshot.

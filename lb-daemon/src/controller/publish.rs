@@ -32,6 +32,7 @@ impl<E: Engine> Controller<E> {
             used: view::used(&self.state),
             capacity: self.state.capacity,
             unanswered: self.unanswered(),
+            hindered: self.hindered(),
             runner_gone: *self.wires.runner_gone.borrow(),
             failing: self.failing.clone(),
             last_reload: self.last_reload.clone(),

@@ -1,22 +1,19 @@
 //! What the controller shows of itself: the newest state that it applied, and how it is with each backend.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-    time::SystemTime,
-};
+mod told;
+
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use lb_common::maps::Tuning;
 use tokio::time::Instant;
 
+use self::told::{told_as_empty, told_as_few, told_as_hindered, told_as_unmade};
 use super::{
     Reports,
     engine::Attached,
     governor::{Governor, Waits},
     history::History,
     overrides::Keeper,
-    preview::{NAMED, first},
     view,
 };
 #[cfg(doc)]
@@ -71,6 +68,8 @@ pub struct Snapshot {
     pub capacity: Capacity,
     /// Why probes to VIPs find no answer, as far as that is this host's fault.
     pub unanswered: Vec<String>,
+    /// Pools with checks that cannot be made for long.
+    pub hindered: Vec<HinderedPool>,
     /// Whether the process that ran programs is gone.
     pub runner_gone: bool,
     /// What went wrong at the last attempt to apply, if it did.
@@ -182,6 +181,19 @@ pub struct Failing {
     pub message: String,
 }
 
+/// A pool with checks that cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HinderedPool {
+    /// Its name.
+    pub pool: String,
+    /// How many of its backends' checks, agents among them, for all VIPs.
+    pub checks: usize,
+    /// Since when the first of them.
+    pub since: SystemTime,
+    /// Why that one.
+    pub why: String,
+}
+
 /// How the last change of configuration ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastReload {
@@ -239,6 +251,7 @@ impl Snapshot {
             used: view::used(state),
             capacity: state.capacity,
             unanswered: Vec::new(),
+            hindered: Vec::new(),
             runner_gone: false,
             failing: None,
             last_reload: LastReload::succeeded(),
@@ -265,47 +278,9 @@ impl Snapshot {
         let few = told_as_few(&self.vips);
         let stuck = self.runner_gone && self.config.needs_runner().is_some();
         let here = here.chain(stuck.then(|| RUNNER_GONE.to_owned()));
-        failing.chain(refused).chain(here).chain(told_as_unmade(&self.vips)).chain(empty).chain(few).collect()
+        let here = here.chain(told_as_unmade(&self.vips)).chain(told_as_hindered(&self.hindered, SystemTime::now()));
+        failing.chain(refused).chain(here).chain(empty).chain(few).collect()
     }
-}
-
-/// Says of each of a few VIPs, and of many at once, that they have no backend: what else is wrong must not drown.
-fn told_as_empty(vips: &[&str]) -> Vec<String> {
-    if vips.len() > NAMED {
-        return vec![format!("vips {} have no serving backend", first(vips))];
-    }
-    vips.iter().map(|vip| format!("vip {vip} has no serving backend")).collect()
-}
-
-/// Says whose checks cannot be made, those together for which the reason is the same: nobody knows how it is with them.
-fn told_as_unmade(vips: &[VipView]) -> Vec<String> {
-    let mut found: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for backend in vips.iter().flat_map(|vip| &vip.backends) {
-        if let Some(reason) = &backend.unmade {
-            found.entry(reason).or_default().insert(format!("{}/{}", backend.pool, backend.name));
-        }
-    }
-    let told = |(reason, backends): (&str, BTreeSet<String>)| {
-        let backends: Vec<&str> = backends.iter().map(String::as_str).collect();
-        format!("checks of {} cannot be made: {reason}", first(&backends))
-    };
-    found.into_iter().map(told).collect()
-}
-
-/// Says of each of a few VIPs, and of many at once, that too few of its backends are healthy. Of one without any it was said.
-fn told_as_few(vips: &[VipView]) -> Vec<String> {
-    let told = |what: fn(&VipView) -> Option<String>, many: &str| {
-        let few: Vec<(&str, String)> = vips.iter().filter_map(|vip| Some((vip.name.as_str(), what(vip)?))).collect();
-        if few.len() > NAMED {
-            let names: Vec<&str> = few.iter().map(|(name, _)| *name).collect();
-            return vec![format!("vips {} {many}", first(&names))];
-        }
-        few.into_iter().map(|(name, what)| format!("vip {name} {what}")).collect()
-    };
-    let down =
-        told(|vip| Some(format!("is down: {}", vip.lacks()?)), "are down: fewer healthy backends than min_healthy");
-    let panics = told(|vip| Some(format!("is in {}", vip.panic()?)), "are in panic: all their backends are used");
-    [down, panics].concat()
 }
 
 impl VipView {
@@ -340,19 +315,5 @@ impl VipView {
     /// Number of backends that take new flows.
     pub fn serving(&self) -> usize {
         self.backends.iter().filter(|backend| backend.effect == Disposition::Serving).count()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn many_vips_without_a_backend_are_told_in_one_line() {
-        let names = ["a", "b", "c", "d", "e", "f", "g"];
-        assert_eq!(told_as_empty(&[]), [""; 0]);
-        assert_eq!(told_as_empty(&names[..2]), ["vip a has no serving backend", "vip b has no serving backend"]);
-        assert_eq!(told_as_empty(&names[..5]).len(), 5);
-        assert_eq!(told_as_empty(&names), ["vips a, b, c, d, e and 2 more have no serving backend"]);
     }
 }

@@ -12,7 +12,7 @@ use tokio::{sync::watch, task::JoinHandle, time::sleep_until};
 use tracing::{debug, warn};
 
 use super::{
-    CheckId, Checks, Ejections, HealthView, Kept, Member, Standing, Stats, Ways,
+    CheckId, Checks, Ejections, HealthView, Hindered, Kept, Member, Standing, Stats, Ways,
     machine::Transition,
     probe::{self, Outcome, Verdict},
     roster::{Due, Effect, Judged, Number, Roster},
@@ -32,6 +32,9 @@ const GRAIN: Duration = Duration::from_millis(5);
 /// Skipped probes are complained about at most this often.
 const COMPLAIN: Duration = Duration::from_mins(1);
 
+/// How often it is looked which checks cannot be made for long.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// Probes under way at once: at most this many, and never more than half of the descriptors that the process may open.
 const MOST_PROBES: usize = 4096;
 
@@ -44,6 +47,8 @@ pub struct Inputs {
     pub ways: watch::Receiver<Arc<Ways>>,
     /// What traffic tells against backends; without a sender it stays as it is.
     pub ejections: watch::Receiver<Arc<Ejections>>,
+    /// Is told which checks cannot be made for long.
+    pub hindered: watch::Sender<Arc<Hindered>>,
     /// Runs programs, if any are to be run.
     pub runner: Option<Runner>,
     /// What was known of checks when the daemon ended.
@@ -78,6 +83,7 @@ struct Driver {
     /// When to publish.
     publish_at: Option<Instant>,
     complain_at: Instant,
+    look_at: Instant,
     stats: Stats,
     ways: Arc<Ways>,
     /// For the checks as they are; made anew with them, so that a reload reads the system's certificates again.
@@ -98,6 +104,7 @@ impl Driver {
             start_at: clock(),
             publish_at: None,
             complain_at: clock(),
+            look_at: clock(),
             stats,
             ways: Arc::default(),
             clients: Arc::default(),
@@ -106,7 +113,7 @@ impl Driver {
     }
 
     async fn run(mut self, inputs: Inputs) {
-        let Inputs { mut checks, mut ways, mut ejections, runner, kept: _ } = inputs;
+        let Inputs { mut checks, mut ways, mut ejections, hindered, runner, kept: _ } = inputs;
         self.runner = runner;
         self.set_ways(&mut ways);
         let wanted = checks.borrow_and_update().clone();
@@ -114,7 +121,7 @@ impl Driver {
         self.set(&wanted);
         loop {
             self.start_due();
-            let wake = self.wake();
+            let wake = self.wake().map_or(self.look_at, |at| at.min(self.look_at));
             tokio::select! {
                 changed = checks.changed() => {
                     if changed.is_err() {
@@ -133,7 +140,7 @@ impl Driver {
                 Ok(()) = ways.changed() => self.set_ways(&mut ways),
                 Some((number, outcome)) = self.running.next() => self.take(number, outcome),
                 Some((number, outcome)) = self.programs.next() => self.take(number, outcome),
-                () = sleep_until(wake.unwrap_or_else(clock).into()), if wake.is_some() => {}
+                () = sleep_until(wake.into()) => {}
                 () = self.sender.closed() => return,
             }
             let now = clock();
@@ -143,6 +150,15 @@ impl Driver {
             }
             if self.publish_at.is_some_and(|at| at <= now) {
                 self.publish();
+            }
+            if self.look_at <= now {
+                self.look_at = now + LOOK;
+                let found = self.roster.hindered(now);
+                hindered.send_if_modified(|told| {
+                    let differs = **told != found;
+                    *told = Arc::new(found);
+                    differs
+                });
             }
         }
     }
@@ -187,7 +203,7 @@ impl Driver {
         self.running.len() >= self.most
     }
 
-    /// When there is something to do, if nothing happens before.
+    /// When there is something to do but to look, if nothing happens before.
     fn wake(&self) -> Option<Instant> {
         let next = if self.is_full() { self.roster.next_program() } else { self.roster.next_deadline() };
         let next = next.map(|at| at.max(self.start_at));

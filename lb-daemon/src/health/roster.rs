@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    CheckId, Checks, Ejections, HealthView, Kept, Member, Standing, Way, Ways,
+    CheckId, Checks, Ejections, HealthView, Hindered, Kept, Member, Standing, Way, Ways,
     judge::{Decision, Evidence, Judge},
     machine::Transition,
     probe::{Outcome, Probe},
@@ -241,6 +241,12 @@ impl Roster {
     pub fn view(&self) -> HealthView {
         let standing = |(&member, seat): (&Member, &Seat)| Some((member, seat.judge.standing()?.clone()));
         self.seats.iter().filter_map(standing).collect()
+    }
+
+    /// The checks that could not be made for a while.
+    pub fn hindered(&self, now: Instant) -> Hindered {
+        let told = self.probes.values().filter_map(|shared| Some((shared, shared.hindrance(now)?)));
+        told.flat_map(|(shared, why)| shared.checks.iter().map(|id| (id.clone(), why.clone()))).collect()
     }
 
     fn judge(&mut self, members: impl IntoIterator<Item = Member>, now: Instant, wall: SystemTime) -> Effect {

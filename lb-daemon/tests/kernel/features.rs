@@ -80,6 +80,7 @@ fn start(place: &Place, config: Config) -> (Handle, JoinHandle<()>) {
             checks,
             ways,
             health,
+            hindered: watch::channel(Arc::default()).1,
             ejections,
             hop_targets,
             hops,

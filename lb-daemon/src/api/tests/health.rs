@@ -7,9 +7,9 @@ use std::{
 
 use super::Api;
 use crate::{
-    api::types::{AgentStatus, CheckStatus, Health, Transition},
+    api::types::{AgentStatus, Backend, CheckStatus, Health, Hindrance, Transition},
     controller::tests::rig::{TEXT, config},
-    health::{Heard, Record, Records, Standing, Status, agent::Said},
+    health::{self, CheckId, Heard, Record, Records, Standing, Status, agent::Said},
 };
 
 fn at(seconds: u64) -> SystemTime {
@@ -48,6 +48,11 @@ async fn tells_of_each_check_what_it_found_and_when_it_was_otherwise() {
             *standing = Standing { up: false, reason, since, transitions, checks, ..Standing::default() };
         }
     });
+    let told = health::Hindrance { since: at(31), why: "Too many open files".into() };
+    api.rig.hindered.send_modify(|hindered| {
+        let member = api.rig.health.borrow().keys().find(|member| member.backend.to_string() == "10.0.0.2").copied();
+        Arc::make_mut(hindered).insert(CheckId { member: member.unwrap(), check: "tcp".into() }, told);
+    });
     let found: Vec<Health> = api.client().get("/v1/health?pool=web&backend=web-2").await.unwrap();
     let vips: Vec<&str> = found.iter().map(|health| health.vip.as_str()).collect();
     assert_eq!(vips, ["web", "web-v6"]);
@@ -64,16 +69,29 @@ async fn tells_of_each_check_what_it_found_and_when_it_was_otherwise() {
         last: "connection refused".into(),
         since: Some(25),
         heard: Some(30),
+        hindrance: Some(Hindrance { since: 31, reason: "Too many open files".into() }),
         latency_seconds: Some(1.5),
         successes: 0,
         failures: 3,
         transitions: vec![transition(24, true, 0.024), transition(25, false, 0.025)],
     };
     assert_eq!(web.checks, [check], "those that are configured");
+    assert_eq!(found[1].checks[0].hindrance, None, "it is asked for another VIP");
     let all: Vec<Health> = api.client().get("/v1/health").await.unwrap();
     assert!(all.len() > 2 && all.iter().any(|health| health.pool == "dns" && health.checks.is_empty()));
     let none: Vec<Health> = api.client().get("/v1/health?backend=nobody").await.unwrap();
     assert_eq!(none, []);
+    let backends: Vec<Backend> = api.client().get("/v1/backends").await.unwrap();
+    let heard = |name: &str| backends.iter().find(|backend| backend.name == name).unwrap().heard;
+    assert_eq!(
+        (heard("web-2"), heard("web-1"), backends.iter().filter(|one| one.pool == "dns").find_map(|one| one.heard)),
+        (Some(30), None, None),
+        "the rig has no results for the others, and nobody asks the third pool"
+    );
+    // What the controller tells follows at once, though nothing went up or down.
+    let problems = api.rig.handle.snapshot().problems();
+    assert!(problems[0].starts_with("1 check of pool web could not be made for "), "{problems:?}");
+    assert!(problems[0].ends_with(", what they found before holds: Too many open files"), "{problems:?}");
 }
 
 #[tokio::test]

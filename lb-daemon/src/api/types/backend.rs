@@ -55,6 +55,10 @@ pub struct Backend {
     pub up: Option<bool>,
     /// Last result of its check.
     pub last_check: String,
+    /// When the last result came of that of its checks whose result is the oldest, its agent's answers among them, in seconds
+    /// since 1970; absent before first results, where nothing is checked, and without a daemon.
+    #[serde(default)]
+    pub heard: Option<u64>,
     /// MAC address that its packets are sent to.
     pub next_hop: Option<String>,
     /// Interface that its packets leave by; 0 is the one they came in by.

@@ -44,6 +44,9 @@ pub struct AgentStatus {
     pub since: Option<u64>,
     /// When it was last asked, in seconds since 1970.
     pub heard: Option<u64>,
+    /// Why it could not be asked for so long that failures may have been missed; absent while it can. What was found before holds.
+    #[serde(default)]
+    pub hindrance: Option<Hindrance>,
     /// What the last attempt took, in seconds.
     pub latency_seconds: Option<f64>,
     /// What holds of all that it said, such as `75%`, `drain` or `down (#disk full)`; `ready` if nothing is held back.
@@ -69,6 +72,9 @@ pub struct CheckStatus {
     pub since: Option<u64>,
     /// When the last result came, in seconds since 1970.
     pub heard: Option<u64>,
+    /// Why it could not be made for so long that failures may have been missed; absent while it can. What was found before holds.
+    #[serde(default)]
+    pub hindrance: Option<Hindrance>,
     /// What the last probe took, in seconds.
     pub latency_seconds: Option<f64>,
     /// Successes in a row up to now.
@@ -77,6 +83,15 @@ pub struct CheckStatus {
     pub failures: u32,
     /// When it began to pass or to fail, the oldest first; at most 20.
     pub transitions: Vec<Transition>,
+}
+
+/// A check cannot be made, for want of something here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Hindrance {
+    /// Since when, in seconds since 1970.
+    pub since: u64,
+    /// Why the latest attempt failed.
+    pub reason: String,
 }
 
 /// Something went up or down.

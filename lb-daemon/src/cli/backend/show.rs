@@ -1,12 +1,15 @@
 //! All that is known of a backend: `lb backend show`.
 
-use std::time::Duration;
+use std::{
+    fmt::Write as _,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use serde::Serialize;
 
 use super::{known, state, unknown};
 use crate::{
-    api::types::{AgentStatus, Backend, CheckStatus, Health, Transition},
+    api::types::{AgentStatus, Backend, CheckStatus, Health, Hindrance, Transition},
     cli::{
         Global, ask,
         history::time,
@@ -55,19 +58,20 @@ pub(super) fn with_health(backends: Vec<Backend>, global: &Global) -> Result<Vec
 
 /// For people.
 pub(super) fn text(shown: &Shown) -> String {
-    let mut text = of_backend(&shown.backend);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let mut text = of_backend(&shown.backend, now);
     if let Some(health) = &shown.health {
-        text.push_str(&of_health(health));
+        text.push_str(&of_health(health, now));
     }
     text
 }
 
 /// Its checks, and what went up or down lately.
-fn of_health(health: &Health) -> String {
+fn of_health(health: &Health, now: u64) -> String {
     if health.checks.is_empty() && health.agent.is_none() && health.transitions.is_empty() {
         return String::new();
     }
-    let headings = ["CHECK", "TYPE", "STATE", "SINCE", "LAST RESULT", ">LATENCY", ">IN A ROW"];
+    let headings = ["CHECK", "TYPE", "STATE", "SINCE", "LAST RESULT", ">AGE", ">LATENCY", ">IN A ROW"];
     let row = |check: &CheckStatus| {
         vec![
             check.name.clone(),
@@ -75,6 +79,7 @@ fn of_health(health: &Health) -> String {
             word(check.up).into(),
             check.since.map_or_else(unknown, time),
             known(&check.last),
+            check.heard.map_or_else(unknown, |heard| age(heard, now)),
             latency(check.latency_seconds),
             check.successes.max(check.failures).to_string(),
         ]
@@ -83,7 +88,12 @@ fn of_health(health: &Health) -> String {
     if !health.checks.is_empty() || health.agent.is_none() {
         text = format!("\n{}", columns(&headings, health.checks.iter().map(row)));
     }
-    text.extend(health.agent.iter().map(of_agent));
+    text.extend(health.agent.iter().map(|agent| of_agent(agent, now)));
+    let hindered = health.checks.iter().map(|check| (format!("check {}", check.name), &check.hindrance));
+    let hindered = hindered.chain(health.agent.iter().map(|agent| (AGENT.to_owned(), &agent.hindrance)));
+    for (name, Hindrance { since, reason }) in hindered.filter_map(|(name, told)| Some((name, told.as_ref()?))) {
+        let _ = writeln!(text, "! {name} could not be made for {}: {reason}", age(*since, now));
+    }
     let of_all = health.transitions.iter().map(|one| ("", one));
     // What the only check found is what the backend is, but for what holds it down besides.
     let is_told = |one: &&Transition| {
@@ -116,12 +126,13 @@ fn of_health(health: &Health) -> String {
 /// Who it is among those that went up or down. No check's name has a space.
 const AGENT: &str = "the agent";
 
-fn of_agent(agent: &AgentStatus) -> String {
-    let headings = ["AGENT", "SINCE", "LAST RESULT", ">LATENCY", "IN FORCE"];
+fn of_agent(agent: &AgentStatus, now: u64) -> String {
+    let headings = ["AGENT", "SINCE", "LAST RESULT", ">AGE", ">LATENCY", "IN FORCE"];
     let row = vec![
         answers(agent.answers).into(),
         agent.since.map_or_else(unknown, time),
         known(&agent.last),
+        agent.heard.map_or_else(unknown, |heard| age(heard, now)),
         latency(agent.latency_seconds),
         agent.word.clone(),
     ];
@@ -144,6 +155,11 @@ fn word(up: Option<bool>) -> &'static str {
     }
 }
 
+/// The time since then; none if the clock was set back.
+fn age(then: u64, now: u64) -> String {
+    humantime::format_duration(Duration::from_secs(now.saturating_sub(then))).to_string()
+}
+
 /// With three digits or so: more of them say nothing.
 fn latency(seconds: Option<f64>) -> String {
     match seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
@@ -153,7 +169,7 @@ fn latency(seconds: Option<f64>) -> String {
     }
 }
 
-fn of_backend(backend: &Backend) -> String {
+fn of_backend(backend: &Backend, now: u64) -> String {
     let next_hop = match (&backend.next_hop, backend.ifindex) {
         (None, _) => "none".into(),
         (Some(mac), 0) => format!("{mac}, by the interface that a packet came in by"),
@@ -162,10 +178,11 @@ fn of_backend(backend: &Backend) -> String {
     let traffic = &backend.traffic;
     let weight = backend.weight.zip(backend.share);
     let weight = weight.map(|(weight, share)| format!("{weight}, {} of new flows", ask::percent(share)));
-    let now = match backend.live_flows {
+    let flows = match backend.live_flows {
         Some(live) => format!("{live} live, {} remembered", backend.flows),
         None => format!("{} now", backend.flows),
     };
+    let asked = backend.heard.map(|heard| format!(", {} ago", age(heard, now)));
     let given = backend.r#override.as_ref();
     let given = given.map(|given| ["override".into(), format!("{}; {}", order::given(given), order::by(given))]);
     let rows: [[String; 2]; 13] = [
@@ -175,11 +192,11 @@ fn of_backend(backend: &Backend) -> String {
         ["state".into(), state(backend)],
         ["wanted".into(), backend.admin_state.clone().unwrap_or_else(unknown)],
         ["weight".into(), weight.unwrap_or_else(unknown)],
-        ["last check".into(), known(&backend.last_check)],
+        ["last check".into(), known(&backend.last_check) + &asked.unwrap_or_default()],
         ["next hop".into(), next_hop],
         ["target".into(), backend.target.map_or("none".into(), |target| target.to_string())],
         ["forwarded".into(), format!("{} packets, {} bytes", traffic.packets, traffic.bytes)],
-        ["flows".into(), format!("{now}, {} created, {} moved here", traffic.flows_created, traffic.flows_moved)],
+        ["flows".into(), format!("{flows}, {} created, {} moved here", traffic.flows_created, traffic.flows_moved)],
         [
             "tcp".into(),
             format!("{} openings, {} repeated, {} answered", traffic.syns, traffic.syn_retransmits, traffic.handshakes),
@@ -205,6 +222,7 @@ mod tests {
             last: "503 Service Unavailable".into(),
             since: Some(60),
             heard: Some(61),
+            hindrance: None,
             latency_seconds: Some(0.001_25),
             successes: 0,
             failures: 4,
@@ -231,13 +249,16 @@ mod tests {
     fn one_check_is_told_once() {
         let fell = || transition(60, false, "503 Service Unavailable");
         let held = transition(90, false, "held down");
-        let text = of_health(&health(vec![fell(), held], vec![check("site", vec![fell()])]));
+        let hindrance = Some(Hindrance { since: 64, reason: "Too many open files".into() });
+        let check = CheckStatus { hindrance, ..check("site", vec![fell()]) };
+        let text = of_health(&health(vec![fell(), held], vec![check]), 200);
         assert_eq!(
             text.lines().map(str::trim_end).collect::<Vec<_>>(),
             [
                 "",
-                "CHECK  TYPE  STATE  SINCE                 LAST RESULT              LATENCY  IN A ROW",
-                "site   http  down   1970-01-01T00:01:00Z  503 Service Unavailable    1.2ms         4",
+                "CHECK  TYPE  STATE  SINCE                 LAST RESULT                 AGE  LATENCY  IN A ROW",
+                "site   http  down   1970-01-01T00:01:00Z  503 Service Unavailable  2m 19s    1.2ms         4",
+                "! check site could not be made for 2m 16s: Too many open files",
                 "",
                 "TIME                  WHO          WENT  WHY                      LATENCY",
                 "1970-01-01T00:01:00Z  the backend  down  503 Service Unavailable    1.2ms",
@@ -250,17 +271,17 @@ mod tests {
     fn of_several_each_is_told_in_the_order_of_time() {
         let one = check("one", vec![transition(10, true, "200 OK"), transition(60, false, "503")]);
         let two = check("two", vec![transition(20, true, "200 OK")]);
-        let text = of_health(&health(
-            vec![transition(20, true, "one: 200 OK"), transition(60, false, "one: 503")],
-            vec![one, two],
-        ));
+        let text = of_health(
+            &health(vec![transition(20, true, "one: 200 OK"), transition(60, false, "one: 503")], vec![one, two]),
+            0,
+        );
         let who = |line: &str| line.split("  ").nth(1).unwrap_or_default().to_owned();
         let lately = text.lines().skip_while(|line| !line.starts_with("TIME")).skip(1);
         assert_eq!(
             lately.map(who).collect::<Vec<_>>(),
             ["check one", "check two", "the backend", "check one", "the backend"]
         );
-        assert_eq!(of_health(&health(vec![], vec![])), "");
+        assert_eq!(of_health(&health(vec![], vec![]), 0), "");
     }
 
     #[test]
@@ -270,18 +291,20 @@ mod tests {
             last: "connection refused".into(),
             since: Some(60),
             heard: Some(61),
+            hindrance: None,
             latency_seconds: Some(0.001_25),
             word: "drain 25%".into(),
             weight_percent: 0.0,
             transitions: vec![transition(60, false, "connection refused")],
         };
-        let text = of_health(&Health { agent: Some(agent), ..health(vec![transition(70, true, "200 OK")], vec![]) });
+        let text =
+            of_health(&Health { agent: Some(agent), ..health(vec![transition(70, true, "200 OK")], vec![]) }, 64);
         assert_eq!(
             text.lines().map(str::trim_end).collect::<Vec<_>>(),
             [
                 "",
-                "AGENT   SINCE                 LAST RESULT         LATENCY  IN FORCE",
-                "silent  1970-01-01T00:01:00Z  connection refused    1.2ms  drain 25%",
+                "AGENT   SINCE                 LAST RESULT         AGE  LATENCY  IN FORCE",
+                "silent  1970-01-01T00:01:00Z  connection refused   3s    1.2ms  drain 25%",
                 "",
                 "TIME                  WHO          WENT    WHY                 LATENCY",
                 "1970-01-01T00:01:00Z  the agent    silent  connection refused    1.2ms",

@@ -30,7 +30,7 @@ use crate::{
         overrides::Keeper, tuning::tuning,
     },
     dataplane::memory::Memory,
-    health::{Checks, Ejections, HealthView, Standing},
+    health::{Checks, Ejections, HealthView, Hindered, Standing},
     model::Config,
     nexthop::{self, NextHop},
     plan::{Capacity, wanted::key},
@@ -96,6 +96,8 @@ pub(crate) struct Rig {
     pub(crate) ejections: watch::Receiver<Arc<Ejections>>,
     /// Addresses that it asked next hops for.
     pub(crate) hop_targets: watch::Receiver<BTreeSet<IpAddr>>,
+    /// Checks that cannot be made.
+    pub(crate) hindered: watch::Sender<Arc<Hindered>>,
     /// Whether the process that runs programs is gone.
     pub(crate) runner_gone: watch::Sender<bool>,
     /// Where the controller keeps what outlives it.
@@ -167,11 +169,13 @@ impl Rig {
         let (hops, hops_out) = watch::channel(Arc::default());
         let (ways, _) = watch::channel(Arc::default());
         let (gone, runner_gone) = watch::channel(false);
+        let (hindered_in, hindered) = watch::channel(Arc::default());
         let (ejections_in, ejections) = watch::channel(Arc::default());
         let wires = Wires {
             checks: checks_in,
             ways,
             health: health_out,
+            hindered,
             ejections: ejections_in,
             hop_targets: targets_in,
             hops: hops_out,
@@ -194,6 +198,7 @@ impl Rig {
             checks,
             ejections,
             hop_targets,
+            hindered: hindered_in,
             runner_gone: gone,
             state_dir,
             task,

@@ -61,7 +61,14 @@ fn tcp() -> Check {
 }
 
 fn inputs(checks: watch::Receiver<Arc<Checks>>, ejections: watch::Receiver<Arc<Ejections>>) -> Inputs {
-    Inputs { checks, ways: watch::channel(Arc::default()).1, ejections, runner: None, kept: BTreeMap::new() }
+    Inputs {
+        checks,
+        ways: watch::channel(Arc::default()).1,
+        ejections,
+        hindered: watch::channel(Arc::default()).0,
+        runner: None,
+        kept: BTreeMap::new(),
+    }
 }
 
 /// Each backend with one check.
@@ -195,6 +202,32 @@ async fn what_was_kept_is_published_at_once_and_holds_until_results_say_otherwis
     assert!(start.elapsed() >= INTERVAL * 9 / 10, "before `fall` failures");
     timeout(Duration::from_secs(5), view.wait_for(|view| view[&was_down].up)).await.unwrap().unwrap();
     assert!(lives.accepted() >= 2, "`rise` successes");
+    task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_told_which_checks_cannot_be_made_for_long_and_when_they_can_again() {
+    let exec = |words: &[&str]| {
+        let argv = words.iter().map(|word| (*word).to_owned()).collect();
+        Check { route: Route::Direct, ..Check::of(Ask::Exec(Exec { argv, env: BTreeMap::new() })) }
+    };
+    let member = id("127.0.0.1:9".parse().unwrap());
+    let (wanted, receiver) = watch::channel(checks(&[(member, exec(&["/bin/check"]))]));
+    let (_ejections, ejections) = watch::channel(Arc::default());
+    let (hindered, mut told) = watch::channel(Arc::default());
+    // There is no runner.
+    let (_view, task) = spawn(Inputs { hindered, ..inputs(receiver, ejections) }, Stats::new().unwrap());
+    let start = clock();
+    told.wait_for(|told| !told.is_empty()).await.unwrap();
+    let took = clock() - start;
+    assert!((Duration::from_mins(1)..Duration::from_secs(70)).contains(&took), "{took:?}");
+    let all: Vec<(CheckId, String)> =
+        told.borrow_and_update().iter().map(|(id, told)| (id.clone(), told.why.clone())).collect();
+    let why = "there is no process that runs programs; restart lb".to_owned();
+    assert_eq!(all, [(CheckId { member, check: "exec".into() }, why)]);
+    wanted.send_replace(checks(&[]));
+    let gone = timeout(LOOK * 2, told.wait_for(|told| told.is_empty())).await;
+    gone.expect("what is not asked any more is not told of").unwrap();
     task.abort();
 }
 

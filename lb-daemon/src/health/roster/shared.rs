@@ -9,7 +9,8 @@ use std::{
 
 use crate::{
     health::{
-        CheckId, Heard, Kept, Member, Record, Records, Status, Way, Word,
+        CheckId, Heard, Hindrance, Kept, Member, Record, Records, Status, Way, Word,
+        hindrance::Attempts,
         machine::Machine,
         probe::{Outcome, Probe, Verdict, exec::tell},
     },
@@ -48,6 +49,8 @@ pub(super) struct Shared {
     pub(super) machine: Machine,
     past: Past,
     latency: Option<Duration>,
+    /// Those since the last probe that were none.
+    vain: Option<Attempts>,
     /// Never empty.
     pub(super) checks: BTreeSet<CheckId>,
     /// By which way the probe went that is under way, if it is carried.
@@ -98,7 +101,7 @@ impl Shared {
     /// A probe without checks yet, whose results follow on those of `past`. `seed` sets the jitter.
     pub(super) fn new(key: Key, check: &Check, past: Past, seed: u64, now: Instant) -> Self {
         let machine = Machine::new(check.clone(), past.up, seed, now);
-        Self { key, machine, past, latency: None, checks: BTreeSet::new(), way: None }
+        Self { key, machine, past, latency: None, vain: None, checks: BTreeSet::new(), way: None }
     }
 
     /// Before its first probe: has it follow on what another of its checks knows.
@@ -113,7 +116,16 @@ impl Shared {
     }
 
     /// Whether the outcome says anything.
+    ///
+    /// A probe that could not be made, for want of descriptors here or of a way to the VIP, leaves all as it was, however long
+    /// that goes on: it says nothing about the backend, and what is wrong here is wrong for all backends at once. Would they
+    /// then count as unknown, a lack of this host would take a service down that works, and nobody would be better off; the
+    /// one backend that dies meanwhile costs its share of new flows, which is what traffic itself can tell
+    /// ([`crate::health::passive`]). So the state stays, and operators are told loudly: [`Self::hindrance`].
     pub(super) fn on_outcome(&mut self, outcome: Outcome, now: Instant, wall: SystemTime) -> bool {
+        let is_none = matches!(outcome.result, Verdict::Skipped | Verdict::Impossible);
+        let vain = self.vain.take().filter(|_| is_none);
+        self.vain = is_none.then(|| Attempts::one_more(vain, &outcome.text, now, wall));
         if outcome.result != Verdict::Skipped {
             self.past.unmade = outcome.result == Verdict::Impossible;
         }
@@ -142,6 +154,12 @@ impl Shared {
         }
         (self.past.last, self.past.heard, self.latency) = (outcome.text, Some(wall), latency);
         true
+    }
+
+    /// Why the probe could not be made, for so long that a backend that died would have been found by now.
+    pub(super) fn hindrance(&self, now: Instant) -> Option<&Hindrance> {
+        let unseen = self.key.pace.interval.saturating_mul(self.key.pace.fall);
+        self.vain.as_ref()?.told(unseen, now)
     }
 
     pub(super) fn status(&self) -> Option<Status> {

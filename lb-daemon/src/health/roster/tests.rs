@@ -6,6 +6,7 @@ use crate::{
 
 mod agents;
 mod carried;
+mod hindered;
 mod pace;
 mod simulation;
 
