@@ -144,12 +144,10 @@ fn targets(groups: &Groups, state: &State) -> Vec<(u32, Member)> {
     let mut found = Vec::new();
     for ((service, _), group) in groups {
         let Some(vip) = state.vips.get(&key(service)) else { continue };
-        for (backend, (id, _)) in view::targets(vip, state) {
-            let member = Member { service: *service, backend };
-            if group.members.contains(&member) {
-                found.push((id, member));
-            }
-        }
+        let members = view::each_target(vip, state)
+            .map(|(backend, (id, _))| (id, Member { service: *service, backend }))
+            .filter(|(_, member)| group.members.contains(member));
+        found.extend(members);
     }
     found
 }

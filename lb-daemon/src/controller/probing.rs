@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use self::sources::Taken;
-use super::{Controller, chain, checks, engine::Engine, tell, view};
+use super::{Controller, chain, engine::Engine, tell, view};
 use crate::{
     dataplane::kernel::ProbeSettings,
     health::{Checks, HealthView, Member, Way, Ways},
@@ -112,16 +112,20 @@ impl<E: Engine> Controller<E> {
     pub(super) fn show_ways(&self) {
         let ways = match (settings(&self.config), self.carrying.as_ref().map(Result::is_ok)) {
             (Some(settings), Some(true)) => {
-                let checks = checks(&self.config);
-                ways(&checks, &self.state, settings.tag, &Taken::by(&self.config), || self.engine.answerable())
+                ways(&self.asked(), &self.state, settings.tag, &Taken::by(&self.config), || self.engine.answerable())
             }
             (Some(_), Some(false)) => {
-                let closed = checks(&self.config).into_keys().map(|member| (member, Way::Closed)).collect();
+                let closed = self.asked().keys().map(|member| (*member, Way::Closed)).collect();
                 Ways { of: closed, ..Ways::default() }
             }
             (Some(_), None) | (None, _) => Ways::default(),
         };
         tell(&self.wires.ways, Arc::new(ways));
+    }
+
+    /// What is checked of the configuration in force.
+    fn asked(&self) -> Arc<Checks> {
+        Arc::clone(&self.wires.checks.borrow())
     }
 
     /// What is heard of health, as far as plans go by it. On a fresh start they have targets for probes alone, until first
@@ -144,7 +148,7 @@ impl<E: Engine> Controller<E> {
             return Vec::new();
         }
         let mut told: BTreeMap<String, Ipv4Addr> = BTreeMap::new();
-        for (ifindex, vip) in expected(&down, &checks(&self.config), &self.state) {
+        for (ifindex, vip) in expected(&down, &self.asked(), &self.state) {
             if let Some(interface) = self.engine.filters_answers(ifindex, vip) {
                 told.entry(interface).or_insert(vip);
             }

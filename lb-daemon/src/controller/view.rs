@@ -160,9 +160,15 @@ pub(crate) fn found(state: &State) -> Vec<VipView> {
 
 /// Targets of a VIP that are configured, by backend address.
 pub(super) fn targets<'a>(vip: &VipValue, state: &'a State) -> BTreeMap<IpAddr, (u32, &'a Target)> {
+    each_target(vip, state).collect()
+}
+
+/// The same, by number.
+pub(super) fn each_target<'a>(vip: &VipValue, state: &'a State) -> impl Iterator<Item = (IpAddr, (u32, &'a Target))> {
     let range = state.targets.range(vip.target_base..vip.target_base.saturating_add(vip.target_count));
-    let own = range.filter(|(_, target)| target.vip == vip.id && target.flags & Target::GONE == 0);
-    own.map(|(id, target)| (address_of(target.outer_destination), (*id, target))).collect()
+    let number = vip.id;
+    let own = range.filter(move |(_, target)| target.vip == number && target.flags & Target::GONE == 0);
+    own.map(|(id, target)| (address_of(target.outer_destination), (*id, target)))
 }
 
 /// How many of the backends of a VIP's own pool are healthy, where it is in `panic` or is not.
