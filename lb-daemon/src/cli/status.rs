@@ -8,8 +8,8 @@ use crate::api::types::{Condition, Places, Status};
 /// Show how the daemon is; without one, what the pinned tables tell
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Exit with 2 when degraded: no daemon, a VIP without a serving backend, a refused reload, tables that cannot be
-    /// written
+    /// Exit with 2 when degraded: no daemon, a VIP without a serving backend, a refused reload, checks that cannot be
+    /// made, tables that cannot be written
     #[arg(long)]
     check: bool,
     /// Read the pinned tables instead of asking the daemon

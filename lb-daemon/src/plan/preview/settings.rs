@@ -163,9 +163,7 @@ pub(super) fn of_pools(old: &Config, new: &Config) -> Vec<PoolChange> {
         let (change, settings) = match (old.pools.get(name), new.pools.get(name)) {
             (None, _) => (Change::Added, Vec::new()),
             (_, None) => (Change::Removed, Vec::new()),
-            (Some(old), Some(new)) => {
-                (Change::Changed, differing(&health::told(&old.health), &health::told(&new.health)))
-            }
+            (Some(old), Some(new)) => (Change::Changed, health::differing(&old.health, &new.health)),
         };
         PoolChange { name: name.clone(), change, settings }
     };

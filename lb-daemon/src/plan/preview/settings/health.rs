@@ -1,10 +1,20 @@
 //! What a pool says of health.
 
-use super::time;
+use super::{super::report::Setting, time};
 use crate::model::{Ask, Authorities, Body, Check, Damping, Dns, Exec, Grpc, Health, Http, Passive, Tls, Trust, Udp};
 
+/// Values that differ. A check that is of another type now, or gone, has no further keys but those that it has now.
+pub(super) fn differing(old: &Health, new: &Health) -> Vec<Setting> {
+    let mut settings = super::differing(&told(old), &told(new));
+    let typed = |key: &str| key.strip_suffix(".type").map(|check| format!("{check}."));
+    let retyped: Vec<String> = settings.iter().filter_map(|one| typed(&one.key)).collect();
+    let went_with_it = |key: &str| typed(key).is_none() && retyped.iter().any(|check| key.starts_with(check));
+    settings.retain(|one| one.to != "none" || !went_with_it(&one.key));
+    settings
+}
+
 /// Keys and values in a fixed order. Those of several checks bear the check's name.
-pub(super) fn told(health: &Health) -> Vec<(String, String)> {
+fn told(health: &Health) -> Vec<(String, String)> {
     let Health { checks, matching, damping, passive, agent, slow_start } = health;
     let mut told: Vec<(String, String)> = match checks.as_slice() {
         [] => vec![("health.type".into(), "none".into())],
@@ -56,8 +66,9 @@ fn check(check: &Check) -> Vec<(&'static str, String)> {
     let Check { name: _, ask, route, port, initial, interval, fast_interval, timeout, rise, fall } = check;
     let mut told = vec![("type", ask.kind().to_owned())];
     told.extend(asked(ask));
+    // A program goes its own way.
+    told.extend((!matches!(ask, Ask::Exec(_))).then(|| ("probe", route.to_string())));
     told.extend([
-        ("probe", route.to_string()),
         ("port", port.map_or_else(|| "the VIP's".into(), |port| port.to_string())),
         ("initial", initial.to_string()),
         ("interval", time(*interval)),
@@ -144,6 +155,8 @@ fn tls(asked: &Tls) -> Vec<(&'static str, String)> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::model::Payload;
 
@@ -168,6 +181,23 @@ mod tests {
         assert_ne!(file(1), file(2), "another file under the same name is a difference");
         assert_eq!(value(&trusting(Trust::System), "health.ca_file"), "the system's");
         assert_eq!(value(&of(Ask::Http(Http::default())), "health.verify"), "absent");
+    }
+
+    #[test]
+    fn keys_of_a_type_that_is_gone_go_without_a_word() {
+        let health = |checks: &[Check]| Health { checks: checks.to_vec(), ..Health::default() };
+        let check = |ask, port| Check { port: Some(port), ..Check::of(ask) };
+        let told = |old: &[Check], new: &[Check]| -> Vec<String> {
+            let settings = differing(&health(old), &health(new)).into_iter();
+            settings.map(|Setting { key, from, to }| format!("{key} {from} -> {to}")).collect()
+        };
+        let (http, tcp) = (check(Ask::Http(Http::default()), 80), check(Ask::Tcp, 81));
+        let http = std::slice::from_ref(&http);
+        assert_eq!(told(http, &[tcp]), ["health.type http -> tcp", "health.port 80 -> 81"]);
+        assert_eq!(told(http, &[]), ["health.type http -> none"]);
+        let exec = Exec { argv: vec!["/bin/check".into()], env: BTreeMap::new() };
+        let mends = ["health.type http -> exec", "health.argv none -> [\"/bin/check\"]"];
+        assert_eq!(told(http, &[check(Ask::Exec(exec), 80)]), mends);
     }
 
     #[test]
