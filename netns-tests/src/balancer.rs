@@ -25,6 +25,7 @@ use crate::{
 };
 
 mod binary;
+mod listed;
 pub mod log;
 pub mod metrics;
 pub mod stats;
@@ -65,10 +66,23 @@ impl Balancer {
     /// # Errors
     /// When it ends or does not answer in time.
     pub fn start(lab: &Lab, settings: &Settings) -> Result<Self> {
-        let mut balancer = Self::prepare(lab, settings)?;
-        balancer.start_again()?;
+        Self::prepare(lab, settings)?.begin(lab)
+    }
+
+    /// The same with a file that says this.
+    ///
+    /// # Errors
+    /// As of [`Balancer::start`].
+    pub fn start_text(lab: &Lab, text: &str) -> Result<Self> {
+        let balancer = Self::prepare(lab, &Settings::empty(lab))?;
+        balancer.write(text)?;
+        balancer.begin(lab)
+    }
+
+    fn begin(mut self, lab: &Lab) -> Result<Self> {
+        self.start_again()?;
         lab.quiet_offloads_of_balancer()?;
-        Ok(balancer)
+        Ok(self)
     }
 
     /// Writes the settings, but starts nothing yet.

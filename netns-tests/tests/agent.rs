@@ -58,22 +58,14 @@ fn asking(lab: &Lab) -> Settings {
     settings
 }
 
-/// The backend as a listing has it for the first VIP.
-fn told(lb: &Balancer, listing: &[&str], name: &str) -> Result<Value> {
-    let all = lb.json(listing)?;
-    let of_vip = |one: &&Value| one["vip"] == "web-v4" && one["name"] == name;
-    let mut all = all.as_array().context("no list")?.iter();
-    all.find(of_vip).cloned().with_context(|| format!("no backend {name}"))
-}
-
 /// What is known of its agent.
 fn agent(lb: &Balancer, name: &str) -> Result<Value> {
-    Ok(told(lb, &["backend", "show", name], name)?["health"]["agent"].clone())
+    Ok(lb.shown(name)?["health"]["agent"].clone())
 }
 
 fn wait_for(lb: &Balancer, name: &str, state: &str, reason: Option<&str>) -> Result<()> {
     wait::until(&format!("{name} is {state}, {reason:?}"), LIMIT, || {
-        let backend = told(lb, &["backend", "list"], name)?;
+        let backend = lb.listed(name)?;
         let is = backend["state"] == state && backend["reason"].as_str() == reason;
         ensure!(is, "{} ({})", backend["state"], backend["reason"]);
         Ok(Some(()))

@@ -32,14 +32,6 @@ fn insisting(settings: &Settings) -> String {
     settings.to_string().replace(".health]\n", ".health]\nprobe = \"vip\"\n")
 }
 
-fn start(lab: &Lab, text: &str) -> Result<Balancer> {
-    let mut lb = Balancer::prepare(lab, &Settings::empty(lab))?;
-    lb.write(text)?;
-    lb.start_again()?;
-    lab.quiet_offloads_of_balancer()?;
-    Ok(lb)
-}
-
 /// All that probes need of a host: interfaces, rules, routes and programs of tc.
 fn traces(namespace: &Namespace) -> Result<Vec<String>> {
     let mut found = Vec::new();
@@ -79,7 +71,7 @@ fn two_lbs_of_one_host_carry_their_own_probes_and_one_that_leaves_disturbs_no_ot
     scenario(&Layout { second_link: true, ..Layout::with_backends(2) }, |lab| {
         lab.log().expect("probe_mark");
         let first = Settings { interfaces: vec!["eth0".into()], ..Settings::web(lab, Health::Http(80)) };
-        let one = start(lab, &insisting(&first))?;
+        let one = Balancer::start_text(lab, &insisting(&first))?;
         one.wait_up(&BOTH)?;
         let alone = traces(&lab.lb)?;
         let host = OtherHost { namespace: Arc::clone(&lab.lb), tunnels: [LB_V4.into(), LB_V6.into()] };
@@ -129,7 +121,7 @@ fn a_daemon_that_takes_forwarding_down_leaves_nothing_of_its_probes() {
         lb.stop()?;
         ensure!(traces(&lab.lb)? == before && !lb.pin_path().exists(), "{:?}", traces(&lab.lb)?);
         // The next one makes all anew, and leaves it to the one after it.
-        let mut lb = start(lab, &settings(lab))?;
+        let mut lb = Balancer::start_text(lab, &settings(lab))?;
         lb.wait_up(&BOTH)?;
         all_serve(lab)?;
         let there = traces(&lab.lb)?;
@@ -156,7 +148,7 @@ fn probes_go_by_the_one_gateway_and_on_links_whose_frames_are_tagged() {
             println!("tag {tag:?}, gateway {gateway}");
             let _ports = tag.map(|tag| vlans::tag_plain_link(lab, tag)).transpose()?;
             let text = if gateway { through_gateway(lab)? } else { settings(lab) };
-            let lb = start(lab, &text)?;
+            let lb = Balancer::start_text(lab, &text)?;
             lb.wait_up(&BOTH)?;
             all_serve(lab)?;
             unwraps(lab, false)?;
@@ -170,7 +162,7 @@ fn reloads_that_have_probes_go_directly_and_by_the_vip_again_move_no_flow() {
     scenario(&Layout::with_backends(2), |lab| {
         let by_vip = settings(lab);
         let directly = by_vip.replace("probe = \"vip\"", "probe = \"direct\"");
-        let lb = start(lab, &by_vip)?;
+        let lb = Balancer::start_text(lab, &by_vip)?;
         lb.wait_up(&BOTH)?;
         let mut sessions = Sessions::open(&lab.client, &vips(80), 20)?;
         let carried = traces(&lab.lb)?;

@@ -293,10 +293,7 @@ fn hostile_servers_and_ten_thousand_closed_ports_are_down_and_disturb_nobody() {
         let nowhere = "route add blackhole 10.10.0.0/16\n";
         lab.router.ip(&format!("route add {} via {}\n{nowhere}", servers::NETWORK, lab.backends[2].v4))?;
         let servers = Servers::start(&lab.backends[2].namespace)?;
-        let mut lb = Balancer::prepare(lab, &Settings::empty(lab))?;
-        lb.write(&text(lab, &[])?)?;
-        lb.start_again()?;
-        lab.quiet_offloads_of_balancer()?;
+        let mut lb = Balancer::start_text(lab, &text(lab, &[])?)?;
         lb.wait_up(&["web-1", "web-2"])?;
         besieged(lab, &mut lb, &servers)
     });

@@ -31,13 +31,6 @@ fn ring(lb: &Balancer) -> Result<Vec<String>> {
     slots.iter().map(|slot| address(slot).context("a slot of nobody")).collect()
 }
 
-fn reason(lb: &Balancer, name: &str) -> Result<String> {
-    let backends = lb.json(&["backend", "list"])?;
-    let mut list = backends.as_array().context("no list of backends")?.iter();
-    let one = list.find(|one| one["name"] == name && one["vip"] == "web-v4").context("no such backend")?;
-    Ok(one["reason"].as_str().unwrap_or_default().to_owned())
-}
-
 #[test]
 fn half_of_the_backends_fail_and_the_ring_moves_a_tenth_at_a_time() {
     scenario(&Layout::with_backends(10), |lab| {
@@ -65,7 +58,7 @@ fn half_of_the_backends_fail_and_the_ring_moves_a_tenth_at_a_time() {
                 moves.push((looked, Instant::now(), changed));
             }
             (before, looked) = (now, Instant::now());
-            waited |= reason(&lb, "web-5")?.contains("waits: ring budget, ");
+            waited |= lb.reason("web-5")?.contains("waits: ring budget, ");
             Ok((!before.iter().any(|address| dead.contains(address))).then_some(()))
         })?;
         ensure!(waited, "nobody was told to wait");

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use netns_tests::{
     balancer::{self, Balancer},
     scenario::scenario,
@@ -31,11 +31,7 @@ fn listening(lab: &Lab, health: &Health, passive: &str) -> Result<Balancer> {
     // Checks see nothing of the tunnel, so that what traffic tells alone decides.
     let direct = if *health == Health::None { "" } else { "\nprobe = \"direct\"" };
     let passive = format!("[pool.web.passive]\n{passive}\n\n[pool.web.health]{direct}");
-    let mut lb = Balancer::prepare(lab, &Settings::web(lab, Health::None))?;
-    lb.write(&settings.replace("[pool.web.health]", &passive))?;
-    lb.start_again()?;
-    lab.quiet_offloads_of_balancer()?;
-    Ok(lb)
+    Balancer::start_text(lab, &settings.replace("[pool.web.health]", &passive))
 }
 
 /// A counter of a backend of the VIP.
@@ -46,15 +42,6 @@ fn count(lb: &Balancer, name: &str, backend: &str) -> Result<u64> {
 
 fn ejections(lb: &Balancer) -> Result<f64> {
     lb.metrics()?.value("lb_backend_ejections_total")
-}
-
-/// Why the backend of the VIP is down, as the listing tells.
-fn reason(lb: &Balancer, backend: &str) -> Result<String> {
-    let shown = lb.json(&["backend", "list"])?;
-    let all = shown.as_array().with_context(|| format!("no list of backends: {shown}"))?;
-    let found = all.iter().find(|one| one["vip"] == "web-v4" && one["name"] == backend);
-    let found = found.with_context(|| format!("no backend {backend}: {shown}"))?;
-    Ok(found["reason"].as_str().unwrap_or_default().to_owned())
 }
 
 #[test]
@@ -72,7 +59,7 @@ fn a_silent_backend_is_ejected_within_a_second_and_for_longer_the_second_time() 
         // The server still answers its check, which does not go through the tunnel.
         lab.backend("web-2").attach_decap_with(&binary, &NOBODY)?;
         thread::sleep(Duration::from_secs(2));
-        let (reason, before) = (reason(&lb, "web-2")?, count(&lb, "lb_backend_syn_total", "web-2")?);
+        let (reason, before) = (lb.reason("web-2")?, count(&lb, "lb_backend_syn_total", "web-2")?);
         let openings = openings.finish()?;
         let took = last_failure(&openings, silent);
         let lost = openings.iter().filter(|opening| !opening.answered).count();
@@ -118,7 +105,7 @@ fn one_that_refuses_is_ejected_without_any_check_and_the_others_are_not() {
         thread::sleep(Duration::from_secs(3));
         let openings = openings.finish()?;
         let took = last_failure(&openings, refusing);
-        println!("ejected after {took:?}; {}", reason(&lb, "web-3")?);
+        println!("ejected after {took:?}; {}", lb.reason("web-3")?);
         ensure!(took <= Duration::from_secs(1), "a connection was still refused after {took:?}");
         ensure!((ejections(&lb)? - 1.0).abs() < 0.5, "it alone is ejected, for this VIP alone");
         let (metrics, vip) = (lb.metrics()?, ("vip", "web-v4"));

@@ -51,14 +51,6 @@ fn by(route: &str, settings: &Settings) -> String {
     settings.to_string().replace(".health]\n", &format!(".health]\nprobe = \"{route}\"\n"))
 }
 
-fn start(lab: &Lab, text: &str) -> Result<Balancer> {
-    let mut lb = Balancer::prepare(lab, &Settings::empty(lab))?;
-    lb.write(text)?;
-    lb.start_again()?;
-    lab.quiet_offloads_of_balancer()?;
-    Ok(lb)
-}
-
 fn names(lab: &Lab) -> Vec<String> {
     lab.backends.iter().map(|backend| backend.name().to_owned()).collect()
 }
@@ -90,7 +82,7 @@ fn traces(namespace: &Namespace) -> Result<Vec<String>> {
 #[test]
 fn probes_reach_backends_of_both_families_in_ip_and_in_gue() {
     scenario(&layout(2), |lab| {
-        let lb = start(lab, &by("vip", &pairs(lab)))?;
+        let lb = Balancer::start_text(lab, &by("vip", &pairs(lab)))?;
         wait_all_up(lab, &lb)?;
         for (vip, port, pool) in PAIRS {
             let answers = http::ask_many(&lab.client, SocketAddr::new(vip, port), 20);
@@ -126,7 +118,7 @@ fn probes_reach_backends_that_are_not_wrapped_for() {
         let settings = PAIRS.into_iter().fold(settings, |settings, (vip, port, pool)| {
             settings.vip(&format!("l2-{vip}-{pool}").replace(':', "."), (vip, port, "tcp"), pool)
         });
-        let lb = start(lab, &by("vip", &settings.each_vip("encap = \"l2\"")))?;
+        let lb = Balancer::start_text(lab, &by("vip", &settings.each_vip("encap = \"l2\"")))?;
         wait_all_up(lab, &lb)
     });
 }
@@ -135,7 +127,7 @@ fn probes_reach_backends_that_are_not_wrapped_for() {
 fn a_backend_whose_tunnel_is_broken_is_found_by_the_vip_and_missed_directly() {
     scenario(&layout(3), |lab| {
         let settings = Settings::web(lab, Health::Http(80));
-        let lb = start(lab, &by("vip", &settings))?;
+        let lb = Balancer::start_text(lab, &by("vip", &settings))?;
         wait_all_up(lab, &lb)?;
         // Its service goes on, but nobody unwraps what comes to it.
         lab.backend("web-2").detach_decap(&binary()?)?;
@@ -158,7 +150,7 @@ fn what_carries_probes_comes_back_and_leaves_nothing() {
         let settings = Settings::web(lab, Health::Tcp(80));
         lab.lb.ip("rule add pref 77 fwmark 0x7/0xff lookup main\n")?;
         let before = traces(&lab.lb)?;
-        let mut lb = start(lab, &by("vip", &settings))?;
+        let mut lb = Balancer::start_text(lab, &by("vip", &settings))?;
         wait_all_up(lab, &lb)?;
         ensure!(traces(&lab.lb)?.len() == before.len() + 3, "{:?}", traces(&lab.lb)?);
         // As networkd does to rules that it does not know.
@@ -201,7 +193,7 @@ fn a_mark_that_is_taken_is_told_of_and_no_probe_strays() {
         lab.log().expect(NO_BACKEND);
         lab.lb.ip("rule add pref 77 fwmark 0x1b000000/0xfff00000 lookup 77\n")?;
         let settings = Settings::web(lab, Health::Tcp(80));
-        let lb = start(lab, &by("vip", &settings))?;
+        let lb = Balancer::start_text(lab, &by("vip", &settings))?;
         wait::until("the reason is told", LIMIT, || {
             let status = lb.json(&["status"])?.to_string();
             Ok((status.contains("to table 77") && status.contains("probe_mark")).then_some(()))
@@ -222,7 +214,7 @@ fn a_mark_that_is_taken_is_told_of_and_no_probe_strays() {
 #[test]
 fn the_hosts_own_traffic_goes_on_as_before() {
     scenario(&layout(2), |lab| {
-        let lb = start(lab, &by("vip", &Settings::web(lab, Health::Tcp(80))))?;
+        let lb = Balancer::start_text(lab, &by("vip", &Settings::web(lab, Health::Tcp(80))))?;
         wait_all_up(lab, &lb)?;
         let listener = lab.client.enter(|| TcpListener::bind("0.0.0.0:9000"))?;
         let address = SocketAddr::new(netns_tests::topology::CLIENT_V4.into(), 9000);
@@ -256,7 +248,7 @@ fn a_vip_of_the_host_itself_is_asked_directly_unless_the_vip_alone_will_do() {
         lab.lb.ip(&format!("addr add {VIP_V4}/32 dev lo\n"))?;
         let settings =
             Settings::empty(lab).pool("web", lab, Family::V4, Health::Tcp(80)).vip("web", (VIP_V4, 80, "tcp"), "web");
-        let lb = start(lab, &by("vip", &settings))?;
+        let lb = Balancer::start_text(lab, &by("vip", &settings))?;
         lb.wait_up(&[])?;
         told(&lb, "is an address of this host, where probes to it would stay: mend that, or set `probe = ")?;
         lb.reload(&settings)?;
@@ -276,7 +268,7 @@ fn no_probe_is_sent_from_an_address_whose_answers_are_forwarded() {
         lab.lb.ip(&format!("route replace {default} src {OWN}\n"))?;
         let settings = Settings::web(lab, Health::Tcp(80)).pool("all", lab, Family::V4, Health::None);
         let settings = settings.vip("own", (OWN, 0, "tcp"), "all");
-        let lb = start(lab, &by("vip", &settings))?;
+        let lb = Balancer::start_text(lab, &by("vip", &settings))?;
         wait_all_up(lab, &lb)
     });
 }
@@ -292,7 +284,7 @@ fn a_filter_by_source_that_keeps_answers_away_is_named() {
     // Answers come in where the host would send to the VIP: they pass.
     scenario(&layout(1), |lab| {
         strictly(lab, "1")?;
-        let lb = start(lab, &by("vip", &pairs(lab)))?;
+        let lb = Balancer::start_text(lab, &by("vip", &pairs(lab)))?;
         wait_all_up(lab, &lb)
     });
     // By a link of their own they do not.
@@ -301,7 +293,7 @@ fn a_filter_by_source_that_keeps_answers_away_is_named() {
         strictly(lab, "1")?;
         let settings =
             Settings::empty(lab).pool("web", lab, Family::V4, Health::Tcp(80)).vip("web", (VIP_V4, 80, "tcp"), "web");
-        let lb = start(lab, &settings.to_string())?;
+        let lb = Balancer::start_text(lab, &settings.to_string())?;
         lb.wait_up(&[])?;
         wait::until("the reason is told", LIMIT, || {
             let status = lb.json(&["status"])?.to_string();
@@ -324,7 +316,7 @@ fn hundreds_of_probes_are_told_apart() {
         for port in 10_000..10_100 {
             settings = settings.vip(&format!("vip-{port}"), (VIP_V4, port, "tcp"), "web");
         }
-        let lb = start(lab, &by("vip", &settings))?;
+        let lb = Balancer::start_text(lab, &by("vip", &settings))?;
         wait_all_up(lab, &lb)?;
         lab.backend("web-2").detach_decap(&binary()?)?;
         let before = Instant::now();
