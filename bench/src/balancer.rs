@@ -44,6 +44,23 @@ pub const DENIED: u32 = 100_000;
 /// Prefixes in `routes.txt`.
 pub const ROUTES: u32 = 1_000_000;
 
+/// The `lb` that `LB_BIN` names, or the one beside this program.
+///
+/// # Errors
+/// If there is none.
+pub fn binary() -> Result<PathBuf, anyhow::Error> {
+    let binary = match env::var_os("LB_BIN") {
+        Some(named) => PathBuf::from(named),
+        None => env::current_exe().context("this program's own path is unknown")?.with_file_name("lb"),
+    };
+    ensure!(
+        binary.is_file(),
+        "no lb at {}; build it with `cargo build --release -p lb-daemon`, or name one in LB_BIN",
+        binary.display()
+    );
+    Ok(binary)
+}
+
 /// The `lb` to measure.
 #[derive(Clone, Debug)]
 pub struct Balancer {
@@ -51,21 +68,12 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// The one that `LB_BIN` names, or the one beside this program.
+    /// That of [`binary`].
     ///
     /// # Errors
     /// If there is none.
     pub fn find() -> Result<Self, anyhow::Error> {
-        let binary = match env::var_os("LB_BIN") {
-            Some(named) => PathBuf::from(named),
-            None => env::current_exe().context("this program's own path is unknown")?.with_file_name("lb"),
-        };
-        ensure!(
-            binary.is_file(),
-            "no lb at {}; build it with `cargo build --release -p lb-daemon`, or name one in LB_BIN",
-            binary.display()
-        );
-        Ok(Self { binary })
+        Ok(Self { binary: binary()? })
     }
 
     /// Loads a dataplane of its own, which vanishes with the returned value: `lb unload` removes the pins at once, and what

@@ -1,7 +1,7 @@
 //! How long changes of the configuration take: the real daemon with many VIPs and backends, on no interface.
 
 use std::{
-    env, fs,
+    fs,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{self, Child, Command, Stdio},
@@ -18,6 +18,8 @@ use aya::{TestRun, TestRunOptions, programs::Xdp};
 use aya_obj::programs::XdpAttachType;
 use etherparse::PacketBuilder;
 use tempfile::TempDir;
+
+use crate::balancer::binary;
 
 /// What has to come within this time or never will.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -93,10 +95,7 @@ impl Daemon {
     /// # Errors
     /// If it does not come up.
     pub fn start() -> Result<Self, anyhow::Error> {
-        let binary = match env::var_os("LB_BIN") {
-            Some(named) => PathBuf::from(named),
-            None => env::current_exe().context("this program's own path is unknown")?.with_file_name("lb"),
-        };
+        let binary = binary()?;
         let folder = tempfile::tempdir().context("no place for a config file")?;
         let pins = PathBuf::from(format!("/sys/fs/bpf/lb-bench-control-{}", process::id()));
         let config = folder.path().join("lb.toml");

@@ -1,15 +1,15 @@
 //! Prints what health checks cost, with the goals that they are held to. See the crate's README.
 
 use std::{
-    env, fs,
+    fs,
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
-use anyhow::Context;
 use bench::{
+    balancer::binary,
     health::{Figures, Kind, Site, measure},
     machine::{Machine, commit},
 };
@@ -67,10 +67,7 @@ struct Row {
 
 fn main() -> Result<ExitCode, anyhow::Error> {
     let options = Options::parse();
-    let lb = match env::var_os("LB_BIN") {
-        Some(named) => PathBuf::from(named),
-        None => env::current_exe().context("this program's own path is unknown")?.with_file_name("lb"),
-    };
+    let lb = binary()?;
     let site = Site::build(options.checks, Duration::from_secs(options.interval), &lb)?;
     let machine = Machine::read();
     let mut out = io::stdout().lock();
