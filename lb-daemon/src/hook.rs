@@ -143,8 +143,9 @@ where
     let lane = |to, queue| Lane { to, queue, lost: 0, counters: stats.of(to).clone() };
     let lanes = [lane(Receiver::Program, programs), lane(Receiver::Webhook, webhooks)];
     let work = async move {
-        let program = tell_all((Receiver::Program, &stats), of_programs, known.clone(), &deliver);
-        let webhook = tell_all((Receiver::Webhook, &stats), of_webhooks, known, &deliver);
+        let counted = |to| (to, stats.of(to));
+        let program = tell_all(counted(Receiver::Program), of_programs, known.clone(), &deliver);
+        let webhook = tell_all(counted(Receiver::Webhook), of_webhooks, known, &deliver);
         tokio::join!(program, webhook);
     };
     (Hook { on_change, lanes }, work)
@@ -227,7 +228,7 @@ impl Receiver {
 
 /// Tells a receiver of all that waits and comes.
 async fn tell_all<F: Future<Output = Result<(), String>>>(
-    (to, stats): (Receiver, &Stats),
+    to: (Receiver, &Counters),
     mut waiting: mpsc::Receiver<Event>,
     mut known: watch::Receiver<Option<Arc<OnChange>>>,
     deliver: &(impl Fn(Task) -> F + Sync),
@@ -240,7 +241,7 @@ async fn tell_all<F: Future<Output = Result<(), String>>>(
         {
             events.push(event);
         }
-        tell((to, stats.of(to)), &events, &mut known, deliver).await;
+        tell(to, &events, &mut known, deliver).await;
     }
 }
 
