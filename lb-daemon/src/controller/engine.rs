@@ -6,7 +6,12 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use lb_common::{layout::vip::VipKey, maps::Tuning};
+use lb_common::{
+    layout::{prefix::Group, vip::Vip},
+    maps::Tuning,
+};
+
+use super::governor::Which;
 
 use crate::{
     dataplane::{
@@ -192,11 +197,19 @@ pub fn attach(kernel: &mut Kernel, settings: &DataplaneConfig) -> Result<Vec<Att
     Ok(kernel.attach(&settings.interfaces)?.into_iter().map(named).collect())
 }
 
-/// Slots of each backend of a VIP in the tables.
-pub(super) fn slots(engine: &impl Engine, state: &State, key: &VipKey) -> BTreeMap<IpAddr, u32> {
+/// Slots of each backend of a VIP's ring in the tables, or of that of one of its groups.
+pub(super) fn slots(engine: &impl Engine, state: &State, (key, group): &Which) -> BTreeMap<IpAddr, u32> {
     let mut slots = BTreeMap::new();
     let Some(vip) = state.vips.get(key) else { return slots };
-    for place in engine.ring(vip) {
+    let ring = match group {
+        None => *vip,
+        Some(identity) => {
+            let is_it = |group: &&Group| (group.vip, group.identity) == (vip.id, *identity);
+            let Some(group) = state.groups.values().find(is_it) else { return slots };
+            Vip { ring_base: group.ring_base, ring_slots: group.ring_slots, ..*vip }
+        }
+    };
+    for place in engine.ring(&ring) {
         if let Some(target) = state.targets.get(&vip.target_base.saturating_add(place.into())) {
             *slots.entry(address_of(target.outer_destination)).or_default() += 1;
         }

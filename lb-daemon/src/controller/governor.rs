@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// The VIP's own ring, or that of a group.
-type Which = (VipKey, Option<u64>);
+pub(super) type Which = (VipKey, Option<u64>);
 
 /// Rings that are on their way to what health asks for: VIPs' own, and those of groups.
 pub type UnderWay = BTreeMap<(VipKey, Option<u64>), Partway>;
@@ -121,13 +121,13 @@ impl Governor {
         if keys.is_empty() { BTreeSet::new() } else { vips.filter(|service| keys.contains(&key(service))).collect() }
     }
 
-    /// Lets `wanted` be what may be in force now. `found` counts the slots of a VIP's backends in the tables; it is asked for
-    /// VIPs that are new here.
+    /// Lets `wanted` be what may be in force now. `found` counts the slots of a ring's backends in the tables; it is asked for
+    /// rings that are new here.
     pub(super) fn govern(
         &mut self,
         wanted: &mut Wanted,
         ground: &Ground,
-        found: impl Fn(&VipKey) -> BTreeMap<IpAddr, u32>,
+        found: impl Fn(&Which) -> BTreeMap<IpAddr, u32>,
     ) {
         let when = When { now: ground.now, epoch: self.epoch, settling: ground.settling };
         for vip in &ground.config.vips {
@@ -151,10 +151,9 @@ impl Governor {
                     slow_start: pool.health.slow_start,
                     limit: vip.max_ring_change,
                 };
-                let ring = self.rings.entry((key, which)).or_insert_with(|| {
-                    let slots = if which.is_none() { found(&key) } else { BTreeMap::new() };
-                    Ring::found(&slots, &aim.eligible)
-                });
+                let which_ring = (key, which);
+                let ring = self.rings.entry(which_ring);
+                let ring = ring.or_insert_with(|| Ring::found(&found(&which_ring), &aim.eligible));
                 ring.step(&aim, when);
                 put(plain, which, ring.weights());
             }
@@ -164,6 +163,11 @@ impl Governor {
     /// What was planned is in the tables by now.
     pub(super) fn applied(&mut self, now: Instant) {
         self.rings.values_mut().for_each(|ring| ring.applied(now));
+    }
+
+    /// Not all that was planned is in the tables. Rings go on from what is there, which `found` tells as above.
+    pub(super) fn failed(&mut self, now: Instant, found: impl Fn(&Which) -> BTreeMap<IpAddr, u32>) {
+        self.rings.iter_mut().for_each(|(which, ring)| ring.failed(&found(which), now));
     }
 
     /// The rings that are on their way.

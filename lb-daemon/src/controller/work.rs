@@ -126,8 +126,8 @@ impl<E: Engine> Controller<E> {
         self.carry();
         let brought = self.bring_about();
         if brought.is_err() {
-            // What did not come about moved nothing: rings go on from what is in the tables.
-            self.governor.keep(&BTreeSet::new());
+            let Self { engine, governor, state, .. } = self;
+            governor.failed(Instant::now(), |which| engine::slots(engine, state, which));
         }
         match brought.and_then(|done| held.map(|()| done)) {
             Ok(Done { ops, whole }) => {
@@ -283,7 +283,7 @@ impl<E: Engine> Controller<E> {
         let (eligible, panics) = beliefs::eligible(&config, lists, state, &health, &reports.hops);
         let (settling, now) = (self.settling.is_some(), Instant::now());
         let ground = governor::Ground { config: &config, lists, eligible: &eligible, panics: &panics, settling, now };
-        governor.govern(wanted, &ground, |key| engine::slots(engine, state, key));
+        governor.govern(wanted, &ground, |which| engine::slots(engine, state, which));
     }
 
     /// Applies ops in order; counters that are about to go are summed up first.

@@ -29,6 +29,11 @@ impl Moves {
         self.0.iter_mut().filter(|(at, _)| *at == planned).for_each(|(at, _)| *at = now);
     }
 
+    /// Forgets what was to move at `planned`, and did not.
+    pub(super) fn take_back(&mut self, planned: Instant) {
+        self.0.retain(|(at, _)| *at != planned);
+    }
+
     /// What is left of a budget.
     pub(super) fn left(&self, budget: u32) -> u32 {
         budget.saturating_sub(self.0.iter().map(|(_, slots)| *slots).sum())

@@ -169,6 +169,26 @@ impl Ring {
         }
     }
 
+    /// What was planned is not in the tables, or perhaps it is: others may be what failed. The ring goes on from its `slots`
+    /// there, and what moved before stays noted: a table that cannot be written must not be what lets more move.
+    pub(super) fn failed(&mut self, slots: &BTreeMap<IpAddr, u32>, now: Instant) {
+        if let (Some(_), Some(planned)) = (self.per, self.planned.take()) {
+            if shares::counted(&self.weights, slots.values().sum()) == *slots {
+                self.moves.put_off(planned, now);
+            } else {
+                self.moves.take_back(planned);
+            }
+        }
+        let eligible = self.seats.iter().map(|(address, seat)| (*address, seat.weight)).collect();
+        let found = Self::found(slots, &eligible);
+        for (address, seat) in &mut self.seats {
+            seat.factor = found.seats.get(address).map_or(0.0, |found| found.factor);
+        }
+        (self.weights, self.young, self.adopted) = (found.weights, found.young, found.adopted);
+        // The next attempt comes when tables are tried again.
+        self.next = None;
+    }
+
     /// When there is another step to make.
     pub(super) fn next(&self) -> Option<Instant> {
         self.next

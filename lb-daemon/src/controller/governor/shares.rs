@@ -84,6 +84,17 @@ pub(super) fn ring(weights: &BTreeMap<IpAddr, u32>, size: u32) -> Vec<Option<IpA
     slots.into_iter().map(|index| members.get(usize::from(index)).map(|(address, _)| *address)).collect()
 }
 
+/// Slots of each backend in the ring of these weights.
+pub(super) fn counted(weights: &BTreeMap<IpAddr, u32>, size: u32) -> BTreeMap<IpAddr, u32> {
+    let mut slots = BTreeMap::new();
+    if size > 0 {
+        for address in ring(weights, size).into_iter().flatten() {
+            *slots.entry(address).or_default() += 1;
+        }
+    }
+    slots
+}
+
 /// Slots that lead elsewhere.
 pub(super) fn moved(before: &[Option<IpAddr>], after: &[Option<IpAddr>]) -> u32 {
     let differ = before.iter().zip(after).filter(|(before, after)| before != after).count();

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod failed;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 fn address(number: u32) -> IpAddr {
