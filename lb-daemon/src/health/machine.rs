@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{dice::Dice, model::Check};
+use crate::{
+    dice::Dice,
+    model::{Check, Initial},
+};
 
 /// Share of the interval by which the time between two probes varies, up and down.
 const JITTER: f64 = 0.1;
@@ -11,6 +14,29 @@ const JITTER: f64 = 0.1;
 /// spreads checks that began together over the whole interval.
 const SHORTEST_FIRST: f64 = 0.1;
 
+/// How often is asked, and what follows from the answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pace {
+    /// What a backend is before its first results.
+    pub initial: Initial,
+    /// Time between the starts of two probes.
+    pub interval: Duration,
+    /// The same until the first result, and while results count against what the backend is.
+    pub fast_interval: Option<Duration>,
+    /// Successes in a row that take a backend up.
+    pub rise: u32,
+    /// Failures in a row that take a backend down.
+    pub fall: u32,
+}
+
+impl Pace {
+    /// That of a check.
+    pub fn of(check: &Check) -> Self {
+        let Check { initial, interval, fast_interval, rise, fall, .. } = *check;
+        Self { initial, interval, fast_interval, rise, fall }
+    }
+}
+
 /// The state of a check.
 ///
 /// Where nothing is known the first result alone decides whether a backend is up: at the start nothing is gained by
@@ -18,7 +44,7 @@ const SHORTEST_FIRST: f64 = 0.1;
 /// successes in a row to go up and `fall` failures in a row to go down.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    check: Check,
+    pace: Pace,
     up: Option<bool>,
     successes: u32,
     failures: u32,
@@ -49,9 +75,9 @@ pub struct Transition {
 impl Machine {
     /// A machine at its beginning, whose first probe starts `now`. `up` is what is known of the backend already, if anything
     /// is; it stays until `rise` or `fall` results say otherwise. `seed` sets the jitter.
-    pub fn new(check: Check, up: Option<bool>, seed: u64, now: Instant) -> Self {
+    pub fn new(pace: Pace, up: Option<bool>, seed: u64, now: Instant) -> Self {
         let (timer, random) = (Timer::At(now), Dice::new(seed));
-        Self { check, up, successes: 0, failures: 0, timer, spread: true, random }
+        Self { pace, up, successes: 0, failures: 0, timer, spread: true, random }
     }
 
     /// Has the next probe start at some instant of this time; one that is on its way does not count.
@@ -113,7 +139,7 @@ impl Machine {
             self.up = Some(success);
             return Some(Transition { up: success, first: true });
         };
-        let (against, limit) = if up { (self.failures, self.check.fall) } else { (self.successes, self.check.rise) };
+        let (against, limit) = if up { (self.failures, self.pace.fall) } else { (self.successes, self.pace.rise) };
         if up == success || against < limit {
             return None;
         }
@@ -129,10 +155,10 @@ impl Machine {
     }
 
     fn interval(&mut self) -> Duration {
-        let fast = self.check.fast_interval.filter(|_| self.is_changing());
+        let fast = self.pace.fast_interval.filter(|_| self.is_changing());
         let cut_short = std::mem::replace(&mut self.spread, fast.is_some()) && fast.is_none();
         let (least, most) = if cut_short { (SHORTEST_FIRST, 1.0) } else { (1.0 - JITTER, 1.0 + JITTER) };
-        fast.unwrap_or(self.check.interval).mul_f64(least + (most - least) * self.random.fraction())
+        fast.unwrap_or(self.pace.interval).mul_f64(least + (most - least) * self.random.fraction())
     }
 
     /// Whether nothing was heard yet, or results count against what the backend is.

@@ -303,12 +303,12 @@ impl Roster {
         match self.probes.entry(number) {
             Entry::Vacant(free) => {
                 self.next += 1;
-                free.insert(Shared::new(key, check, past, seed, now)).checks.insert(id.clone());
+                free.insert(Shared::new(key, past, seed, now)).checks.insert(id.clone());
             }
             Entry::Occupied(mut found) => {
                 let shared = found.get_mut();
                 if number >= first_new && past.is_heard() && !shared.past().is_heard() {
-                    shared.follow(check, past, seed, now);
+                    shared.follow(past, seed, now);
                 }
                 shared.checks.insert(id.clone());
             }

@@ -3,12 +3,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::Ask;
 
-fn check(rise: u32, fall: u32) -> Check {
-    Check { rise, fall, ..Check::of(Ask::Tcp) }
+fn pace(rise: u32, fall: u32) -> Pace {
+    Pace { rise, fall, ..Pace::of(&Check::of(Ask::Tcp)) }
 }
 
 fn machine(rise: u32, fall: u32, initial: Option<bool>) -> Machine {
-    Machine::new(check(rise, fall), initial, 1, Instant::now())
+    Machine::new(pace(rise, fall), initial, 1, Instant::now())
 }
 
 /// Feeds results (`+` and `-`) and shows what the machine made of each: `u`p, `d`own.
@@ -60,7 +60,7 @@ fn a_transition_says_whether_anything_was_known_before() {
 fn the_first_probe_starts_at_an_instant_of_its_own_within_the_time_given() {
     let now = Instant::now();
     let start = |seed: u64| {
-        let mut machine = Machine::new(check(2, 3), None, seed << 20, now);
+        let mut machine = Machine::new(pace(2, 3), None, seed << 20, now);
         machine.start_within(now + Duration::from_secs(1), Duration::from_millis(100));
         (machine.next_deadline().unwrap() - now).as_millis()
     };
@@ -74,9 +74,9 @@ fn the_first_probe_starts_at_an_instant_of_its_own_within_the_time_given() {
 
 #[test]
 fn probes_follow_faster_until_the_first_result_and_while_the_state_may_change() {
-    let fast = Check { fast_interval: Some(Duration::from_millis(200)), ..check(2, 3) };
+    let fast = Pace { fast_interval: Some(Duration::from_millis(200)), ..pace(2, 3) };
     let is_fast = |up, results: &str| {
-        let mut machine = Machine::new(fast.clone(), up, 3, Instant::now());
+        let mut machine = Machine::new(fast, up, 3, Instant::now());
         for result in results.chars() {
             let start = machine.next_deadline().unwrap();
             machine.on_start(start);
@@ -121,7 +121,7 @@ fn probes_follow_faster_until_the_first_result_and_while_the_state_may_change() 
 fn the_first_interval_after_fast_ones_is_cut_short() {
     let now = Instant::now();
     let gap = |seed: u64| {
-        let fast = Check { fast_interval: Some(Duration::from_millis(200)), ..check(2, 3) };
+        let fast = Pace { fast_interval: Some(Duration::from_millis(200)), ..pace(2, 3) };
         let mut machine = Machine::new(fast, Some(true), seed << 20, now);
         feed(&mut machine, "++-+");
         let start = machine.next_deadline().unwrap();
@@ -157,7 +157,7 @@ fn the_interval_is_counted_from_start_to_start_and_varies_by_a_tenth() {
 fn the_first_interval_is_cut_short_so_that_checks_spread_over_the_whole() {
     let now = Instant::now();
     let gap = |seed: u64| {
-        let mut machine = Machine::new(check(2, 3), None, seed << 20, now);
+        let mut machine = Machine::new(pace(2, 3), None, seed << 20, now);
         machine.on_start(now);
         machine.on_result(true, now);
         (machine.next_deadline().unwrap() - now).as_millis()

@@ -11,7 +11,7 @@ use crate::{
     health::{
         CheckId, Heard, Hindrance, Kept, Member, Record, Records, Status, Way, Word,
         hindrance::Attempts,
-        machine::Machine,
+        machine::{Machine, Pace},
         probe::{Outcome, Probe, Verdict, exec::tell},
     },
     model::{Ask, Check, Initial, Route},
@@ -30,16 +30,6 @@ const NOT_CHECKED: &str = "not checked yet";
 pub(super) struct Key {
     pub(super) probe: Arc<Probe>,
     pub(super) pace: Pace,
-}
-
-/// How often is asked, and what follows from the answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Pace {
-    initial: Initial,
-    pub(super) interval: Duration,
-    fast_interval: Option<Duration>,
-    rise: u32,
-    fall: u32,
 }
 
 /// A probe and the checks that it answers for.
@@ -99,14 +89,14 @@ impl Past {
 
 impl Shared {
     /// A probe without checks yet, whose results follow on those of `past`. `seed` sets the jitter.
-    pub(super) fn new(key: Key, check: &Check, past: Past, seed: u64, now: Instant) -> Self {
-        let machine = Machine::new(check.clone(), past.up, seed, now);
+    pub(super) fn new(key: Key, past: Past, seed: u64, now: Instant) -> Self {
+        let machine = Machine::new(key.pace, past.up, seed, now);
         Self { key, machine, past, latency: None, vain: None, checks: BTreeSet::new(), way: None }
     }
 
     /// Before its first probe: has it follow on what another of its checks knows.
-    pub(super) fn follow(&mut self, check: &Check, past: Past, seed: u64, now: Instant) {
-        self.machine = Machine::new(check.clone(), past.up, seed, now);
+    pub(super) fn follow(&mut self, past: Past, seed: u64, now: Instant) {
+        self.machine = Machine::new(self.key.pace, past.up, seed, now);
         self.past = past;
     }
 
@@ -192,8 +182,9 @@ pub(super) fn key(member: Member, check: &Check) -> Key {
     if let Ask::Exec(exec) = &mut ask {
         tell(exec, member, &check.name, target);
     }
-    let Check { initial, interval, fast_interval, rise, fall, .. } = *check;
-    let pace = Pace { initial, interval, fast_interval, rise, fall };
     let else_directly = check.route == Route::VipIfPossible;
-    Key { probe: Arc::new(Probe { target, carried_to, else_directly, timeout: check.timeout, ask }), pace }
+    Key {
+        probe: Arc::new(Probe { target, carried_to, else_directly, timeout: check.timeout, ask }),
+        pace: Pace::of(check),
+    }
 }
