@@ -127,14 +127,19 @@ impl Standing {
         !self.up && !by_agent && failing.peek().is_some() && failing.all(|status| status.heard.is_none())
     }
 
+    /// Whether it is down for no other reason than that checks could never be made: nobody knows how it is with it.
+    pub fn is_unknown(&self) -> bool {
+        self.is_presumed() && self.checks.values().all(|status| status.up || status.unknown)
+    }
+
     /// Why one of its checks cannot be made as things are, if so: nobody knows then how it is with it.
     pub fn unmade(&self) -> Option<&str> {
         self.checks.values().find(|status| status.unmade).map(|status| status.last.as_str())
     }
 
     /// All that plans go by.
-    pub fn counts(&self) -> (bool, u16, bool) {
-        (self.up, self.permille, self.is_presumed())
+    pub fn counts(&self) -> (bool, u16, bool, bool) {
+        (self.up, self.permille, self.is_presumed(), self.is_unknown())
     }
 
     /// Whether the same follows from both, for traffic and for those who look on.
@@ -201,4 +206,6 @@ pub struct Status {
     pub transitions: Records,
     /// Whether it could not be made the last time, and cannot be as things are; the last result says why.
     pub unmade: bool,
+    /// Whether it never could be made: nothing is known then, and `up` is not what was found.
+    pub unknown: bool,
 }

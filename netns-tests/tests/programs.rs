@@ -196,7 +196,19 @@ fn the_first_program_is_refused_without_a_runner_and_may_come_and_go_with_one() 
         wait::until("the program tells", LIMIT, || {
             Ok((lb.listed("web-2")?["last_check"] == "exit code 0").then_some(()))
         })?;
-        lb.wait_up(&["web-1", "web-2"])
+        lb.wait_up(&["web-1", "web-2"])?;
+
+        // A program that is not there says nothing about those that serve.
+        let absent =
+            exec.replace("\"/bin/sh\"", "\"/bin/shh\"").replace("type = \"exec\"", "name = \"new\"\ntype = \"exec\"");
+        lab.log().expect("health checks cannot be made");
+        lb.reload_text(&absent)?;
+        wait::until("that is told", LIMIT, || {
+            let told = lb.json(&["status"])?["problems"].to_string();
+            Ok((told.contains("checks of web/web-1, web/web-2 cannot be made") && told.contains("/bin/shh"))
+                .then_some(()))
+        })?;
+        answer(lab, &["web-1", "web-2"])
     });
 }
 

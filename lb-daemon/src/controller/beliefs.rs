@@ -175,14 +175,18 @@ pub fn is_waited_for(
 }
 
 /// What to believe of a backend of `pool`, if anything: what is known of it, and what the tables say of one that serves, or
-/// drains, and was not asked yet. One that is only presumed to be down was not found so, and unless it serves it is nobody
-/// whom a panic could use.
+/// drains, and was not asked yet, or could never be asked. One that is only presumed to be down was not found so, and unless
+/// it serves it is nobody whom a panic could use.
 pub fn believed<'a>(pool: &Pool, known: Option<&'a Standing>, target: Option<&Target>) -> Option<Cow<'a, Standing>> {
     let found = target.filter(|target| target.serves != 0);
-    let Some(standing) = known else {
+    let unknown = known.filter(|standing| standing.is_unknown());
+    let Some(standing) = known.filter(|_| unknown.is_none()) else {
         // Who drains by an order does so as long as that stands, but what an agent wants nobody else knows.
         let drains = found?.flags & Target::DRAINING != 0 && pool.health.agent.is_some();
-        let (permille, reason) = (if drains { 0 } else { WHOLE }, "not checked yet, kept as found".into());
+        let told = unknown.and_then(|standing| standing.agent.as_ref()).map(|agent| agent.word.permille());
+        let permille = told.unwrap_or(if drains { 0 } else { WHOLE });
+        let why = unknown.map_or("not checked yet", |standing| &standing.reason);
+        let reason = format!("{why}, kept as found");
         return Some(Cow::Owned(Standing { up: true, permille, reason, ..Standing::default() }));
     };
     (found.is_some() || !standing.is_presumed()).then_some(Cow::Borrowed(standing))

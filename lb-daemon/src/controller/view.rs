@@ -230,7 +230,7 @@ impl Seen<'_> {
         let unchecked = !self.pool.health.is_watched();
         let (up, last_check) = match known {
             _ if unchecked => (Some(true), "no check".into()),
-            Some(standing) => (Some(standing.up), standing.reason.clone()),
+            Some(standing) => ((!standing.is_unknown()).then_some(standing.up), standing.reason.clone()),
             None => (None, "not checked yet".into()),
         };
         let advice = known.and_then(Standing::advice);
@@ -296,7 +296,7 @@ impl Seen<'_> {
             (_, AdminState::Drain) => Some("drained by the configuration".into()),
             _ if self.backend.weight == 0 => Some("weight 0".into()),
             _ if permille == 0 => advice.map(str::to_owned),
-            _ if up.is_none() => Some("not checked yet".into()),
+            _ if up.is_none() => Some(last_check.to_owned()),
             _ => Some("not applied yet".into()),
         }
     }

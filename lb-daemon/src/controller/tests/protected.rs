@@ -153,6 +153,36 @@ async fn a_restart_whose_checks_begin_as_down_uses_all_that_served() {
     assert_eq!((used(&rig), web(&rig).panic()), (vec![1, 2, 3, 4, 5], None));
 }
 
+/// How it is with a backend whose check could never be made.
+fn unknown() -> Standing {
+    let status = Status { last: "cannot be run".into(), unmade: true, unknown: true, ..Status::default() };
+    Standing { reason: status.last.clone(), checks: [("one".into(), status)].into(), ..Standing::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn backends_serve_on_whose_new_check_cannot_be_made_and_others_do_not_begin() {
+    let all = ten("", "panic_threshold = \"50%\"");
+    let few: Vec<&str> = all.lines().filter(|line| !line.contains("\"b10\"")).collect();
+    let rig = Rig::serving(&few.join("\n")).await;
+    report(&rig, "10.0.0.9", false).await;
+    rig.reload(config(&all)).await.unwrap();
+    rig.resolve_all();
+    (1..=10).for_each(|number| rig.report_as(&format!("10.0.0.{number}"), &unknown()));
+    sleep(SECOND * 6).await;
+    assert_eq!((used(&rig), web(&rig).panic()), ((1..=8).collect(), None));
+    let of = |number: u32| backend(&rig, "web", &format!("b{number}"));
+    assert_eq!(
+        (of(1).reason, of(9).reason.as_deref(), of(10).reason.as_deref()),
+        (None, Some("cannot be run"), Some("cannot be run"))
+    );
+    let told = "checks of web/b1, web/b10, web/b2, web/b3, web/b4 and 5 more cannot be made: cannot be run";
+    assert_eq!(rig.handle.snapshot().problems(), [told]);
+    // Once it can be made it counts.
+    report(&rig, "10.0.0.1", false).await;
+    report(&rig, "10.0.0.10", true).await;
+    assert_eq!(used(&rig), [2, 3, 4, 5, 6, 7, 8, 10]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn before_first_results_of_probes_by_the_vip_nobody_panics() {
     let text = TEXT.replace("probe = \"direct\"", "probe = \"vip\"");

@@ -111,7 +111,8 @@ impl Shared {
     /// that goes on: it says nothing about the backend, and what is wrong here is wrong for all backends at once. Would they
     /// then count as unknown, a lack of this host would take a service down that works, and nobody would be better off; the
     /// one backend that dies meanwhile costs its share of new flows, which is what traffic itself can tell
-    /// ([`crate::health::passive`]). So the state stays, and operators are told loudly: [`Self::hindrance`].
+    /// ([`crate::health::passive`]). So the state stays, and operators are told loudly: [`Self::hindrance`]. Where nothing was
+    /// known before, nothing is known after it, and the tables say who serves ([`crate::controller::beliefs`]).
     pub(super) fn on_outcome(&mut self, outcome: Outcome, now: Instant, wall: SystemTime) -> bool {
         let is_none = matches!(outcome.result, Verdict::Skipped | Verdict::Impossible);
         let vain = self.vain.take().filter(|_| is_none);
@@ -122,7 +123,6 @@ impl Shared {
         let success = match outcome.result {
             Verdict::Success => true,
             Verdict::Failure | Verdict::Timeout => false,
-            Verdict::Impossible if self.machine.up().is_none() => false,
             Verdict::Skipped => {
                 self.machine.on_skip(now);
                 return false;
@@ -154,8 +154,10 @@ impl Shared {
 
     pub(super) fn status(&self) -> Option<Status> {
         let Past { up: _, last, since, heard, transitions, unmade, word: _ } = self.past.clone();
+        let up = self.machine.up();
         Some(Status {
-            up: self.machine.up()?,
+            // Of one that could never be made nothing is known but that.
+            up: up.or(unmade.then_some(false))?,
             last,
             since: Some(since),
             heard,
@@ -164,6 +166,7 @@ impl Shared {
             failures: self.machine.failures(),
             transitions,
             unmade,
+            unknown: up.is_none(),
         })
     }
 

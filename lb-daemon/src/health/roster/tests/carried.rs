@@ -54,7 +54,7 @@ fn an_answer_by_another_way_than_the_present_one_is_not_believed() {
 }
 
 #[test]
-fn what_cannot_be_asked_is_down_for_that_reason_unless_more_is_known() {
+fn of_what_cannot_be_asked_that_is_told_unless_more_is_known() {
     let (known, unknown) = (id("192.0.2.1", 80, "10.0.0.1"), id("192.0.2.1", 80, "10.0.0.2"));
     let mut bench = Bench::new(&[(known, tcp(None))]);
     bench.round(Verdict::Success);
@@ -62,10 +62,15 @@ fn what_cannot_be_asked_is_down_for_that_reason_unless_more_is_known() {
     for _ in 0..5 {
         bench.round(Verdict::Impossible);
     }
-    let (known, unknown) = (bench.status(known).unwrap(), bench.status(unknown).unwrap());
-    assert_eq!((known.up, known.last.as_str()), (true, "Impossible"));
-    assert_eq!((unknown.up, unknown.last.as_str()), (false, "Impossible"));
-    assert!(known.unmade && unknown.unmade);
+    let (one, other) = (bench.status(known).unwrap(), bench.status(unknown).unwrap());
+    assert_eq!((one.up, one.last.as_str()), (true, "Impossible"));
+    assert_eq!((other.up, other.last.as_str(), other.heard), (false, "Impossible", None));
+    assert!(one.unmade && other.unmade);
+    assert!(bench.standing(known).is_some_and(|standing| !standing.is_unknown()));
+    assert!(bench.standing(unknown).is_some_and(|standing| standing.is_unknown()));
+    // The first answer decides then.
+    bench.round(Verdict::Success);
+    assert!(bench.standing(unknown).unwrap().up);
 }
 
 #[test]

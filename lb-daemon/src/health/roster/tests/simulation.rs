@@ -146,14 +146,14 @@ impl Schedule {
         let of_agent = |agent: &Heard| (agent.status.up, agent.word.clone());
         let seen = |view: &HealthView| -> BTreeMap<Member, _> {
             let told = |one: &Standing| {
-                let (agent, presumed) = (one.agent.as_ref().map(of_agent), one.is_presumed());
-                (one.up, one.permille, presumed, one.reason.clone(), agent, one.unmade().map(str::to_owned))
+                let agent = one.agent.as_ref().map(of_agent);
+                (one.counts(), one.reason.clone(), agent, one.unmade().map(str::to_owned))
             };
             view.iter().map(|(member, standing)| (*member, told(standing))).collect()
         };
         let before = seen(&self.heard);
         for Judged { member, standing, transition } in effect.results {
-            let was = before.get(&member).map(|(up, ..)| *up);
+            let was = before.get(&member).map(|((up, ..), ..)| *up);
             let is = standing.as_ref().map(|standing| standing.up);
             let wanted = is.filter(|_| was != is).map(|up| Transition { up, first: was.is_none() });
             assert_eq!(transition, wanted, "{member:?}");

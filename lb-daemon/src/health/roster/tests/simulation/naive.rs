@@ -65,10 +65,13 @@ impl Line {
     /// What is to be known of it.
     pub(super) fn status(&self) -> Option<Status> {
         let mut status = self.before.clone();
+        let mut never = None;
         let mut run: Vec<bool> = Vec::new();
         for (outcome, at) in &self.results {
-            if let (Verdict::Impossible, Some(status)) = (outcome.result, &mut status) {
-                (status.last, status.unmade) = (outcome.text.clone(), true);
+            if outcome.result == Verdict::Impossible {
+                let unknown = || Status { since: Some(self.begun.wall), unknown: true, ..Status::default() };
+                let told = status.as_mut().unwrap_or_else(|| never.get_or_insert_with(unknown));
+                (told.last, told.unmade) = (outcome.text.clone(), true);
                 continue;
             }
             let success = outcome.result == Verdict::Success;
@@ -84,13 +87,13 @@ impl Line {
                 let (text, latency) = (outcome.text.clone(), Some(outcome.latency));
                 next.transitions.push(Record { at: at.wall, up: success, text, latency });
             }
-            next.unmade = outcome.result == Verdict::Impossible;
+            next.unmade = false;
             (next.last, next.latency, next.heard) = (outcome.text.clone(), Some(outcome.latency), Some(at.wall));
             let length = u32::try_from(run.len()).unwrap();
             (next.successes, next.failures) = if success { (length, 0) } else { (0, length) };
             status = Some(next);
         }
-        status
+        status.or(never)
     }
 
     /// Until when it has to be started, at the latest.
