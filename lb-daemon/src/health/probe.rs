@@ -66,8 +66,7 @@ pub enum Verdict {
     Timeout,
     /// It could not be made, for want of descriptors, ports or memory here. Says nothing about the backend.
     Skipped,
-    /// It cannot be made as things are. Says nothing about a backend of which something is known, and of another one only
-    /// that nothing will be.
+    /// It cannot be made as things are, and will not be until somebody mends that. Says nothing about the backend either.
     Impossible,
 }
 
