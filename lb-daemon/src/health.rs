@@ -132,11 +132,6 @@ impl Standing {
         self.is_presumed() && self.checks.values().all(|status| status.up || status.unknown)
     }
 
-    /// Why one of its checks cannot be made as things are, if so: nobody knows then how it is with it.
-    pub fn unmade(&self) -> Option<&str> {
-        self.checks.values().find(|status| status.unmade).map(|status| status.last.as_str())
-    }
-
     /// All that plans go by.
     pub fn counts(&self) -> (bool, u16, bool, bool) {
         (self.up, self.permille, self.is_presumed(), self.is_unknown())
@@ -148,8 +143,7 @@ impl Standing {
             (Some(one), Some(other)) => (one.status.up, &one.word) == (other.status.up, &other.word),
             (one, other) => one.is_none() && other.is_none(),
         };
-        let same_words = (&self.reason, self.unmade()) == (&other.reason, other.unmade());
-        self.counts() == other.counts() && same_words && same_agent
+        self.counts() == other.counts() && self.reason == other.reason && same_agent
     }
 }
 
@@ -204,8 +198,6 @@ pub struct Status {
     pub failures: u32,
     /// When it began to pass or to fail.
     pub transitions: Records,
-    /// Whether it could not be made the last time, and cannot be as things are; the last result says why.
-    pub unmade: bool,
-    /// Whether it never could be made: nothing is known then, and `up` is not what was found.
+    /// Whether it never could be made: nothing is known then, `up` is not what was found, and the last result says why.
     pub unknown: bool,
 }

@@ -205,7 +205,7 @@ fn the_first_program_is_refused_without_a_runner_and_may_come_and_go_with_one() 
         lb.reload_text(&absent)?;
         wait::until("that is told", LIMIT, || {
             let told = lb.json(&["status"])?["problems"].to_string();
-            Ok((told.contains("checks of web/web-1, web/web-2 cannot be made") && told.contains("/bin/shh"))
+            Ok((told.contains("4 checks of pool web (web-1, web-2) cannot be made") && told.contains("/bin/shh"))
                 .then_some(()))
         })?;
         answer(lab, &["web-1", "web-2"])

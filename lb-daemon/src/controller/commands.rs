@@ -196,7 +196,7 @@ impl Handle {
         self.health.borrow().clone()
     }
 
-    /// Which checks cannot be made for long.
+    /// Which checks cannot be made.
     pub fn hindered(&self) -> Arc<Hindered> {
         self.hindered.borrow().clone()
     }

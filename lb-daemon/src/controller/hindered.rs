@@ -4,44 +4,42 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Controller, by_pool, engine::Engine, member, snapshot::HinderedPool};
 use crate::{
-    health::{CheckId, HealthView, Hindered, Member},
+    health::{CheckId, Hindered, Member},
     model::Config,
 };
 
 impl<E: Engine> Controller<E> {
-    /// Pools with checks that cannot be made for long.
+    /// Pools with checks that cannot be made.
     pub(super) fn hindered(&self) -> Vec<HinderedPool> {
-        pools(&self.config, &self.wires.hindered.borrow(), &self.reports.health)
+        pools(&self.config, &self.wires.hindered.borrow())
     }
 }
 
-/// Those that cannot be made as things are, by what `health` says, are told with their backends' names already, and at once.
-fn pools(config: &Config, hindered: &Hindered, health: &HealthView) -> Vec<HinderedPool> {
+fn pools(config: &Config, hindered: &Hindered) -> Vec<HinderedPool> {
     if hindered.is_empty() {
         return Vec::new();
     }
     let members: BTreeSet<Member> = hindered.keys().map(|id| id.member).collect();
-    let mut asking: BTreeMap<Member, &str> = BTreeMap::new();
+    let mut asking: BTreeMap<Member, (&str, &str)> = BTreeMap::new();
     for (vip, pool, backend) in by_pool(config).filter(|(_, pool, _)| pool.health.is_watched()) {
         let member = member(vip, backend);
         if members.contains(&member) {
             // The first pool that checks it says how.
-            asking.entry(member).or_insert(&pool.name);
+            asking.entry(member).or_insert((&pool.name, &backend.name));
         }
     }
     let mut found: BTreeMap<&str, HinderedPool> = BTreeMap::new();
-    let is_told = |CheckId { member, check }: &CheckId| {
-        health.get(member).and_then(|standing| standing.checks.get(check)).is_some_and(|status| status.unmade)
-    };
-    for (CheckId { member, .. }, hindrance) in hindered.iter().filter(|(id, _)| !is_told(id)) {
-        let Some(&pool) = asking.get(member) else { continue };
+    for (CheckId { member, .. }, hindrance) in hindered {
+        let Some(&(pool, backend)) = asking.get(member) else { continue };
         let told = found.entry(pool).or_insert_with(|| HinderedPool {
             pool: pool.to_owned(),
+            backends: BTreeSet::new(),
             checks: 0,
             since: hindrance.since,
             why: hindrance.why.clone(),
         });
         told.checks += 1;
+        told.backends.insert(backend.to_owned());
         if hindrance.since < told.since {
             (told.since, told.why) = (hindrance.since, hindrance.why.clone());
         }
@@ -56,7 +54,7 @@ mod tests {
     use super::*;
     use crate::{
         controller::tests::rig::{TEXT, config},
-        health::{Hindrance, Standing, Status},
+        health::Hindrance,
     };
 
     #[test]
@@ -73,13 +71,10 @@ mod tests {
         // Of a configuration before this one.
         let gone = Member { backend: "10.9.9.9".parse().unwrap(), ..members[0] };
         hindered.insert(id(&gone), hindrance(1, "gone"));
-        let told =
-            HinderedPool { pool: "web".into(), checks: members.len(), since: at(10), why: "no descriptors".into() };
-        assert_eq!(pools(&config, &hindered, &HealthView::new()), std::slice::from_ref(&told));
-        assert_eq!(pools(&config, &Hindered::new(), &HealthView::new()), []);
-        let unmade = Status { unmade: true, ..Status::default() };
-        let health = Standing { checks: [("tcp".into(), unmade)].into(), ..Standing::default() };
-        let rest = HinderedPool { checks: members.len() - 1, since: at(20), why: "no way".into(), ..told };
-        assert_eq!(pools(&config, &hindered, &[(members[1], health)].into()), [rest], "the other was told by name");
+        let backends = ["web-1", "web-2", "web-3"].map(str::to_owned).into();
+        let why = "no descriptors".into();
+        let told = HinderedPool { pool: "web".into(), backends, checks: members.len(), since: at(10), why };
+        assert_eq!(pools(&config, &hindered), [told]);
+        assert_eq!(pools(&config, &Hindered::new()), []);
     }
 }

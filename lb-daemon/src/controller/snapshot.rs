@@ -2,12 +2,12 @@
 
 mod told;
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::SystemTime};
 
 use lb_common::maps::Tuning;
 use tokio::time::Instant;
 
-use self::told::{told_as_empty, told_as_few, told_as_hindered, told_as_unmade};
+use self::told::{told_as_empty, told_as_few, told_as_hindered};
 use super::{
     Reports,
     engine::Attached,
@@ -68,7 +68,7 @@ pub struct Snapshot {
     pub capacity: Capacity,
     /// Why probes to VIPs find no answer, as far as that is this host's fault.
     pub unanswered: Vec<String>,
-    /// Pools with checks that cannot be made for long.
+    /// Pools with checks that cannot be made.
     pub hindered: Vec<HinderedPool>,
     /// Whether the process that ran programs is gone.
     pub runner_gone: bool,
@@ -162,8 +162,6 @@ pub struct BackendView {
     pub advice: Option<String>,
     /// Whether it has an agent that is not reached, or not understood.
     pub silent: bool,
-    /// Why one of its checks cannot be made, if so.
-    pub unmade: Option<String>,
     /// MAC address of its next hop, if the tables have one.
     pub next_hop: Option<[u8; 6]>,
     /// Interface to leave by; 0 is the one a packet came in by.
@@ -186,7 +184,9 @@ pub struct Failing {
 pub struct HinderedPool {
     /// Its name.
     pub pool: String,
-    /// How many of its backends' checks, agents among them, for all VIPs.
+    /// The names of the backends whose checks these are.
+    pub backends: BTreeSet<String>,
+    /// How many checks, agents among them, for all VIPs.
     pub checks: usize,
     /// Since when the first of them.
     pub since: SystemTime,
@@ -278,7 +278,7 @@ impl Snapshot {
         let few = told_as_few(&self.vips);
         let stuck = self.runner_gone && self.config.needs_runner().is_some();
         let here = here.chain(stuck.then(|| RUNNER_GONE.to_owned()));
-        let here = here.chain(told_as_unmade(&self.vips)).chain(told_as_hindered(&self.hindered, SystemTime::now()));
+        let here = here.chain(told_as_hindered(&self.hindered, SystemTime::now()));
         failing.chain(refused).chain(here).chain(empty).chain(few).collect()
     }
 }

@@ -139,7 +139,6 @@ pub(crate) fn found(state: &State) -> Vec<VipView> {
             permille: WHOLE,
             advice: None,
             silent: false,
-            unmade: None,
             next_hop: Some(target.next_hop).filter(|mac| *mac != [0; 6]),
             ifindex: target.ifindex,
         };
@@ -252,7 +251,6 @@ impl Seen<'_> {
             permille,
             advice,
             silent: known.and_then(|standing| standing.agent.as_ref()).is_some_and(|agent| !agent.status.up),
-            unmade: known.filter(|_| !unchecked).and_then(Standing::unmade).map(str::to_owned),
             next_hop: target.map(|target| target.next_hop).filter(|mac| *mac != [0; 6]),
             ifindex: target.map_or(0, |target| target.ifindex),
         }

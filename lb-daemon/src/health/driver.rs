@@ -32,7 +32,7 @@ const GRAIN: Duration = Duration::from_millis(5);
 /// Skipped probes are complained about at most this often.
 const COMPLAIN: Duration = Duration::from_mins(1);
 
-/// How often it is looked which checks cannot be made for long.
+/// How often it is looked at least which checks could not be made for long.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// Probes under way at once: at most this many, and never more than half of the descriptors that the process may open.
@@ -47,7 +47,7 @@ pub struct Inputs {
     pub ways: watch::Receiver<Arc<Ways>>,
     /// What traffic tells against backends; without a sender it stays as it is.
     pub ejections: watch::Receiver<Arc<Ejections>>,
-    /// Is told which checks cannot be made for long.
+    /// Is told which checks cannot be made.
     pub hindered: watch::Sender<Arc<Hindered>>,
     /// Runs programs, if any are to be run.
     pub runner: Option<Runner>,
@@ -216,6 +216,9 @@ impl Driver {
         if matches!(outcome.result, Verdict::Skipped | Verdict::Impossible) && now >= self.complain_at {
             warn!(reason = outcome.text, "health checks cannot be made");
             self.complain_at = now + COMPLAIN;
+        }
+        if outcome.result == Verdict::Impossible {
+            self.look_at = self.look_at.min(now + REFRESH);
         }
         let effect = self.roster.on_outcome(number, outcome, now, SystemTime::now());
         self.note(effect, now);

@@ -5,10 +5,14 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::CheckId;
+use super::{
+    CheckId,
+    probe::{Outcome, Verdict},
+};
 
-/// So long at least, and as long as a dead backend is not found by it besides, a check may not be made before that is told.
-/// Shorter lacks, of a few descriptors say, come and go where thousands of probes are made, and do no harm.
+/// So long at least, and as long as a dead backend is not found by it besides, a check may not be made before that is told,
+/// unless it is certain to last. Shorter lacks, of a few descriptors say, come and go where thousands of probes are made, and do no
+/// harm.
 const UNTOLD: Duration = Duration::from_mins(1);
 
 /// Why a check was not made lately, although its time had come.
@@ -20,26 +24,44 @@ pub struct Hindrance {
     pub why: String,
 }
 
-/// Checks that could not be made for so long that failures may have been missed. What they found before holds: see
-/// [`super::roster`].
+/// Checks that cannot be made as things are, or could not for so long that failures may have been missed. All stays as it was:
+/// see [`super::roster`].
 pub type Hindered = BTreeMap<CheckId, Hindrance>;
 
 /// The attempts to make a probe that were none, since the last one that was.
 #[derive(Debug)]
 pub(super) struct Attempts {
     first: Instant,
+    /// Whether one of them said that there will be no other until somebody mends that.
+    certain: bool,
     hindrance: Hindrance,
 }
 
 impl Attempts {
-    /// One more, after those `before`, for this reason.
-    pub(super) fn one_more(before: Option<Self>, why: &str, now: Instant, wall: SystemTime) -> Self {
-        let (first, since) = before.map_or((now, wall), |before| (before.first, before.hindrance.since));
-        Self { first, hindrance: Hindrance { since, why: why.to_owned() } }
+    /// Those `before` and one more, if this outcome is that of such an attempt.
+    pub(super) fn with(before: Option<Self>, outcome: &Outcome, now: Instant, wall: SystemTime) -> Option<Self> {
+        let certain = match outcome.result {
+            Verdict::Success | Verdict::Failure | Verdict::Timeout => return None,
+            Verdict::Skipped => false,
+            Verdict::Impossible => true,
+        };
+        let hindrance = Hindrance { since: wall, why: outcome.text.clone() };
+        Some(match before {
+            None => Self { first: now, certain, hindrance },
+            Some(Self { first, certain: before, hindrance: Hindrance { since, .. } }) => {
+                Self { first, certain: before || certain, hindrance: Hindrance { since, ..hindrance } }
+            }
+        })
+    }
+
+    /// Whether it is certain that there will be no other until somebody mends that.
+    pub(super) fn are_certain(&self) -> bool {
+        self.certain
     }
 
     /// What there is to tell, of a probe by which a dead backend is found within `unseen`.
     pub(super) fn told(&self, unseen: Duration, now: Instant) -> Option<&Hindrance> {
-        (now.saturating_duration_since(self.first) >= unseen.max(UNTOLD)).then_some(&self.hindrance)
+        let lasts = now.saturating_duration_since(self.first) >= unseen.max(UNTOLD);
+        (self.certain || lasts).then_some(&self.hindrance)
     }
 }

@@ -90,8 +90,8 @@ async fn tells_of_each_check_what_it_found_and_when_it_was_otherwise() {
     );
     // What the controller tells follows at once, though nothing went up or down.
     let problems = api.rig.handle.snapshot().problems();
-    assert!(problems[0].starts_with("1 check of pool web could not be made for "), "{problems:?}");
-    assert!(problems[0].ends_with(", what they found before holds: Too many open files"), "{problems:?}");
+    assert!(problems[0].starts_with("1 check of pool web (web-2) could not be made for "), "{problems:?}");
+    assert!(problems[0].ends_with(", all stays as it was: Too many open files"), "{problems:?}");
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ pub struct CheckStatus {
     pub since: Option<u64>,
     /// When the last result came, in seconds since 1970.
     pub heard: Option<u64>,
-    /// Why it could not be made for so long that failures may have been missed; absent while it can. What was found before holds.
+    /// Why it cannot be made, or could not for so long that failures may have been missed; absent while it can. All stays as it was.
     #[serde(default)]
     pub hindrance: Option<Hindrance>,
     /// What the last probe took, in seconds.

@@ -1,34 +1,36 @@
 //! What is told where several fare alike: what else is wrong must not drown.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use super::{HinderedPool, VipView};
 use crate::controller::preview::{NAMED, first};
 
 /// Says of each of a few pools, and of many at once, that checks cannot be made.
 pub(super) fn told_as_hindered(pools: &[HinderedPool], now: SystemTime) -> Vec<String> {
-    let age = |since: SystemTime| {
-        let whole = now.duration_since(since).unwrap_or_default().as_secs();
-        // Seconds of what has lasted for hours say nothing.
-        let told = if whole < 3600 { whole } else { whole - whole % 60 };
-        humantime::format_duration(Duration::from_secs(told))
+    let told = |checks: usize, of: &str, since: SystemTime, why: &str| {
+        let checks = if checks == 1 { "1 check".to_owned() } else { format!("{checks} checks") };
+        let lasting = match now.duration_since(since).unwrap_or_default().as_secs() {
+            0..60 => "cannot be made".to_owned(),
+            // Seconds of what has lasted for hours say nothing.
+            age => {
+                let age = Duration::from_secs(if age < 3600 { age } else { age - age % 60 });
+                format!("could not be made for {}", humantime::format_duration(age))
+            }
+        };
+        format!("{checks} of {of} {lasting}, all stays as it was: {why}")
     };
-    let what = |checks: usize| if checks == 1 { "1 check".to_owned() } else { format!("{checks} checks") };
-    let held = "what they found before holds";
     if pools.len() > NAMED
         && let Some(longest) = pools.iter().min_by_key(|pool| pool.since)
     {
         let names: Vec<&str> = pools.iter().map(|pool| pool.pool.as_str()).collect();
-        let (checks, age, why) = (pools.iter().map(|pool| pool.checks).sum(), age(longest.since), &longest.why);
-        return vec![format!("{} of pools {} could not be made for {age}, {held}: {why}", what(checks), first(&names))];
+        let checks = pools.iter().map(|pool| pool.checks).sum();
+        return vec![told(checks, &format!("pools {}", first(&names)), longest.since, &longest.why)];
     }
-    let told = pools.iter().map(|HinderedPool { pool, checks, since, why }| {
-        format!("{} of pool {pool} could not be made for {}, {held}: {why}", what(*checks), age(*since))
+    let each = pools.iter().map(|HinderedPool { pool, backends, checks, since, why }| {
+        let backends: Vec<&str> = backends.iter().map(String::as_str).collect();
+        told(*checks, &format!("pool {pool} ({})", first(&backends)), *since, why)
     });
-    told.collect()
+    each.collect()
 }
 
 /// Says of each of a few VIPs, and of many at once, that they have no backend: what else is wrong must not drown.
@@ -37,21 +39,6 @@ pub(super) fn told_as_empty(vips: &[&str]) -> Vec<String> {
         return vec![format!("vips {} have no serving backend", first(vips))];
     }
     vips.iter().map(|vip| format!("vip {vip} has no serving backend")).collect()
-}
-
-/// Says whose checks cannot be made, those together for which the reason is the same: nobody knows how it is with them.
-pub(super) fn told_as_unmade(vips: &[VipView]) -> Vec<String> {
-    let mut found: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for backend in vips.iter().flat_map(|vip| &vip.backends) {
-        if let Some(reason) = &backend.unmade {
-            found.entry(reason).or_default().insert(format!("{}/{}", backend.pool, backend.name));
-        }
-    }
-    let told = |(reason, backends): (&str, BTreeSet<String>)| {
-        let backends: Vec<&str> = backends.iter().map(String::as_str).collect();
-        format!("checks of {} cannot be made: {reason}", first(&backends))
-    };
-    found.into_iter().map(told).collect()
 }
 
 /// Says of each of a few VIPs, and of many at once, that too few of its backends are healthy. Of one without any it was said.
@@ -86,26 +73,26 @@ mod tests {
     #[test]
     fn checks_that_cannot_be_made_are_told_by_pool_with_the_reason() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_hours(10);
-        let pool = |name: &str, checks, ago| HinderedPool {
+        let pool = |name: &str, checks: usize, ago| HinderedPool {
             pool: name.into(),
+            backends: (1..=checks.min(7)).map(|nth| format!("{name}-{nth}")).collect(),
             checks,
             since: now - Duration::from_secs(ago),
             why: format!("{name} why"),
         };
         assert_eq!(told_as_hindered(&[], now), [""; 0]);
         assert_eq!(
-            told_as_hindered(&[pool("a", 1, 72), pool("b", 30, 7269)], now),
+            told_as_hindered(&[pool("a", 1, 72), pool("b", 30, 7269), pool("c", 2, 3)], now),
             [
-                "1 check of pool a could not be made for 1m 12s, what they found before holds: a why",
-                "30 checks of pool b could not be made for 2h 1m, what they found before holds: b why",
+                "1 check of pool a (a-1) could not be made for 1m 12s, all stays as it was: a why",
+                "30 checks of pool b (b-1, b-2, b-3, b-4, b-5 and 2 more) could not be made for 2h 1m, all stays as it was: b why",
+                "2 checks of pool c (c-1, c-2) cannot be made, all stays as it was: c why",
             ]
         );
         let many: Vec<HinderedPool> = ["a", "b", "c", "d", "e", "f"].map(|name| pool(name, 2, 60)).into();
         assert_eq!(
             told_as_hindered(&many, now),
-            [
-                "12 checks of pools a, b, c, d, e and 1 more could not be made for 1m, what they found before holds: a why"
-            ]
+            ["12 checks of pools a, b, c, d, e and 1 more could not be made for 1m, all stays as it was: a why"]
         );
     }
 }

@@ -206,7 +206,7 @@ async fn what_was_kept_is_published_at_once_and_holds_until_results_say_otherwis
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_told_which_checks_cannot_be_made_for_long_and_when_they_can_again() {
+async fn it_is_told_which_checks_cannot_be_made_and_when_they_can_again() {
     let exec = |words: &[&str]| {
         let argv = words.iter().map(|word| (*word).to_owned()).collect();
         Check { route: Route::Direct, ..Check::of(Ask::Exec(Exec { argv, env: BTreeMap::new() })) }
@@ -220,7 +220,7 @@ async fn it_is_told_which_checks_cannot_be_made_for_long_and_when_they_can_again
     let start = clock();
     told.wait_for(|told| !told.is_empty()).await.unwrap();
     let took = clock() - start;
-    assert!((Duration::from_mins(1)..Duration::from_secs(70)).contains(&took), "{took:?}");
+    assert!(took < REFRESH * 2, "{took:?}");
     let all: Vec<(CheckId, String)> =
         told.borrow_and_update().iter().map(|(id, told)| (id.clone(), told.why.clone())).collect();
     let why = "there is no process that runs programs; restart lb".to_owned();

@@ -55,8 +55,6 @@ pub(super) struct Past {
     since: SystemTime,
     heard: Option<SystemTime>,
     transitions: Records,
-    /// Whether the last attempt could not be made, and none will be as things are.
-    unmade: bool,
     /// What the agent said, if one is asked.
     word: Word,
 }
@@ -65,8 +63,7 @@ impl Past {
     /// Of a check that is new: what was kept of it, if that still says something.
     pub(super) fn of(check: &Check, kept: Option<Kept>, wall: SystemTime) -> Self {
         let (transitions, word) = (Records::default(), Word::default());
-        let nothing =
-            Self { up: None, last: String::new(), since: wall, heard: None, transitions, unmade: false, word };
+        let nothing = Self { up: None, last: String::new(), since: wall, heard: None, transitions, word };
         let longest = KEPT_FOR.max(check.interval.saturating_mul(KEPT_INTERVALS));
         // The clock may have been set back meanwhile.
         let age = |kept: &Kept| wall.duration_since(kept.heard).unwrap_or_else(|ahead| ahead.duration());
@@ -114,12 +111,7 @@ impl Shared {
     /// ([`crate::health::passive`]). So the state stays, and operators are told loudly: [`Self::hindrance`]. Where nothing was
     /// known before, nothing is known after it, and the tables say who serves ([`crate::controller::beliefs`]).
     pub(super) fn on_outcome(&mut self, outcome: Outcome, now: Instant, wall: SystemTime) -> bool {
-        let is_none = matches!(outcome.result, Verdict::Skipped | Verdict::Impossible);
-        let vain = self.vain.take().filter(|_| is_none);
-        self.vain = is_none.then(|| Attempts::one_more(vain, &outcome.text, now, wall));
-        if outcome.result != Verdict::Skipped {
-            self.past.unmade = outcome.result == Verdict::Impossible;
-        }
+        self.vain = Attempts::with(self.vain.take(), &outcome, now, wall);
         let success = match outcome.result {
             Verdict::Success => true,
             Verdict::Failure | Verdict::Timeout => false,
@@ -146,18 +138,19 @@ impl Shared {
         true
     }
 
-    /// Why the probe could not be made, for so long that a backend that died would have been found by now.
+    /// Why the probe cannot be made, or could not for so long that a backend that died would have been found by now.
     pub(super) fn hindrance(&self, now: Instant) -> Option<&Hindrance> {
         let unseen = self.key.pace.interval.saturating_mul(self.key.pace.fall);
         self.vain.as_ref()?.told(unseen, now)
     }
 
     pub(super) fn status(&self) -> Option<Status> {
-        let Past { up: _, last, since, heard, transitions, unmade, word: _ } = self.past.clone();
+        let Past { up: _, last, since, heard, transitions, word: _ } = self.past.clone();
         let up = self.machine.up();
+        // Of one that could never be made nothing is known but that.
+        let never = self.vain.as_ref().filter(|vain| vain.are_certain()).map(|_| false);
         Some(Status {
-            // Of one that could never be made nothing is known but that.
-            up: up.or(unmade.then_some(false))?,
+            up: up.or(never)?,
             last,
             since: Some(since),
             heard,
@@ -165,7 +158,6 @@ impl Shared {
             successes: self.machine.successes(),
             failures: self.machine.failures(),
             transitions,
-            unmade,
             unknown: up.is_none(),
         })
     }

@@ -38,6 +38,11 @@ fn what_was_found_holds_for_days_and_it_is_told_that_nobody_looks() {
     assert_eq!(told(&bench), []);
     bench.round(Verdict::Skipped);
     assert_eq!(told(&bench), [], "the time begins anew");
+    // What is certain to last is told at once, and until a probe can be made.
+    for (result, is_told) in [(Verdict::Impossible, true), (Verdict::Skipped, true), (Verdict::Success, false)] {
+        bench.round(result);
+        assert_eq!(!told(&bench).is_empty(), is_told, "{result:?}");
+    }
 }
 
 #[test]

@@ -147,7 +147,7 @@ impl Schedule {
         let seen = |view: &HealthView| -> BTreeMap<Member, _> {
             let told = |one: &Standing| {
                 let agent = one.agent.as_ref().map(of_agent);
-                (one.counts(), one.reason.clone(), agent, one.unmade().map(str::to_owned))
+                (one.counts(), one.reason.clone(), agent)
             };
             view.iter().map(|(member, standing)| (*member, told(standing))).collect()
         };

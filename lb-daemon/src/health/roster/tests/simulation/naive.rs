@@ -71,7 +71,7 @@ impl Line {
             if outcome.result == Verdict::Impossible {
                 let unknown = || Status { since: Some(self.begun.wall), unknown: true, ..Status::default() };
                 let told = status.as_mut().unwrap_or_else(|| never.get_or_insert_with(unknown));
-                (told.last, told.unmade) = (outcome.text.clone(), true);
+                told.last.clone_from(&outcome.text);
                 continue;
             }
             let success = outcome.result == Verdict::Success;
@@ -87,7 +87,6 @@ impl Line {
                 let (text, latency) = (outcome.text.clone(), Some(outcome.latency));
                 next.transitions.push(Record { at: at.wall, up: success, text, latency });
             }
-            next.unmade = false;
             (next.last, next.latency, next.heard) = (outcome.text.clone(), Some(outcome.latency), Some(at.wall));
             let length = u32::try_from(run.len()).unwrap();
             (next.successes, next.failures) = if success { (length, 0) } else { (0, length) };
