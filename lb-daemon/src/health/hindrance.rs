@@ -39,19 +39,15 @@ pub(super) struct Attempts {
 
 impl Attempts {
     /// Those `before` and one more, if this outcome is that of such an attempt.
-    pub(super) fn with(before: Option<Self>, outcome: &Outcome, now: Instant, wall: SystemTime) -> Option<Self> {
+    pub(super) fn with(before: Option<&Self>, outcome: &Outcome, now: Instant, wall: SystemTime) -> Option<Self> {
         let certain = match outcome.result {
             Verdict::Success | Verdict::Failure | Verdict::Timeout => return None,
             Verdict::Skipped => false,
             Verdict::Impossible => true,
         };
-        let hindrance = Hindrance { since: wall, why: outcome.text.clone() };
-        Some(match before {
-            None => Self { first: now, certain, hindrance },
-            Some(Self { first, certain: before, hindrance: Hindrance { since, .. } }) => {
-                Self { first, certain: before || certain, hindrance: Hindrance { since, ..hindrance } }
-            }
-        })
+        let (first, since) = before.map_or((now, wall), |before| (before.first, before.hindrance.since));
+        let certain = certain || before.is_some_and(|before| before.certain);
+        Some(Self { first, certain, hindrance: Hindrance { since, why: outcome.text.clone() } })
     }
 
     /// Whether it is certain that there will be no other until somebody mends that.

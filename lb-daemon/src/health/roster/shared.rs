@@ -111,7 +111,7 @@ impl Shared {
     /// ([`crate::health::passive`]). So the state stays, and operators are told loudly: [`Self::hindrance`]. Where nothing was
     /// known before, nothing is known after it, and the tables say who serves ([`crate::controller::beliefs`]).
     pub(super) fn on_outcome(&mut self, outcome: Outcome, now: Instant, wall: SystemTime) -> bool {
-        self.vain = Attempts::with(self.vain.take(), &outcome, now, wall);
+        self.vain = Attempts::with(self.vain.as_ref(), &outcome, now, wall);
         let success = match outcome.result {
             Verdict::Success => true,
             Verdict::Failure | Verdict::Timeout => false,
