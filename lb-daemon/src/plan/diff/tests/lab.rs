@@ -195,8 +195,8 @@ impl Lab {
         let mut known: BTreeSet<_> = self.memory.remembered().map(flow).collect();
         for ((key, vip), since) in self.held.clone().into_iter().zip(self.since.clone()) {
             // A packet asks for routes only where the value that it holds says that there are some.
-            let routed = vip.flags & Vip::SOURCE_ROUTES != 0;
-            let routes = if routed { self.selected.rings_of(vip.id, since) } else { BTreeSet::new() };
+            let asks = vip.flags & Vip::SOURCE_ROUTES != 0;
+            let routes = if asks { self.selected.rings_of(vip.id, since) } else { BTreeSet::new() };
             let rings = [(vip.ring_base, vip.ring_slots)].into_iter().chain(routes);
             let slots = rings.flat_map(|(base, slots)| self.memory.slots_at(base, slots));
             for place in slots.collect::<BTreeSet<_>>() {
