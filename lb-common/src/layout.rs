@@ -2,6 +2,8 @@
 
 pub mod vip;
 
+pub mod vips;
+
 pub mod prefix;
 
 pub mod limit;
@@ -21,4 +23,4 @@ pub mod counter;
 ///
 /// The feature `next-layout` is for tests alone: it makes a version that differs in what could differ, so that the way from
 /// one to the next is tried with a real one.
-pub const LAYOUT_VERSION: u32 = if cfg!(feature = "next-layout") { 3 } else { 2 };
+pub const LAYOUT_VERSION: u32 = if cfg!(feature = "next-layout") { 4 } else { 3 };

@@ -5,7 +5,7 @@ pub const PROGRAM: &str = "lb";
 /// The same, for frames in several buffers too (kernel 5.18).
 pub const PROGRAM_FRAGS: &str = "lb_frags";
 
-/// [`crate::layout::vip::VipKey`] to [`crate::layout::vip::Vip`].
+/// Cells of [`crate::layout::vips`].
 pub const VIPS: &str = "VIPS";
 /// [`crate::layout::flow::Bucket`]s.
 pub const FLOWS: &str = "FLOWS";
@@ -108,8 +108,12 @@ pub mod feature {
     pub const MULTI_BUFFER: u32 = 1 << 13;
     /// Pings to VIPs are answered only while the daemon lives.
     pub const WITHDRAW: u32 = 1 << 14;
+    /// Flows that are remembered only where the ring changed.
+    pub const ADAPTIVE: u32 = 1 << 15;
+    /// VIPs that serve every port of their address.
+    pub const ANY_PORT: u32 = 1 << 16;
     /// All of them.
-    pub const ALL: u32 = (1 << 15) - 1;
+    pub const ALL: u32 = (1 << 17) - 1;
 }
 
 /// Values of the `TUNING` parameter.
@@ -122,6 +126,9 @@ pub struct Tuning {
     pub source_packet_ns: u64,
     /// Nanoseconds between new flows of one source; 0 is no limit.
     pub source_flow_ns: u64,
+    /// What the kernel's tick counter (`jiffies_64`) said when the monotonic clock began, in nanoseconds: times
+    /// [`Tuning::tick_ns`].
+    pub first_tick_ns: u64,
     /// Bits of [`feature`].
     pub features: u32,
     /// Buckets of `FLOWS` less one; buckets are a power of two.
@@ -130,6 +137,10 @@ pub struct Tuning {
     pub source_line_mask: u32,
     /// UDP flows idle for longer than this many units of 2^32 ns are forgotten.
     pub udp_idle: u32,
+    /// Cells of the index of `VIPS` less one; a power of two of them.
+    pub vip_mask: u32,
+    /// Nanoseconds of one of the kernel's ticks.
+    pub tick_ns: u32,
     /// Prefix of the outer IPv4 source, network order; the bits below [`Tuning::source_v4_mask`] are zero.
     pub source_v4: [u8; 4],
     /// Bits of the outer IPv4 source that the flow decides, network order.
@@ -145,7 +156,7 @@ pub struct Tuning {
     /// Bits of an IPv6 source address that tell sources apart for their limits, network order.
     pub limited_v6_mask: [u8; 16],
 }
-const _: () = assert!(size_of::<Tuning>() == 88);
+const _: () = assert!(size_of::<Tuning>() == 104);
 
 impl Default for Tuning {
     fn default() -> Self {
@@ -153,10 +164,13 @@ impl Default for Tuning {
             hash_seed: 0x5eed,
             source_packet_ns: 0,
             source_flow_ns: 0,
+            first_tick_ns: 0,
             features: 0,
             bucket_mask: 0,
             source_line_mask: 0,
             udp_idle: 7,
+            vip_mask: 0,
+            tick_ns: 0,
             source_v4: [172, 16, 0, 0],
             source_v4_mask: [0, 0, 0xff, 0xff],
             source_v6: [0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
@@ -167,6 +181,21 @@ impl Default for Tuning {
         }
     }
 }
+
+impl Tuning {
+    /// [`Tuning::first_tick_ns`], given the lower half of the tick counter at a moment `now_ns` of the monotonic clock.
+    pub const fn first_tick_ns(ticks: u32, tick_ns: u32, now_ns: u64) -> u64 {
+        // The counter starts 5 minutes before its lower half overflows (`INITIAL_JIFFIES`), at about the clock's zero.
+        let tick = tick_ns as u64;
+        let about = (1_u64 << 32).wrapping_sub(300_000_000_000 / tick).wrapping_add(now_ns / tick);
+        let ahead = ticks.wrapping_sub(about as u32).cast_signed() as i64;
+        let all = about.wrapping_add_signed(ahead);
+        all.wrapping_mul(tick).wrapping_sub(now_ns)
+    }
+}
+
+/// The program that returns the lower half of the kernel's tick counter; run by `BPF_PROG_TEST_RUN` only.
+pub const TICKS_PROGRAM: &str = "lb_ticks";
 
 /// The tc program that carries health probes of this host to one target each.
 pub const PROBE_PROGRAM: &str = "lb_probe";
@@ -265,6 +294,27 @@ impl DecapVerdict {
             Self::ForeignSource => "foreign_source",
             Self::GueUnwrappedV4 => "gue_unwrapped_v4",
             Self::GueUnwrappedV6 => "gue_unwrapped_v6",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tuning;
+
+    #[test]
+    fn the_clock_of_ticks_goes_with_the_monotonic_one() {
+        for (hz, tick) in [(100, 10_000_000_u32), (250, 4_000_000), (300, 3_333_333), (1000, 1_000_000)] {
+            let start = (1_u64 << 32) - 300 * hz;
+            // A moment, and how far the counter is behind it or before it.
+            for (seconds, off) in [(0, 0_i64), (1, 250), (299, 1), (301, -2), (90_000, 63), (1 << 30, 5000)] {
+                let ns = seconds * 1_000_000_000;
+                let ticks = (start + ns / u64::from(tick)).wrapping_add_signed(-off);
+                let first = Tuning::first_tick_ns(ticks as u32, tick, ns);
+                let clock = |ticks: u64| ticks.wrapping_mul(tick.into()).wrapping_sub(first);
+                assert_eq!(clock(ticks), ns, "{hz} Hz after {seconds} s");
+                assert_eq!(clock(ticks + 7 * hz), ns + 7 * hz * u64::from(tick));
+            }
         }
     }
 }

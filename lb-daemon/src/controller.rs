@@ -63,7 +63,7 @@ use self::{
     heartbeat::Heartbeat, history::History, overrides::Keeper, totals::Totals,
 };
 use crate::{
-    dataplane,
+    dataplane::{self, settle::Trackers},
     health::{Checks, Ejections, HealthView, Hindered, Member, Ways, passive},
     model::{AdminState, Backend, Config, NextHopConfig, Pool, RouteTo, Vip},
     nexthop,
@@ -159,6 +159,10 @@ pub struct Controller<E> {
     last_reload: snapshot::LastReload,
     /// The part of the flow table that is swept next.
     part: u32,
+    /// Since when the slots of adaptive VIPs are as they are.
+    trackers: Trackers,
+    /// When to look next which of them nobody needs tracked any more.
+    settle_at: Instant,
     heartbeat: Heartbeat,
     listener: Listener,
     /// What carries probes is in place, or none is needed; else why not. `None` before it was tried.
@@ -224,6 +228,8 @@ impl<E: Engine> Controller<E> {
             failing: None,
             last_reload,
             part: 0,
+            trackers: Trackers::default(),
+            settle_at: now,
             heartbeat: Heartbeat::default(),
             listener: Listener::default(),
             carrying: None,
@@ -282,6 +288,7 @@ impl<E: Engine> Controller<E> {
                 _ = look.tick() => {
                     self.beat();
                     self.forget_ended();
+                    self.settle_slots();
                     self.watch_drains();
                     // A loss that cannot be mended is tried again by the clock.
                     if self.engine.lost(&self.config.dataplane) != self.lost || self.carries_otherwise() {

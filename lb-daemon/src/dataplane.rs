@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use lb_common::layout::{
     counter::{TargetCounters, VerdictCounters},
+    flow::FlowEntry,
     vip::Vip,
 };
 
@@ -15,6 +16,7 @@ pub mod kernel;
 pub mod lookups;
 pub mod memory;
 pub mod needs;
+pub mod settle;
 
 /// The tables, by which packets are forwarded, also while ops are carried out and after the daemon has ended.
 ///
@@ -50,7 +52,32 @@ pub trait Dataplane: Send {
     fn apply(&mut self, op: &Op) -> Result<(), Error>;
 
     /// Slots of the ring that a VIP of this value leads to; none when it has no ring, or one outside of the table.
-    fn ring(&self, vip: &Vip) -> Vec<u16>;
+    fn ring_in_force(&self, vip: &Vip) -> Vec<u16>;
+
+    /// The same as far as new flows go by it: none while the VIP is closed.
+    fn ring(&self, vip: &Vip) -> Vec<u16> {
+        if vip.flags & Vip::CLOSED == 0 { self.ring_in_force(vip) } else { Vec::new() }
+    }
+
+    /// The history of that ring, as [`crate::plan::history`] has it; none when no slot is tracked.
+    fn history(&self, vip: &Vip) -> Vec<u16>;
+
+    /// Writes single slots of a ring or a history that begins at this block, each whole: packets meet the old one or the
+    /// new one.
+    ///
+    /// # Errors
+    /// When one is outside of the table.
+    fn write_slots(&mut self, base: u32, slots: &[(u32, u16)]) -> Result<(), Error>;
+
+    /// Looks at all entries of the flow table that are not empty, and empties those that `keep` does not want. One that a
+    /// packet rewrites meanwhile keeps what the packet wrote.
+    fn walk_flows(&mut self, keep: &mut dyn FnMut(FlowEntry) -> bool);
+
+    /// How often [`lb_common::layout::counter::PathEvent::StrayLost`] was counted.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    fn strays_lost(&mut self) -> Result<u64, Error>;
 
     /// Reads all counters, summed over CPUs.
     ///

@@ -30,7 +30,7 @@ pub use self::{
     limits::{Limit, LimitKind},
     reading::{Reading, Through},
     remembered::{Remembered, find as find_flow},
-    steering::{Found, Group, Ring, Rule, Server},
+    steering::{Found, Group, History, Ring, Rule, Server},
 };
 use crate::dataplane::{Error, lookups::Lookups};
 

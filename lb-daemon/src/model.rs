@@ -18,7 +18,7 @@ pub use self::{
     overrides::Overrides,
     pool::{AdminState, Backend, MAX_WEIGHT, Pool, ServerId},
     protection::{Least, RingChange},
-    vip::{Encap, HashMode, Protocol, Quic, RouteTo, Service, SourceRoute, Vip},
+    vip::{Encap, FlowTracking, HashMode, Protocol, Quic, RouteTo, Service, SourceRoute, Vip},
 };
 
 /// A whole configuration file.

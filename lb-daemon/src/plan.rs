@@ -4,6 +4,7 @@
 //! [`Op`]s; [`crate::dataplane`] carries these out.
 
 pub mod diff;
+pub mod history;
 pub mod lists;
 pub mod patch;
 pub mod prefixes;
@@ -49,6 +50,8 @@ pub struct State {
     pub targets: BTreeMap<u32, Target>,
     /// Digest of each ring of a VIP or a group, by the ring's first block.
     pub rings: BTreeMap<u32, RingDigest>,
+    /// Slots that are tracked, by the first block of a ring's history; [`UNCOUNTED`] if it was not read back yet.
+    pub histories: BTreeMap<u32, u32>,
     /// Groups that are not free, by number.
     pub groups: BTreeMap<u32, Group>,
     /// Server IDs and the targets that have them.
@@ -62,6 +65,9 @@ pub struct State {
     /// Sizes of the tables.
     pub capacity: Capacity,
 }
+
+/// Stands in [`State::histories`] for a number of slots that is not known: there are some.
+pub const UNCOUNTED: u32 = u32::MAX;
 
 /// Sizes of the tables, in entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -158,6 +164,25 @@ pub enum Op {
         base: u32,
         /// Target's number within the VIP's range, for each slot.
         slots: Arc<[u16]>,
+    },
+    /// Write the history of the ring of `after`, which is written already, to blocks that no VIP uses, as
+    /// [`history::next`] makes it of the ring and history of `before`.
+    WriteHistory {
+        /// The VIP in force.
+        before: Vip,
+        /// The VIP that is to come.
+        after: Vip,
+        /// Whether all flows were remembered so far.
+        remembers_all: bool,
+        /// Places whose backends left.
+        gone: BTreeSet<u16>,
+    },
+    /// Have the history of a VIP in force name these places no more; see [`history::without`].
+    Disown {
+        /// The VIP.
+        vip: Vip,
+        /// Places whose backends left.
+        gone: BTreeSet<u16>,
     },
     /// Fill in, change, or (with [`Group::default`]) free a group. Where packets may use it, only one of its first two
     /// 64-bit words differs from before: the ring's first block, or its length.

@@ -11,7 +11,9 @@ mod kernel {
     mod features;
     mod generations;
     mod grow;
+    mod histories;
     mod open;
     mod ops;
     mod place;
+    mod upgrade;
 }

@@ -93,7 +93,7 @@ const STEPS: &[(&str, &[&str])] = &[
     ("ring", &["hash", "path"]),
     ("select", &["access", "frame", "limit", "parse", "path", "ring", "server_id"]),
     // A known flow's target. A new flow asks for its target by a request of `select`, which has the ring.
-    ("flow", &["frame", "parse", "path", "select", "wire"]),
+    ("flow", &["frame", "parse", "path", "ring", "select", "wire"]),
     ("fragment", &["flow", "frame", "hash", "parse", "path", "vip", "wire"]),
     // Off to the target, or back to the sender of what does not fit.
     ("too_big", &["checksum", "encap", "frame", "limit", "link", "parse", "path", "wire"]),
@@ -101,7 +101,7 @@ const STEPS: &[(&str, &[&str])] = &[
     // Side roads.
     ("icmp", &["checksum", "encap", "flow", "frame", "hash", "link", "parse", "path", "ring", "select", "vip", "wire"]),
     ("tunnel", &["checksum", "ecn", "encap", "frame", "parse", "path", "wire"]),
-    ("path", &["encap", "flow", "fragment", "frame", "icmp", "link", "parse", "select", "tunnel", "vip"]),
+    ("path", &["encap", "flow", "fragment", "frame", "icmp", "link", "parse", "ring", "select", "tunnel", "vip"]),
     // What this host asks its backends.
     ("probe", &["checksum", "encap", "frame", "parse", "path", "wire"]),
     // The other end of the tunnel.
@@ -119,12 +119,15 @@ const CRATES: &[(&str, &[&str])] = &[
     ),
     ("aya_obj", &["lb-daemon/src/dataplane/kernel", "bench/", "netns-tests/"]),
     ("aya_ebpf", &["lb-xdp/src/bpf/", "bench/xdp/src/bpf/"]),
-    // The daemon plans what packets meet, and walks their way only to explain it.
+    // The daemon plans what packets meet, and walks their way only to explain it; but for the form of `VIPS`, which both know.
     (
         "lb_xdp",
         &[
             "lb-daemon/src/api/",
             "lb-daemon/src/cli/explain/",
+            "lb-daemon/src/dataplane/kernel/copy.rs",
+            "lb-daemon/src/dataplane/kernel/live.rs",
+            "lb-daemon/src/dataplane/kernel/vips.rs",
             "lb-daemon/src/explain",
             "lb-daemon/tests/",
             "lb-xdp/",

@@ -11,7 +11,7 @@ use lb_common::{
         target::{Encap, Target},
         vip::{ICMP, ICMPV6, Vip, VipKey, mapped},
     },
-    maps::Tuning,
+    maps::{Tuning, feature},
     verdict::Verdict,
 };
 
@@ -72,6 +72,9 @@ impl World {
         self.blocks += self.tables.write_ring(self.blocks, &ring);
         let (bytes, icmp) = octets(address);
         let key = VipKey::service(bytes, port.to_be_bytes(), protocol);
+        if port == 0 {
+            self.tables.tuning.features |= feature::ANY_PORT;
+        }
         self.tables.vips.insert(key, vip);
         self.tables.vips.insert(VipKey::address(bytes, icmp), Vip::default());
         key

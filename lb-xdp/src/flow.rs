@@ -21,9 +21,12 @@ use crate::{
     frame::Frame,
     parse::Packet,
     path::Tables,
+    ring::Tracked,
     select::Request,
     wire::l4::{FIN, RST, SYN},
 };
+
+mod room;
 
 /// A flow in use that was idle for this many units (4.6 minutes) may give way to a new one.
 pub const STALE: u32 = 64;
@@ -39,24 +42,24 @@ pub fn steer<F: Frame, T: Tables>(request: &Request<F, T>) -> Result<u32, Verdic
     let index = packet.hash as u32 & tables.bucket_mask();
     let bucket = tables.bucket(index).ok_or(Verdict::Inconsistent)?;
     let tag = tag(packet.hash);
-    let found = find(bucket, tag);
+    let (way, entry) = find(bucket, tag);
     // The clock is read after the entry, or one that another CPU has just written would seem to be a whole turn of the
     // clock old.
-    let place = Place { bucket, tag, now: tables.now() };
-    let step = if let Some((way, entry)) = found {
-        known(request, place, way, entry)?
-    } else {
+    let place = Place { bucket, way, tag, now: tables.now() };
+    let step = if entry.is_empty() {
         tables.event(match (packet.protocol, packet.opens_flow()) {
             (TCP, true) => PathEvent::MissSyn,
             (TCP, false) => PathEvent::MissTcp,
             _ => PathEvent::MissUdp,
         });
-        Step::Create(None)
+        Step::Create { anew: true }
+    } else {
+        known(request, place, entry)?
     };
     match step {
         Step::Stay(id) => Ok(id),
-        Step::Move(way, entry) => moved(request, place, way, entry),
-        Step::Create(former) => create(request, place, former),
+        Step::Move(entry) => moved(request, place, entry),
+        Step::Create { anew } => create(request, place, anew),
     }
 }
 
@@ -64,7 +67,10 @@ pub fn steer<F: Frame, T: Tables>(request: &Request<F, T>) -> Result<u32, Verdic
 #[inline(always)]
 pub fn peek<T: Tables>(hash: u64, vip: &Vip, tables: &T) -> Option<u32> {
     let bucket = tables.bucket(hash as u32 & tables.bucket_mask())?;
-    let (_, entry) = find(bucket, tag(hash))?;
+    let (_, entry) = find(bucket, tag(hash));
+    if entry.is_empty() {
+        return None;
+    }
     let target = tables.target(entry.target())?;
     (target.serves == vip.id).then_some(entry.target())
 }
@@ -74,16 +80,18 @@ pub fn peek<T: Tables>(hash: u64, vip: &Vip, tables: &T) -> Option<u32> {
 enum Step {
     /// It stays with this target.
     Stay(u32),
-    /// It has an entry, in this way, whose target cannot be used.
-    Move(usize, FlowEntry),
-    /// It is new; the way is that of the tuple's former flow, if there was one.
-    Create(Option<usize>),
+    /// It has an entry, whose target cannot be used.
+    Move(FlowEntry),
+    /// It is new; `anew` if the tuple has no entry of a former flow either.
+    Create { anew: bool },
 }
 
 /// Where a flow is remembered, or would be.
 #[derive(Clone, Copy)]
 struct Place<'t> {
     bucket: &'t Bucket,
+    /// That of the tuple's entry; any if there is none.
+    way: usize,
     tag: u32,
     now: u32,
 }
@@ -95,16 +103,18 @@ pub const fn tag(hash: u64) -> u32 {
     if tag == 0 { 1 } else { tag }
 }
 
-/// The entry of a bucket with this tag.
+/// The entry of a bucket with this tag, and its way; an empty one if there is none.
 #[inline(always)]
-pub(crate) fn find(bucket: &Bucket, tag: u32) -> Option<(usize, FlowEntry)> {
+pub(crate) fn find(bucket: &Bucket, tag: u32) -> (usize, FlowEntry) {
+    let (mut place, mut found) = (0, FlowEntry(0));
     for (at, entry) in bucket.entries.iter().enumerate() {
         let entry = FlowEntry(entry.load(Relaxed));
         if entry.tag() == tag {
-            return Some((way(turn(at, tag), tag), entry));
+            (place, found) = (turn(at, tag), entry);
+            break;
         }
     }
-    None
+    (way(place, tag), found)
 }
 
 /// Writes an entry whole.
@@ -118,17 +128,12 @@ pub(crate) fn store(bucket: &Bucket, way: usize, entry: FlowEntry) {
 
 /// A flow with an entry. The common case writes nothing: the entry is in use, its unit of time is now.
 #[inline(always)]
-fn known<F: Frame, T: Tables>(
-    request: &Request<F, T>,
-    place: Place,
-    way: usize,
-    found: FlowEntry,
-) -> Result<Step, Verdict> {
+fn known<F: Frame, T: Tables>(request: &Request<F, T>, place: Place, found: FlowEntry) -> Result<Step, Verdict> {
     let Request { packet, vip, tables, named, .. } = *request;
     let mut entry = found;
     if named != 0 && named != entry.target() {
         entry = entry.with_target(named);
-        store(place.bucket, way, entry);
+        store(place.bucket, place.way, entry);
     }
     let target = tables.target(entry.target()).ok_or(Verdict::Inconsistent)?;
     let usable = target.serves == vip.id;
@@ -139,25 +144,31 @@ fn known<F: Frame, T: Tables>(
             return Ok(Step::Stay(entry.target()));
         }
         if entry.state() == FlowState::Established as u32 || age <= tables.udp_idle() {
-            store(place.bucket, way, entry.touched(place.now, entry.state()));
+            store(place.bucket, place.way, marked(request, entry.touched(place.now, entry.state())));
             return Ok(Step::Stay(entry.target()));
         }
     }
     if is_expired(entry, age, tables.udp_idle()) {
         tables.event(PathEvent::Expired);
-        return Ok(Step::Create(Some(way)));
+        return Ok(Step::Create { anew: false });
     }
     if !usable {
-        let step = if packet.opens_flow() { Step::Create(Some(way)) } else { Step::Move(way, entry) };
-        return Ok(step);
+        return Ok(if packet.opens_flow() { Step::Create { anew: false } } else { Step::Move(entry) });
     }
     Ok(match advance(packet, target, entry, tables) {
         Some(state) => {
-            store(place.bucket, way, entry.touched(place.now, state as u32));
+            store(place.bucket, place.way, marked(request, entry.touched(place.now, state as u32)));
             Step::Stay(entry.target())
         }
-        None => Step::Create(Some(way)),
+        None => Step::Create { anew: false },
     })
+}
+
+/// The entry with a note whether it is all that tells where the flow goes.
+#[inline(always)]
+fn marked<F, T>(request: &Request<F, T>, entry: FlowEntry) -> FlowEntry {
+    let slot = request.slot;
+    if slot.is_tracked() { entry.stray(entry.target() != slot.current) } else { entry }
 }
 
 #[inline(always)]
@@ -214,12 +225,7 @@ fn advance<T: Tables>(packet: &Packet, target: &Target, entry: FlowEntry, tables
 
 /// A flow whose target is down or gone, or another VIP's (a tag that matches by chance): the ring decides anew.
 #[inline(always)]
-fn moved<F: Frame, T: Tables>(
-    request: &Request<F, T>,
-    place: Place,
-    way: usize,
-    entry: FlowEntry,
-) -> Result<u32, Verdict> {
+fn moved<F: Frame, T: Tables>(request: &Request<F, T>, place: Place, entry: FlowEntry) -> Result<u32, Verdict> {
     let Request { packet, tables, .. } = *request;
     let id = request.pick()?;
     tables.event(PathEvent::Moved);
@@ -232,13 +238,13 @@ fn moved<F: Frame, T: Tables>(
     } else {
         entry.state()
     };
-    store(place.bucket, way, entry.with_target(id).touched(place.now, state));
+    store(place.bucket, place.way, entry.with_target(id).touched(place.now, state));
     Ok(id)
 }
 
 /// A new flow: takes a target and remembers it, in the way of the tuple's former flow if there was one.
 #[inline(always)]
-fn create<F: Frame, T: Tables>(request: &Request<F, T>, place: Place, former: Option<usize>) -> Result<u32, Verdict> {
+fn create<F: Frame, T: Tables>(request: &Request<F, T>, place: Place, anew: bool) -> Result<u32, Verdict> {
     let Request { packet, tables, .. } = *request;
     let is_remembered = request.admit_flow()?;
     let id = request.named_or_picked()?;
@@ -251,108 +257,38 @@ fn create<F: Frame, T: Tables>(request: &Request<F, T>, place: Place, former: Op
         TCP => FlowState::PickedUp,
         _ => FlowState::FirstDatagram,
     };
-    let way = if is_remembered { former.or_else(|| make_room(place, tables)) } else { None };
-    let Some(way) = way else {
-        tables.event(PathEvent::NotRemembered);
-        return Ok(id);
+    let least = if request.slot.is_tracked() { room::LEAST_FOR_TRACKED } else { room::LEAST };
+    let way = match (is_remembered, anew) {
+        (true, true) => room::make(place, least, tables),
+        (true, false) => place.way,
+        (false, _) => NO_WAY,
     };
+    if way == NO_WAY {
+        tables.event(PathEvent::NotRemembered);
+        let slot = request.slot;
+        return Ok(if slot.is_tracked() { not_kept(request, slot, id) } else { id });
+    }
     tables.count(id, |counters| {
         counters.flows_created = counters.flows_created.wrapping_add(1);
         counters.syns = counters.syns.wrapping_add(u64::from(state == FlowState::HalfOpen));
     });
-    store(place.bucket, way, FlowEntry::new(place.tag, id, place.now, state));
+    store(place.bucket, way, marked(request, FlowEntry::new(place.tag, id, place.now, state)));
     Ok(id)
 }
 
-// Ranks of what may give way, from the last resort to the first choice; 0 may not.
-const IDLE_IN_USE: u64 = 1;
-const ONE_PACKET: u64 = 2;
-const EXPIRED: u64 = 3;
-const CLOSED: u64 = 4;
-const FREE: u64 = 5;
-/// Bits of a rank.
-const RANK_BITS: u32 = 4;
-
-/// A table of numbers by state, of `BITS` bits each. As the shift by an entry's state is unknown to the verifier, so is
-/// what it gives; were it told by branches, the verifier would go through all that follows once for each.
-#[derive(Clone, Copy)]
-struct ByState<const BITS: u32>(u64);
-
-impl<const BITS: u32> ByState<BITS> {
-    const fn new(of: &[(FlowState, u64)]) -> Self {
-        Self(0).with(of)
-    }
-
-    /// The same with numbers for states that had none.
-    const fn with(self, mut of: &[(FlowState, u64)]) -> Self {
-        let Self(mut table) = self;
-        while let [(state, number), rest @ ..] = of {
-            table |= *number << (*state as u32 * BITS);
-            of = rest;
-        }
-        Self(table)
-    }
-
-    #[inline(always)]
-    const fn of(self, entry: FlowEntry) -> u32 {
-        (self.0 >> (entry.state() * BITS)) as u32 & ((1 << BITS) - 1)
-    }
-}
-
-/// Ages, in units, after which the rank of an entry is another one; those of UDP flows start at their idle time. A
-/// half-closed flow may go on for long: it counts as closed only when it fell silent, for a whole unit at least.
-const YOUNG_UNTIL: ByState<8> = ByState::new(&[(FlowState::Established, STALE as u64 - 1), (FlowState::Closing, 1)]);
-/// 1 for the states of UDP flows.
-const IS_UDP: ByState<8> = ByState::new(&[(FlowState::FirstDatagram, 1), (FlowState::Datagram, 1)]);
-/// Ranks until then.
-const YOUNG: ByState<RANK_BITS> = ByState::new(&[
-    (FlowState::Empty, FREE),
-    (FlowState::HalfOpen, ONE_PACKET),
-    (FlowState::PickedUp, ONE_PACKET),
-    (FlowState::Closing, ONE_PACKET),
-    (FlowState::FirstDatagram, ONE_PACKET),
-]);
-/// The same after [`STALE`], of UDP flows whose idle time is longer.
-const STALE_UDP: ByState<RANK_BITS> = YOUNG.with(&[(FlowState::Datagram, IDLE_IN_USE)]);
-/// Ranks from then on.
-const OLD: ByState<RANK_BITS> = ByState::new(&[
-    (FlowState::Empty, FREE),
-    (FlowState::HalfOpen, ONE_PACKET),
-    (FlowState::PickedUp, ONE_PACKET),
-    (FlowState::Established, IDLE_IN_USE),
-    (FlowState::Closing, CLOSED),
-    (FlowState::FirstDatagram, EXPIRED),
-    (FlowState::Datagram, EXPIRED),
-]);
-
-/// The way that a new entry takes, if any may give way.
+/// The target of a flow in a tracked slot for which there is no room: the one that its later packets find without an entry.
 #[inline(always)]
-fn make_room<T: Tables>(place: Place, tables: &T) -> Option<usize> {
-    let udp_idle = tables.udp_idle();
-    let mut best = 0;
-    for (way, entry) in place.bucket.entries.iter().enumerate() {
-        let entry = FlowEntry(entry.load(Relaxed));
-        let age = entry.age(place.now);
-        let young_until = YOUNG_UNTIL.of(entry).wrapping_add(IS_UDP.of(entry).wrapping_mul(udp_idle));
-        let ranks = if age > young_until {
-            OLD
-        } else if age >= STALE {
-            STALE_UDP
-        } else {
-            YOUNG
-        };
-        // Among equals the tag decides, or a flood would always hit the same way, and with it whoever came just before.
-        let score = (ranks.of(entry) << 16) | (age << 3) | turn(way, place.tag);
-        best = best.max(score);
+fn not_kept<F: Frame, T: Tables>(request: &Request<F, T>, slot: Tracked, id: u32) -> u32 {
+    let kept = if request.serves(slot.previous) { slot.previous } else { id };
+    if kept != slot.current {
+        request.tables.event(PathEvent::StrayLost);
     }
-    if best < (IDLE_IN_USE as u32) << 16 {
-        return None;
-    }
-    if best < (FREE as u32) << 16 {
-        tables.event(PathEvent::Evicted);
-    }
-    Some(way(best, place.tag))
+    kept
 }
+
+/// Instead of a way: none. Not an `Option`, whose number is left undefined where there is none: kernel 6.1 refuses a
+/// program that copies such a number to its stack and back.
+const NO_WAY: usize = WAYS;
 
 /// A way's number among those of a bucket, counted from one that the tag says.
 #[inline(always)]
@@ -363,9 +299,9 @@ const fn turn(way: usize, tag: u32) -> u32 {
 /// The way of a turn, or of a score whose lowest bits are one.
 #[inline(always)]
 fn way(turn: u32, tag: u32) -> usize {
-    // To the compiler the tag is another one here, or it would find that the turn was made of it. The verifier then doesn't
-    // know the way either, and has one case to look at instead of eight.
-    (turn.wrapping_sub(black_box(tag)) & (WAYS as u32 - 1)) as usize
+    // To the compiler the turn is any here, or it would find that it was made of the tag and a way it knows. The verifier then
+    // doesn't know the way either, and has one case to look at instead of eight.
+    (black_box(turn).wrapping_sub(tag) & (WAYS as u32 - 1)) as usize
 }
 
 #[cfg(test)]

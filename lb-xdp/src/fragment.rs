@@ -41,17 +41,13 @@ const TOO_OLD: u32 = 7;
 pub fn remember<F: Frame, T: Tables>(frame: &F, packet: &Packet, target: u32, tables: &T) -> Result<(), Verdict> {
     let hash = key(frame, packet, tables.hash_seed()).ok_or(Verdict::Inconsistent)?;
     let bucket = bucket(hash, tables)?;
-    let found = find(bucket, tag(hash));
+    let (mut way, entry) = find(bucket, tag(hash));
     let now = tables.now();
-    let way = match found {
-        Some((way, entry)) => {
-            if entry.state() == FlowState::Empty as u32 && entry.age(now) <= TOO_OLD {
-                tables.event(PathEvent::FragmentLate);
-            }
-            way
-        }
-        None => oldest(bucket, now),
-    };
+    if entry.is_empty() {
+        way = oldest(bucket, now);
+    } else if entry.state() == FlowState::Empty as u32 && entry.age(now) <= TOO_OLD {
+        tables.event(PathEvent::FragmentLate);
+    }
     tables.event(PathEvent::FragmentFirst);
     store(bucket, way, FlowEntry::new(tag(hash), target, now, FlowState::Datagram));
     Ok(())
@@ -68,11 +64,9 @@ pub fn follow<T: Tables>(packet: &Packet, tables: &T) -> Result<u32, Verdict> {
         return Err(Verdict::Fragment);
     }
     let bucket = bucket(packet.hash, tables)?;
-    let found = find(bucket, tag(packet.hash));
+    let (way, entry) = find(bucket, tag(packet.hash));
     let now = tables.now();
-    if let Some((_, entry)) = found
-        && entry.age(now) <= TOO_OLD
-    {
+    if !entry.is_empty() && entry.age(now) <= TOO_OLD {
         let is_late = entry.state() == FlowState::Empty as u32;
         if entry.target() == HOST && !is_late {
             return Err(Verdict::Fragment);
@@ -84,11 +78,8 @@ pub fn follow<T: Tables>(packet: &Packet, tables: &T) -> Result<u32, Verdict> {
         tables.event(PathEvent::FragmentFollowed);
         return Ok(entry.target());
     }
-    let way = match found {
-        Some((way, _)) => Some(way),
-        // It must not take the place of a datagram whose first fragment did come.
-        None => spare(bucket, now),
-    };
+    // It must not take the place of a datagram whose first fragment did come.
+    let way = if entry.is_empty() { spare(bucket, now) } else { Some(way) };
     if let Some(way) = way {
         store(bucket, way, FlowEntry::new(tag(packet.hash), HOST, now, FlowState::Empty));
     }

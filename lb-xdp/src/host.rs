@@ -30,6 +30,7 @@ use crate::{
 };
 
 mod backend;
+pub mod vips;
 
 /// Room before a frame, as the kernel leaves it (`XDP_PACKET_HEADROOM`).
 pub const HEADROOM: usize = 256;

@@ -19,7 +19,7 @@ use crate::{
     link,
     parse::{self, Family, Packet},
     path::Tables,
-    ring::{self, Origin},
+    ring::{self, Origin, Tracked},
     select, vip,
     wire::{
         icmp::{
@@ -105,9 +105,13 @@ fn about<F: Frame, T: Tables>(frame: &F, packet: &Packet, tables: &T) -> Result<
     let service = VipKey::from_words(quote.source, (quote.flow.ports >> 16) as u16, quote.protocol);
     let vip: &Vip = vip::find(service, packet.family, tables).map_err(|_| Verdict::Icmp)?;
     let Origin { hash, .. } = quote.flow;
-    let known = if select::is_tracked(vip, tables) { flow::peek(hash, vip, tables) } else { None };
+    let adaptive = ring::is_adaptive(vip, tables);
+    let slot = if adaptive { ring::tracked(hash, vip, tables)? } else { Tracked::NONE };
+    let is_tracked = if adaptive { slot.is_tracked() } else { select::is_tracked(vip, tables) };
+    let known = if is_tracked { flow::peek(hash, vip, tables) } else { None };
     let target = match known {
         Some(target) => target,
+        None if slot.is_tracked() => slot.previous_if_serving(vip, tables)?,
         None if ring::is_special(vip) => ring::pick_special(&quote.flow, vip, tables)?,
         None => ring::pick(hash, vip, tables)?,
     };

@@ -22,6 +22,7 @@ use crate::{
     encap, flow,
     frame::Frame,
     parse::{self, Packet},
+    ring,
     select::Request,
     vip,
 };
@@ -154,10 +155,18 @@ fn plain<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Option<Exit> {
         let elsewhere = tables.has(feature::PREFIX_VIPS | feature::UNKNOWN_PORT | feature::TUNNELS);
         return if elsewhere { None } else { Some(Verdict::NotVip.into()) };
     };
-    if vip.flags != 0 {
+    if vip.flags & !Vip::PLAIN != 0 {
         return None;
     }
-    let exit = match flow::steer(&Request::plain(frame, &packet, vip, tables)) {
+    let steered = if ring::is_adaptive(vip, tables) {
+        match ring::tracked(packet.hash, vip, tables) {
+            Ok(slot) if !slot.is_tracked() => ring::pick(packet.hash, vip, tables),
+            _ => return None,
+        }
+    } else {
+        flow::steer(&Request::plain(frame, &packet, vip, tables))
+    };
+    let exit = match steered {
         Ok(id) => forward(frame, &packet, id, tables),
         Err(verdict) => verdict.into(),
     };

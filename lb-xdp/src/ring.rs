@@ -1,7 +1,12 @@
 //! Step 4: which target takes a new flow?
 
 use lb_common::{
-    layout::{counter::PathEvent, prefix::SourceKey, ring::SLOTS_PER_BLOCK, vip::Vip},
+    layout::{
+        counter::PathEvent,
+        prefix::SourceKey,
+        ring::{SLOTS_PER_BLOCK, UNTRACKED},
+        vip::Vip,
+    },
     maps::feature,
     verdict::Verdict,
 };
@@ -79,12 +84,90 @@ fn slot<T: Tables>(hash: u64, base: u32, slots: u32, vip: &Vip, tables: &T) -> R
     if slots == 0 {
         return Err(Verdict::NoBackend);
     }
+    let id = vip.target_base.wrapping_add(u32::from(read(hash, base, slots, tables)?));
+    own(id, vip, tables)
+}
+
+/// A target that a ring leads to, if it is the VIP's.
+#[inline(always)]
+fn own<T: Tables>(id: u32, vip: &Vip, tables: &T) -> Result<u32, Verdict> {
+    let target = tables.target(id).ok_or(Verdict::Inconsistent)?;
+    // A target that went down after this packet read the ring is still the VIP's: one packet more reaches it.
+    if target.vip == vip.id { Ok(id) } else { Err(Verdict::Inconsistent) }
+}
+
+/// What the ring at `base`, or a history there, says of this hash.
+#[inline(always)]
+fn read<T: Tables>(hash: u64, base: u32, slots: u32, tables: &T) -> Result<u16, Verdict> {
     // A multiplication instead of a remainder: as even, and the verifier sees that it stays below the size.
     let position = ((u64::from((hash >> SHIFT) as u32) * u64::from(slots)) >> 32) as u32;
     let block = tables.ring(base.wrapping_add(position >> 5)).ok_or(Verdict::Inconsistent)?;
     let slot = block.slots.get(position as usize & (SLOTS_PER_BLOCK - 1)).ok_or(Verdict::Inconsistent)?;
-    let id = vip.target_base.wrapping_add(u32::from(*slot));
-    let target = tables.target(id).ok_or(Verdict::Inconsistent)?;
-    // A target that went down after this packet read the ring is still the VIP's: one packet more reaches it.
-    if target.vip == vip.id { Ok(id) } else { Err(Verdict::Inconsistent) }
+    Ok(*slot)
+}
+
+/// A slot of an adaptive VIP's ring whose target changed while flows may go on; zeros of one that is not tracked. Not an
+/// `Option`, whose numbers are left undefined where there is none: kernel 6.1 refuses to copy these on the stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tracked {
+    /// Its target.
+    pub current: u32,
+    /// The one that it had when it was last untracked: flows that are not remembered are there, whose packets are none that
+    /// open one.
+    pub previous: u32,
+}
+
+impl Tracked {
+    /// None.
+    pub const NONE: Self = Self { current: 0, previous: 0 };
+
+    /// Whether the slot is tracked: number 0 is no target's.
+    #[inline(always)]
+    pub const fn is_tracked(self) -> bool {
+        self.previous != 0
+    }
+
+    /// Where a flow that is not remembered has been all the time, while that serves; else the current one.
+    ///
+    /// # Errors
+    /// As [`pick`].
+    #[inline(always)]
+    pub fn previous_if_serving<T: Tables>(self, vip: &Vip, tables: &T) -> Result<u32, Verdict> {
+        let serves = tables.target(self.previous).is_some_and(|target| target.serves == vip.id);
+        if serves { Ok(self.previous) } else { self.current(vip, tables) }
+    }
+
+    /// The current target.
+    ///
+    /// # Errors
+    /// As [`pick`].
+    #[inline(always)]
+    pub fn current<T: Tables>(self, vip: &Vip, tables: &T) -> Result<u32, Verdict> {
+        if vip.flags & Vip::CLOSED == 0 { own(self.current, vip, tables) } else { Err(Verdict::NoBackend) }
+    }
+}
+
+/// Whether a VIP's flows are remembered only where the ring changed. One without a ring remembers what it knows.
+#[inline(always)]
+pub fn is_adaptive<T: Tables>(vip: &Vip, tables: &T) -> bool {
+    tables.has(feature::ADAPTIVE) && vip.flags & Vip::ADAPTIVE != 0 && vip.ring_slots != 0
+}
+
+/// The slot of an adaptive VIP; [`Tracked::NONE`] if it is not tracked.
+///
+/// # Errors
+/// As [`pick`].
+#[inline(always)]
+pub fn tracked<T: Tables>(hash: u64, vip: &Vip, tables: &T) -> Result<Tracked, Verdict> {
+    if vip.flags & Vip::HISTORY == 0 {
+        return Ok(Tracked::NONE);
+    }
+    let previous = read(hash, vip.history_base, vip.ring_slots, tables)?;
+    if previous == UNTRACKED {
+        return Ok(Tracked::NONE);
+    }
+    // Which of the two may be used is asked where it is: a ring that nobody takes new flows by names who left, too.
+    let current = read(hash, vip.ring_base, vip.ring_slots, tables)?;
+    let id = |place: u16| vip.target_base.wrapping_add(place.into());
+    Ok(Tracked { current: id(current), previous: id(previous) })
 }

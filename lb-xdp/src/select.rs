@@ -18,7 +18,7 @@ use crate::{
     limit,
     parse::{self, Family, Packet},
     path::Tables,
-    ring::{self, Origin},
+    ring::{self, Origin, Tracked},
     server_id::{self, ServerId},
 };
 
@@ -34,6 +34,8 @@ pub struct Request<'a, F, T> {
     pub tables: &'a T,
     /// The target that the packet names by a server ID; 0 if none.
     pub named: u32,
+    /// The slot of its flow, if the VIP is adaptive: it is tracked then.
+    pub slot: Tracked,
 }
 
 impl<F, T> Clone for Request<'_, F, T> {
@@ -48,7 +50,7 @@ impl<'a, F: Frame, T: Tables> Request<'a, F, T> {
     /// Of a plain packet to a VIP without flags.
     #[inline(always)]
     pub fn plain(frame: &'a F, packet: &'a Packet, vip: &'a Vip, tables: &'a T) -> Self {
-        Self { frame, packet, vip, tables, named: 0 }
+        Self { frame, packet, vip, tables, named: 0, slot: Tracked::NONE }
     }
 
     /// The target that the VIP's ring has for it.
@@ -57,7 +59,10 @@ impl<'a, F: Frame, T: Tables> Request<'a, F, T> {
     /// As [`ring::pick`].
     #[inline(always)]
     pub fn pick(&self) -> Result<u32, Verdict> {
-        let Self { packet, vip, tables, .. } = *self;
+        let Self { packet, vip, tables, slot, .. } = *self;
+        if slot.is_tracked() {
+            return slot.current(vip, tables);
+        }
         if !ring::is_special(vip) {
             return ring::pick(packet.hash, vip, tables);
         }
@@ -65,25 +70,66 @@ impl<'a, F: Frame, T: Tables> Request<'a, F, T> {
         ring::pick_special(&Origin { hash: packet.hash, source, ports: packet.ports }, vip, tables)
     }
 
-    /// The target that the packet names, else the ring's.
+    /// The target that the packet names, else the ring's; of a flow that an adaptive VIP does not know, the one where it has
+    /// been all the time, while that serves.
     ///
     /// # Errors
     /// As [`ring::pick`].
     #[inline(always)]
     pub fn named_or_picked(&self) -> Result<u32, Verdict> {
+        if self.slot.is_tracked() && !self.packet.opens_flow() {
+            let slot = self.slot;
+            return if self.serves(slot.previous) { Ok(slot.previous) } else { self.moved_from(slot) };
+        }
         if self.named == 0 { self.pick() } else { Ok(self.named) }
     }
 
+    /// The target of an adaptive VIP's flow whose own one is gone.
+    #[inline(always)]
+    fn moved_from(&self, slot: Tracked) -> Result<u32, Verdict> {
+        let id = self.pick()?;
+        if id != slot.previous {
+            self.tables.event(PathEvent::Moved);
+            self.tables.count(id, |counters| counters.flows_moved = counters.flows_moved.wrapping_add(1));
+        }
+        Ok(id)
+    }
+
+    /// Whether a target takes packets of flows that it has.
+    #[inline(always)]
+    pub fn serves(&self, id: u32) -> bool {
+        self.tables.target(id).is_some_and(|target| target.serves == self.vip.id)
+    }
+
+    /// The target of a flow whose slot in the ring of an adaptive VIP is not tracked.
+    ///
+    /// # Errors
+    /// As [`ring::pick`]; those of [`Request::admit_flow`].
+    #[inline(always)]
+    pub fn untracked(&self) -> Result<u32, Verdict> {
+        let Self { packet, vip, tables, .. } = *self;
+        if packet.opens_flow() {
+            self.admit_flow()?;
+        }
+        let id = ring::pick(packet.hash, vip, tables)?;
+        let is_lost = is_closed(vip) && (packet.opens_flow() || !self.serves(id));
+        if is_lost { Err(Verdict::NoBackend) } else { Ok(id) }
+    }
+
     /// Whether a new flow is within the limits and may be remembered. One that is not, but was taken up in its middle,
-    /// goes by the ring instead: it may have been there before the limit, or before this lb.
+    /// goes by the ring instead: it may have been there before the limit, or before this lb. To an adaptive VIP such a flow
+    /// is none that is new.
     ///
     /// # Errors
     /// [`Verdict::NewFlowLimit`], [`Verdict::SourceLimit`].
     #[inline(always)]
     pub fn admit_flow(&self) -> Result<bool, Verdict> {
-        let Self { frame, packet, vip, tables, .. } = *self;
+        let Self { frame, packet, vip, tables, slot, .. } = *self;
         let limits = Vip::LIMIT_NEW | Vip::LIMIT_SOURCES;
         if vip.flags & limits == 0 || !tables.has(feature::NEW_FLOW_LIMIT | feature::SOURCE_LIMIT) {
+            return Ok(true);
+        }
+        if slot.is_tracked() && !packet.opens_flow() {
             return Ok(true);
         }
         match limit::new_flow(frame, packet, vip, tables) {
@@ -92,6 +138,12 @@ impl<'a, F: Frame, T: Tables> Request<'a, F, T> {
             Ok(()) => Ok(true),
         }
     }
+}
+
+/// Whether no backend of an adaptive VIP takes new flows.
+#[inline(always)]
+const fn is_closed(vip: &Vip) -> bool {
+    vip.flags & Vip::CLOSED != 0
 }
 
 /// Whether flows of the VIP are remembered.

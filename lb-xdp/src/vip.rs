@@ -43,7 +43,7 @@ pub fn exact<T: Tables>(service: VipKey, tables: &T) -> Option<&Vip> {
     if let Some(vip) = tables.vip(&service) {
         return Some(vip);
     }
-    tables.vip(&service.any_port())
+    if tables.has(feature::ANY_PORT) { tables.vip(&service.any_port()) } else { None }
 }
 
 #[inline(always)]

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use lb_common::{layout::counter::PathEvent, verdict::Verdict};
+use lb_common::{layout::counter::PathEvent, maps::feature, verdict::Verdict};
 use netns_tests::packet::{Case, check::check, decap};
 
 mod packet_path {
     pub(crate) mod access;
+    pub(crate) mod adaptive;
     pub(crate) mod arrivals;
     pub(crate) mod backends;
     pub(crate) mod bystanders;
@@ -33,14 +34,14 @@ mod packet_path {
 }
 
 use packet_path::{
-    access, arrivals, backends, bystanders, errors, extensions, faults, flows, fragments, hashing, icmp, jumbo, limits,
-    prefixes, quic, room, routes, server_ids, steering, too_big, tunnels, vlan, wrappings,
+    access, adaptive, arrivals, backends, bystanders, errors, extensions, faults, flows, fragments, hashing, icmp,
+    jumbo, limits, prefixes, quic, room, routes, server_ids, steering, too_big, tunnels, vlan, wrappings,
 };
 
-/// Both the program with every feature and the plain one must do this.
+/// Both the program with every feature and the plain one, with VIPs of any port, must do this.
 fn check_both(cases: &[Case]) {
     check(cases);
-    let plain: Vec<Case> = cases.iter().map(|case| case.clone().with_features(0)).collect();
+    let plain: Vec<Case> = cases.iter().map(|case| case.clone().with_features(feature::ANY_PORT)).collect();
     check(&plain);
 }
 
@@ -52,6 +53,11 @@ fn packets_to_vips_are_steered_and_wrapped() {
 #[test]
 fn flows_are_remembered_and_counted() {
     check_both(&flows::cases());
+}
+
+#[test]
+fn an_adaptive_vip_remembers_flows_where_its_ring_changed() {
+    check(&adaptive::cases());
 }
 
 #[test]
@@ -174,6 +180,7 @@ fn backends_drop_tunnel_packets_of_others() {
 fn all() -> Vec<Case> {
     [
         access::cases(),
+        adaptive::cases(),
         bystanders::cases(),
         errors::cases(),
         extensions::cases(),

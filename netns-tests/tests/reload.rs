@@ -19,22 +19,43 @@ const MEGABYTE: u64 = 1_000_000;
 
 #[test]
 fn connections_stay_on_their_backend_while_others_are_added_and_removed() {
-    scenario(&Layout::with_backends(6), |lab| {
-        let all = Settings::web(lab, Health::None);
-        let few = all.clone().only(&["web-2", "web-4", "web-5"]);
-        let lb = Balancer::start(lab, &few)?;
-        let mut sessions = Sessions::open(&lab.client, &vips(80), 40)?;
+    for tracking in ["always", "adaptive"] {
+        scenario(&Layout::with_backends(6), |lab| {
+            let all = Settings::web(lab, Health::None).each_vip(&format!("flow_tracking = \"{tracking}\""));
+            let few = all.clone().only(&["web-2", "web-4", "web-5"]);
+            let lb = Balancer::start(lab, &few)?;
+            let mut sessions = Sessions::open(&lab.client, &vips(80), 40)?;
 
-        lb.reload(&all)?;
-        sessions.all_stay()?;
-        let answers = http::ask_many(&lab.client, vips(80)[0], 400);
-        assert_eq!((answers.failed(), answers.by_backend.len()), (0, 6), "{answers}");
-        sessions.all_stay()?;
+            lb.reload(&all)?;
+            sessions.all_stay()?;
+            let answers = http::ask_many(&lab.client, vips(80)[0], 400);
+            assert_eq!((answers.failed(), answers.by_backend.len()), (0, 6), "{answers}");
+            sessions.all_stay()?;
 
-        lb.reload(&few)?;
+            lb.reload(&few)?;
+            sessions.all_stay()?;
+            let answers = http::ask_many(&lab.client, vips(80)[0], 400);
+            assert_eq!((answers.failed(), answers.by_backend.len()), (0, 3), "{answers}");
+            sessions.all_stay()
+        });
+    }
+}
+
+#[test]
+fn connections_stay_while_a_vip_becomes_adaptive_and_its_backends_change() {
+    scenario(&Layout::with_backends(4), |lab| {
+        let settings = Settings::web(lab, Health::None);
+        let adaptive = settings.clone().each_vip("flow_tracking = \"adaptive\"");
+        let lb = Balancer::start(lab, &settings.clone().only(&["web-1", "web-2"]))?;
+        let mut sessions = Sessions::open(&lab.client, &vips(80), 20)?;
+        lb.reload(&adaptive.clone().only(&["web-1", "web-2"]))?;
         sessions.all_stay()?;
-        let answers = http::ask_many(&lab.client, vips(80)[0], 400);
-        assert_eq!((answers.failed(), answers.by_backend.len()), (0, 3), "{answers}");
+        assert!(lb.metrics()?.sum("lb_vip_tracked_slots", &[])? > 0.0, "all of it was remembered so far");
+        // Connections of which nothing is heard between the changes.
+        lb.reload(&adaptive.clone().only(&["web-1", "web-2", "web-3"]))?;
+        lb.reload(&adaptive)?;
+        sessions.all_stay()?;
+        assert_eq!(http::ask_many(&lab.client, vips(80)[0], 100).failed(), 0);
         sessions.all_stay()
     });
 }

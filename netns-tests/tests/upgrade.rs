@@ -35,7 +35,7 @@ fn a_new_lb_with_another_layout_takes_over_with_all_flows() {
             lb.kill()?;
             lb.install(next.clone());
             lb.start_again()?;
-            only(lb, "v3")?;
+            only(lb, "v4")?;
             ensure!(lb.link()?.id == link.id, "the link was made anew");
             let after = lb.metrics()?.value("lb_flow_table_entries")?;
             ensure!(after >= before && before > 900.0, "{before} flows were known, then {after}");
@@ -51,7 +51,7 @@ fn a_new_lb_with_another_layout_takes_over_with_all_flows() {
             let output = lb.cli(&["run", "--config", &config])?;
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             ensure!(output.status.code() == Some(1), "{}: {said}", output.status);
-            ensure!(said.contains("v3") && said.contains("run the lb that made them"), "no remedy: {said}");
+            ensure!(said.contains("v4") && said.contains("run the lb that made them"), "no remedy: {said}");
             lb.install(next);
             lb.start_again()
         })
@@ -75,7 +75,7 @@ fn an_upgrade_that_is_killed_is_completed_by_the_next_start() {
                 thread::sleep(BETWEEN);
             }
             lb.start_again()?;
-            only(lb, "v3")
+            only(lb, "v4")
         })
     });
 }

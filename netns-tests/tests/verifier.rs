@@ -19,7 +19,8 @@ use lb_common::{
         ring::RingBlock,
         server::ServerKey,
         target::Target,
-        vip::{PrefixKey, Vip, VipKey},
+        vip::{PrefixKey, Vip},
+        vips::Record,
     },
     maps::{self, DecapTuning, ProbeTuning, Tuning, feature},
 };
@@ -41,17 +42,19 @@ const TOLERANCE_PERCENT: u32 = 5;
 /// Bytes of stack that the verifier grants to all functions that are under way together.
 const STACK: u32 = 512;
 /// Names in `verifier.toml`, programs and their features: the least and the most that the daemon loads.
-const FORMS: [(&str, &str, u32); 6] = [
+const FORMS: [(&str, &str, u32); 7] = [
     ("lb", maps::PROGRAM, 0),
     ("lb_all", maps::PROGRAM, feature::ALL & !feature::MULTI_BUFFER),
     ("lb_frags", maps::PROGRAM_FRAGS, feature::MULTI_BUFFER),
     ("lb_frags_all", maps::PROGRAM_FRAGS, feature::ALL),
     ("lb_decap", maps::DECAP_PROGRAM, 0),
     ("lb_probe", maps::PROBE_PROGRAM, feature::GUE | feature::UNWRAPPED),
+    ("lb_ticks", maps::TICKS_PROGRAM, 0),
 ];
 
 /// What the object holds.
-const PROGRAMS: [&str; 4] = [maps::PROGRAM, maps::PROGRAM_FRAGS, maps::DECAP_PROGRAM, maps::PROBE_PROGRAM];
+const PROGRAMS: [&str; 5] =
+    [maps::PROGRAM, maps::PROGRAM_FRAGS, maps::DECAP_PROGRAM, maps::PROBE_PROGRAM, maps::TICKS_PROGRAM];
 
 #[test]
 fn the_object_holds_no_panic() {
@@ -91,7 +94,7 @@ fn tables_have_the_names_and_sizes_of_the_layout() {
         object.maps.iter().map(|(name, map)| (name.as_str(), (map.key_size(), map.value_size()))).collect();
     let sizes = |key: usize, value: usize| (u32::try_from(key).expect("small"), u32::try_from(value).expect("small"));
     let mut expected = BTreeMap::from([
-        (maps::VIPS, sizes(size_of::<VipKey>(), size_of::<Vip>())),
+        (maps::VIPS, sizes(4, size_of::<Record>())),
         (maps::FLOWS, sizes(4, size_of::<Bucket>())),
         (maps::RINGS, sizes(4, size_of::<RingBlock>())),
         (maps::TARGETS, sizes(4, size_of::<Target>())),
@@ -223,7 +226,9 @@ fn a_feature_that_is_off_is_removed_from_the_program() {
 
 /// What a program costs in the form with these features.
 fn cost(name: &str, features: u32) -> Cost {
-    let tuning = Tuning { features, bucket_mask: 0xffff, source_line_mask: 0xffff, ..Tuning::default() };
+    let tuning =
+        Tuning { features, bucket_mask: 0xffff, source_line_mask: 0xffff, vip_mask: 0xffff, ..Tuning::default() };
+    let tuning = Tuning { tick_ns: 4_000_000, ..tuning };
     let decap = DecapTuning { gue_port: tuning.gue_port, only_sources: 1 };
     let mut loader = EbpfLoader::new();
     loader.override_global(maps::TUNING, &tuning, true).override_global(maps::DECAP_TUNING, &decap, true);

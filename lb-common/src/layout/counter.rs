@@ -75,11 +75,14 @@ pub enum PathEvent {
     SourceRouted = 14,
     /// Unwrapped from another lb's tunnel and steered anew.
     Resteered = 15,
+    /// A flow of an adaptive VIP that is not at its slot's current target is not remembered for want of room, or its entry
+    /// gave way.
+    StrayLost = 16,
 }
 
 impl PathEvent {
     /// All events, by number.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::MissSyn,
         Self::MissTcp,
         Self::MissUdp,
@@ -96,6 +99,7 @@ impl PathEvent {
         Self::ServerIdNone,
         Self::SourceRouted,
         Self::Resteered,
+        Self::StrayLost,
     ];
 
     /// Label in metrics and tables.
@@ -117,6 +121,7 @@ impl PathEvent {
             Self::ServerIdNone => "server_id_none",
             Self::SourceRouted => "source_routed",
             Self::Resteered => "resteered",
+            Self::StrayLost => "stray_lost",
         }
     }
 }

@@ -75,13 +75,26 @@ impl FlowState {
 impl TryFrom<u32> for FlowState {
     type Error = u32;
 
+    #[inline(always)]
     fn try_from(number: u32) -> Result<Self, u32> {
-        Self::ALL.get(number as usize).copied().ok_or(number)
+        // No look-up in a table: of three bits, LLVM tells what is none by `!= 7`, of which older verifiers learn nothing.
+        Ok(match number {
+            0 => Self::Empty,
+            1 => Self::HalfOpen,
+            2 => Self::PickedUp,
+            3 => Self::Established,
+            4 => Self::Closing,
+            5 => Self::FirstDatagram,
+            6 => Self::Datagram,
+            _ => return Err(number),
+        })
     }
 }
 
-/// Bits of [`FlowEntry`] that hold the state.
+/// Bits of [`FlowEntry`] that hold the state: its number, and above it whether the flow is [`FlowEntry::is_stray`].
 pub const STATE_BITS: u32 = 4;
+/// The one of these bits that tells of a stray.
+const STRAY: u64 = 1 << (STATE_BITS - 1);
 /// Bits of [`FlowEntry`] that hold the time.
 pub const TIME_BITS: u32 = 12;
 /// Bits of [`FlowEntry`] that hold the target.
@@ -102,7 +115,7 @@ pub const TIME_MASK: u32 = (1 << TIME_BITS) - 1;
 const STATE_AT: u32 = if cfg!(feature = "next-layout") { TIME_BITS } else { 0 };
 const TIME_AT: u32 = if cfg!(feature = "next-layout") { 0 } else { STATE_BITS };
 
-/// An entry: from the top `tag:28 | target:20 | time:12 | state:4`.
+/// An entry: from the top `tag:28 | target:20 | time:12 | stray:1 | state:3`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowEntry(pub u64);
 
@@ -139,7 +152,21 @@ impl FlowEntry {
     /// Number of the state; see [`FlowState`].
     #[inline(always)]
     pub const fn state(self) -> u32 {
-        (self.0 >> STATE_AT) as u32 & ((1 << STATE_BITS) - 1)
+        (self.0 >> STATE_AT) as u32 & (STRAY as u32 - 1)
+    }
+
+    /// Whether the flow, when the entry was written last, was at another target than the current one of its slot in the ring
+    /// of an adaptive VIP. Such an entry is all that tells where the flow goes.
+    #[inline(always)]
+    pub const fn is_stray(self) -> bool {
+        self.0 >> STATE_AT & STRAY != 0
+    }
+
+    /// The same entry, of a flow that is a stray or not.
+    #[inline(always)]
+    #[must_use]
+    pub const fn stray(self, is_stray: bool) -> Self {
+        Self(self.0 & !(STRAY << STATE_AT) | (is_stray as u64 * STRAY) << STATE_AT)
     }
 
     /// Whether the way is free.
@@ -148,7 +175,7 @@ impl FlowEntry {
         self.0 == 0
     }
 
-    /// The same entry, last used at `time` and in `state`.
+    /// The same entry, last used at `time` and in `state`, and of no stray.
     #[inline(always)]
     #[must_use]
     pub const fn touched(self, time: u32, state: u32) -> Self {

@@ -5,6 +5,12 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+/// In the history of a ring: the slot's target did not change, and its flows are not looked for in the flow table.
+///
+/// The history of an adaptive VIP's ring is as long as the ring and lies behind it. A slot that is tracked says there, in the
+/// same numbers as the ring, which target it had when it was last untracked.
+pub const UNTRACKED: u16 = u16::MAX;
+
 /// Slots of one block.
 pub const SLOTS_PER_BLOCK: usize = 32;
 

@@ -1,4 +1,4 @@
-//! `VIPS`: whose traffic is this?
+//! Key and value of `VIPS` and `PREFIX_VIPS`: whose traffic is this? How `VIPS` is laid out: [`super::vips`].
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -49,6 +49,13 @@ impl VipKey {
         let [first, second] = address;
         let rest = (protocol as u64) << 16 | port as u64;
         zerocopy::transmute!([first.to_le(), second.to_le(), rest.to_le()])
+    }
+
+    /// The key as little-endian loads: the address's halves, then port, protocol and wildcard bits.
+    #[inline(always)]
+    pub const fn words(&self) -> [u64; 3] {
+        let [first, second, rest]: [u64; 3] = zerocopy::transmute!(*self);
+        [u64::from_le(first), u64::from_le(second), u64::from_le(rest)]
     }
 
     /// Key that tells whether an address is a VIP's; `protocol` is [`ICMP`] for IPv4, [`ICMPV6`] for IPv6.
@@ -154,8 +161,7 @@ pub struct Vip {
     /// As below; the next layout has it here.
     #[cfg(feature = "next-layout")]
     pub target_base: u32,
-    /// Bits of the constants below; 0 for a VIP that asks for nothing special, whose packets then go straight to the flow
-    /// table.
+    /// Bits of the constants below; packets of a VIP that has none but [`Vip::PLAIN`] go the plain way.
     pub flags: u32,
     /// First target of the VIP's range in `TARGETS`; slot `s` of its ring is target `target_base + s`.
     #[cfg(not(feature = "next-layout"))]
@@ -173,14 +179,10 @@ pub struct Vip {
     pub quic_lengths: u32,
     /// As [`VipKey::wildcard_bits`]: of two prefixes that match, the one with fewer is the longer.
     pub wildcard_bits: u32,
-    /// Zero.
-    #[cfg(not(feature = "next-layout"))]
-    pub reserved: u32,
-    /// Zero; the next layout has more of it.
-    #[cfg(feature = "next-layout")]
-    pub reserved: [u32; 3],
+    /// With [`Vip::HISTORY`]: first block of the ring's history in `RINGS`; see [`super::ring::UNTRACKED`].
+    pub history_base: u32,
 }
-const _: () = assert!(size_of::<Vip>() == if cfg!(feature = "next-layout") { 48 } else { 40 });
+const _: () = assert!(size_of::<Vip>() == 40);
 
 impl Vip {
     /// The source address alone decides the ring's slot.
@@ -213,6 +215,15 @@ impl Vip {
     pub const LIMIT_SOURCES: u32 = 1 << 11;
     /// In the entry of an address: what no service takes is dropped instead of passed.
     pub const DROP_UNKNOWN_PORT: u32 = 1 << 12;
+    /// With [`Vip::ADAPTIVE`]: no backend takes new flows. The ring is the last one of those that did, by which the flows
+    /// that are not remembered find theirs.
+    pub const CLOSED: u32 = 1 << 29;
+    /// TCP: flows are remembered only where the ring's slot is tracked.
+    pub const ADAPTIVE: u32 = 1 << 30;
+    /// With [`Vip::ADAPTIVE`]: some slots are tracked, [`Vip::history_base`] tells which.
+    pub const HISTORY: u32 = 1 << 31;
+    /// Flags that do not lead off the plain way.
+    pub const PLAIN: u32 = Self::ADAPTIVE | Self::HISTORY;
 }
 
 #[cfg(test)]

@@ -136,16 +136,17 @@ impl<L: Lookups> Ground<'_, L> {
     pub(crate) fn flow(&self, tuple: &Tuple) -> Result<Flow, AnswerError> {
         let names = self.names();
         let found = self.found(tuple)?;
-        let untracked =
+        let is_off =
             |vip: &Vip| vip.flags & Vip::UNTRACKED != 0 && self.tables.tuning().features & feature::HASHES != 0;
+        let by_ring_alone = |vip: &Vip, history| is_off(vip) || history == Some(explain::History::Untracked);
         let (remembered, now) = explain::find_flow(tuple, self.tables);
         let target = remembered.and_then(|flow| Some((flow.target(), self.tables.target(flow.target())?)));
         let told = remembered.map(|flow| entry(flow, now, &names));
         let usable = |vip: &Vip, target: &Target| target.serves == vip.id;
         Ok(Flow {
             tuple: tuple.to_string(),
-            vip: found.and_then(|(key, _)| names.vip_name(&key)),
-            tracked: found.map(|(_, vip)| !untracked(&vip)),
+            vip: found.and_then(|(key, ..)| names.vip_name(&key)),
+            tracked: found.map(|(_, vip, history)| !by_ring_alone(&vip, history)),
             found: told.is_some(),
             state: told.as_ref().map(|entry| entry.state.clone()),
             age_seconds: told.as_ref().map(|entry| entry.age_seconds),
@@ -156,15 +157,16 @@ impl<L: Lookups> Ground<'_, L> {
             backend_state: target.map(|(_, target)| target_state(&target).to_owned()),
             live: remembered
                 .is_some_and(|flow| Liveness { now, udp_idle: self.tables.tuning().udp_idle }.is_live(flow)),
-            usable: found.zip(target).is_some_and(|((_, vip), (_, target))| usable(&vip, &target)),
+            usable: found.zip(target).is_some_and(|((_, vip, _), (_, target))| usable(&vip, &target)),
         })
     }
 
-    /// The VIP of a tuple.
-    fn found(&self, tuple: &Tuple) -> Result<Option<(VipKey, Vip)>, AnswerError> {
+    /// The VIP of a tuple, and what it knows of the flow's slot if it is adaptive.
+    fn found(&self, tuple: &Tuple) -> Result<Option<(VipKey, Vip, Option<explain::History>)>, AnswerError> {
         let frame = HostFrame::new(&tuple.frame(MID_FLOW, &[])?, 0);
-        Ok(match explain::trace(self.tables, frame)?.found {
-            explain::Found::Vip(key, vip) => Some((key, vip)),
+        let trace = explain::trace(self.tables, frame)?;
+        Ok(match trace.found {
+            explain::Found::Vip(key, vip) => Some((key, vip, trace.ring.and_then(|ring| ring.history))),
             _ => None,
         })
     }

@@ -163,6 +163,7 @@ pub(crate) fn vips(vips: &[VipView], figures: &totals::Figures) -> Vec<Vip> {
         up: None,
         problems: Vec::new(),
         ring_slots: vip.ring_slots,
+        tracked_slots: vip.tracked_slots,
         ring_digest: vip.ring_digest.map(|digest| format!("{digest:016x}")),
         traffic: figures.vips.get(&vip.service).map(traffic).unwrap_or_default(),
     };
@@ -181,7 +182,7 @@ pub(crate) fn configured_vips(snapshot: &Snapshot, figures: &totals::Figures) ->
         vip.settings = Some(VipSettings {
             encap: configured.encap.to_string(),
             hash: configured.hash.to_string(),
-            flow_tracking: word(configured.tracked, ["always", "off"]),
+            flow_tracking: configured.flow_tracking.to_string(),
             unknown_port: word(configured.drops_unknown_port, ["drop", "pass"]),
             panic_threshold: configured.panic_threshold,
             min_healthy: configured.min_healthy.map(|least| least.to_string()),

@@ -66,7 +66,7 @@ fn text(flow: &Flow) -> String {
     let mut row = |name: &str, value: String| rows.push([name.to_owned(), value]);
     row("vip", flow.vip.clone().unwrap_or_else(|| "none".to_owned()));
     if flow.tracked == Some(false) {
-        row("remembered", "no: flows of this vip never are".to_owned());
+        row("remembered", "no: the ring alone leads it".to_owned());
     } else if !flow.found {
         row("remembered", "no".to_owned());
     }

@@ -148,7 +148,8 @@ fn show(shown: &Shown, wide: bool) -> String {
     for problem in &vip.problems {
         row("problem", problem.clone());
     }
-    row("ring", format!("{} slots", vip.ring_slots));
+    let tracked = vip.tracked_slots.map_or_else(String::new, |slots| format!(", {slots} of them tracked"));
+    row("ring", format!("{} slots{tracked}", vip.ring_slots));
     if let Some(settings) = &vip.settings {
         for (name, value) in described(settings) {
             row(name, value);
@@ -246,6 +247,7 @@ mod tests {
             up: None,
             problems: Vec::new(),
             ring_slots: 251,
+            tracked_slots: None,
             ring_digest: None,
             traffic: Traffic::default(),
         }

@@ -15,7 +15,7 @@ use crate::{
         Member,
         passive::{Counted, Event, Group, Groups, Observer},
     },
-    model::{Config, Protocol, Vip},
+    model::{Config, FlowTracking, Protocol, Vip},
     plan::{
         State,
         wanted::{key, takes_new_flows},
@@ -125,7 +125,9 @@ pub(super) fn groups(config: &Config) -> Groups {
     if config.pools.values().all(|pool| pool.health.passive.is_none()) {
         return groups;
     }
-    let heard = |vip: &&Vip| vip.service.protocol == Protocol::Tcp && vip.tracked && !vip.disabled;
+    let heard = |vip: &&Vip| {
+        vip.service.protocol == Protocol::Tcp && vip.flow_tracking == FlowTracking::Always && !vip.disabled
+    };
     for vip in config.vips.iter().filter(heard) {
         let mut seen = BTreeSet::new();
         for (vip, pool, backend) in of_vip(config, vip) {

@@ -1,12 +1,24 @@
 //! The flow table over time: how many flows go on, and those that ended make room.
 
-use tracing::debug;
+use std::time::Duration;
 
-use super::{Controller, engine::Engine};
-use crate::dataplane::{
-    self, FlowCount,
-    flows::{Liveness, PARTS},
+use lb_common::layout::vip::Vip;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::{Controller, chain, engine::Engine};
+use crate::{
+    dataplane::{
+        self, FlowCount,
+        flows::{Liveness, PARTS},
+    },
+    plan::history::{tracked, tracker::Hold},
 };
+
+/// How often it is looked which slots nobody needs tracked any more.
+const SETTLE: Duration = Duration::from_mins(1);
+/// Nor sooner than this many times as long as looking took.
+const SETTLE_FACTOR: u32 = 20;
 
 impl<E: Engine> Controller<E> {
     /// Counts the flow table.
@@ -26,7 +38,31 @@ impl<E: Engine> Controller<E> {
         }
     }
 
-    fn liveness(&self) -> Liveness {
+    /// Untracks slots of adaptive VIPs whose flows are all where the ring says, once a minute.
+    pub(super) fn settle_slots(&mut self) {
+        let now = Instant::now();
+        let histories = || self.state.vips.values().filter(|vip| vip.flags & Vip::HISTORY != 0);
+        if now < self.settle_at || histories().next().is_none() {
+            return;
+        }
+        let unit = self.liveness().now;
+        let settled = self.trackers.settle(&mut self.engine, &self.state.vips, unit, Hold::default());
+        // As long as it took, many times over, nothing else was done.
+        self.settle_at = now + SETTLE.max(now.elapsed() * SETTLE_FACTOR);
+        match settled {
+            Ok(0) => {}
+            Ok(slots) => {
+                let histories = self.state.vips.values().filter(|vip| vip.flags & Vip::HISTORY != 0);
+                let counted = histories.map(|vip| (vip.history_base, tracked(&self.engine.history(vip))));
+                self.state.histories = counted.collect();
+                info!(slots, "slots of adaptive VIPs are not tracked any more");
+                self.publish();
+            }
+            Err(error) => warn!(error = chain(&error), "slots of adaptive VIPs stay tracked"),
+        }
+    }
+
+    pub(super) fn liveness(&self) -> Liveness {
         Liveness::now(self.engine.tuning().udp_idle)
     }
 }

@@ -5,7 +5,7 @@ use lb_common::maps::{Tuning, feature};
 use super::engine::Engine;
 
 /// Names by bit.
-const NAMES: [(u32, &str); 15] = [
+const NAMES: [(u32, &str); 17] = [
     (feature::PREFIX_VIPS, "prefix_vips"),
     (feature::UNKNOWN_PORT, "unknown_port"),
     (feature::HASHES, "hash_modes"),
@@ -21,6 +21,8 @@ const NAMES: [(u32, &str); 15] = [
     (feature::BONDS, "bonds"),
     (feature::MULTI_BUFFER, "multi_buffer"),
     (feature::WITHDRAW, "withdraw"),
+    (feature::ADAPTIVE, "adaptive"),
+    (feature::ANY_PORT, "any_port"),
 ];
 
 /// The features of the program in force.

@@ -108,6 +108,8 @@ pub struct VipView {
     pub healthy: Headcount,
     /// Slots of its ring; 0 while no backend takes new flows.
     pub ring_slots: u32,
+    /// Slots of an adaptive VIP's ring whose flows are remembered; `None` of other VIPs.
+    pub tracked_slots: Option<u32>,
     /// Digest of its ring.
     pub ring_digest: Option<u64>,
     /// Its backends, in the order of the file.

@@ -7,7 +7,7 @@ use lb_common::{
 
 use super::members;
 use crate::{
-    model::{Config, DaemonLoss, Encap, HashMode, NextHopConfig, Quic, Vip},
+    model::{Config, DaemonLoss, Encap, FlowTracking, HashMode, NextHopConfig, Quic, Vip},
     nexthop::Snapshot,
 };
 
@@ -98,8 +98,10 @@ fn features(config: &Config) -> u32 {
 fn of_vip(vip: &Vip) -> u32 {
     sum([
         (vip.service.wildcard_bits != 0, feature::PREFIX_VIPS),
+        (vip.service.wildcard_bits == 0 && vip.service.port == 0, feature::ANY_PORT),
         (vip.drops_unknown_port, feature::UNKNOWN_PORT),
-        (vip.hash != HashMode::FiveTuple || !vip.tracked, feature::HASHES),
+        (vip.hash != HashMode::FiveTuple || vip.flow_tracking == FlowTracking::Off, feature::HASHES),
+        (vip.is_adaptive(), feature::ADAPTIVE),
         (vip.quic != Quic::Off, feature::QUIC),
         (vip.tcp_server_id || vip.udp_stable, feature::SERVER_IDS),
         (!vip.source_routes.is_empty(), feature::SOURCE_ROUTES),
@@ -170,11 +172,13 @@ mod tests {
     #[test]
     fn each_setting_asks_for_its_feature_and_no_other() {
         let net = "203.0.113.0/24".parse().unwrap();
-        let cases: [(Edit, u32); 21] = [
+        let cases: [(Edit, u32); 23] = [
             (|config| config.vips[0].service.wildcard_bits = 4, feature::PREFIX_VIPS),
+            (|config| config.vips[0].service.port = 0, feature::ANY_PORT),
             (|config| config.vips[2].drops_unknown_port = true, feature::UNKNOWN_PORT),
             (|config| config.vips[0].hash = HashMode::SourceIp, feature::HASHES),
-            (|config| config.vips[0].tracked = false, feature::HASHES),
+            (|config| config.vips[0].flow_tracking = FlowTracking::Off, feature::HASHES),
+            (|config| config.vips[0].flow_tracking = FlowTracking::Adaptive, feature::ADAPTIVE),
             (|config| config.vips[2].quic = Quic::Katran, feature::QUIC),
             (|config| config.vips[2].quic = Quic::QuicLb([4; 7]), feature::QUIC),
             (|config| config.vips[0].tcp_server_id = true, feature::SERVER_IDS),

@@ -314,6 +314,10 @@ impl<E: Engine> Controller<E> {
                 Op::SetVip { key, vip } => self.changed_slots(key, vip),
                 _ => 0,
             };
+            if let Op::SetVip { key, vip } = op {
+                let now = self.liveness().now;
+                self.trackers.set_vip(&self.engine, key, self.state.vips.get(key), vip, now);
+            }
             self.beat_if_due();
             latch::at("apply-op");
             self.engine.apply(op).map_err(failed)?;

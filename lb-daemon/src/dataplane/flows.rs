@@ -50,6 +50,8 @@ impl Liveness {
         let silent_for = age(entry, self.now);
         match state {
             FlowState::Empty => false,
+            // In mid-flow, and where its slot led before: it was there all the time.
+            FlowState::PickedUp if entry.is_stray() => silent_for <= ESTABLISHED,
             FlowState::HalfOpen | FlowState::PickedUp => silent_for <= ONE_PACKET,
             FlowState::Established => silent_for <= ESTABLISHED,
             FlowState::Closing => silent_for <= CLOSING,

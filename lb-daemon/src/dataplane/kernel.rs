@@ -8,7 +8,11 @@ use std::{collections::BTreeMap, path::Path};
 
 use aya::programs::Xdp;
 use lb_common::{
-    layout::{counter::TargetCounters, vip::Vip},
+    layout::{
+        counter::{PathEvent, TargetCounters},
+        flow::FlowEntry,
+        vip::Vip,
+    },
     maps::Tuning,
 };
 use tracing::{debug, info, warn};
@@ -21,6 +25,7 @@ pub use self::{
     live::Live,
     occupant::Occupant,
     open::{Opened, Options},
+    pinned::Pinned,
     probes::{ProbeError, Settings as ProbeSettings},
     sys::{give_memory_back, share_one_heap},
     unload::Unloaded,
@@ -42,6 +47,7 @@ use crate::{
 };
 
 mod attach;
+pub mod clock;
 mod copy;
 mod counted;
 pub mod decap;
@@ -63,6 +69,7 @@ mod netlink;
 mod occupant;
 mod open;
 mod origin;
+mod pinned;
 mod pins;
 mod probes;
 mod recover;
@@ -301,6 +308,10 @@ impl Dataplane for Kernel {
                 self.rest.clear(*id);
             }
             Op::WriteRing { base, slots } => self.tables.write_ring(*base, slots)?,
+            Op::WriteHistory { before, after, remembers_all, gone } => {
+                self.tables.write_history(before, after, *remembers_all, gone)?;
+            }
+            Op::Disown { vip, gone } => self.tables.disown(vip, gone)?,
             Op::SetGroup { id, group } => self.tables.selectors.set_group(*id, group)?,
             Op::SetServer { key, target } => self.tables.selectors.servers.set(key, *target)?,
             Op::RemoveServer { key } => self.tables.selectors.servers.remove(key)?,
@@ -311,7 +322,10 @@ impl Dataplane for Kernel {
             Op::RemoveBond { member } => self.tables.selectors.bonds.remove(member)?,
             Op::SetVip { key, vip } => self.tables.vips.set(key, vip)?,
             Op::RemoveVip { key } => self.tables.vips.remove(key)?,
-            Op::Grace => tables::grace(),
+            Op::Grace => {
+                tables::grace();
+                self.tables.vips.graced();
+            }
             Op::SweepFlows { forget, renumber } => {
                 self.tables.sweep(forget, renumber);
                 tables::sweep_fragments(&self.pins, forget, renumber)?;
@@ -320,8 +334,24 @@ impl Dataplane for Kernel {
         Ok(())
     }
 
-    fn ring(&self, vip: &Vip) -> Vec<u16> {
+    fn ring_in_force(&self, vip: &Vip) -> Vec<u16> {
         self.tables.ring(vip)
+    }
+
+    fn history(&self, vip: &Vip) -> Vec<u16> {
+        self.tables.history(vip)
+    }
+
+    fn write_slots(&mut self, base: u32, slots: &[(u32, u16)]) -> Result<(), Error> {
+        self.tables.write_slots(base, slots)
+    }
+
+    fn walk_flows(&mut self, keep: &mut dyn FnMut(FlowEntry) -> bool) {
+        self.tables.walk_flows(keep);
+    }
+
+    fn strays_lost(&mut self) -> Result<u64, Error> {
+        self.tables.event(PathEvent::StrayLost)
     }
 
     fn counters(&mut self) -> Result<Counters, Error> {
@@ -342,56 +372,5 @@ impl Dataplane for Kernel {
 
     fn forget_ended(&mut self, rule: Liveness, part: u32) -> u64 {
         self.tables.forget_ended(rule, part)
-    }
-}
-
-/// Tables that are pinned, read without holding them.
-pub struct Pinned {
-    pins: Pins,
-    tables: Tables,
-}
-
-impl Pinned {
-    /// Reads back what the tables hold, but for lists of prefixes: reading a million would take seconds.
-    ///
-    /// # Errors
-    /// When a table cannot be read.
-    pub fn observe(&self) -> Result<State, Error> {
-        self.tables.observe()
-    }
-
-    /// The same with lists of prefixes.
-    ///
-    /// # Errors
-    /// When a table cannot be read.
-    pub fn observe_lists(&mut self) -> Result<State, Error> {
-        let lists = self.tables.lists.contents()?.clone();
-        Ok(State { lists, ..self.tables.observe()? })
-    }
-
-    /// Slots of the ring that a VIP of this value leads to; none when it has no ring, or one outside of the table.
-    pub fn ring(&self, vip: &Vip) -> Vec<u16> {
-        self.tables.ring(vip)
-    }
-
-    /// Reads all counters, summed over CPUs.
-    ///
-    /// # Errors
-    /// When a table cannot be read.
-    pub fn counters(&self) -> Result<Counters, Error> {
-        self.tables.counters()
-    }
-
-    /// Counts the flow table's entries.
-    pub fn flows(&self, rule: Liveness) -> FlowCount {
-        self.tables.count_flows(rule)
-    }
-
-    /// The interfaces of this network namespace that the program is bound to.
-    ///
-    /// # Errors
-    /// When the kernel cannot be asked.
-    pub fn attached(&self) -> Result<Vec<Attached>, AttachError> {
-        attach::in_force(&Links::pinned(&self.pins))
     }
 }

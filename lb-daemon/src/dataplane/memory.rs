@@ -26,7 +26,11 @@ use super::{
     Counters, Dataplane, Error, FlowCount,
     flows::{Liveness, PARTS},
 };
-use crate::plan::{Capacity, ListId, ListTable, Op, State, digest, prefixes::Prefixes};
+use crate::plan::{
+    Capacity, ListId, ListTable, Op, State, digest,
+    history::{Before, next, tracked, without},
+    prefixes::Prefixes,
+};
 
 /// The tables in memory.
 #[derive(Clone, Debug)]
@@ -111,6 +115,11 @@ impl Memory {
     pub fn change(&mut self, mut new: impl FnMut(FlowEntry) -> FlowEntry) -> usize {
         let entries = self.flows.iter_mut().flatten().filter(|entry| !entry.is_empty());
         entries.filter_map(|entry| (new(*entry) != *entry).then(|| *entry = new(*entry))).count()
+    }
+
+    /// The buckets of flows that are remembered.
+    pub fn buckets(&mut self) -> &mut [[FlowEntry; WAYS]] {
+        &mut self.flows
     }
 
     /// Counters of a target, to count at.
@@ -209,12 +218,15 @@ impl Dataplane for Memory {
         let rings = self.vips.values().map(|vip| (vip.ring_base, vip.ring_slots)).chain(of_groups);
         let rings = rings.filter(|(_, slots)| *slots > 0);
         let rings = rings.map(|(base, slots)| (base, digest(&self.slots_at(base, slots).collect::<Vec<_>>())));
+        let histories = self.vips.values().filter(|vip| vip.flags & Vip::HISTORY != 0);
+        let histories = histories.map(|vip| (vip.history_base, tracked(&self.history(vip))));
         let groups = (0..).zip(&self.groups).filter(|(_, group)| group.vip != 0);
         let targets = (0..).zip(&self.targets).filter(|(_, target)| !target.is_free());
         Ok(State {
             vips: self.vips.clone(),
             targets: targets.map(|(id, target)| (id, *target)).collect(),
             rings: rings.collect(),
+            histories: histories.collect(),
             groups: groups.map(|(id, group)| (id, *group)).collect(),
             servers: self.servers.clone(),
             lists: self.lists.clone(),
@@ -235,6 +247,16 @@ impl Dataplane for Memory {
                 *entry(&mut self.target_counters, *id, TARGET_COUNTERS)? = TargetCounters::default();
             }
             Op::WriteRing { base, slots } => self.write_ring(*base, slots)?,
+            Op::WriteHistory { before, after, remembers_all, gone } => {
+                let (ring, history) = (self.ring_in_force(before), self.history(before));
+                let before = Before { ring: &ring, history: &history, remembers_all: *remembers_all };
+                let slots = next(&before, &self.ring_in_force(after), gone);
+                self.write_ring(after.history_base, &slots)?;
+            }
+            Op::Disown { vip, gone } => {
+                let slots = without(&self.history(vip), &self.ring_in_force(vip), gone);
+                self.write_slots(vip.history_base, &slots)?;
+            }
             Op::SetVip { key, vip } => self.set_vip(*key, *vip)?,
             Op::RemoveVip { key } => {
                 self.vips.remove(key).ok_or_else(|| refused("remove an entry of", VIPS, libc::ENOENT))?;
@@ -257,8 +279,33 @@ impl Dataplane for Memory {
         Ok(())
     }
 
-    fn ring(&self, vip: &Vip) -> Vec<u16> {
+    fn ring_in_force(&self, vip: &Vip) -> Vec<u16> {
         self.slots(vip).collect()
+    }
+
+    fn history(&self, vip: &Vip) -> Vec<u16> {
+        let slots = if vip.flags & Vip::HISTORY == 0 { 0 } else { vip.ring_slots };
+        self.slots_at(vip.history_base, slots).collect()
+    }
+
+    fn write_slots(&mut self, base: u32, slots: &[(u32, u16)]) -> Result<(), Error> {
+        for (slot, to) in slots {
+            let (block, slot) = ((base as usize) + *slot as usize / SLOTS_PER_BLOCK, *slot as usize % SLOTS_PER_BLOCK);
+            self.rings.get_mut(block).ok_or_else(|| refused("write", RINGS, libc::E2BIG))?.slots[slot] = *to;
+        }
+        Ok(())
+    }
+
+    fn walk_flows(&mut self, keep: &mut dyn FnMut(FlowEntry) -> bool) {
+        for entry in self.flows.as_flattened_mut().iter_mut().filter(|entry| !entry.is_empty()) {
+            if !keep(*entry) {
+                *entry = FlowEntry::default();
+            }
+        }
+    }
+
+    fn strays_lost(&mut self) -> Result<u64, Error> {
+        Ok(self.path[PathEvent::StrayLost as usize])
     }
 
     fn counters(&mut self) -> Result<Counters, Error> {

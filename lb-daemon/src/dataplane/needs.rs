@@ -8,7 +8,7 @@ use lb_common::{
 use crate::plan::State;
 
 /// Flags of VIPs and addresses, and the feature that each needs.
-const BY_FLAG: [(u32, u32); 10] = [
+const BY_FLAG: [(u32, u32); 11] = [
     (Vip::HASH_MASK | Vip::UNTRACKED, feature::HASHES),
     (Vip::QUIC_LB, feature::QUIC),
     (Vip::QUIC_KATRAN, feature::QUIC),
@@ -19,14 +19,19 @@ const BY_FLAG: [(u32, u32); 10] = [
     (Vip::LIMIT_NEW, feature::NEW_FLOW_LIMIT),
     (Vip::LIMIT_SOURCES, feature::SOURCE_LIMIT),
     (Vip::DROP_UNKNOWN_PORT, feature::UNKNOWN_PORT),
+    (Vip::ADAPTIVE, feature::ADAPTIVE),
 ];
 
 /// Bits of [`feature`] without which a program would treat packets otherwise than the tables say.
 pub fn features(state: &State) -> u32 {
     let vips = state.vips.iter().map(|(key, vip)| {
         let flagged = BY_FLAG.iter().filter(|(flags, _)| vip.flags & flags != 0);
-        let prefix = if key.is_prefix() { feature::PREFIX_VIPS } else { 0 };
-        flagged.fold(prefix, |features, (_, feature)| features | feature)
+        let of_key = match key {
+            key if key.is_prefix() => feature::PREFIX_VIPS,
+            key if key.port == [0; 2] && !key.is_address() => feature::ANY_PORT,
+            _ => 0,
+        };
+        flagged.fold(of_key, |features, (_, feature)| features | feature)
     });
     let targets = state.targets.values().map(|target| match Encap::try_from(target.encap) {
         Ok(Encap::GueV4 | Encap::GueV6) => feature::GUE,
@@ -75,6 +80,7 @@ mod tests {
             (Vip::ACL | Vip::LIMIT_NEW, feature::ACL | feature::NEW_FLOW_LIMIT),
             (Vip::LIMIT_SOURCES, feature::SOURCE_LIMIT),
             (Vip::DROP_UNKNOWN_PORT, feature::UNKNOWN_PORT),
+            (Vip::ADAPTIVE | Vip::HISTORY, feature::ADAPTIVE),
         ] {
             assert_eq!(with(key, flags, Encap::IpipV4), wanted, "{flags:#x}");
         }

@@ -6,6 +6,7 @@ use lb_common::{
     layout::{
         counter::PathEvent,
         prefix::SourceKey,
+        ring::UNTRACKED,
         vip::{Vip, VipKey},
     },
     verdict::Verdict,
@@ -79,6 +80,17 @@ pub struct Ring {
     pub slots: u32,
     /// Number of the target that it leads to.
     pub target: Option<u32>,
+    /// What an adaptive VIP knows of the slot; `None` of other VIPs.
+    pub history: Option<History>,
+}
+
+/// What an adaptive VIP knows of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// Its flows are not looked for in the flow table.
+    Untracked,
+    /// Its flows are remembered. Those that are not yet are at this target, which it had before.
+    Tracked(u32),
 }
 
 /// What the VIPs' table said.
@@ -173,7 +185,7 @@ pub(super) fn ring<L: Lookups>(reading: &Reading, found: &Found, tables: &Record
     if asked.is_none() {
         // An empty ring is asked by its length alone.
         let empty = slots == 0 && notes.last_target.is_none();
-        return Ok(empty.then_some(Ring { group, slot: None, slots, target: None }));
+        return Ok(empty.then_some(Ring { group, slot: None, slots, target: None, history: None }));
     }
     let [a, b] = flow.source.port().to_be_bytes();
     let [c, d] = flow.destination.port().to_be_bytes();
@@ -183,12 +195,19 @@ pub(super) fn ring<L: Lookups>(reading: &Reading, found: &Found, tables: &Record
         ports: u32::from_le_bytes([a, b, c, d]),
     };
     let slot = tables.slot(vip, base, |tables| pick(&origin, vip, tables));
-    let target = slot.and_then(|slot| {
+    let says = |base: u32, slot: u32| {
         let block = tables.rings.iter().find(|(block, _)| **block == base + slot / BLOCK)?.1.as_ref()?;
-        let place = block.slots.get((slot % BLOCK) as usize)?;
-        Some(vip.target_base + u32::from(*place))
-    });
-    Ok(Some(Ring { group, slot, slots, target }))
+        block.slots.get((slot % BLOCK) as usize).copied()
+    };
+    let led_to = |place: u16| vip.target_base + u32::from(place);
+    let target = slot.and_then(|slot| says(base, slot)).map(led_to);
+    let previous = slot.filter(|_| vip.flags & Vip::HISTORY != 0).and_then(|slot| says(vip.history_base, slot));
+    let history = match previous {
+        _ if !ring::is_adaptive(vip, tables) => None,
+        None | Some(UNTRACKED) => Some(History::Untracked),
+        Some(place) => Some(History::Tracked(led_to(place))),
+    };
+    Ok(Some(Ring { group, slot, slots, target, history }))
 }
 
 fn pick<L: Lookups>(origin: &Origin, vip: &Vip, tables: &Recorder<L>) -> Result<u32, Verdict> {

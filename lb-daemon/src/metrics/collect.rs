@@ -135,7 +135,8 @@ impl Samples {
                 | PathEvent::ServerIdUnknown
                 | PathEvent::ServerIdNone
                 | PathEvent::SourceRouted
-                | PathEvent::Resteered => self.add(f::PATH_EVENTS, &[event.name()], count),
+                | PathEvent::Resteered
+                | PathEvent::StrayLost => self.add(f::PATH_EVENTS, &[event.name()], count),
             }
         }
     }

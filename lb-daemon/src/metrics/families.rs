@@ -107,6 +107,8 @@ families! {
         "Flows of a VIP that its ring gave to a backend.";
     RING_CHANGED = COUNTER "lb_ring_changed_slots_total" ["vip"]
         "Slots of a VIP's ring that came to lead to another backend, or to none.";
+    TRACKED_SLOTS = GAUGE "lb_vip_tracked_slots" ["vip"]
+        "Slots of an adaptive VIP's ring whose flows are remembered; 0 of other VIPs, which have no such slots.";
     BACKEND_PACKETS = COUNTER "lb_backend_packets_total" ["vip", "backend"]
         "Packets forwarded to a backend of a VIP.";
     BACKEND_BYTES = COUNTER "lb_backend_bytes_total" ["vip", "backend"]

@@ -37,6 +37,7 @@ pub(super) struct Vip {
     changed_slots: u64,
     up: bool,
     panics: bool,
+    tracked_slots: u32,
 }
 
 /// Figures of a backend of a VIP.
@@ -55,13 +56,14 @@ pub(super) struct Backend {
 pub(super) type Column<R> = (Family, fn(&R) -> u64);
 
 /// Families of VIPs.
-pub(super) const OF_VIPS: [Column<Vip>; 6] = [
+pub(super) const OF_VIPS: [Column<Vip>; 7] = [
     (f::VIP_UP, |vip| vip.up.into()),
     (f::VIP_PANIC, |vip| vip.panics.into()),
     (f::VIP_PACKETS, |vip| vip.counted.packets),
     (f::VIP_BYTES, |vip| vip.counted.bytes),
     (f::VIP_FLOWS, |vip| vip.counted.flows_created),
     (f::RING_CHANGED, |vip| vip.changed_slots),
+    (f::TRACKED_SLOTS, |vip| vip.tracked_slots.into()),
 ];
 
 /// Families of backends, but for [`f::BACKEND_STATE`], in which each has a sample for each state.
@@ -114,6 +116,7 @@ impl Vip {
             changed_slots: figures.changed_slots.get(&view.service).copied().unwrap_or(0),
             up: view.is_up(),
             panics: view.panic().is_some(),
+            tracked_slots: view.tracked_slots.unwrap_or(0),
         }
     }
 
@@ -188,7 +191,7 @@ impl Sheet {
                     effect,
                 });
             }
-            sheet.vips.push(Vip { name, counted, changed_slots: 0, up: true, panics: false });
+            sheet.vips.push(Vip { name, counted, changed_slots: 0, up: true, panics: false, tracked_slots: 0 });
         }
         sheet
     }

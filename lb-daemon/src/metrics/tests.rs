@@ -155,7 +155,7 @@ async fn every_verdict_and_every_event_is_told_and_every_way_to_drop_is_a_reason
         assert_eq!(told, 1, "{name} is told once");
     }
     let fixed = text.lines().filter(|line| !line.starts_with('#') && !line.contains("vip=\"")).count();
-    assert!(fixed < 170, "the module's text says how many series there are: {fixed}");
+    assert!(fixed < 180, "the module's text says how many series there are: {fixed}");
 }
 
 #[tokio::test]

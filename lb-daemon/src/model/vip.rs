@@ -32,8 +32,8 @@ pub struct Vip {
     pub encap: Encap,
     /// What decides the backend of a new flow.
     pub hash: HashMode,
-    /// Whether flows are remembered.
-    pub tracked: bool,
+    /// Which flows are remembered.
+    pub flow_tracking: FlowTracking,
     /// Routing by QUIC connection IDs.
     pub quic: Quic,
     /// Routing by the server ID in a TCP option.
@@ -52,7 +52,34 @@ pub struct Vip {
     pub disabled: bool,
 }
 
+/// Which flows of a VIP are remembered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FlowTracking {
+    /// All.
+    #[default]
+    Always,
+    /// Of TCP those in slots of the ring that changed while flows may go on; of UDP all.
+    Adaptive,
+    /// None.
+    Off,
+}
+
+impl fmt::Display for FlowTracking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Always => "always",
+            Self::Adaptive => "adaptive",
+            Self::Off => "off",
+        })
+    }
+}
+
 impl Vip {
+    /// Whether its flows are remembered only where the ring changed.
+    pub fn is_adaptive(&self) -> bool {
+        self.flow_tracking == FlowTracking::Adaptive && self.service.protocol == Protocol::Tcp
+    }
+
     /// A VIP of which only the required keys are given.
     pub fn plain(name: &str, service: Service, pool: &str, ring_size: u32) -> Self {
         Self {
@@ -65,7 +92,7 @@ impl Vip {
             max_ring_change: None,
             encap: Encap::default(),
             hash: HashMode::default(),
-            tracked: true,
+            flow_tracking: FlowTracking::default(),
             quic: Quic::default(),
             tcp_server_id: false,
             udp_stable: false,

@@ -40,6 +40,7 @@ pub fn plan(observed: &State, wanted: &Wanted, rings: &mut RingCache) -> Result<
     if entries > observed.capacity.vips {
         return Err(PlanError::TooManyVips { needed: entries, places: observed.capacity.vips });
     }
+    histories_fit(&observed.capacity, wanted)?;
     let mut draft = Draft::new(observed);
     remove_vips(&mut draft, wanted, &addresses);
     selectors::clear_orphans(&mut draft);
@@ -71,7 +72,7 @@ pub(super) fn write(
         draft.set_vip(*key, before.unwrap_or(Vip { flags, ..*vip }));
     }
     selectors::prepare(draft, wanted, placed, rings)?;
-    let jobs: Vec<Job> = placed.iter().map(Job::vip).collect();
+    let jobs: Vec<Job> = placed.iter().map(|vip| Job::vip(vip, draft.state())).collect();
     install(draft, &jobs, rings)?;
     for (key, vip) in addresses {
         draft.set_vip(*key, *vip);
@@ -95,7 +96,7 @@ pub fn needs(wanted: &Wanted) -> Capacity {
     let range = |vip: &WantedVip| range_size(entries(vip.backends.len()));
     let targets = wanted.vips.values().map(range).fold(0, u32::saturating_add);
     let groups = || wanted.vips.values().flat_map(|vip| vip.groups.iter().map(|group| group.ring_size));
-    let rings = || wanted.vips.values().map(|vip| vip.ring_size).chain(groups()).map(blocks);
+    let rings = || wanted.vips.values().map(ring_blocks).chain(groups().map(blocks));
     let ring_blocks = rings().fold(0, u32::saturating_add);
     // The largest ring must fit twice, or it could never be replaced.
     let spare = (ring_blocks / 4).max(16 * blocks(DEFAULT_RING)).max(rings().max().unwrap_or(0));
@@ -112,6 +113,28 @@ pub fn needs(wanted: &Wanted) -> Capacity {
         tunnel_sources: doubled(entries(wanted.tunnel_sources.len())).max(4096),
         own: doubled(entries(wanted.tunnels.len())).max(256),
     }
+}
+
+/// Blocks of a VIP's ring, with its history if it may have one.
+fn ring_blocks(vip: &WantedVip) -> u32 {
+    blocks(vip.ring_size).saturating_mul(if vip.flags & Vip::ADAPTIVE == 0 { 1 } else { 2 })
+}
+
+/// Refuses tables in which an adaptive VIP could one day find no room for the history of its ring: a backend that is down
+/// would stay in force then.
+fn histories_fit(capacity: &Capacity, wanted: &Wanted) -> Result<(), PlanError> {
+    let (service, needed) = match wanted.vips.iter().find(|(_, vip)| vip.flags & Vip::ADAPTIVE != 0) {
+        Some((key, _)) => (super::wanted::service(key), wanted.vips.values().map(ring_blocks)),
+        None => return Ok(()),
+    };
+    let spare = needed.clone().max().unwrap_or(0);
+    let needed = needed.fold(spare, u32::saturating_add);
+    if needed <= capacity.ring_blocks {
+        return Ok(());
+    }
+    let service = service.map(|service| service.to_string()).unwrap_or_default();
+    let places = capacity.ring_blocks;
+    Err(PlanError::RingSpace { service, needed, longest: places, free: places, places })
 }
 
 /// Twice the next power of two, or as near as `u32` comes.

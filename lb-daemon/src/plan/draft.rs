@@ -127,8 +127,11 @@ impl Draft {
         if before == Some(vip) {
             return;
         }
-        if let Some(before) = before.filter(|before| ring_blocks(before) != ring_blocks(&vip)) {
-            self.blocks.release(ring_blocks(&before));
+        if let Some(before) = before {
+            let (held, holds) = (ring_blocks(&before), ring_blocks(&vip));
+            // A history that is given up lies behind its ring.
+            let stays = holds.start == held.start && !holds.is_empty() && holds.end <= held.end;
+            self.blocks.release(if stays { holds.end..held.end } else { held });
         }
         self.ops.push(Op::SetVip { key, vip });
     }
@@ -247,14 +250,14 @@ impl Draft {
         }
     }
 
-    /// Room for a ring of `slots` slots: its first block, or `None` if no free run of blocks is long enough.
-    pub(super) fn take_blocks(&mut self, slots: u32) -> Option<u32> {
-        self.blocks.take(blocks(slots))
+    /// So many blocks, one behind the other: the first, or `None` if no free run of blocks is long enough.
+    pub(super) fn take_blocks(&mut self, count: u32) -> Option<u32> {
+        self.blocks.take(count)
     }
 
-    /// Room for a ring of `slots` slots at `base`: blocks that are free, or will be when packets on their way have passed.
-    pub(super) fn take_blocks_at(&mut self, base: u32, slots: u32) {
-        let taken = base..base.saturating_add(blocks(slots));
+    /// So many blocks from `base` on, which are free, or will be when packets on their way have passed.
+    pub(super) fn take_blocks_at(&mut self, base: u32, count: u32) {
+        let taken = base..base.saturating_add(count);
         if !self.blocks.is_free(&taken) {
             self.settle_blocks();
         }
@@ -266,6 +269,17 @@ impl Draft {
         // Whoever asks for this ring in the same plan must not be answered by what lay there before.
         self.state.rings.insert(base, super::digest(&slots));
         self.ops.push(Op::WriteRing { base, slots });
+    }
+
+    /// Writes the history of the ring of `after`, which is written, behind that.
+    pub(super) fn write_history(&mut self, before: Vip, after: Vip, remembers_all: bool, gone: BTreeSet<u16>) {
+        self.state.histories.insert(after.history_base, super::UNCOUNTED);
+        self.ops.push(Op::WriteHistory { before, after, remembers_all, gone });
+    }
+
+    /// Has the history of a VIP in force name some places no more.
+    pub(super) fn disown(&mut self, vip: Vip, gone: BTreeSet<u16>) {
+        self.ops.push(Op::Disown { vip, gone });
     }
 
     /// Waits for packets on their way, if that frees blocks. Says whether it does.
@@ -359,9 +373,10 @@ impl Draft {
     }
 }
 
-/// The blocks of a VIP's ring.
+/// The blocks of a VIP's ring, and of its history, which lies behind it.
 pub(super) fn ring_blocks(vip: &Vip) -> Range<u32> {
-    vip.ring_base..vip.ring_base.saturating_add(blocks(vip.ring_slots))
+    let rings = if vip.flags & Vip::HISTORY == 0 { 1 } else { 2 };
+    vip.ring_base..vip.ring_base.saturating_add(blocks(vip.ring_slots).saturating_mul(rings))
 }
 
 /// The blocks of a group's ring.

@@ -1,6 +1,6 @@
 //! Puts VIPs and groups in force, each with its ring.
 
-use std::{net::IpAddr, ops::Range};
+use std::{collections::BTreeSet, net::IpAddr, ops::Range};
 
 use lb_common::layout::{
     prefix::Group,
@@ -9,10 +9,10 @@ use lb_common::layout::{
 };
 
 use super::{
-    RingCache,
+    RingCache, State,
     draft::{Draft, group_blocks, ring_blocks},
     error::PlanError,
-    place::Placed,
+    place::{Placed, places},
     rings::{Member, Recipe},
     turns::{Renewal, turns},
     wanted::{Disposition, WantedGroup, service},
@@ -23,6 +23,22 @@ pub(super) struct Job {
     whose: Whose,
     /// Of what the ring is made.
     recipe: Recipe,
+    /// Places of the VIP's range in force whose backends leave.
+    gone: BTreeSet<u16>,
+}
+
+/// What becomes of the ring in force and its history.
+enum Renewed {
+    /// They stay.
+    No,
+    /// There is to be no ring, where this is the first block.
+    Empty(u32),
+    /// The ring stays as it was, by which known flows of an adaptive VIP go, but nobody takes new ones.
+    Closed,
+    /// A ring without a history is written.
+    Ring,
+    /// A ring is written, and a history behind it; whether all flows were remembered so far.
+    RingAndHistory(bool),
 }
 
 /// Whose ring it is.
@@ -34,8 +50,8 @@ enum Whose {
 }
 
 impl Job {
-    /// The VIP with its own ring, of those of its backends that may take new flows.
-    pub(super) fn vip(placed: &Placed) -> Self {
+    /// The VIP with its own ring, of those of its backends that may take new flows. `before` are the tables as they are.
+    pub(super) fn vip(placed: &Placed, before: &State) -> Self {
         let Placed { key, wanted, id, base, count, .. } = *placed;
         let vip = Vip {
             id,
@@ -49,7 +65,8 @@ impl Job {
         };
         let weights = wanted.backends.iter().map(|(address, target)| (*address, target.weight));
         let recipe = (members(placed, weights), wanted.ring_size);
-        Self { whose: Whose::Vip(key, vip), recipe }
+        let gone = if wanted.flags & Vip::ADAPTIVE == 0 { BTreeSet::new() } else { leaving(placed, before) };
+        Self { whose: Whose::Vip(key, vip), recipe, gone }
     }
 
     /// A group with the ring of those of its members that may take new flows and that `takes` takes.
@@ -57,7 +74,7 @@ impl Job {
         let value = Group { vip: placed.id, identity: group.identity, ..Group::default() };
         let weights = group.members.iter().map(|(address, weight)| (*address, *weight));
         let recipe = (members(placed, weights.filter(|(address, _)| takes(*address))), group.ring_size);
-        Self { whose: Whose::Group(placed.key, number, value), recipe }
+        Self { whose: Whose::Group(placed.key, number, value), recipe, gone: BTreeSet::new() }
     }
 
     fn key(&self) -> &VipKey {
@@ -83,24 +100,97 @@ impl Job {
         .unwrap_or_default()
     }
 
-    /// First block of the ring, if none has to be written: it is there, or there is to be none.
-    fn base_in_force(&self, draft: &Draft, rings: &mut RingCache) -> Option<u32> {
-        if self.recipe.0.is_empty() {
+    /// What has to be written.
+    fn renewed(&self, draft: &Draft, rings: &mut RingCache) -> Renewed {
+        match &self.whose {
+            Whose::Vip(key, vip) if vip.flags & Vip::ADAPTIVE != 0 => self.renewed_adaptive(draft, key, rings),
             // An empty ring lies where the one before it did: a group's value must not change in two words at once.
-            return Some(match &self.whose {
-                Whose::Vip(..) => 0,
-                Whose::Group(..) => self.ring_before(draft).map_or(0, |(base, _)| base),
-            });
+            Whose::Group(..) if self.recipe.0.is_empty() => {
+                Renewed::Empty(self.ring_before(draft).map_or(0, |(base, _)| base))
+            }
+            Whose::Vip(..) if self.recipe.0.is_empty() => Renewed::Empty(0),
+            Whose::Vip(..) | Whose::Group(..) if self.is_in_force(draft, rings) => Renewed::No,
+            Whose::Vip(..) | Whose::Group(..) => Renewed::Ring,
         }
-        let (base, _) = self.ring_before(draft).filter(|(_, slots)| *slots == self.recipe.1)?;
-        draft.has_ring(base, rings.digest(&self.recipe)).then_some(base)
     }
 
-    fn put_in_force(&self, draft: &mut Draft, ring_base: u32) {
-        let ring_slots = if self.recipe.0.is_empty() { 0 } else { self.recipe.1 };
+    /// The same of an adaptive VIP.
+    fn renewed_adaptive(&self, draft: &Draft, key: &VipKey, rings: &mut RingCache) -> Renewed {
+        let before = draft.state().vips.get(key);
+        let was_adaptive = before.is_some_and(|vip| vip.flags & Vip::ADAPTIVE != 0);
+        let was_off = before.is_some_and(|vip| vip.flags & Vip::UNTRACKED != 0);
+        let had_ring = before.is_some_and(|vip| vip.ring_slots > 0);
+        if self.recipe.0.is_empty() {
+            return if was_adaptive && had_ring { Renewed::Closed } else { Renewed::Empty(0) };
+        }
+        let stays = self.is_in_force(draft, rings);
+        match before {
+            None => Renewed::Ring,
+            Some(_) if stays && (was_adaptive || was_off) => Renewed::No,
+            Some(_) => Renewed::RingAndHistory(!was_adaptive && !was_off),
+        }
+    }
+
+    /// Whether the ring in force is the one that is wanted.
+    fn is_in_force(&self, draft: &Draft, rings: &mut RingCache) -> bool {
+        let before = self.ring_before(draft).filter(|(_, slots)| *slots == self.recipe.1);
+        before.is_some_and(|(base, _)| draft.has_ring(base, rings.digest(&self.recipe)))
+    }
+
+    /// Blocks that have to be found.
+    fn needed(&self, renewed: &Renewed) -> u32 {
+        match renewed {
+            Renewed::No | Renewed::Empty(_) | Renewed::Closed => 0,
+            Renewed::Ring => blocks(self.recipe.1),
+            Renewed::RingAndHistory(_) => blocks(self.recipe.1).saturating_mul(2),
+        }
+    }
+
+    /// Puts it in force. What is written goes to `base`.
+    fn put_in_force(&self, draft: &mut Draft, renewed: &Renewed, base: u32, rings: &mut RingCache) {
+        if self.needed(renewed) > 0 {
+            draft.write_ring(base, rings.slots(&self.recipe));
+        }
+        let (base, slots) = match renewed {
+            Renewed::Ring | Renewed::RingAndHistory(_) => (base, self.recipe.1),
+            Renewed::No | Renewed::Closed => self.ring_before(draft).unwrap_or_default(),
+            Renewed::Empty(base) => (*base, 0),
+        };
         match self.whose {
-            Whose::Vip(key, vip) => draft.set_vip(key, Vip { ring_base, ring_slots, ..vip }),
-            Whose::Group(_, id, group) => draft.set_group(id, Group { ring_base, ring_slots, ..group }),
+            Whose::Vip(key, vip) => {
+                let vip = Vip { ring_base: base, ring_slots: slots, ..vip };
+                let vip =
+                    if vip.flags & Vip::ADAPTIVE == 0 { vip } else { self.with_history(draft, &key, vip, renewed) };
+                draft.set_vip(key, vip);
+            }
+            Whose::Group(_, id, group) => draft.set_group(id, Group { ring_base: base, ring_slots: slots, ..group }),
+        }
+    }
+
+    /// An adaptive VIP with its history, if it has one.
+    fn with_history(&self, draft: &mut Draft, key: &VipKey, vip: Vip, renewed: &Renewed) -> Vip {
+        let before = draft.state().vips.get(key).copied().unwrap_or_default();
+        let closed = if matches!(renewed, Renewed::Closed) { Vip::CLOSED } else { 0 };
+        let vip = Vip { flags: vip.flags | closed, ..vip };
+        let with_history = |history_base| Vip { flags: vip.flags | Vip::HISTORY, history_base, ..vip };
+        match renewed {
+            Renewed::Ring | Renewed::Empty(_) => vip,
+            Renewed::RingAndHistory(remembers_all) => {
+                let after = with_history(vip.ring_base.saturating_add(blocks(vip.ring_slots)));
+                draft.write_history(before, after, *remembers_all, self.gone.clone());
+                after
+            }
+            Renewed::No | Renewed::Closed => {
+                let is_tracked = draft.state().histories.get(&before.history_base).is_some_and(|slots| *slots > 0);
+                if before.flags & Vip::HISTORY == 0 || !is_tracked {
+                    return vip;
+                }
+                // Before another backend may get such a place.
+                if !self.gone.is_empty() {
+                    draft.disown(before, self.gone.clone());
+                }
+                with_history(before.history_base)
+            }
         }
     }
 }
@@ -135,7 +225,7 @@ fn in_turn(draft: &mut Draft, jobs: &[Job], rings: &mut RingCache) -> Result<(),
             let (free, longest) = draft.free_blocks();
             return Err(PlanError::RingSpace {
                 service: service(first.key()).map(|service| service.to_string()).unwrap_or_default(),
-                needed: blocks(first.recipe.1),
+                needed: first.needed(&first.renewed(draft, rings)),
                 longest,
                 free,
                 places: draft.state().capacity.ring_blocks,
@@ -148,35 +238,42 @@ fn in_turn(draft: &mut Draft, jobs: &[Job], rings: &mut RingCache) -> Result<(),
 fn by_search(draft: &mut Draft, jobs: &[Job], rings: &mut RingCache) -> bool {
     let mut waiting = Vec::new();
     for job in jobs {
-        match job.base_in_force(draft, rings) {
-            Some(base) => job.put_in_force(draft, base),
-            None => waiting.push(job),
+        let renewed = job.renewed(draft, rings);
+        match job.needed(&renewed) {
+            0 => job.put_in_force(draft, &renewed, 0, rings),
+            needed => waiting.push((job, renewed, needed)),
         }
     }
     draft.settle_blocks();
     let renewals: Vec<Renewal> =
-        waiting.iter().map(|job| Renewal { needed: blocks(job.recipe.1), held: job.held(draft) }).collect();
+        waiting.iter().map(|(job, _, needed)| Renewal { needed: *needed, held: job.held(draft) }).collect();
     let Some(turns) = turns(draft.blocks(), &renewals) else { return false };
     for (at, base) in turns {
-        let job = waiting[at];
-        draft.take_blocks_at(base, job.recipe.1);
-        draft.write_ring(base, rings.slots(&job.recipe));
-        job.put_in_force(draft, base);
+        let (job, renewed, needed) = &waiting[at];
+        draft.take_blocks_at(base, *needed);
+        job.put_in_force(draft, renewed, base, rings);
     }
     true
 }
 
 /// Puts one ring in force; `false` if there is no room for it.
 fn install_one(draft: &mut Draft, job: &Job, rings: &mut RingCache) -> bool {
-    let base = job.base_in_force(draft, rings).or_else(|| {
-        let base = draft.take_blocks(job.recipe.1)?;
-        draft.write_ring(base, rings.slots(&job.recipe));
-        Some(base)
-    });
+    let renewed = job.renewed(draft, rings);
+    let base = match job.needed(&renewed) {
+        0 => Some(0),
+        needed => draft.take_blocks(needed),
+    };
     if let Some(base) = base {
-        job.put_in_force(draft, base);
+        job.put_in_force(draft, &renewed, base, rings);
     }
     base.is_some()
+}
+
+/// Places of a VIP's range in force whose backends leave, or get another place.
+fn leaving(placed: &Placed, before: &State) -> BTreeSet<u16> {
+    let Some(vip) = before.vips.get(&placed.key) else { return BTreeSet::new() };
+    let held = places(before, vip).into_iter();
+    held.filter(|(address, place)| placed.places.get(address) != Some(place)).map(|(_, place)| place).collect()
 }
 
 /// Those of these backends of a VIP that may take new flows.

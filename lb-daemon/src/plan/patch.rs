@@ -46,11 +46,14 @@ pub fn part<'k>(observed: &State, keys: impl Iterator<Item = &'k VipKey>) -> Opt
     let groups: BTreeMap<u32, _> = groups.map(|(number, group)| (*number, *group)).collect();
     let bases = vips.values().map(|vip| vip.ring_base).chain(groups.values().map(|group| group.ring_base));
     let rings = bases.filter_map(|base| Some((base, *observed.rings.get(&base)?)));
+    let histories = vips.values().map(|vip| vip.history_base);
+    let histories = histories.filter_map(|base| Some((base, *observed.histories.get(&base)?)));
     let servers = observed.servers.iter().filter(|(key, _)| ids.contains(&key.vip));
     let lists = observed.lists.iter().filter(|(id, _)| id.vip == 0 || ids.contains(&id.vip));
     Some(State {
         targets: targets.map(|(id, target)| (*id, *target)).collect(),
         rings: rings.collect(),
+        histories: histories.collect(),
         servers: servers.map(|(key, target)| (*key, *target)).collect(),
         lists: lists.map(|(id, list)| (*id, list.clone())).collect(),
         tunnels: observed.tunnels.clone(),
@@ -72,6 +75,8 @@ fn concerns_these_alone(op: &Op) -> bool {
         Op::SetTarget { .. }
         | Op::ClearCounters { .. }
         | Op::WriteRing { .. }
+        | Op::WriteHistory { .. }
+        | Op::Disown { .. }
         | Op::SetGroup { .. }
         | Op::SetVip { .. }
         | Op::Grace

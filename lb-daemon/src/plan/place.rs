@@ -6,6 +6,7 @@ use std::{
 };
 
 use lb_common::layout::{
+    ring::UNTRACKED,
     target::Target,
     vip::{Vip, VipKey},
 };
@@ -22,8 +23,8 @@ use super::{
 
 /// Places of the smallest range.
 const SMALLEST_RANGE: u32 = 8;
-/// Places of the largest range: a ring's slots are `u16`.
-const LARGEST_RANGE: u32 = 1 << u16::BITS;
+/// Places of the largest range: a ring's slots are `u16`, of which one number stands for no place.
+const LARGEST_RANGE: u32 = UNTRACKED as u32;
 
 /// Places of a new range for that many backends: half as many more may be added before the VIP has to move.
 pub(super) fn range_size(backends: u32) -> u32 {

@@ -9,7 +9,7 @@ use lb_common::{
         prefix::Group,
         ring::RingBlock,
         target::Target,
-        vip::{Vip, VipKey},
+        vips::{self, Record},
     },
     maps,
 };
@@ -89,7 +89,7 @@ pub fn growth(from: &Room, to: &Room, cpus: u32) -> BTreeMap<&'static str, u64> 
     let targets = u64::from(cpus) * bytes::<TargetCounters>();
     let hash = |key: u64, value: u64| HASH_ELEMENT + key + value + HASH_BUCKET;
     let tables = [
-        (maps::VIPS, old.vips, new.vips, hash(bytes::<VipKey>(), bytes::<Vip>())),
+        (maps::VIPS, vips::cells(old.vips), vips::cells(new.vips), bytes::<Record>()),
         (maps::PREFIX_VIPS, old.vips, new.vips, 0),
         (maps::VIP_LIMITS, old.vips, new.vips, bytes::<u64>()),
         (maps::TARGETS, old.targets, new.targets, bytes::<Target>()),
@@ -122,7 +122,7 @@ const fn bytes<T>() -> u64 {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
-    use lb_common::layout::vip::{TCP, mapped};
+    use lb_common::layout::vip::{TCP, VipKey, mapped};
 
     use super::*;
     use crate::{
@@ -177,7 +177,7 @@ mod tests {
             vip.backends.insert(Ipv4Addr::new(10, 1, 0, 1).into(), LOCAL);
         }
         assert!(matches!(room(SMALL, &more), Err(PlanError::TooManyBackends { .. })));
-        // 17 times 65,536 places are more than an entry of the flow table can name.
+        // 17 times 65,535 places are more than an entry of the flow table can name.
         assert!(matches!(room(SMALL, &wanted(17, u16::MAX)), Err(PlanError::TooManyTargets { .. })));
     }
 

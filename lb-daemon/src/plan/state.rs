@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Op, State, digest};
+use super::{Op, State, UNCOUNTED, digest};
 
 impl State {
     /// What the tables hold once `op` is carried out, as reading them back would tell; but digests of rings that nothing
@@ -24,7 +24,8 @@ impl State {
             Op::RemoveBond { member } => drop(self.bonds.remove(member)),
             Op::SetVip { key, vip } => drop(self.vips.insert(*key, *vip)),
             Op::RemoveVip { key } => drop(self.vips.remove(key)),
-            Op::ClearCounters { .. } | Op::Grace | Op::SweepFlows { .. } => {}
+            Op::WriteHistory { after, .. } => drop(self.histories.insert(after.history_base, UNCOUNTED)),
+            Op::Disown { .. } | Op::ClearCounters { .. } | Op::Grace | Op::SweepFlows { .. } => {}
         }
     }
 }

@@ -16,7 +16,8 @@ use super::{
 use crate::{
     health::{HealthView, Member, Standing, WHOLE},
     model::{
-        AdminState, Backend, Config, DataplaneConfig, Encap, HashMode, Pool, Protocol, Quic, RouteTo, Service, Vip,
+        AdminState, Backend, Config, DataplaneConfig, Encap, FlowTracking, HashMode, Pool, Protocol, Quic, RouteTo,
+        Service, Vip,
     },
     nexthop::{NextHop, NextHops},
 };
@@ -316,7 +317,8 @@ fn flags(dataplane: &DataplaneConfig, vip: &Vip, lists: &VipLists) -> u32 {
         Quic::Katran => VipValue::QUIC_KATRAN,
     };
     let asked = [
-        (!vip.tracked, VipValue::UNTRACKED),
+        (vip.flow_tracking == FlowTracking::Off, VipValue::UNTRACKED),
+        (vip.is_adaptive(), VipValue::ADAPTIVE),
         (vip.tcp_server_id, VipValue::TCP_SERVER_ID),
         (vip.udp_stable, VipValue::UDP_SERVER_ID),
         (!lists.routes.is_empty(), VipValue::SOURCE_ROUTES),

@@ -180,7 +180,7 @@ async fn a_restart_with_another_file_loads_what_that_needs_and_no_more() {
     handle.ping().await.unwrap();
     handle.stop().await;
     task.await.unwrap();
-    let untracked = |config: &mut Config| config.vips[0].tracked = false;
+    let untracked = |config: &mut Config| config.vips[0].flow_tracking = lb_daemon::model::FlowTracking::Off;
     let (handle, task) = start(&place, changed(untracked));
     handle.ping().await.unwrap();
     tokio::time::sleep(Duration::from_millis(10)).await;

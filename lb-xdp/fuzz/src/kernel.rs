@@ -10,16 +10,16 @@ use aya::{
     programs::{ProgramError, TestRun as _, TestRunOptions, Xdp},
 };
 use lb_common::{
-    maps,
+    maps::{self, Tuning},
     verdict::{Action, Verdict},
 };
 use lb_xdp::{host::HostFrame, path::Exit};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, clock_getres, clock_gettime};
 
 use self::tables::Tables;
 use crate::{
     input::{Input, Step, hex},
-    scene::{BUCKETS, INGRESS, PLACES, VARIANTS, tuning},
+    scene::{BUCKETS, CELLS, INGRESS, PLACES, VARIANTS, tuning},
 };
 
 /// Names the BPF object; `./dev fuzz` sets it.
@@ -62,7 +62,7 @@ impl Kernel {
     fn load(variant: usize) -> Self {
         let file = env::var(OBJECT).map_or_else(|_| default_object(), PathBuf::from);
         let bytes = fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}; see ./dev fuzz", file.display()));
-        let tuning = tuning(variant);
+        let tuning = with_clock(tuning(variant), &bytes);
         let mut loader = EbpfLoader::new();
         loader.btf(None).override_global(maps::TUNING, &tuning, true);
         for name in maps::ALL {
@@ -157,8 +157,26 @@ fn size(name: &str) -> u32 {
         (maps::SOURCE_ROUTES, 256),
         (maps::SERVER_IDS, 256),
         (maps::RINGS, PLACES),
+        (maps::VIPS, CELLS),
     ]);
     fixed.get(name).copied().unwrap_or(PLACES)
+}
+
+/// The parameters with the program's clock set.
+fn with_clock(tuning: Tuning, object: &[u8]) -> Tuning {
+    let mut object = EbpfLoader::new().btf(None).load(object).expect("the BPF object");
+    let program: &mut Xdp =
+        object.program_mut(maps::TICKS_PROGRAM).expect("the program").try_into().expect("an XDP program");
+    program.load().expect("a program of three lines");
+    let tick_ns = clock_getres(ClockId::MonotonicCoarse).tv_nsec.try_into().expect("less than a second");
+    loop {
+        let now = coarse_ns();
+        let options = TestRunOptions { data_in: Some(&[0; 64]), ..TestRunOptions::new() };
+        let ticks = program.test_run(options).expect("a test run").return_value;
+        if coarse_ns() == now {
+            return Tuning { tick_ns, first_tick_ns: Tuning::first_tick_ns(ticks, tick_ns, now), ..tuning };
+        }
+    }
 }
 
 /// The clock that the program reads.

@@ -9,6 +9,7 @@ use lb_common::{
         server::ServerKey,
         target::{Encap, Target},
         vip::{ICMP, ICMPV6, Vip, VipKey, mapped},
+        vips,
     },
     maps::{Tuning, feature},
 };
@@ -26,6 +27,8 @@ const TARGETS: usize = 3;
 pub const BUCKETS: u32 = 16;
 /// Places in the other tables.
 pub const PLACES: u32 = 64;
+/// Cells of `VIPS`.
+pub const CELLS: u32 = vips::cells(PLACES);
 /// Slots of a ring.
 const SLOTS: u16 = 31;
 /// An interface that frames may leave by, and the bond that [`INGRESS`] may be a member of.
@@ -66,6 +69,7 @@ pub fn tuning(variant: usize) -> Tuning {
         hash_seed: 0x5eed + variant as u64,
         bucket_mask: BUCKETS - 1,
         source_line_mask: PLACES - 1,
+        vip_mask: CELLS / 2 - 1,
         source_packet_ns: if limits { 200_000_000 } else { 0 },
         source_flow_ns: if limits { 400_000_000 } else { 0 },
         limited_v4_mask: [0xff, 0xff, 0xff, 0],
@@ -163,7 +167,7 @@ impl Scene {
         tables.write_ring(ring_base, &ring(&open));
         let vip = Vip {
             id,
-            flags: u32::from(flags) & (Vip::DROP_UNKNOWN_PORT - 1),
+            flags: asked(flags),
             target_base: base,
             target_count: number(TARGETS),
             ring_base,
@@ -171,7 +175,8 @@ impl Scene {
             new_flow_ns: if self.bytes[LIMIT] & 1 == 0 { 1_000_000_000 } else { 250_000_000 },
             quic_lengths: 0x2f14,
             wildcard_bits: service.wildcard_bits.into(),
-            reserved: 0,
+            // All that was once at the target that the group has.
+            history_base: ring_base + 2,
         };
         let key = service.key();
         let icmp = if service.is_v4() { ICMP } else { ICMPV6 };
@@ -344,4 +349,16 @@ fn constant_sum([a, b, c, d]: [u8; 4]) -> u32 {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     sum
+}
+
+/// A VIP's flags. The bits that no other flag has make it adaptive, without what is refused then.
+fn asked(bits: u16) -> u32 {
+    const OTHERS: u32 =
+        Vip::HASH_MASK | Vip::UNTRACKED | Vip::SOURCE_ROUTES | Vip::TCP_SERVER_ID | Vip::UDP_SERVER_ID | Vip::QUIC_LB;
+    let flags = u32::from(bits) & (Vip::DROP_UNKNOWN_PORT - 1);
+    if bits >> 14 & 1 == 0 {
+        return flags;
+    }
+    let history = [(13, Vip::CLOSED), (15, Vip::HISTORY)].into_iter().filter(|(bit, _)| bits >> bit & 1 == 1);
+    history.fold(flags & !(OTHERS | Vip::QUIC_KATRAN) | Vip::ADAPTIVE, |all, (_, flag)| all | flag)
 }

@@ -2,6 +2,7 @@
 #![no_std]
 #![no_main]
 
+mod backend;
 mod context;
 mod maps;
 mod skb;
@@ -15,11 +16,7 @@ use aya_ebpf::{
 use lb_common::verdict::{Action, Verdict};
 use lb_xdp::{decap, path, probe};
 
-use crate::{
-    context::XdpFrame,
-    maps::{KernelAddresses, KernelTables},
-    skb::SkbFrame,
-};
+use crate::{backend::KernelAddresses, context::XdpFrame, maps::KernelTables, skb::SkbFrame};
 
 /// The balancer.
 #[xdp]
@@ -57,8 +54,14 @@ fn balance(context: XdpContext) -> u32 {
 #[xdp]
 fn lb_decap(context: XdpContext) -> u32 {
     let verdict = decap::unwrap(&mut XdpFrame::new(context), &KernelAddresses);
-    maps::count_decap(verdict);
+    backend::count_decap(verdict);
     if verdict.passes() { xdp_action::XDP_PASS } else { xdp_action::XDP_DROP }
+}
+
+/// Tells the lower half of the kernel's tick counter, so that the daemon can set the program's clock.
+#[xdp]
+fn lb_ticks(_: XdpContext) -> u32 {
+    maps::ticks() as u32
 }
 
 /// Probes of this host, on the way out by an interface that only they are routed to. Whatever else comes here is dropped.

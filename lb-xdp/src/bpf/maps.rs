@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
-    helpers::generated::bpf_ktime_get_coarse_ns,
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns},
     macros::btf_map,
 };
 use lb_common::{
@@ -18,12 +18,12 @@ use lb_common::{
         server::ServerKey,
         target::Target,
         vip::{PrefixKey, Vip, VipKey},
+        vips::{self, IndexCell, Place, Record},
     },
-    maps::{DecapTuning, DecapVerdict, ProbeTuning, Tuning},
+    maps::{ProbeTuning, Tuning},
     verdict::Verdict,
 };
 use lb_xdp::{
-    decap::Addresses,
     path::{SourceLimit, Tables},
     wire::eth::Mac,
 };
@@ -35,7 +35,7 @@ const MAPPABLE: usize = BPF_F_MMAPABLE as usize;
 const UNALLOCATED: usize = BPF_F_NO_PREALLOC as usize;
 
 #[btf_map]
-static VIPS: HashMap<VipKey, Vip, 1> = HashMap::new();
+static VIPS: Array<IndexCell, 1, MAPPABLE> = Array::new();
 
 #[btf_map]
 static FLOWS: Array<Bucket, 1, MAPPABLE> = Array::new();
@@ -94,15 +94,6 @@ static TUNNEL_SOURCES: LpmTrie<[u8; 20], u32, 4096> = LpmTrie::new();
 #[btf_map]
 static HEARTBEAT: Array<Word, 1, MAPPABLE> = Array::new();
 
-#[btf_map]
-static DECAP_SOURCES: LpmTrie<[u8; 20], u32, 4096> = LpmTrie::new();
-
-#[btf_map]
-static DECAP_ADDRESSES: HashMap<[u8; 16], u32, 1024> = HashMap::new();
-
-#[btf_map]
-static DECAP_COUNTERS: PerCpuArray<u64, { DecapVerdict::ALL.len() }> = PerCpuArray::new();
-
 /// In `.rodata`, where the daemon writes the real values before it loads the program. A plain read would be folded to what
 /// stands here; see `tuned`.
 #[unsafe(no_mangle)]
@@ -110,10 +101,13 @@ static TUNING: Tuning = Tuning {
     hash_seed: 0,
     source_packet_ns: 0,
     source_flow_ns: 0,
+    first_tick_ns: 0,
     features: 0,
     bucket_mask: 0,
     source_line_mask: 0,
     udp_idle: 0,
+    vip_mask: 0,
+    tick_ns: 0,
     source_v4: [0; 4],
     source_v4_mask: [0; 4],
     source_v6: [0; 16],
@@ -122,10 +116,6 @@ static TUNING: Tuning = Tuning {
     pad: [0; 2],
     limited_v6_mask: [0; 16],
 };
-
-/// As `TUNING`, of the backend's program.
-#[unsafe(no_mangle)]
-static DECAP_TUNING: DecapTuning = DecapTuning { gue_port: [0; 2], only_sources: 0 };
 
 /// As `TUNING`, of the probes' program, which goes by that too.
 #[unsafe(no_mangle)]
@@ -158,6 +148,7 @@ macro_rules! longest {
         $table.get(key)
     }};
 }
+pub(crate) use longest;
 
 impl Tables for KernelTables {
     #[inline(always)]
@@ -208,7 +199,9 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn now(&self) -> u32 {
-        (self.now_ns() >> TIME_SHIFT) as u32
+        // Not a call: the verifier puts a load in its place (Linux 5.6), where the coarse clock costs some 10 ns.
+        let ns = ticks().wrapping_mul(u64::from(tuned!(tick_ns as u32))).wrapping_sub(tuned!(first_tick_ns as u64));
+        (ns >> TIME_SHIFT) as u32
     }
 
     #[inline(always)]
@@ -219,9 +212,15 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn vip(&self, key: &VipKey) -> Option<&Vip> {
-        // SAFETY: the daemon replaces values whole, and an element that a lookup returned is not reused before the
-        // program ends (RCU).
-        unsafe { VIPS.get(key) }
+        let key = key.words();
+        let Place { cell, tag } = Place::of(key, tuned!(vip_mask as u32));
+        let record = match vips::look(VIPS.get(cell)?, tag) {
+            0 => return None,
+            record => VIPS.get(record)?,
+        };
+        // SAFETY: what the index names is a record: words that the daemon wrote before it let the index name them, and
+        // that it does not write again before the program ends (RCU). Any bytes are one.
+        unsafe { &*core::ptr::from_ref(record).cast::<Record>() }.of(key)
     }
 
     #[inline(always)]
@@ -348,6 +347,13 @@ pub(crate) fn probe_mac() -> Mac {
     Mac::from_bytes(&mac)
 }
 
+/// The kernel's tick counter.
+#[inline(always)]
+pub(crate) fn ticks() -> u64 {
+    // SAFETY: the helper takes nothing and returns a number.
+    unsafe { bpf_jiffies64() }
+}
+
 /// Counts a frame of `bytes` bytes under its verdict.
 #[inline(always)]
 pub(crate) fn count_verdict(verdict: Verdict, bytes: usize) {
@@ -356,43 +362,5 @@ pub(crate) fn count_verdict(verdict: Verdict, bytes: usize) {
         let counters = unsafe { &mut *counters };
         counters.packets = counters.packets.wrapping_add(1);
         counters.bytes = counters.bytes.wrapping_add(bytes as u64);
-    }
-}
-
-/// Counts a frame that the backend's program saw.
-#[inline(always)]
-pub(crate) fn count_decap(verdict: DecapVerdict) {
-    if let Some(count) = DECAP_COUNTERS.get_ptr_mut(verdict as u32) {
-        // SAFETY: this CPU's own value.
-        let count = unsafe { &mut *count };
-        *count = count.wrapping_add(1);
-    }
-}
-
-/// The backend's tunnel addresses.
-pub(crate) struct KernelAddresses;
-
-impl Addresses for KernelAddresses {
-    #[inline(always)]
-    fn is_tunnel(&self, address: &[u8; 16]) -> bool {
-        // SAFETY: only whether it is there is asked.
-        unsafe { DECAP_ADDRESSES.get(address) }.is_some()
-    }
-
-    #[inline(always)]
-    fn is_source(&self, address: [u64; 2]) -> bool {
-        // SAFETY: as for `tuned`.
-        let only_listed = unsafe { (&raw const DECAP_TUNING.only_sources).read_volatile() } != 0;
-        if !only_listed {
-            return true;
-        }
-        let key = SourceKey::from_words(0, address);
-        longest!(DECAP_SOURCES, &key).is_some_and(|allowed| *allowed == 1)
-    }
-
-    #[inline(always)]
-    fn gue_port(&self) -> [u8; 2] {
-        // SAFETY: as for `tuned`.
-        unsafe { (&raw const DECAP_TUNING.gue_port).cast::<u16>().read_volatile() }.to_ne_bytes()
     }
 }

@@ -1,5 +1,6 @@
 //! What the flow table remembers, seen through whole packets.
 
+mod adaptive;
 mod eviction;
 mod floods;
 mod moving;

@@ -16,6 +16,7 @@ use crate::{
     icmp::{self, Matter},
     link,
     parse::{self, Family, Kind, Packet, Start},
+    ring::{self, Tracked},
     select::{self, Request},
     tunnel, vip,
 };
@@ -132,7 +133,7 @@ fn steer<F: Frame, T: Tables>(frame: &F, tables: &T, packet: &Packet) -> Result<
         }
         return Err(Verdict::from_number(miss));
     };
-    let named = if vip.flags == 0 { 0 } else { consider(frame, tables, packet, vip).get()? };
+    let named = if vip.flags & !Vip::PLAIN == 0 { 0 } else { consider(frame, tables, packet, vip).get()? };
     let id = steer_flow(frame, tables, packet, vip, named).get()?;
     if packet.first_fragment().is_some() {
         remember(frame, tables, packet, id).get()?;
@@ -159,7 +160,14 @@ fn consider<F: Frame, T: Tables>(frame: &F, tables: &T, packet: &Packet, vip: &V
 
 #[inline(never)]
 fn steer_flow<F: Frame, T: Tables>(frame: &F, tables: &T, packet: &Packet, vip: &Vip, named: u32) -> Outcome {
-    let request = Request { frame, packet, vip, tables, named };
+    let mut request = Request { frame, packet, vip, tables, named, slot: Tracked::NONE };
+    if ring::is_adaptive(vip, tables) {
+        match ring::tracked(packet.hash, vip, tables) {
+            Ok(slot) if !slot.is_tracked() => return Outcome::of(request.untracked()),
+            Ok(slot) => request.slot = slot,
+            Err(verdict) => return Outcome::of(Err(verdict)),
+        }
+    }
     Outcome::of(if select::is_tracked(vip, tables) { flow::steer(&request) } else { request.named_or_picked() })
 }
 

@@ -9,6 +9,7 @@ use lb_common::{
         server::ServerKey,
         target::{Encap, Target},
         vip::{ICMP, ICMPV6, Vip, VipKey, mapped},
+        vips,
     },
     maps::{Tuning, feature},
 };
@@ -26,6 +27,8 @@ pub const SOURCE_MAC: [u8; 6] = [0x02, 0, 0, 0, 0xaa, 0x02];
 pub const BUCKETS: u32 = 64;
 /// Entries of each other table that the daemon gives a size.
 pub const ENTRIES: u32 = 64;
+/// Cells of `VIPS`.
+pub const CELLS: u32 = vips::cells(ENTRIES);
 /// Slots of a ring.
 const SLOTS: u16 = 67;
 /// What a program has unless a case says otherwise: all that every kernel can load.
@@ -48,6 +51,7 @@ struct Service {
     key: VipKey,
     vip: Vip,
     ring: Vec<u16>,
+    history: Vec<u16>,
     drops_unknown_ports: bool,
 }
 
@@ -127,7 +131,7 @@ impl Given {
         let ring = (0..SLOTS).filter(|_| shares > 0).map(|slot| slot % shares).collect();
         let wildcard_bits = key.wildcard_bits.into();
         let vip = Vip { id, target_base: first, target_count: shares.into(), wildcard_bits, ..Vip::default() };
-        self.vips.push(Service { key, vip, ring, drops_unknown_ports: false });
+        self.vips.push(Service { key, vip, ring, history: vec![], drops_unknown_ports: false });
         self
     }
 

@@ -24,7 +24,7 @@ pub use self::clock::{now_ns, settle, settled_unit, unit};
 use self::{pinned::Pinned, tables::Tables};
 use super::{
     case::INGRESS,
-    given::{BUCKETS, ENTRIES},
+    given::{BUCKETS, CELLS, ENTRIES},
 };
 
 mod clock;
@@ -67,9 +67,11 @@ impl Loaded {
     pub fn new(tuning: &Tuning) -> Result<Self> {
         // Masks follow from the tables' sizes.
         let tuning = HostTables::new(*tuning, BUCKETS, ENTRIES, ENTRIES).tuning;
+        let tuning = Tuning { vip_mask: CELLS / 2 - 1, ..kernel::clock::set(&tuning)? };
         let mut loader = EbpfLoader::new();
         loader.override_global(maps::TUNING, &tuning, true).map_max_entries(maps::FLOWS, BUCKETS);
-        let sized = [maps::VIPS, maps::PREFIX_VIPS, maps::RINGS, maps::TARGETS, maps::TARGET_COUNTERS, maps::ACL]
+        loader.map_max_entries(maps::VIPS, CELLS);
+        let sized = [maps::PREFIX_VIPS, maps::RINGS, maps::TARGETS, maps::TARGET_COUNTERS, maps::ACL]
             .into_iter()
             .chain([maps::SOURCE_ROUTES, maps::GROUPS, maps::SERVER_IDS, maps::VIP_LIMITS, maps::SOURCES]);
         for name in sized {

@@ -60,6 +60,7 @@ pub(crate) fn given(random: &mut Random, features: u32) -> Given {
     let given = given.tunnel_address(TUNNELS[0]).tunnel_address(TUNNELS[1]);
     let given = given.tunnel_source("172.16.0.0/16").tunnel_source("100::/64").bond(INGRESS, 4001);
     let given = [1, 2, 3, 4, 5, 7, 8, 9, 10, 11].into_iter().fold(given, |given, vip| asking(given, vip, random));
+    let given = [1, 3, 4, 7].into_iter().fold(given, |given, vip| adaptive(given, vip, random));
     let given = targets(given, random);
     let given = if random.one_in(2) { given.told_too_big(1_000_000_000_000) } else { given };
     let given = if random.one_in(2) { given.silent_for(60_000_000_000) } else { given };
@@ -83,6 +84,21 @@ fn asking(given: Given, vip: u32, random: &mut Random) -> Given {
     match random.below(6) {
         0 => given.rule(vip, "203.0.113.0/25", Deny).rule(vip, "203.0.113.8/32", Allow),
         1 => given.rule(vip, "198.51.100.0/24", Allow).rule(vip, "::/0", Deny),
+        _ => given,
+    }
+}
+
+/// Some VIPs are adaptive: with a previous target that may be any, with none, or closed.
+fn adaptive(given: Given, vip: u32, random: &mut Random) -> Given {
+    let first = [1, 1, 9, 11, 14, 18, 18][vip as usize - 1];
+    let kind = random.below(6);
+    // What is refused together: their flows would be looked for in the wrong slot.
+    let others = Vip::HASH_MASK | Vip::UNTRACKED | Vip::SOURCE_ROUTES | Vip::TCP_SERVER_ID;
+    let given = if kind < 4 { given.asks(vip, |vip| vip.flags &= !others) } else { given };
+    match kind {
+        0 | 1 => given.history(vip, Some(first + random.below(4) as u32)),
+        2 => given.history(vip, None),
+        3 => given.history(vip, Some(first)).flags(vip, Vip::CLOSED),
         _ => given,
     }
 }

@@ -24,7 +24,7 @@ const ROUTER_V6: &str = "2001:db8:ff::1";
 const MTU: [u8; 4] = [0, 0, 0x05, 0x14];
 
 /// An error about the packets that answer this frame, with so many bytes behind their IP header.
-fn about(kind_and_code: [u8; 2], frame: &Frame, behind: usize) -> Frame {
+pub(super) fn about(kind_and_code: [u8; 2], frame: &Frame, behind: usize) -> Frame {
     let (router, header) = if frame.is_v4() { (ROUTER, 20) } else { (ROUTER_V6, 40) };
     Frame::error(router, kind_and_code, MTU, &frame.reversed(), header + behind)
 }
@@ -37,7 +37,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-fn steered(name: &'static str, given: &Given, error: &Frame, target: u32) -> Case {
+pub(super) fn steered(name: &'static str, given: &Given, error: &Frame, target: u32) -> Case {
     Case::forwarded(name, given, error, target).event(IcmpSteered)
 }
 

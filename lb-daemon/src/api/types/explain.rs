@@ -223,6 +223,12 @@ pub struct RingStage {
     pub slots: u32,
     /// Name of the backend that it leads to.
     pub backend: Option<String>,
+    /// Whether flows of the slot are looked for in the flow table; absent unless the VIP is adaptive.
+    #[serde(default)]
+    pub tracked: Option<bool>,
+    /// Of a slot that is tracked, name of the backend that it led to before, where its flows are that are not remembered.
+    #[serde(default)]
+    pub previous: Option<String>,
     /// The source route whose ring it is; absent of the VIP's own.
     pub source_route: Option<String>,
 }

@@ -47,6 +47,9 @@ pub struct Vip {
     pub problems: Vec<String>,
     /// Slots of its ring; 0 while no backend takes new flows.
     pub ring_slots: u32,
+    /// Slots of an adaptive VIP's ring whose flows are remembered; absent of other VIPs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracked_slots: Option<u32>,
     /// Digest of its ring's slots, in hexadecimal: it tells when the ring changes. To compare lbs there is `GET /v1/rings`.
     pub ring_digest: Option<String>,
     /// What it forwarded, its former backends included.

@@ -25,7 +25,7 @@ use crate::{
         ServerIdStage, Stages, TargetStage, VipStage,
     },
     controller::snapshot::{BackendView, VipView},
-    explain::{Found, LimitKind, Remembered, Trace, tuple::flag_letters},
+    explain::{Found, History, LimitKind, Remembered, Trace, tuple::flag_letters},
     model::Service,
     plan::{target::address_of, wanted::service},
 };
@@ -253,6 +253,11 @@ fn ring(trace: &Trace, names: &Names) -> Option<RingStage> {
         slot: ring.slot,
         slots: ring.slots,
         backend: ring.target.and_then(|target| names.backend(target)),
+        tracked: ring.history.map(|history| history != History::Untracked),
+        previous: match ring.history {
+            Some(History::Tracked(target)) => names.backend(target),
+            Some(History::Untracked) | None => None,
+        },
         source_route: route,
     })
 }

@@ -157,9 +157,15 @@ fn flow(stage: &FlowStage) -> String {
 
 fn ring(stage: &RingStage) -> String {
     let whose = stage.source_route.as_ref().map_or_else(String::new, |route| format!(" of source route {route}"));
+    let history = match (stage.tracked, &stage.previous) {
+        (None, _) => String::new(),
+        (Some(false), _) => ", not tracked".to_owned(),
+        (Some(true), None) => ", tracked".to_owned(),
+        (Some(true), Some(previous)) => format!(", tracked, before: {previous}"),
+    };
     match (stage.slot, &stage.backend) {
-        (Some(slot), Some(backend)) => format!("slot {slot} of {}{whose}: {backend}", stage.slots),
-        (Some(slot), None) => format!("slot {slot} of {}{whose}", stage.slots),
+        (Some(slot), Some(backend)) => format!("slot {slot} of {}{whose}: {backend}{history}", stage.slots),
+        (Some(slot), None) => format!("slot {slot} of {}{whose}{history}", stage.slots),
         (None, _) => format!("empty{whose}"),
     }
 }

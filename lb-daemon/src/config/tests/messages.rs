@@ -43,20 +43,6 @@ fn prints_the_nearest_key() {
 }
 
 #[test]
-fn prints_that_a_value_is_not_built_yet() {
-    assert_eq!(
-        printed(&with("#vip", "flow_tracking = \"adaptive\"")),
-        r#"error[not-built-yet]: `flow_tracking = "adaptive"` is not built yet
-  --> lb.toml:21:17
-   |
-21 | flow_tracking = "adaptive"
-   |                 ^^^^^^^^^^ this version of lb cannot do it
-   |
-   = help: use "always" or "off""#
-    );
-}
-
-#[test]
 fn prints_both_places_when_they_are_in_two_files() {
     let text = with("#dataplane", "deny = [\"198.51.100.0/24\"]\ndeny_file = \"bad.txt\"");
     let list = b"# Yesterday's.\n203.0.113.0/24\n  198.51.100.0/24 # again\n\n192.0.2.1/24\n";

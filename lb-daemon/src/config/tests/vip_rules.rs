@@ -3,7 +3,7 @@
 use super::{VALID, complaints, refuses, valid, warns, with};
 use std::time::Duration;
 
-use crate::model::{Encap, HashMode, Least, Protocol, RingChange};
+use crate::model::{Encap, FlowTracking, HashMode, Least, Protocol, RingChange};
 
 fn vip(line: &str) -> String {
     with("#vip", line)
@@ -71,9 +71,12 @@ fn refuses_vip_addresses_that_cannot_work() {
 }
 
 #[test]
-fn refuses_what_is_not_built_yet_in_a_vip() {
-    let text = vip("flow_tracking = \"adaptive\"");
-    refuses(&text, "not-built-yet", "\"adaptive\"", "use \"always\" or \"off\"");
+fn refuses_adaptive_tracking_with_what_does_not_go_by_the_5_tuple() {
+    for other in ["hash = \"source-ip\"", "tcp_server_id = true"] {
+        let text = vip(&format!("flow_tracking = \"adaptive\"\n{other}"));
+        let text = text.replace("address = \"10.0.0.11\"", "address = \"10.0.0.11\", server_id = 1");
+        refuses(&text, "conflict", "\"adaptive\"", "flow_tracking = \"always\"");
+    }
 }
 
 #[test]
@@ -108,8 +111,11 @@ fn reads_how_flows_are_steered() {
     for (word, encap) in [("ipip", Encap::Ipip), ("gue", Encap::Gue), ("l2", Encap::L2)] {
         assert_eq!(only(&format!("encap = \"{word}\"")).encap, encap);
     }
-    assert!(only("flow_tracking = \"always\"").tracked);
-    assert!(!only("flow_tracking = \"off\"").tracked);
+    for (word, tracking) in
+        [("always", FlowTracking::Always), ("adaptive", FlowTracking::Adaptive), ("off", FlowTracking::Off)]
+    {
+        assert_eq!(only(&format!("flow_tracking = \"{word}\"")).flow_tracking, tracking);
+    }
     assert_eq!(only("max_new_flows_per_second = 1_000").max_new_flows_per_second, Some(1_000));
     refuses(&vip("hash = \"source\""), "invalid-value", "\"source\"", "did you mean \"source-ip\"?");
     for given in ["0", "1_000_000_001"] {

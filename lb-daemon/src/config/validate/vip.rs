@@ -28,7 +28,7 @@ use crate::{
         raw::Section,
         schema,
     },
-    model::{Encap, HashMode, Protocol, Service, Vip},
+    model::{Encap, FlowTracking, HashMode, Protocol, Service, Vip},
 };
 
 const PROTOCOLS: [(&str, Protocol); 2] = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
@@ -38,6 +38,9 @@ const HASHES: [(&str, HashMode); 4] = [
     ("source-ip-destination-port", HashMode::SourceIpDestinationPort),
     ("destination-port", HashMode::DestinationPort),
 ];
+
+const TRACKING: [(&str, FlowTracking); 3] =
+    [("always", FlowTracking::Always), ("adaptive", FlowTracking::Adaptive), ("off", FlowTracking::Off)];
 
 /// What VIPs are read with, and what was seen of those before.
 struct Reading<'p, 'l> {
@@ -119,6 +122,7 @@ impl<'p> Reading<'p, '_> {
         let plain = Vip::plain(&name, service, pool, ring_size);
         let routed = Vip { encap, quic, tcp_server_id, udp_stable, source_routes, drops_unknown_port, ..plain };
         let vip = options(routed);
+        adaptive_alone(section, &vip);
         health::unseen(section, &vip, &pools);
         Some(vip)
     }
@@ -143,10 +147,12 @@ fn options(
     let panic_threshold = section.quantity("panic_threshold", "%", quantity::percent).map_or(0, Spanned::into_inner);
     let (min_healthy, max_ring_change) = (least(section, pool), ring_change(section, ring_size));
     let hash = section.choice("hash", &HASHES, &[]).unwrap_or_default();
-    let tracked = section.choice("flow_tracking", &[("always", true), ("off", false)], &["adaptive"]).unwrap_or(true);
+    let flow_tracking = section.choice("flow_tracking", &TRACKING, &[]).unwrap_or_default();
     let access = access(section, lists);
     let max_new_flows_per_second = number(section, "max_new_flows_per_second", &RATE);
-    if !tracked && let Some((key, _)) = section.entry("max_new_flows_per_second") {
+    if flow_tracking == FlowTracking::Off
+        && let Some((key, _)) = section.entry("max_new_flows_per_second")
+    {
         let message = "`max_new_flows_per_second` has no effect with `flow_tracking = \"off\"`";
         let complaint =
             Complaint::new(Code::NoEffect, key.span(), message).label("no flow is remembered, so none is new");
@@ -157,10 +163,29 @@ fn options(
         min_healthy,
         max_ring_change,
         hash,
-        tracked,
+        flow_tracking,
         access,
         max_new_flows_per_second,
         ..vip
+    }
+}
+
+/// Refuses what an adaptive VIP cannot have: its flows are looked for in the slot that the 5-tuple gives.
+fn adaptive_alone(section: &Section<'_>, vip: &Vip) {
+    let Some((_, tracking)) = section.entry("flow_tracking").filter(|_| vip.is_adaptive()) else { return };
+    let others = [
+        (vip.hash != HashMode::FiveTuple, "hash"),
+        (!vip.source_routes.is_empty(), "source_routes"),
+        (vip.tcp_server_id, "tcp_server_id"),
+    ];
+    for key in others.into_iter().filter(|(asked, _)| *asked).map(|(_, key)| key) {
+        let message = format!("`flow_tracking = \"adaptive\"` and `{key}` cannot both hold");
+        let complaint = Complaint::new(Code::Conflict, tracking.span(), message).label("goes by the 5-tuple alone");
+        let complaint = match section.entry(key) {
+            Some((name, _)) => complaint.also(name.span(), "leads flows elsewhere"),
+            None => complaint,
+        };
+        section.complain(complaint.hint(format!("write `flow_tracking = \"always\"`, or remove `{key}`")));
     }
 }
 

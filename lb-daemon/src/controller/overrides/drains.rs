@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use lb_common::layout::target::Target;
+use lb_common::layout::{ring::UNTRACKED, target::Target, vip::Vip};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -27,6 +27,8 @@ pub(super) struct Left {
     pub(super) flows: u64,
     /// Whether it still takes new ones, by the tables.
     open: bool,
+    /// Whether flows that nobody has heard of since it takes no new ones may be there: those of adaptive VIPs.
+    silent: bool,
 }
 
 impl<E: Engine> Controller<E> {
@@ -76,6 +78,7 @@ impl<E: Engine> Controller<E> {
             }
         };
         let (pairs, mut left) = self.pairs(names);
+        let silent = self.former_targets();
         for (id, pair) in self.totals.owners() {
             let flows = count.live_by_target.get(id).copied().unwrap_or(0);
             let target = self.state.targets.get(id);
@@ -84,9 +87,27 @@ impl<E: Engine> Controller<E> {
                 let left = left.entry(name).or_default();
                 left.flows += flows;
                 left.open |= open;
+                left.silent |= silent.contains(id);
             }
         }
         left.into_iter().map(|(name, left)| (name.clone(), left)).collect()
+    }
+
+    /// Targets of adaptive VIPs to which slots led before, and that may have flows nobody has heard of since.
+    fn former_targets(&self) -> BTreeSet<u32> {
+        let vips = self.state.vips.values().filter(|vip| vip.flags & (Vip::HISTORY | Vip::CLOSED) != 0);
+        let named = vips.flat_map(|vip| {
+            let (ring, history) = (self.engine.ring_in_force(vip), self.engine.history(vip));
+            let closed = vip.flags & Vip::CLOSED != 0;
+            let former = move |(slot, current): (usize, &u16)| match history.get(slot).filter(|one| **one != UNTRACKED)
+            {
+                Some(previous) => Some(*previous).filter(|previous| closed || previous != current),
+                None => Some(*current).filter(|_| closed),
+            };
+            let places: BTreeSet<u16> = ring.iter().enumerate().filter_map(former).collect();
+            places.into_iter().map(|place| vip.target_base + u32::from(place))
+        });
+        named.collect()
     }
 
     /// Which of these backends each pair of VIP and address is, in one pool or in several, and nothing yet of those that are

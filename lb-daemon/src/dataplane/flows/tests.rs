@@ -94,7 +94,7 @@ proptest! {
         prop_assert!(!(rule.is_live(entry) && rule.is_to_be_forgotten(entry)));
         // Nothing but the time since the last use matters.
         let later = Liveness { now: now.wrapping_add(77), udp_idle };
-        let touched = entry.touched(entry.time().wrapping_add(77), entry.state());
+        let touched = entry.touched(entry.time().wrapping_add(77), entry.state()).stray(entry.is_stray());
         prop_assert_eq!(rule.is_live(entry), later.is_live(touched));
     }
 }

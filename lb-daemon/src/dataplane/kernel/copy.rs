@@ -19,9 +19,11 @@ use lb_common::{
         prefix::Group,
         server::ServerKey,
         vip::{Vip, VipKey},
+        vips::WAYS,
     },
     maps,
 };
+use lb_xdp::host::vips::{Cells, Writer};
 use tracing::warn;
 
 use super::{
@@ -67,6 +69,22 @@ impl Ends {
         Ok(())
     }
 
+    /// Copies the entries of the table of VIPs, into one of whatever size.
+    pub(super) fn vips(self, new: impl Fn(Vip) -> Vip) -> Result<(), OpenError> {
+        let (from, to) = self.mappings(WAYS)?;
+        let entries = Cells::new(from.words()).entries();
+        fill_vips(&to, entries.into_iter().map(|(key, vip)| (key, new(vip))))
+    }
+
+    /// The same from a hash table of the kernel's.
+    pub(super) fn vips_of_hash(self) -> Result<(), OpenError> {
+        let failed = failed("read", self.name);
+        let to = mapping(self.name, &self.to, WAYS)?;
+        let from: HashMap<_, VipKey, Vip> = Map::HashMap(self.from).try_into().map_err(failed)?;
+        let entries: BTreeMap<VipKey, Vip> = from.iter().collect::<Result<_, MapError>>().map_err(failed)?;
+        fill_vips(&to, entries)
+    }
+
     /// Copies the entries of a trie.
     pub(super) fn trie<Old: Pod, New: Pod>(self, new: impl Fn(Old) -> New) -> Result<(), OpenError> {
         let failed = |verb| failed(verb, self.name);
@@ -106,19 +124,30 @@ impl Ends {
 
     /// Both tables in memory, whose values are of so many words.
     fn mappings(&self, words: usize) -> Result<(Mapping, Mapping), OpenError> {
-        let map = |data: &MapData| {
-            let info = data.info().map_err(failed("look at", self.name))?;
-            let mapped = Mapping::new(data.fd(), info.max_entries() as usize * words * 8, true);
-            mapped.map_err(|source| system(format!("map the table {}", self.name), source))
-        };
-        Ok((map(&self.from)?, map(&self.to)?))
+        Ok((mapping(self.name, &self.from, words)?, mapping(self.name, &self.to, words)?))
     }
+}
+
+/// A table in memory, whose values are of so many words.
+fn mapping(name: &'static str, data: &MapData, words: usize) -> Result<Mapping, OpenError> {
+    let info = data.info().map_err(failed("look at", name))?;
+    let mapped = Mapping::new(data.fd(), info.max_entries() as usize * words * 8, true);
+    mapped.map_err(|source| system(format!("map the table {name}"), source))
+}
+
+/// Puts entries into a new table of VIPs.
+fn fill_vips(to: &Mapping, entries: impl IntoIterator<Item = (VipKey, Vip)>) -> Result<(), OpenError> {
+    let to = Cells::new(to.words());
+    let mut writer = Writer::of(to);
+    // No packet goes by a new table, so there is none to wait for.
+    let mut set = |(key, vip): (VipKey, Vip)| writer.set(to, &key, &vip, || {});
+    entries.into_iter().try_for_each(&mut set).map_err(|full| system("fill the table VIPS", io::Error::other(full)))
 }
 
 /// Copies a table of this layout.
 pub(super) fn same(ends: Ends) -> Result<(), OpenError> {
     match ends.name {
-        maps::VIPS => ends.hash::<VipKey, Vip, Vip>(|vip| vip),
+        maps::VIPS => ends.vips(|vip| vip),
         maps::PREFIX_VIPS => ends.trie::<Vip, Vip>(|vip| vip),
         maps::SERVER_IDS => ends.hash::<ServerKey, u32, u32>(|target| target),
         maps::BONDS => ends.hash::<u32, u32, u32>(|bond| bond),

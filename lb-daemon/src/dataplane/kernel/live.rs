@@ -15,9 +15,11 @@ use lb_common::{
         server::ServerKey,
         target::Target,
         vip::{PrefixKey, Vip, VipKey},
+        vips::IndexCell,
     },
     maps::{self, Tuning},
 };
+use lb_xdp::host::vips::Cells;
 use zerocopy::FromBytes;
 
 use super::{
@@ -44,7 +46,7 @@ const ADDRESS_BITS: u32 = 128;
 /// All tables that a packet may meet, to be read.
 pub struct Live {
     tuning: Tuning,
-    vips: Elements<VipKey, Vip>,
+    vips: Mapping,
     prefix_vips: Elements<PrefixKey, Vip>,
     access: Elements<SourceKey, u32>,
     routes: Elements<SourceKey, u32>,
@@ -77,6 +79,7 @@ impl Live {
         // Says what is missing or of another form.
         specs::pinned(&pins)?;
         let flows = elements::array::<Bucket>(&pins.table(maps::FLOWS), maps::FLOWS)?;
+        let vips = elements::array::<IndexCell>(&pins.table(maps::VIPS), maps::VIPS)?;
         let sources = elements::array::<SourceLine>(&pins.table(maps::SOURCES), maps::SOURCES)?;
         // An lb before this one may have made the tables, without it.
         let beats = pins.table(maps::HEARTBEAT);
@@ -85,13 +88,14 @@ impl Live {
             Some(tuning) => Tuning {
                 bucket_mask: mask(&flows, size_of::<Bucket>()),
                 source_line_mask: mask(&sources, size_of::<SourceLine>()),
+                vip_mask: mask(&vips, 2 * size_of::<IndexCell>()),
                 ..*tuning
             },
             None => loaded_with(&pins)?,
         };
         Ok(Self {
             tuning,
-            vips: keyed(&pins, maps::VIPS)?,
+            vips,
             prefix_vips: keyed(&pins, maps::PREFIX_VIPS)?,
             access: keyed(&pins, maps::ACL)?,
             routes: keyed(&pins, maps::SOURCE_ROUTES)?,
@@ -171,8 +175,8 @@ fn place_of_tuning() -> Option<(usize, usize)> {
 #[derive(FromBytes)]
 #[repr(C)]
 struct Raw {
-    numbers: [u64; 3],
-    small: [u32; 4],
+    numbers: [u64; 4],
+    small: [u32; 6],
     source_v4: [[u8; 4]; 2],
     source_v6: [u8; 16],
     limited_v4_mask: [u8; 4],
@@ -184,18 +188,21 @@ const _: () = assert!(size_of::<Raw>() == size_of::<Tuning>());
 
 impl From<Raw> for Tuning {
     fn from(raw: Raw) -> Self {
-        let [hash_seed, source_packet_ns, source_flow_ns] = raw.numbers;
-        let [features, bucket_mask, source_line_mask, udp_idle] = raw.small;
+        let [hash_seed, source_packet_ns, source_flow_ns, first_tick_ns] = raw.numbers;
+        let [features, bucket_mask, source_line_mask, udp_idle, vip_mask, tick_ns] = raw.small;
         let [source_v4, source_v4_mask] = raw.source_v4;
         let Raw { source_v6, limited_v4_mask, gue_port, pad, limited_v6_mask, .. } = raw;
         Self {
             hash_seed,
             source_packet_ns,
             source_flow_ns,
+            first_tick_ns,
             features,
             bucket_mask,
             source_line_mask,
             udp_idle,
+            vip_mask,
+            tick_ns,
             source_v4,
             source_v4_mask,
             source_v6,
@@ -226,7 +233,7 @@ impl Lookups for Live {
     }
 
     fn vip(&self, key: &VipKey) -> Result<Option<Vip>, Error> {
-        self.vips.get(key)
+        Ok(Cells::new(self.vips.words()).get(key))
     }
 
     fn prefix_vip(&self, key: &PrefixKey) -> Result<Option<Vip>, Error> {

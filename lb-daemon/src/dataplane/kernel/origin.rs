@@ -8,13 +8,16 @@ use super::{
     flows::carry::Reading,
 };
 
-#[cfg(feature = "next-layout")]
 mod v2;
+#[cfg(feature = "next-layout")]
+mod v3;
 
 /// Where contents come from.
 pub(super) struct Origin {
     /// Tables whose values have another form or meaning there. All others are the same.
     pub(super) changed: &'static [&'static str],
+    /// Entries of a changed table here for one of so many there.
+    pub(super) size: fn(&'static str, u32) -> u32,
     /// Copies a table that packets don't write.
     pub(super) copy: fn(Ends) -> Result<(), OpenError>,
     /// What a word of `FLOWS` is here.
@@ -22,13 +25,19 @@ pub(super) struct Origin {
 }
 
 /// This layout.
-pub(super) const OWN: Origin = Origin { changed: &[], copy: copy::same, entry: FlowEntry };
+pub(super) const OWN: Origin = Origin { changed: &[], size: same_size, copy: copy::same, entry: FlowEntry };
 
 /// Older layouts that can be read, by their version.
 const OLDER: &[(u32, &Origin)] = &[
-    #[cfg(feature = "next-layout")]
     (2, &v2::ORIGIN),
+    #[cfg(feature = "next-layout")]
+    (3, &v3::ORIGIN),
 ];
+
+/// The size of a table whose entries are as many as before.
+fn same_size(_: &'static str, entries: u32) -> u32 {
+    entries
+}
 
 /// The layout of an older version, if it can be read.
 pub(super) fn older(version: u32) -> Option<&'static Origin> {

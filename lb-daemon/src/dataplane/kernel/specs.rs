@@ -18,7 +18,8 @@ use lb_common::{
         ring::RingBlock,
         server::ServerKey,
         target::Target,
-        vip::{Vip, VipKey},
+        vip::Vip,
+        vips::{self, IndexCell},
     },
     maps,
     verdict::Verdict,
@@ -64,7 +65,7 @@ const fn counters<T>(name: &'static str) -> Spec {
 }
 
 const SPECS: [Spec; maps::ALL.len()] = [
-    hash::<VipKey, Vip>(maps::VIPS, 0),
+    array::<IndexCell>(maps::VIPS),
     array::<Bucket>(maps::FLOWS),
     array::<RingBlock>(maps::RINGS),
     array::<Target>(maps::TARGETS),
@@ -94,7 +95,7 @@ impl Sizes {
     /// Those of new tables. `source_lines` are of `SOURCES`.
     pub(super) fn fresh(capacity: &Capacity, flow_entries: u32, source_lines: u32) -> Self {
         Self(BTreeMap::from([
-            (maps::VIPS, capacity.vips.max(1)),
+            (maps::VIPS, vips::cells(capacity.vips)),
             (maps::FLOWS, (flow_entries / count(WAYS)).max(1)),
             (maps::RINGS, capacity.ring_blocks.max(1)),
             (maps::TARGETS, capacity.targets.max(1)),
@@ -136,7 +137,7 @@ impl Sizes {
 
     /// Entries of `VIP_LIMITS`: numbers of VIPs start at 1.
     fn limits(&self) -> u32 {
-        self.of(maps::VIPS).max(self.of(maps::PREFIX_VIPS)).saturating_add(1)
+        vips::entries(self.of(maps::VIPS)).max(self.of(maps::PREFIX_VIPS)).saturating_add(1)
     }
 
     /// Another number of entries.
@@ -164,7 +165,7 @@ impl Sizes {
     /// The sizes that planning knows.
     pub(super) fn capacity(&self) -> Capacity {
         Capacity {
-            vips: self.of(maps::VIPS).min(self.of(maps::PREFIX_VIPS)),
+            vips: vips::entries(self.of(maps::VIPS)).min(self.of(maps::PREFIX_VIPS)),
             targets: self.of(maps::TARGETS),
             ring_blocks: self.of(maps::RINGS),
             groups: self.of(maps::GROUPS),

@@ -183,7 +183,8 @@ pub(super) fn balancer(pins: &Pins, tuning: &Tuning, adopted: &Adopted) -> Resul
     let tuning = Tuning {
         features: tuning.features & !feature::MULTI_BUFFER | buffers,
         bucket_mask: adopted.sizes.of(maps::FLOWS).wrapping_sub(1),
-        ..*tuning
+        vip_mask: (adopted.sizes.of(maps::VIPS) / 2).wrapping_sub(1),
+        ..super::clock::set(tuning)?
     };
     let mut loader = EbpfLoader::new();
     loader.override_global(maps::TUNING, &tuning, true);

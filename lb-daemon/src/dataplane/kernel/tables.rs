@@ -40,6 +40,8 @@ use crate::{
     plan::{self, Capacity, State},
 };
 
+mod history;
+
 /// Words of a target.
 const TARGET_WORDS: usize = size_of::<Target>() / 8;
 /// Words of a block of a ring, and slots of a word.
@@ -85,7 +87,7 @@ impl Opener<'_> {
     }
 
     /// Maps an array of `T`.
-    fn mapping<T>(&self, name: &'static str) -> Result<Mapping, OpenError> {
+    pub(super) fn mapping<T>(&self, name: &'static str) -> Result<Mapping, OpenError> {
         let data = self.data(name)?;
         Mapping::new(data.fd(), self.sizes.of(name) as usize * size_of::<T>(), self.writable)
             .map_err(|source| super::explain::system(format!("map the table {name}"), source))
@@ -145,7 +147,10 @@ impl Tables {
         let of_groups = groups.values().map(|group| (group.ring_base, group.ring_slots));
         let rings = vips.values().map(|vip| (vip.ring_base, vip.ring_slots)).chain(of_groups);
         let rings = rings.map(|(base, slots)| (base, self.slots(base, slots))).filter(|(_, slots)| !slots.is_empty());
+        let histories = vips.values().filter(|vip| vip.flags & Vip::HISTORY != 0);
+        let histories = histories.map(|vip| (vip.history_base, plan::history::tracked(&self.history(vip))));
         Ok(State {
+            histories: histories.collect(),
             rings: rings.map(|(base, slots)| (base, plan::digest(&slots))).collect(),
             targets: self.targets(),
             servers: self.selectors.servers.all()?,
@@ -254,6 +259,13 @@ impl Tables {
         ids.filter(|id| *id < self.target_counters.len()).map(read).collect()
     }
 
+    /// How often an event was counted.
+    pub(super) fn event(&self, event: PathEvent) -> Result<u64, Error> {
+        let values = self.path_counters.get(&(event as u32), 0);
+        let values = values.map_err(|error| table("read PATH_COUNTERS", error))?;
+        Ok(values.iter().fold(0, |sum: u64, one| sum.wrapping_add(*one)))
+    }
+
     pub(super) fn counters(&self) -> Result<Counters, Error> {
         let targets = self.counted(self.targets().into_keys())?;
         let mut verdicts = Vec::new();
@@ -265,12 +277,7 @@ impl Tables {
                 bytes: sum.bytes.wrapping_add(one.bytes),
             }));
         }
-        let mut path = Vec::new();
-        for event in PathEvent::ALL {
-            let values = self.path_counters.get(&(event as u32), 0);
-            let values = values.map_err(|error| table("read PATH_COUNTERS", error))?;
-            path.push(values.iter().fold(0, |sum: u64, one| sum.wrapping_add(*one)));
-        }
+        let path = PathEvent::ALL.into_iter().map(|event| self.event(event)).collect::<Result<_, _>>()?;
         Ok(Counters { targets, verdicts, path })
     }
 }

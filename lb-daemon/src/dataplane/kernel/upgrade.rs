@@ -60,7 +60,7 @@ impl Older {
         let mut pairs = Pairs::new();
         for name in self.origin.changed {
             let from = self.pins.table(name);
-            found.sizes.set(name, specs::entries(name, &from)?);
+            found.sizes.set(name, (self.origin.size)(name, specs::entries(name, &from)?));
             pairs.insert(name, (from, pins.table(name)));
         }
         made.join(stage::missing(pins, &mut found)?);

@@ -1,17 +1,22 @@
-//! VIPs: those of single addresses in a hash table, those of prefixes in a trie.
+//! VIPs: those of single addresses in cells of our own making, those of prefixes in a trie.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io};
 
-use aya::maps::{HashMap, LpmTrie, MapData, lpm_trie::Key};
+use aya::maps::{LpmTrie, MapData, lpm_trie::Key};
 use lb_common::{
-    layout::vip::{PrefixKey, Vip, VipKey},
+    layout::{
+        vip::{PrefixKey, Vip, VipKey},
+        vips::IndexCell,
+    },
     maps,
 };
+use lb_xdp::host::vips::{Cells, Full, Writer};
 use zerocopy::IntoBytes;
 
 use super::{
     OpenError,
-    tables::{Opener, table},
+    mapping::Mapping,
+    tables::{Opener, grace, table},
 };
 use crate::dataplane::Error;
 
@@ -20,21 +25,20 @@ const DATA: usize = size_of::<PrefixKey>() - size_of::<u32>();
 
 /// Both tables.
 pub(super) struct Vips {
-    exact: HashMap<MapData, VipKey, Vip>,
+    exact: Mapping,
+    writer: Writer,
     prefixes: LpmTrie<MapData, [u8; DATA], Vip>,
 }
 
 impl Vips {
     pub(super) fn open(opener: &Opener) -> Result<Self, OpenError> {
-        Ok(Self { exact: opener.hash(maps::VIPS)?, prefixes: opener.trie(maps::PREFIX_VIPS)? })
+        let exact = opener.mapping::<IndexCell>(maps::VIPS)?;
+        let writer = Writer::of(Cells::new(exact.words()));
+        Ok(Self { exact, writer, prefixes: opener.trie(maps::PREFIX_VIPS)? })
     }
 
     pub(super) fn observe(&self) -> Result<BTreeMap<VipKey, Vip>, Error> {
-        let mut vips = BTreeMap::new();
-        for entry in &self.exact {
-            let (key, vip) = entry.map_err(|error| table("read VIPS", error))?;
-            vips.insert(key, vip);
-        }
+        let mut vips = Cells::new(self.exact.words()).entries();
         for entry in &self.prefixes {
             let (key, vip) = entry.map_err(|error| table("read PREFIX_VIPS", error))?;
             let [a, b, protocol, pad, address @ ..] = key.data();
@@ -48,15 +52,27 @@ impl Vips {
         if key.is_prefix() {
             return self.prefixes.insert(&place(key), vip, 0).map_err(|error| table("write PREFIX_VIPS", error));
         }
-        self.exact.insert(*key, *vip, 0).map_err(|error| table("write VIPS", error))
+        self.writer.set(Cells::new(self.exact.words()), key, vip, grace).map_err(no_place)
     }
 
     pub(super) fn remove(&mut self, key: &VipKey) -> Result<(), Error> {
         if key.is_prefix() {
             return self.prefixes.remove(&place(key)).map_err(|error| table("remove from PREFIX_VIPS", error));
         }
-        self.exact.remove(key).map_err(|error| table("remove from VIPS", error))
+        if self.writer.remove(Cells::new(self.exact.words()), key) {
+            return Ok(());
+        }
+        Err(Error::Table { what: "remove from VIPS".to_owned(), source: io::ErrorKind::NotFound.into() })
     }
+
+    /// No packet is on its way any more that read the tables before.
+    pub(super) fn graced(&mut self) {
+        self.writer.graced();
+    }
+}
+
+fn no_place(full: Full) -> Error {
+    Error::Table { what: "write VIPS".to_owned(), source: io::Error::other(full) }
 }
 
 /// A key's place in the trie.

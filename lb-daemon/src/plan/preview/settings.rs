@@ -68,7 +68,7 @@ fn vip(vip: &Vip) -> Described {
         max_ring_change,
         encap,
         hash,
-        tracked,
+        flow_tracking,
         quic,
         tcp_server_id,
         udp_stable,
@@ -95,7 +95,7 @@ fn vip(vip: &Vip) -> Described {
         ),
         ("encap", encap.to_string()),
         ("hash", hash.to_string()),
-        ("flow_tracking", if *tracked { "always" } else { "off" }.into()),
+        ("flow_tracking", flow_tracking.to_string()),
         ("quic", quic),
         ("tcp_server_id", tcp_server_id.to_string()),
         ("udp_stable", udp_stable.to_string()),
@@ -120,7 +120,7 @@ pub(super) fn of_value(old: &Value, new: &Value) -> Vec<Setting> {
         ];
         vec![
             ("hash", on(&hashes, "5-tuple")),
-            ("flow_tracking", on(&[(Value::UNTRACKED, "off")], "always")),
+            ("flow_tracking", on(&[(Value::UNTRACKED, "off"), (Value::ADAPTIVE, "adaptive")], "always")),
             ("quic", on(&[(Value::QUIC_LB, "quic-lb"), (Value::QUIC_KATRAN, "katran")], "off")),
             ("quic_lb", format!("{:#x}", value.quic_lengths)),
             ("tcp_server_id", on(&word(Value::TCP_SERVER_ID), "off")),

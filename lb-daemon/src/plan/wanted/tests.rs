@@ -225,7 +225,7 @@ fn settings_become_flags_and_figures() {
     assert_eq!(vip(&config).flags, 0);
     config.vips[0].quic = Quic::QuicLb([4, 0, 0, 0, 0, 0, 15]);
     config.vips[0].hash = HashMode::DestinationPort;
-    config.vips[0].tracked = false;
+    config.vips[0].flow_tracking = crate::model::FlowTracking::Off;
     config.vips[0].max_new_flows_per_second = Some(3);
     config.dataplane.access.deny = vec!["198.51.100.0/24".parse().unwrap()];
     config.vips[0].access.allow = vec!["::/0".parse().unwrap()];

@@ -13,16 +13,16 @@ use lb_common::{
         limit::TOO_BIG_WORDS,
         prefix::{Group, SourceKey},
         server::ServerKey,
-        vip::{PrefixKey, Vip, VipKey},
+        vip::{PrefixKey, Vip},
     },
     maps,
     verdict::Verdict,
 };
-use lb_xdp::host::HostTables;
+use lb_xdp::host::{HostTables, vips};
 use zerocopy::IntoBytes;
 
 use super::mapped::Mapped;
-use crate::scene::{BUCKETS, PLACES};
+use crate::scene::{BUCKETS, CELLS, PLACES};
 
 /// A hash table, and what it holds.
 struct Hash<K, V> {
@@ -91,7 +91,6 @@ fn mapped(object: &mut Ebpf, name: &str, words: usize) -> Mapped {
 
 /// All tables of an instance.
 pub(super) struct Tables {
-    vips: Hash<VipKey, Vip>,
     prefix_vips: Trie<Vip>,
     acl: Trie<u32>,
     source_routes: Trie<u32>,
@@ -109,7 +108,7 @@ pub(super) struct Tables {
 }
 
 /// Words of the tables that are memory: flows, fragments, rings, targets, limits.
-fn words(host: &HostTables) -> [Box<dyn Iterator<Item = u64> + '_>; 8] {
+fn words(host: &HostTables) -> [Box<dyn Iterator<Item = u64> + '_>; 9] {
     let buckets = |buckets: &'_ [Bucket]| -> Vec<u64> {
         buckets.iter().flat_map(|bucket| &bucket.entries).map(|word| word.load(Relaxed)).collect()
     };
@@ -125,6 +124,7 @@ fn words(host: &HostTables) -> [Box<dyn Iterator<Item = u64> + '_>; 8] {
         Box::new(sources),
         Box::new(host.too_big_limits.iter().map(|word| word.load(Relaxed))),
         Box::new(iter::once(host.heartbeat.load(Relaxed))),
+        Box::new(vips::image(&host.vips, CELLS).expect("few VIPs").into_iter()),
     ]
 }
 
@@ -145,10 +145,10 @@ impl Tables {
             (maps::SOURCES, lines),
             (maps::TOO_BIG_LIMITS, TOO_BIG_WORDS as usize),
             (maps::HEARTBEAT, 1),
+            (maps::VIPS, CELLS as usize * WAYS),
         ]
         .map(|(name, words)| (name, mapped(object, name, words)));
         Self {
-            vips: Hash::of(object, maps::VIPS),
             prefix_vips: Trie::of(object, maps::PREFIX_VIPS),
             acl: Trie::of(object, maps::ACL),
             source_routes: Trie::of(object, maps::SOURCE_ROUTES),
@@ -167,7 +167,6 @@ impl Tables {
 
     /// Makes them hold what these hold.
     pub(super) fn fill(&mut self, host: &HostTables) {
-        self.vips.fill(host.vips.clone());
         let prefixes = host.prefix_vips.iter().map(|(key, vip)| (zerocopy::transmute!(PrefixKey::of(key)), *vip));
         self.prefix_vips.fill(prefixes.collect());
         self.acl.fill(host.acl.iter().map(|(key, rule)| (prefix(key), *rule as u32)).collect());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lb_common::{layout::counter::TargetCounters, layout::counter::VerdictCounters, verdict::Verdict};
-use lb_daemon::explain::{Remembered, Trace};
+use lb_daemon::explain::{History, Remembered, Trace};
 
 use super::{Counted, Outcome, Step, action};
 
@@ -27,9 +27,10 @@ pub(super) fn faults(told: &Trace, ran: &Outcome, step: &Step) -> Vec<String> {
     if sent.is_some() && told.target.map(|(id, _)| id) != sent {
         faults.push(format!("target {:?}, not {sent:?}", told.target));
     }
-    // A slot's target is the one that it was sent to, if a ring decided.
+    // A slot's target is the one that it was sent to, if a ring decided; or the one that it had, or what is remembered.
     if let (Some(ring), Some(sent)) = (&told.ring, sent)
         && ring.target != Some(sent)
+        && !matches!(ring.history, Some(History::Tracked(_)))
     {
         faults.push(format!("the ring's {ring:?}, not {sent}"));
     }

@@ -4,6 +4,7 @@ use lb_common::{
     layout::{
         flow::{FRAGMENT_BUCKETS, FlowState},
         prefix::{AclRule, SourceKey},
+        ring::UNTRACKED,
         server::ServerKey,
         target::Target,
         vip::Vip,
@@ -11,7 +12,7 @@ use lb_common::{
     maps::Tuning,
 };
 
-use super::{Given, Members, SLOTS, known, octets, place, prefix};
+use super::{Given, Members, SLOTS, Service, known, octets, place, prefix};
 use crate::packet::frame::{Frame, address};
 
 impl Given {
@@ -39,6 +40,15 @@ impl Given {
     #[must_use]
     pub fn flags(self, vip: u32, flags: u32) -> Self {
         self.asks(vip, |vip| vip.flags |= flags)
+    }
+
+    /// The VIP is adaptive, and its slots had this target when they were last untracked; without one they are so now.
+    #[must_use]
+    pub fn history(mut self, vip: u32, previous: Option<u32>) -> Self {
+        let Service { vip, history, .. } = &mut self.vips[vip as usize - 1];
+        vip.flags |= Vip::ADAPTIVE | Vip::HISTORY;
+        *history = vec![previous.map_or(UNTRACKED, |target| place(vip, target)); SLOTS.into()];
+        self
     }
 
     /// Packets to ports of this VIP's address that nobody serves are dropped.

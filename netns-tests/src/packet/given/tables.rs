@@ -47,11 +47,12 @@ impl Given {
     /// VIPs, their addresses, groups, and the rings of both.
     fn fill_services(&self, tables: &mut HostTables) {
         let mut block = 0;
-        for Service { key, vip, ring, .. } in &self.vips {
+        for Service { key, vip, ring, history, .. } in &self.vips {
             let slots = u32::try_from(ring.len()).expect("few slots");
+            let (ring_base, history_base) = (block, block + tables.write_ring(block, ring));
+            block = history_base + tables.write_ring(history_base, history);
             let table = if key.is_prefix() { &mut tables.prefix_vips } else { &mut tables.vips };
-            table.insert(*key, Vip { ring_base: block, ring_slots: slots, ..*vip });
-            block += tables.write_ring(block, ring);
+            table.insert(*key, Vip { ring_base, ring_slots: slots, history_base, ..*vip });
         }
         for Service { key, vip, drops_unknown_ports, .. } in &self.vips {
             let protocol = if key.address.starts_with(&mapped([0; 4])[..12]) { ICMP } else { ICMPV6 };

@@ -19,23 +19,23 @@ use lb_common::{
         ring::RingBlock,
         server::ServerKey,
         target::Target,
-        vip::{PrefixKey, Vip, VipKey},
+        vip::{PrefixKey, Vip},
     },
     maps,
     verdict::Verdict,
 };
 use lb_daemon::dataplane::Counters;
-use lb_xdp::host::HostTables;
+use lb_xdp::host::{HostTables, vips};
 use zerocopy::IntoBytes as _;
 
 use super::words::Words;
-use crate::packet::given::{BUCKETS, ENTRIES};
+use crate::packet::given::{BUCKETS, CELLS, ENTRIES};
 
 type Trie<V> = LpmTrie<MapData, [u8; 20], V>;
 
 /// Handles of all tables that a packet may meet.
 pub(super) struct Tables {
-    vips: HashMap<MapData, VipKey, Vip>,
+    vips: Words,
     prefix_vips: Trie<Vip>,
     rings: Array<MapData, RingBlock>,
     targets: Array<MapData, Target>,
@@ -73,7 +73,7 @@ impl Tables {
         };
         let entries = ENTRIES as usize;
         Ok(Self {
-            vips: take!(object, VIPS),
+            vips: words(object, maps::VIPS, CELLS as usize * WAYS)?,
             prefix_vips: take!(object, PREFIX_VIPS),
             rings: take!(object, RINGS),
             targets: take!(object, TARGETS),
@@ -107,7 +107,8 @@ impl Tables {
         for (index, group) in (0..).zip(&from.groups) {
             self.groups.set(index, group, 0).context("a group")?;
         }
-        replace(&mut self.vips, from.vips.iter()).context("VIPs")?;
+        let image = vips::image(&from.vips, CELLS).context("VIPs")?;
+        self.vips.all().iter().zip(image).for_each(|(place, word)| place.store(word, Relaxed));
         replace(&mut self.servers, from.servers.iter()).context("server IDs")?;
         replace(&mut self.bonds, from.bonds.iter()).context("bonds")?;
         let addresses = from.tunnel_addresses.iter().map(|address| (address, &1));

@@ -4,7 +4,7 @@ use lb_common::{layout::counter::PathEvent, verdict::Verdict};
 
 use crate::{
     api::types::{FlowStage, RingStage, Stages},
-    explain::{Found, Trace},
+    explain::{Found, History, Trace},
 };
 
 /// What a verdict means.
@@ -72,28 +72,45 @@ fn because(trace: &Trace, stages: &Stages) -> String {
         (Some(FlowStage { entry: Some(entry), .. }), None) => {
             format!("{about} was remembered {}", ago(entry.age_seconds))
         }
+        (Some(FlowStage { entry: Some(entry), result, .. }), Some(RingStage { tracked: Some(true), .. }))
+            if result == "hit" =>
+        {
+            format!("{about} was remembered {}", ago(entry.age_seconds))
+        }
+        (_, Some(ring)) if is_at_previous(trace) => {
+            format!("{about} is not remembered, and {} before the ring changed", slot(ring, stages, "led"))
+        }
         (flow, Some(ring)) => {
             let before = match flow.as_ref().map(|flow| flow.result.as_str()) {
                 Some("expired") => format!("{about} was silent for too long and "),
                 Some("moved") => format!("the backend of {about} is down or gone and "),
                 _ => String::new(),
             };
-            format!("{before}{}", slot(ring, stages))
+            format!("{before}{}", slot(ring, stages, "leads"))
         }
         _ if trace.events.contains(&PathEvent::IcmpSteered) => format!("{about} is known"),
         _ => "its VIP says so".to_owned(),
     }
 }
 
-fn slot(ring: &RingStage, stages: &Stages) -> String {
+/// Whether the packet went where its slot led before the ring of an adaptive VIP changed.
+fn is_at_previous(trace: &Trace) -> bool {
+    let sent = trace.target.map(|(target, _)| target);
+    trace.ring.is_some_and(|ring| match ring.history {
+        Some(History::Tracked(previous)) => sent == Some(previous) && sent != ring.target,
+        Some(History::Untracked) | None => false,
+    })
+}
+
+fn slot(ring: &RingStage, stages: &Stages, leads: &str) -> String {
     let whose = match (&ring.source_route, &stages.vip.name) {
         (Some(route), _) => format!("source route {route}"),
         (None, Some(name)) => format!("vip {name}"),
         (None, None) => "the vip".to_owned(),
     };
     match ring.slot {
-        Some(slot) => format!("slot {slot} of {} of {whose} leads there", ring.slots),
-        None => format!("the ring of {whose} leads there"),
+        Some(slot) => format!("slot {slot} of {} of {whose} {leads} there", ring.slots),
+        None => format!("the ring of {whose} {leads} there"),
     }
 }
 

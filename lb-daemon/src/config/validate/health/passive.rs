@@ -15,7 +15,7 @@ use crate::{
         schema,
         validate::{duration, number, pool::ReadPool},
     },
-    model::{AdminState, Backend, Passive, Protocol, Vip},
+    model::{AdminState, Backend, FlowTracking, Passive, Protocol, Vip},
 };
 
 /// A member's samples of the longest take some 4 KiB.
@@ -87,14 +87,14 @@ fn ejects_none(section: &Section<'_>, passive: Passive, backends: &[Backend]) {
 
 /// Warns of a VIP whose handshakes are not seen.
 pub(in crate::config::validate) fn unseen(section: &Section<'_>, vip: &Vip, pools: &[&ReadPool]) {
-    if vip.tracked || vip.service.protocol == Protocol::Udp {
+    if vip.flow_tracking == FlowTracking::Always || vip.service.protocol == Protocol::Udp {
         return;
     }
     for (pool, place) in pools.iter().filter_map(|pool| Some((&pool.pool, pool.passive?))) {
         let message = format!("passive health of pool {} has no effect for this VIP", pool.name);
         let at = section.entry("flow_tracking").map_or_else(|| section.span(), |(_, value)| value.span());
         let complaint =
-            Complaint::new(Code::NoEffect, at, message).label("no flow is remembered, so none is half-open");
+            Complaint::new(Code::NoEffect, at, message).label("no handshake is seen of flows that are not remembered");
         let hint = "write `flow_tracking = \"always\"`, or give the VIP a pool without passive health";
         section.complain(complaint.also(place, "the pool's passive health").hint(hint));
     }

@@ -10,6 +10,7 @@ use std::{
 use lb_common::{
     layout::{
         counter::{TargetCounters, VerdictCounters},
+        flow::FlowEntry,
         vip::Vip,
     },
     maps::Tuning,
@@ -123,8 +124,24 @@ impl Dataplane for Fake {
         Ok(())
     }
 
-    fn ring(&self, vip: &Vip) -> Vec<u16> {
-        self.tables().memory.ring(vip)
+    fn ring_in_force(&self, vip: &Vip) -> Vec<u16> {
+        self.tables().memory.ring_in_force(vip)
+    }
+
+    fn history(&self, vip: &Vip) -> Vec<u16> {
+        self.tables().memory.history(vip)
+    }
+
+    fn write_slots(&mut self, base: u32, slots: &[(u32, u16)]) -> Result<(), Error> {
+        self.tables().memory.write_slots(base, slots)
+    }
+
+    fn walk_flows(&mut self, keep: &mut dyn FnMut(FlowEntry) -> bool) {
+        self.tables().memory.walk_flows(keep);
+    }
+
+    fn strays_lost(&mut self) -> Result<u64, Error> {
+        self.tables().memory.strays_lost()
     }
 
     fn counters(&mut self) -> Result<Counters, Error> {

@@ -104,7 +104,7 @@ fn is_in_use(entry: FlowEntry) -> bool {
 
 /// The entry as if it had not been used in this unit.
 fn past(entry: FlowEntry, now: u32) -> FlowEntry {
-    if age(entry, now) == 0 { entry.touched(now.wrapping_sub(1), entry.state()) } else { entry }
+    if age(entry, now) == 0 { entry.touched(now.wrapping_sub(1), entry.state()).stray(entry.is_stray()) } else { entry }
 }
 
 #[cfg(test)]

@@ -64,6 +64,10 @@ fn word(op: &Op) -> String {
         }
         Op::ClearCounters { id } => format!("clear {id}"),
         Op::WriteRing { base, slots } => format!("ring of {} at {base}", slots.len()),
+        Op::WriteHistory { after, remembers_all, gone, .. } => {
+            format!("history at {} without {gone:?}, all remembered: {remembers_all}", after.history_base)
+        }
+        Op::Disown { vip, gone } => format!("history at {} without {gone:?}", vip.history_base),
         Op::SetVip { key, .. } if key.is_address() => "address".into(),
         Op::SetVip { vip, .. } => {
             format!(
@@ -285,14 +289,14 @@ fn what_does_not_fit_is_refused_with_the_figures() {
              1 in a row at most"
         )
     );
-    let crowd = (0..65_537).map(|number| (Ipv4Addr::from_bits(number).into(), serving(1))).collect();
+    let crowd = (0..65_536).map(|number| (Ipv4Addr::from_bits(number).into(), serving(1))).collect();
     let crowded = Wanted {
         vips: [(key(0), WantedVip { ring_size: 31, backends: crowd, ..WantedVip::default() })].into(),
         ..Wanted::default()
     };
     assert_eq!(
         refusal(ROOMY, &crowded),
-        "192.0.2.0 tcp has 65537 backends, the limit is 65536; spread them over several VIPs"
+        "192.0.2.0 tcp has 65536 backends, the limit is 65535; spread them over several VIPs"
     );
 }
 
