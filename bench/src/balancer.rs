@@ -20,6 +20,10 @@ use crate::{
 pub const BACKENDS: u8 = 100;
 /// The network that clients are in: 10.0.0.0/8, whose first client is 10.1.0.1.
 const CLIENTS: u32 = 10 << 24;
+/// The first of many VIPs.
+pub const FIRST_OF_MANY: Ipv4Addr = Ipv4Addr::new(10, 210, 0, 1);
+/// The first of their backends: 10.110.0.1.
+const BACKENDS_OF_MANY: u32 = (10 << 24) + (110 << 16) + 1;
 /// Room for flows, four times as many as are measured at most by default.
 pub const FLOW_TABLE_ENTRIES: u32 = 1 << 22;
 
@@ -37,6 +41,17 @@ pub struct Wish {
     pub server_ids: bool,
     /// Whether backends are on a network of this host, instead of behind a gateway.
     pub on_link: bool,
+    /// What is larger or smaller than usual.
+    pub scale: Scale,
+}
+
+/// Sizes other than the usual ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scale {
+    /// So many VIPs, from [`FIRST_OF_MANY`] on, UDP port 80 of each, with so many backends each, instead of the plain ones.
+    pub sites: Option<(u32, u32)>,
+    /// Entries of the flow table.
+    pub flow_table: Option<u32>,
 }
 
 /// Prefixes in `deny.txt`.
@@ -130,7 +145,12 @@ impl Balancer {
 /// The config: three VIP addresses, UDP and TCP port 80 of each, 100 backends; and what is wished for.
 fn config_text(wish: &Wish) -> String {
     let next_hop = if wish.on_link { "auto" } else { "02:00:00:00:00:01" };
-    let mut text = format!("[dataplane]\nnext_hop = \"{next_hop}\"\nflow_table_entries = {FLOW_TABLE_ENTRIES}\n");
+    let entries = wish.scale.flow_table.unwrap_or(FLOW_TABLE_ENTRIES);
+    let mut text = format!("[dataplane]\nnext_hop = \"{next_hop}\"\nflow_table_entries = {entries}\n");
+    if let Some((vips, backends)) = wish.scale.sites {
+        many(&mut text, vips, backends);
+        return text;
+    }
     let pools = [("v4", Ipv4Addr::new(10, 100, 0, 0).to_string()), ("v6", "fd00:100::".to_owned())];
     for (pool, network) in pools {
         let network = network.trim_end_matches('0');
@@ -156,6 +176,24 @@ fn config_text(wish: &Wish) -> String {
         }
     }
     text + "\n" + wish.more + "\n"
+}
+
+/// So many VIPs with pools of so many backends. A pool of its own for each would only make the file longer: there is a target
+/// for each pair.
+fn many(text: &mut String, vips: u32, backends: u32) {
+    text.push_str("\n[pool.many]\nbackends = [\n");
+    for number in 0..backends {
+        let address = Ipv4Addr::from_bits(BACKENDS_OF_MANY + number);
+        let _ = writeln!(text, "  {{ name = \"b{number}\", address = \"{address}\" }},");
+    }
+    text.push_str("]\n");
+    for number in 0..vips {
+        let address = Ipv4Addr::from_bits(FIRST_OF_MANY.to_bits() + number);
+        let _ = write!(
+            text,
+            "\n[[vip]]\nname = \"v{number}\"\naddress = \"{address}\"\nport = 80\nprotocol = \"udp\"\npool = \"many\"\n"
+        );
+    }
 }
 
 /// Addresses all over the network of the clients, but not theirs: each packet goes deep into the table, and on.

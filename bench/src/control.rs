@@ -1,8 +1,11 @@
 //! How long changes of the configuration take: the real daemon with many VIPs and backends, on no interface.
 
 use std::{
+    collections::BTreeMap,
     fs,
-    net::Ipv4Addr,
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::{self, Child, Command, Stdio},
     sync::{
@@ -14,71 +17,24 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use aya::{TestRun, TestRunOptions, programs::Xdp};
+use aya::{TestRun, TestRunOptions, maps::MapData, programs::Xdp};
 use aya_obj::programs::XdpAttachType;
 use etherparse::PacketBuilder;
 use tempfile::TempDir;
 
-use crate::balancer::binary;
+use crate::{balancer::binary, tables::memory};
+
+mod site;
+
+pub use self::site::Site;
+use self::site::{PORT, WATCHED, empty, vip_address};
 
 /// What has to come within this time or never will.
 const LIMIT: Duration = Duration::from_mins(1);
 /// Pause between two changes.
 const BETWEEN: Duration = Duration::from_millis(500);
-/// The VIP that is looked at: its flows are not remembered, so each packet goes where the ring says.
-const WATCHED: usize = 7;
-const PORT: u16 = 80;
 /// Bytes of Ethernet header, and of an IPv4 header up to the destination.
 const OUTER_DESTINATION: usize = 14 + 16;
-
-/// A site: so many VIPs, each with a pool of its own.
-#[derive(Clone, Copy, Debug)]
-pub struct Site {
-    /// VIPs.
-    pub vips: usize,
-    /// Backends of each.
-    pub backends: usize,
-}
-
-impl Site {
-    /// The configuration with one backend's weight: of the watched VIP's backend `backend`.
-    fn text(self, folder: &Path, changed: Option<(usize, u32)>) -> String {
-        (0..self.vips).fold(empty(folder), |text, vip| text + &self.vip(vip, changed))
-    }
-
-    /// A VIP with its pool.
-    fn vip(self, vip: usize, changed: Option<(usize, u32)>) -> String {
-        let backend = |number: usize| {
-            let changed = changed.filter(|(one, _)| vip == WATCHED && number == *one);
-            let weight = changed.map_or(100, |(_, weight)| weight);
-            let address = address([10, 0, 0, 0], vip * 256 + number + 1);
-            format!("  {{ name = \"b{number}\", address = \"{address}\", weight = {weight} }},\n")
-        };
-        let backends: Vec<String> = (0..self.backends).map(backend).collect();
-        let (backends, address) = (backends.concat(), vip_address(vip));
-        let tracking = if vip == WATCHED { "off" } else { "always" };
-        format!(
-            "[pool.p{vip}]\nbackends = [\n{backends}]\n[[vip]]\nname = \"v{vip}\"\naddress = \"{address}\"\nport = {PORT}\n\
-             protocol = \"udp\"\npool = \"p{vip}\"\nflow_tracking = \"{tracking}\"\n"
-        )
-    }
-}
-
-fn empty(folder: &Path) -> String {
-    let folder = folder.display();
-    format!(
-        "version = 1\n[dataplane]\nnext_hop = \"02:00:00:00:00:01\"\n[daemon]\nstate_dir = \"{folder}/state\"\n[api]\n\
-         socket = \"{folder}/lb.sock\"\n[metrics]\nlisten = \"off\"\n"
-    )
-}
-
-fn address(network: [u8; 4], number: usize) -> Ipv4Addr {
-    Ipv4Addr::from_bits(Ipv4Addr::from(network).to_bits() + u32::try_from(number).unwrap_or(u32::MAX))
-}
-
-fn vip_address(vip: usize) -> Ipv4Addr {
-    address([192, 0, 0, 1], vip)
-}
 
 /// A daemon that runs; stopped and unloaded when dropped.
 #[derive(Debug)]
@@ -87,6 +43,17 @@ pub struct Daemon {
     pins: PathBuf,
     folder: TempDir,
     child: Child,
+    ready: UnixDatagram,
+    /// Where it tells its metrics.
+    metrics: SocketAddr,
+}
+
+fn spawn(binary: &Path, pins: &Path, folder: &Path) -> Result<Child, anyhow::Error> {
+    let log = fs::File::create(folder.join("log"))?;
+    let mut command = Command::new(binary);
+    command.args(["run", "--config"]).arg(folder.join("lb.toml")).arg("--pin-path").arg(pins);
+    command.env("NOTIFY_SOCKET", folder.join("ready")).stderr(log).stdin(Stdio::null());
+    command.spawn().with_context(|| format!("cannot run {}", binary.display()))
 }
 
 impl Daemon {
@@ -98,25 +65,41 @@ impl Daemon {
         let binary = binary()?;
         let folder = tempfile::tempdir().context("no place for a config file")?;
         let pins = PathBuf::from(format!("/sys/fs/bpf/lb-bench-control-{}", process::id()));
-        let config = folder.path().join("lb.toml");
-        fs::write(&config, empty(folder.path()))?;
-        let log = fs::File::create(folder.path().join("log"))?;
-        let child = Command::new(&binary)
-            .args(["run", "--config"])
-            .arg(&config)
-            .arg("--pin-path")
-            .arg(&pins)
-            .stderr(log)
-            .stdin(Stdio::null())
-            .spawn()
-            .with_context(|| format!("cannot run {}", binary.display()))?;
-        let daemon = Self { binary, pins, folder, child };
-        let start = Instant::now();
-        while daemon.lb(&["status".as_ref()]).is_err() {
-            ensure!(start.elapsed() < LIMIT, "the daemon does not answer:\n{}", daemon.log());
-            sleep(Duration::from_millis(50));
-        }
+        let metrics = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
+        let metrics = metrics.context("no port for metrics is free")?;
+        fs::write(folder.path().join("lb.toml"), empty(folder.path(), metrics))?;
+        let ready = UnixDatagram::bind(folder.path().join("ready")).context("no socket to be told that it is ready")?;
+        ready.set_read_timeout(Some(LIMIT))?;
+        let child = spawn(&binary, &pins, folder.path())?;
+        let daemon = Self { binary, pins, folder, child, ready, metrics };
+        daemon.until_ready()?;
         Ok(daemon)
+    }
+
+    /// Kills it, starts another one over the tables that it leaves, and tells how long that one takes until it is ready: its
+    /// tables are adopted and are what the file says.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub fn restart(&mut self) -> Result<Duration, anyhow::Error> {
+        self.child.kill()?;
+        self.child.wait()?;
+        let start = Instant::now();
+        self.child = spawn(&self.binary, &self.pins, self.folder.path())?;
+        self.until_ready()?;
+        Ok(start.elapsed())
+    }
+
+    /// Waits for the word that a service manager gets.
+    fn until_ready(&self) -> Result<(), anyhow::Error> {
+        let mut message = [0; 4096];
+        loop {
+            let length = self.ready.recv(&mut message);
+            let length = length.with_context(|| format!("the daemon does not get ready:\n{}", self.log()))?;
+            if message[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
+                return Ok(());
+            }
+        }
     }
 
     /// Has a site applied, with this weight of a backend of the watched VIP. Returns the time that `lb apply` took.
@@ -132,8 +115,24 @@ impl Daemon {
 
     fn write(&self, site: Site, changed: Option<(usize, u32)>) -> Result<PathBuf, anyhow::Error> {
         let file = self.folder.path().join("lb.toml");
-        fs::write(&file, site.text(self.folder.path(), changed))?;
+        fs::write(&file, site.text(self.folder.path(), self.metrics, changed))?;
         Ok(file)
+    }
+
+    /// How long it takes until all metrics are there, and how many bytes these are.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub fn scrape(&self) -> Result<(Duration, u64), anyhow::Error> {
+        let start = Instant::now();
+        let mut stream = TcpStream::connect(self.metrics)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        // Of that version the body comes as it is, and ends with the connection.
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        ensure!(answer.starts_with(b"HTTP/1.0 200 "), "the metrics endpoint does not answer with metrics");
+        Ok((start.elapsed(), answer.len() as u64))
     }
 
     /// Memory that is the daemon's own, without what it maps: `RssAnon` in KiB.
@@ -146,6 +145,21 @@ impl Daemon {
         line.trim().trim_end_matches(" kB").parse().context("RssAnon is no number")
     }
 
+    /// Memory of each of its tables in the kernel, in bytes.
+    ///
+    /// # Errors
+    /// If the system does not tell.
+    pub fn tables(&self) -> Result<BTreeMap<String, u64>, anyhow::Error> {
+        let mut tables = BTreeMap::new();
+        for entry in fs::read_dir(self.pins.join("maps"))? {
+            let path = entry?.path();
+            let table = MapData::from_pin(&path).with_context(|| format!("no table at {}", path.display()))?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            tables.insert(name, memory(&table)?);
+        }
+        Ok(tables)
+    }
+
     /// Takes new flows away from a backend of the watched VIP, by an override or by a file, and tells how long it took
     /// from the command's start to the first packet that goes elsewhere.
     ///
@@ -156,7 +170,7 @@ impl Daemon {
             Xdp::from_pin(self.pins.join("prog"), XdpAttachType::Interface).context("no program is pinned")?;
         let frame = frame();
         let before = steered_to(&program, &frame)?;
-        let backend = usize::from(before.octets()[3]) - 1;
+        let backend = site.backend_at(before).with_context(|| format!("{before} is no backend of the watched VIP"))?;
         let file = match by {
             Change::Override => None,
             Change::File => Some(self.write(site, Some((backend, 0)))?),

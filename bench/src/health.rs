@@ -12,7 +12,6 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use netns_tests::balancer::metrics::Metrics;
-use serde::Serialize;
 use tempfile::TempDir;
 
 mod servers;
@@ -30,13 +29,15 @@ const ANSWER: Duration = Duration::from_secs(10);
 const TOLERANCE: u64 = 33;
 /// Units of `/proc/PID/stat` in a second: the same on all machines that the kernel's interface is known of.
 const TICKS: f64 = 100.0;
+/// Parts of the time for which a daemon is watched, each a sample of its CPU time.
+const PARTS: u32 = 10;
 /// Lines of the log that an error tells of.
 const LINES: usize = 20;
 /// Microseconds of a second.
 const MICROSECONDS: f64 = 1e6;
 
 /// What a daemon used and did, over a time.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Figures {
     /// How long it was watched, in seconds.
     pub seconds: f64,
@@ -46,6 +47,8 @@ pub struct Figures {
     pub user: f64,
     /// The same in the kernel: with what the probed servers' network costs there, see the README.
     pub system: f64,
+    /// Both, of each part of that time.
+    pub parts: Vec<[f64; 2]>,
     /// Resident memory at the end, in MiB: its own, its text, and the tables that it maps.
     pub resident: f64,
     /// Of it what is its own.
@@ -107,6 +110,14 @@ struct Used {
     system: f64,
 }
 
+impl Used {
+    /// Shares of one core, in percent, in the program and in the kernel.
+    fn since(&self, from: &Self) -> [f64; 2] {
+        let seconds = (self.at - from.at).as_secs_f64();
+        [self.user - from.user, self.system - from.system].map(|used| used / seconds * 100.0)
+    }
+}
+
 /// Runs this `lb` with checks of that kind, and watches it for the second time once all backends are up and the first has passed.
 ///
 /// # Errors
@@ -122,11 +133,13 @@ pub fn measure(site: &Site, lb: &Path, kind: Kind, [settle, time]: [Duration; 2]
     let before = Scrape { metrics: daemon.metrics()?, at: Instant::now() };
     // What that took is not counted, nor what the next one takes.
     sleep(Duration::from_millis(100));
-    let from = daemon.used()?;
-    sleep(time);
-    let until = daemon.used()?;
+    let mut readings = vec![daemon.used()?];
+    for _ in 0..PARTS {
+        sleep(time / PARTS);
+        readings.push(daemon.used()?);
+    }
     let after = Scrape { metrics: daemon.metrics()?, at: Instant::now() };
-    daemon.figures((from, until), (&before, &after))
+    daemon.figures(&readings, (&before, &after))
 }
 
 impl<'s> Daemon<'s> {
@@ -184,8 +197,10 @@ impl<'s> Daemon<'s> {
         Ok(f64::from(kib) / 1024.0)
     }
 
-    fn figures(&self, (from, until): (Used, Used), (before, after): (&Scrape, &Scrape)) -> Result<Figures> {
+    fn figures(&self, readings: &[Used], (before, after): (&Scrape, &Scrape)) -> Result<Figures> {
+        let (from, until) = readings.first().zip(readings.last()).context("a daemon that was not watched")?;
         let seconds = (until.at - from.at).as_secs_f64();
+        let [user, system] = until.since(from);
         let counted = (after.at - before.at).as_secs_f64();
         let (before, after) = (&before.metrics, &after.metrics);
         let grown = |labels: &[(&str, &str)]| -> Result<u64> {
@@ -198,8 +213,9 @@ impl<'s> Daemon<'s> {
         Ok(Figures {
             seconds,
             counted,
-            user: (until.user - from.user) / seconds * 100.0,
-            system: (until.system - from.system) / seconds * 100.0,
+            user,
+            system,
+            parts: readings.windows(2).map(|pair| pair[1].since(&pair[0])).collect(),
             resident: self.memory("VmRSS")?,
             own: self.memory("RssAnon")?,
             peak: self.memory("VmHWM")?,

@@ -1,16 +1,23 @@
 //! What a packet costs, in nanoseconds of one core.
 //!
 //! A [`workload`] says which frames are replayed; [`balancer`] has the real `lb` load the program under test; [`replay`]
-//! drives the BPF side that feeds it; [`measure`] runs the rounds on a core that [`machine`] watches; [`report`] prints
-//! them and keeps them as JSON. `README.md` has the method.
+//! drives the BPF side that feeds it; [`measure`] runs the rounds on a core that [`machine`] watches; [`outcome`] prints
+//! them. A [`record`] is the form in which all benchmarks keep their figures. `README.md` has the method.
 
 pub mod balancer;
+pub mod compare;
 pub mod control;
 pub mod health;
 pub mod machine;
 pub mod measure;
 pub mod options;
+pub mod outcome;
+pub mod output;
+pub mod record;
 pub mod replay;
 pub mod report;
+pub mod rings;
 pub mod stats;
+pub mod tables;
+pub mod wire;
 pub mod workload;

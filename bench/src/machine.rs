@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context;
 use rustix::thread::{CpuSet, sched_setaffinity};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::stats::percentile;
 
@@ -112,7 +112,8 @@ fn arithmetic() -> Duration {
 }
 
 /// What the figures were taken on.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Machine {
     /// Model, as the kernel names it.
     pub cpu_model: String,

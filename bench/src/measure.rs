@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use bench_xdp::CHUNK_PACKETS;
-use serde::Serialize;
 
 use crate::{
     balancer::FLOW_TABLE_ENTRIES,
@@ -16,12 +15,14 @@ use crate::{
 
 /// Packets that are seen one by one before anything is timed.
 const VERIFIED_PACKETS: u32 = 256;
+const VERIFIED_STEP: u32 = 0x9e37_79b1;
 /// Packets that warm caches and branch predictors up before a timed run, unless there are more flows.
 const WARM_UP_PACKETS: u32 = 1 << 16;
+/// Of more flows than these a run meets others than the one before, and as many warm it up.
+const WARM_UP_LIMIT: u32 = 1 << 20;
 /// Chunks of the null run; its cost varies little.
 const NULL_CHUNKS: u32 = 32;
-/// How long a row may wait for an undisturbed core, all in all, and how long at once.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a row may wait for an undisturbed core at once.
 const WAIT: Duration = Duration::from_secs(1);
 
 /// One packet, over that many flows.
@@ -35,10 +36,12 @@ pub struct Task<'a> {
     pub rounds: u32,
     /// Chunks of each.
     pub chunks: u32,
+    /// How long the row may wait for an undisturbed core, all in all.
+    pub patience: Duration,
 }
 
 /// A program to measure and what it must do with the packet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Contender<'a> {
     /// The program.
     pub subject: &'a Subject,
@@ -47,7 +50,7 @@ pub struct Contender<'a> {
 }
 
 /// One program's figures for one task. All times are ns per packet.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Figures {
     /// The program under test with all before it.
     pub raw: Summary,
@@ -59,12 +62,14 @@ pub struct Figures {
     pub spread: [f64; 2],
     /// Rounds in which the core was undisturbed.
     pub quiet: u32,
+    /// Part of the packets whose flow was known, when each of the flows came once more; of programs that tell.
+    pub known: Option<f64>,
     /// Each round by itself.
     pub rounds: Vec<Round>,
 }
 
 /// One round of one program.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug)]
 pub struct Round {
     /// As in [`Figures`].
     pub raw: Summary,
@@ -91,7 +96,7 @@ pub fn measure(
     task: &Task,
     contenders: &[Contender],
 ) -> Result<Vec<Figures>, anyhow::Error> {
-    let mut courses = Vec::new();
+    let mut courses: Vec<Course> = Vec::new();
     for contender in contenders {
         verify(replay, task, contender)?;
         let mut course = Course { contender: *contender, seen: 0 };
@@ -100,7 +105,7 @@ pub fn measure(
     }
     let null = replay.null()?;
     let mut samples: Vec<Vec<Sample>> = contenders.iter().map(|_| Vec::new()).collect();
-    let mut patience = PATIENCE;
+    let mut patience = task.patience;
     for round in 0..task.rounds {
         let mut order: Vec<usize> = (0..contenders.len()).collect();
         if round % 2 == 1 {
@@ -112,7 +117,12 @@ pub fn measure(
             samples[index].push(sample);
         }
     }
-    samples.iter().map(|samples| summarise(samples).context("a run too short to be timed")).collect()
+    let mut figures = Vec::new();
+    for (samples, course) in samples.iter().zip(&mut courses) {
+        let known = course.known(replay, task)?;
+        figures.push(Figures { known, ..summarise(samples).context("a run too short to be timed")? });
+    }
+    Ok(figures)
 }
 
 /// One packet at a time, of many flows.
@@ -121,10 +131,9 @@ fn verify(replay: &mut Replay, task: &Task, contender: &Contender) -> Result<(),
     let packets = flows.clamp(4, VERIFIED_PACKETS);
     announce(replay, task, contender.subject)?;
     for packet in 0..packets {
-        let mut setup = workload.frame.setup(1, Order::Ascending);
-        // A run of one packet has only packet 0: give that one the flow.
-        setup.source += (packet % flows) >> bench_xdp::PORT_BITS;
-        setup.port += (packet % flows) & ((1 << bench_xdp::PORT_BITS) - 1);
+        // A run of one packet has only packet 0: give that one the flow. An odd step comes by all destinations.
+        let flow = packet.wrapping_mul(VERIFIED_STEP) & (flows - 1);
+        let setup = workload.frame.setup(flows, Order::Ascending).alone(flow);
         let run = replay.run(contender.subject, workload.frame.bytes(), setup, 1)?;
         ensure!(
             run.verdict == contender.expected,
@@ -149,7 +158,7 @@ fn announce(replay: &mut Replay, task: &Task, subject: &Subject) -> Result<(), a
 /// A program on its way through the packets.
 struct Course<'a> {
     contender: Contender<'a>,
-    /// Packets of new flows that it has seen.
+    /// Packets that it has seen, where a run is to go on where the last one ended.
     seen: u32,
 }
 
@@ -166,10 +175,19 @@ impl Course<'_> {
         Ok(())
     }
 
+    /// How many of its flows the program still knows, as a part.
+    fn known(&mut self, replay: &mut Replay, task: &Task) -> Result<Option<f64>, anyhow::Error> {
+        let (subject, before) = (self.contender.subject, self.contender.subject.misses()?);
+        let Some(before) = before.filter(|_| task.workload.case.keeps_flows()) else { return Ok(None) };
+        self.run(replay, task, Order::Ascending, task.flows)?;
+        let missed = u32::try_from(subject.misses()?.unwrap_or(before) - before)?;
+        Ok(Some(1.0 - f64::from(missed) / f64::from(task.flows)))
+    }
+
     /// A run whose packets all got what is expected.
     fn run(&mut self, replay: &mut Replay, task: &Task, order: Order, packets: u32) -> Result<Run, anyhow::Error> {
         let mut setup = task.workload.frame.setup(task.flows, order);
-        if task.workload.case == Case::SynNew {
+        if order == Order::Scattered && task.flows > WARM_UP_LIMIT {
             setup.first = self.seen;
             self.seen = self.seen.wrapping_add(packets);
         }
@@ -226,7 +244,7 @@ fn timed(
     let whole = |chunks: u32| chunks * CHUNK_PACKETS + 1;
     replay.run(null, frame, setup, WARM_UP_PACKETS)?;
     let idle = replay.run(null, frame, setup, whole(NULL_CHUNKS.min(task.chunks)))?;
-    let warm_up = if task.workload.case == Case::SynNew { 0 } else { task.flows };
+    let warm_up = if task.workload.case == Case::SynNew { 0 } else { task.flows.min(WARM_UP_LIMIT) };
     course.run(replay, task, Order::Scattered, warm_up.max(WARM_UP_PACKETS))?;
     let run = course.run(replay, task, Order::Scattered, whole(task.chunks))?;
     Ok((run.chunks, idle.chunks))
@@ -244,5 +262,5 @@ fn summarise(samples: &[Sample]) -> Option<Figures> {
         .iter()
         .fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], &median| [low.min(median), high.max(median)]);
     let quiet = rounds.iter().map(|round| u32::from(round.quiet)).sum();
-    Some(Figures { raw, null, net: raw.less(null), spread, quiet, rounds })
+    Some(Figures { raw, null, net: raw.less(null), spread, quiet, known: None, rounds })
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bench_xdp::MAX_STAMPS;
 use clap::Parser;
 
-use crate::workload::Case;
+use crate::{output::Output, workload::Case};
 
 /// Prints what a packet costs the program that `lb` loads, in ns of one core, beside baselines of the same run.
 ///
@@ -20,7 +20,7 @@ pub struct Options {
     #[arg(long = "packet", value_name = "NAME", value_delimiter = ',')]
     pub packets: Vec<String>,
     /// Numbers of flows for the cases that have many; powers of two
-    #[arg(long, value_delimiter = ',', default_value = "1024,131072,1048576", value_parser = flow_count)]
+    #[arg(long, value_delimiter = ',', default_value = "1024,131072,1048576,4194304", value_parser = flow_count)]
     pub flows: Vec<u32>,
     /// How often each program is measured, in turns with the others
     #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -28,15 +28,18 @@ pub struct Options {
     /// Chunks of 8192 packets that are timed in a round
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..MAX_STAMPS as i64))]
     pub chunks: u32,
+    /// Seconds that a row may wait for an undisturbed core, all in all
+    #[arg(long, default_value_t = 15)]
+    pub patience: u64,
     /// CPU to run on; the last one if not given
     #[arg(long)]
     pub cpu: Option<usize>,
     /// A further pinned XDP program to measure in the same run
     #[arg(long = "pin", value_name = "NAME=PATH", value_parser = pin)]
     pub pins: Vec<Pin>,
-    /// Also write the figures to this file
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    /// What becomes of the figures
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// A pinned program and what to call it.
@@ -48,7 +51,8 @@ pub struct Pin {
     pub path: PathBuf,
 }
 
-fn pin(text: &str) -> Result<Pin, String> {
+/// `NAME=PATH`.
+pub(crate) fn pin(text: &str) -> Result<Pin, String> {
     match text.split_once('=') {
         Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok(Pin { name: name.into(), path: path.into() }),
         _ => Err("expected NAME=PATH".into()),
@@ -56,7 +60,7 @@ fn pin(text: &str) -> Result<Pin, String> {
 }
 
 /// Sources hold 2^10 ports; 2^24 flows use addresses of one /18.
-fn flow_count(text: &str) -> Result<u32, String> {
+pub(crate) fn flow_count(text: &str) -> Result<u32, String> {
     match text.replace('_', "").parse::<u32>() {
         Ok(count) if count.is_power_of_two() && count <= 1 << 24 => Ok(count),
         _ => Err("expected a power of two up to 16777216".into()),
@@ -75,9 +79,9 @@ mod tests {
     fn runs_everything_by_default() {
         let options = parse(&[]).unwrap();
         assert_eq!(options.cases, Case::ALL);
-        assert_eq!(options.flows, [1024, 131_072, 1_048_576]);
+        assert_eq!(options.flows, [1024, 131_072, 1_048_576, 4_194_304]);
         assert_eq!((options.rounds, options.chunks), (11, 128));
-        assert!(options.pins.is_empty() && options.packets.is_empty() && options.json.is_none());
+        assert!(options.pins.is_empty() && options.packets.is_empty() && options.output.json.is_none());
     }
 
     #[test]

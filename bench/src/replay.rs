@@ -5,14 +5,21 @@ use std::path::Path;
 use anyhow::{Context, bail, ensure};
 use aya::{
     Ebpf, TestRun, TestRunOptions,
-    maps::{Array, MapData, ProgramArray},
+    maps::{Array, Map, MapData, PerCpuArray, ProgramArray},
     programs::{ProgramFd, Xdp},
 };
 use aya_obj::programs::XdpAttachType;
 use bench_xdp::{BARE_TX, CALLED, CHUNK_BITS, CHUNK_PACKETS, PROGRESS, Progress, REPLAY, SETUP, STAMPS, Setup};
+use lb_common::{
+    layout::counter::PathEvent,
+    maps::{FLOWS, PATH_COUNTERS},
+};
 use zerocopy::{FromZeros, IntoBytes, transmute};
 
-use crate::workload::{Action, Verdict};
+use crate::{
+    tables::memory,
+    workload::{Action, Verdict},
+};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench-xdp.o"));
 
@@ -20,11 +27,14 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/be
 const HEADROOM: usize = 256;
 
 /// An XDP program to be called.
-#[derive(Debug)]
 pub struct Subject {
     /// What to call it in the table.
     pub name: String,
     program: ProgramFd,
+    /// What `lb` counts, if it is one.
+    events: Option<PerCpuArray<MapData, u64>>,
+    /// Memory of its flow table in bytes, if it has one.
+    pub flow_table: Option<u64>,
 }
 
 impl Subject {
@@ -35,7 +45,27 @@ impl Subject {
     pub fn pinned(name: &str, path: &Path) -> Result<Self, anyhow::Error> {
         let program = Xdp::from_pin(path, XdpAttachType::Interface)
             .with_context(|| format!("no XDP program can be opened at {}", path.display()))?;
-        Ok(Self { name: name.into(), program: program.fd()?.try_clone()? })
+        let tables = program.info()?.map_ids()?.unwrap_or_default();
+        let table = |wanted: &str| {
+            let named = |table: &MapData| table.info().is_ok_and(|info| info.name_as_str() == Some(wanted));
+            tables.iter().find_map(|id| MapData::from_id(*id).ok().filter(named))
+        };
+        let events = table(PATH_COUNTERS).map(|table| Map::PerCpuArray(table).try_into()).transpose()?;
+        let flow_table = table(FLOWS).map(|table| memory(&table)).transpose()?;
+        Ok(Self { name: name.into(), program: program.fd()?.try_clone()?, events, flow_table })
+    }
+
+    /// Packets so far whose flow was looked up and not known; `None` of a program that does not count them.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn misses(&self) -> Result<Option<u64>, anyhow::Error> {
+        let Some(events) = &self.events else { return Ok(None) };
+        let misses = [PathEvent::MissSyn, PathEvent::MissTcp, PathEvent::MissUdp].into_iter().map(|event| {
+            let counts = events.get(&(event as u32), 0)?;
+            Ok(counts.iter().sum::<u64>())
+        });
+        misses.sum::<Result<u64, anyhow::Error>>().map(Some)
     }
 }
 
@@ -87,7 +117,7 @@ impl Replay {
     /// # Errors
     /// If there is none of that name.
     pub fn baseline(&self, name: &str) -> Result<Subject, anyhow::Error> {
-        Ok(Subject { name: name.into(), program: self.own(name)?.fd()?.try_clone()? })
+        Ok(Subject { name: name.into(), program: self.own(name)?.fd()?.try_clone()?, events: None, flow_table: None })
     }
 
     /// The baseline that costs nothing: what is left of a run over it is the replaying program's own cost.

@@ -1,7 +1,5 @@
 //! Order statistics.
 
-use serde::Serialize;
-
 /// The value below which `share` (0 to 1) of the values lie, the nearest one that is there; `None` without values.
 pub fn percentile(values: &[f64], share: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
@@ -18,7 +16,7 @@ pub fn percentile(values: &[f64], share: f64) -> Option<f64> {
 }
 
 /// What a list of samples boils down to, ns per packet.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
     /// The smallest.
     pub min: f64,
@@ -50,6 +48,23 @@ pub fn hundredths(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }
 
+/// Five digits: more than any of these figures is worth.
+pub fn significant(value: f64) -> f64 {
+    if value == 0.0 || !value.is_finite() {
+        return value;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "the exponent of a number")]
+    let digits = 4 - value.abs().log10().floor() as i32;
+    // Dividing by a power of ten is exact to the last digit, where multiplying by its inverse is not.
+    if digits >= 0 {
+        let scale = 10_f64.powi(digits);
+        (value * scale).round() / scale
+    } else {
+        let scale = 10_f64.powi(-digits);
+        (value / scale).round() * scale
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +89,21 @@ mod tests {
     fn stays_within_the_values_for_any_share() {
         assert_eq!(percentile(&[1.0, 2.0], -3.0), Some(1.0));
         assert_eq!(percentile(&[1.0, 2.0], 7.0), Some(2.0));
+    }
+
+    #[test]
+    fn keeps_five_digits_of_any_number() {
+        for (value, kept) in [
+            (123_456.7, 123_460.0),
+            (-1.234_567, -1.2346),
+            (0.000_123_456_7, 0.000_123_46),
+            (0.0, 0.0),
+            (65_537.0, 65_537.0),
+        ] {
+            assert!((significant(value) - kept).abs() < 1e-12, "{value}: {}", significant(value));
+        }
+        assert_eq!(significant(0.1 + 0.2).to_string(), "0.3");
+        assert!(significant(f64::NAN).is_nan());
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use clap::ValueEnum;
-use serde::Serialize;
 
 use crate::{
     balancer::Wish,
@@ -11,6 +10,7 @@ use crate::{
 };
 
 pub mod frame;
+mod large;
 mod uncommon;
 
 /// The VIP over IPv4 whose backends are reached over IPv4.
@@ -27,13 +27,18 @@ pub const OUTER4: u32 = 20;
 pub const OUTER6: u32 = 40;
 /// More flows than packets that a program sees in a row of [`Case::SynNew`] with the usual rounds.
 const NEW_FLOWS: u32 = 1 << 25;
+/// Flows of [`Case::Scale`], where it is not one.
+const SCALE_FLOWS: u32 = 1 << 17;
+/// Flows of [`Case::Full`], and entries of its flow table: 128 MiB.
+const FULL: u32 = 1 << 24;
+/// Packets of many flows that are measured with any number of them.
+const MOST_FLOWS: [&str; 4] = ["udp4", "tcp4-ack", "tcp4-adaptive", "tcp4-syn"];
 /// The least frame on a wire, its check sequence aside, and one near the largest.
 const SMALL: usize = 64;
 const LARGE: usize = 1400;
 
 /// What the traffic is like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Case {
     /// One known flow
     Hit,
@@ -51,12 +56,26 @@ pub enum Case {
     Packets,
     /// One known flow, to VIPs that ask for more than plain ones
     Vips,
+    /// One known flow and many, with many VIPs and backends
+    Scale,
+    /// As many flows as a flow table of 128 MiB has entries, and parts of that
+    Full,
 }
 
 impl Case {
     /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Hit, Self::Rotate, Self::Syn, Self::SynNew, Self::NotAVip, Self::Echo, Self::Packets, Self::Vips];
+    pub const ALL: [Self; 10] = [
+        Self::Hit,
+        Self::Rotate,
+        Self::Syn,
+        Self::SynNew,
+        Self::NotAVip,
+        Self::Echo,
+        Self::Packets,
+        Self::Vips,
+        Self::Scale,
+        Self::Full,
+    ];
 
     /// Name on the command line.
     pub fn name(self) -> &'static str {
@@ -69,16 +88,25 @@ impl Case {
             Self::Echo => "echo",
             Self::Packets => "packets",
             Self::Vips => "vips",
+            Self::Scale => "scale",
+            Self::Full => "full",
         }
     }
 
+    /// Whether its flows are known after the first of their packets, and looked up.
+    pub fn keeps_flows(self) -> bool {
+        matches!(self, Self::Rotate | Self::Scale | Self::Full)
+    }
+
     /// The numbers of flows to run it with, if `many` are asked for.
-    pub fn flows(self, many: &[u32]) -> Vec<u32> {
+    fn flows(self, many: &[u32]) -> Vec<u32> {
         match self {
             Self::Hit | Self::NotAVip | Self::Echo | Self::Packets | Self::Vips => vec![1],
             Self::Rotate => many.to_vec(),
             Self::Syn => [&[1], many].concat(),
             Self::SynNew => vec![NEW_FLOWS],
+            Self::Scale => vec![1, SCALE_FLOWS],
+            Self::Full => vec![FULL / 4, FULL / 2, FULL],
         }
     }
 
@@ -113,7 +141,7 @@ impl Case {
                 let large = ("udp4-1400B", Transport::Udp, four(VIP4), LARGE, OUTER4);
                 known.into_iter().chain([large]).map(forwarded).collect()
             }
-            Self::Rotate => known.map(forwarded).into(),
+            Self::Rotate => known.into_iter().map(forwarded).chain(uncommon::many_flows()).collect(),
             Self::Syn | Self::SynNew => [
                 ("tcp4-syn", Transport::TcpSyn, Addresses::V4(Ipv4Addr::new(10, 2, 0, 1), VIP4), SMALL, OUTER4),
                 ("tcp6-syn", Transport::TcpSyn, Addresses::V6(client6(2), VIP6), SMALL, OUTER6),
@@ -132,6 +160,8 @@ impl Case {
                 .into(),
             Self::Packets => uncommon::packets(),
             Self::Vips => uncommon::vips(),
+            Self::Scale => large::many(),
+            Self::Full => large::full(),
         }
     }
 }
@@ -166,6 +196,13 @@ pub struct Workload {
 }
 
 impl Workload {
+    /// The numbers of flows to run it with, if `many` are asked for. More than a million are for a few packets only: they take
+    /// long, and others do not differ.
+    pub fn flows(&self, many: &[u32]) -> Vec<u32> {
+        let largest = [Case::Rotate, Case::Syn].contains(&self.case) && !MOST_FLOWS.contains(&self.packet);
+        self.case.flows(many).into_iter().filter(|flows| !largest || *flows <= 1 << 20).collect()
+    }
+
     /// Whether the floor for this packet is IPv6: as the outer header where there is one, else as the packet.
     pub fn floor_is_v6(&self) -> bool {
         match self.expected.grown {
@@ -176,8 +213,7 @@ impl Workload {
 }
 
 /// How an XDP program ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Failed.
     Aborted,
@@ -199,7 +235,7 @@ impl Action {
 }
 
 /// What became of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// The XDP action.
     pub action: Action,

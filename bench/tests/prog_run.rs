@@ -5,6 +5,7 @@ use std::{
     env, fs,
     path::Path,
     process::{Command, Output},
+    time::Duration,
 };
 
 use bench::{
@@ -33,7 +34,18 @@ fn is_root() -> bool {
 fn prints_and_writes_a_row_for_each_packet_and_program() {
     let folder = tempfile::tempdir().expect("a folder");
     let json = folder.path().join("figures.json");
-    let arguments = ["--case", "hit,echo", "--rounds", "2", "--chunks", "4", "--json", json.to_str().expect("text")];
+    let arguments = [
+        "--case",
+        "hit,echo",
+        "--rounds",
+        "2",
+        "--chunks",
+        "4",
+        "--patience",
+        "0",
+        "--json",
+        json.to_str().expect("text"),
+    ];
     let Some(output) = prog_run(&arguments) else { return };
     let text = String::from_utf8(output.stdout).expect("text");
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
@@ -42,12 +54,12 @@ fn prints_and_writes_a_row_for_each_packet_and_program() {
         ["udp4", "tcp4-ack", "udp6", "tcp6-ack", "udp4to6", "tcp4to6-ack", "udp4-1400B", "icmp4-echo", "icmp6-echo"];
     let report: Value = serde_json::from_slice(&fs::read(&json).expect("a file")).expect("JSON");
     let rows = report["rows"].as_array().expect("rows");
-    let found: BTreeSet<(&str, &str)> =
-        rows.iter().map(|row| (row["packet"].as_str().unwrap(), row["program"].as_str().unwrap())).collect();
+    let of = |row: &Value, field: &str| row["what"][field].as_str().unwrap().to_owned();
+    let found: BTreeSet<(String, String)> = rows.iter().map(|row| (of(row, "packet"), of(row, "program"))).collect();
     for packet in packets {
         let floor = if packet.contains('6') { "constant_ipv6" } else { "constant_ipv4" };
         for program in ["bare_tx", floor, "lb"] {
-            assert!(found.contains(&(packet, program)), "{packet} {program} in {found:?}");
+            assert!(found.contains(&(packet.to_owned(), program.to_owned())), "{packet} {program} in {found:?}");
             let line = text.lines().find(|line| {
                 let words: Vec<&str> = line.split_whitespace().collect();
                 words.get(1) == Some(&packet) && words.get(3) == Some(&program)
@@ -57,12 +69,14 @@ fn prints_and_writes_a_row_for_each_packet_and_program() {
     }
     assert_eq!(rows.len(), 3 * packets.len());
     for row in rows {
-        let figure = |group: &str, name: &str| row[group][name].as_f64().unwrap();
-        assert!(figure("raw", "p10") > 1.0 && figure("null", "p10") > 1.0, "{row}");
-        assert!((figure("raw", "p10") - figure("null", "p10") - figure("net", "p10")).abs() < 0.02, "{row}");
-        assert_eq!(row["rounds"].as_array().unwrap().len(), 2);
+        let figure = |name: &str| row["summary"][name].as_f64().unwrap();
+        assert!(figure("raw") > 1.0 && figure("null") > 1.0, "{row}");
+        assert!((figure("raw") - figure("null") - figure("value")).abs() < 0.02, "{row}");
+        for series in ["value", "median", "reference", "quiet"] {
+            assert_eq!(row["samples"][series].as_array().unwrap().len(), 2, "{series} of {row}");
+        }
     }
-    for key in ["benchmark", "started", "machine", "commit", "method"] {
+    for key in ["benchmark", "time", "machine", "commit", "method"] {
         assert!(!report["about"][key].is_null(), "{key}");
     }
 }
@@ -97,7 +111,7 @@ fn measures_no_program_that_does_something_else() {
     let mut replay = Replay::load().expect("the replaying program loads");
     let subject = replay.baseline(BARE_TX).expect("a baseline");
     let workload = &Case::Hit.workloads()[0];
-    let task = Task { workload, flows: 1, rounds: 1, chunks: 1 };
+    let task = Task { workload, flows: 1, rounds: 1, chunks: 1, patience: Duration::ZERO };
     let mut measured =
         |expected| measure(&mut replay, &mut Watch::start(), &task, &[Contender { subject: &subject, expected }]);
     let error = measured(workload.expected).expect_err("it does not encapsulate").to_string();

@@ -10,10 +10,20 @@ use std::{
 
 use bench::{
     control::{Change, Daemon, Site},
-    stats::percentile,
+    output::{Output, exit_code},
+    record::{Better, Record, Row},
 };
 use clap::Parser;
+use lb_common::maps::FLOWS;
 use lb_daemon::maglev;
+use serde_json::json;
+
+/// VIPs that a site must have at least: one of the first is looked at.
+const FEWEST_VIPS: usize = 8;
+/// What does not grow in the growing sites.
+const FIXED: usize = 10;
+/// Most backends of a pool.
+const MOST_BACKENDS: usize = 65_535;
 
 /// Time changes of the configuration
 #[derive(Debug, Parser)]
@@ -27,49 +37,115 @@ struct Options {
     /// How often each change is timed
     #[arg(long, default_value_t = 7)]
     rounds: usize,
-}
-
-/// A figure, and what it must stay below; in the same unit.
-struct Row {
-    what: &'static str,
-    figure: f64,
-    limit: Option<f64>,
-    unit: &'static str,
+    /// Also how all that grows: with so many VIPs of 10 backends, and 10 VIPs of so many backends
+    #[arg(long)]
+    grow: bool,
+    /// VIPs of the growing sites
+    #[arg(long, value_delimiter = ',', default_value = "10,100,1000,4000")]
+    grow_vips: Vec<usize>,
+    /// Backends of the growing sites
+    #[arg(long, value_delimiter = ',', default_value = "10,100,1000,10000")]
+    grow_backends: Vec<usize>,
+    /// How often each change is timed in the growing sites
+    #[arg(long, default_value_t = 5)]
+    grow_rounds: usize,
+    /// What becomes of the figures
+    #[command(flatten)]
+    output: Output,
 }
 
 fn main() -> Result<ExitCode, anyhow::Error> {
     let options = Options::parse();
-    let site = Site { vips: options.vips.max(8), backends: options.backends.clamp(2, 254) };
     let rounds = options.rounds.max(1);
-    let ring = median(rounds, || Ok(ring(site.backends)))?;
-    let daemon = Daemon::start()?;
+    let method = json!({ "rounds": rounds, "grow_rounds": options.grow_rounds });
+    let mut record = Record::begin("control", method)?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "# {}", record.about)?;
+    let usual = Site { vips: options.vips.max(FEWEST_VIPS), backends: options.backends.clamp(2, MOST_BACKENDS) };
+    let limits = [("ring", 3.0), ("apply", 5000.0), ("change", 50.0), ("memory", 200.0)];
+    let mut tell = |rows: Vec<Row>| -> io::Result<()> {
+        for row in &rows {
+            let limit = row.limit.map_or_else(String::new, |limit| format!("limit {limit} {}", row.unit));
+            let verdict = if row.is_kept() { "" } else { "  EXCEEDED" };
+            let [vips, backends] = ["vips", "backends"].map(|name| row.number(name).unwrap_or_default());
+            let what = row.text("figure").map_or("", explained);
+            let (value, unit) = (row.value(), &row.unit);
+            writeln!(out, "{vips:>5} x {backends:<6} {what:<46} {value:>9.1} {unit:<4} {limit}{verdict}")?;
+        }
+        record.rows.extend(rows);
+        out.flush()
+    };
+    tell(measured(usual, rounds, &limits)?)?;
+    if options.grow {
+        let more_vips = options.grow_vips.iter().map(|&vips| Site { vips: vips.max(FEWEST_VIPS), backends: FIXED });
+        let more_backends = options
+            .grow_backends
+            .iter()
+            .map(|&backends| Site { vips: FIXED, backends: backends.clamp(2, MOST_BACKENDS) });
+        let mut seen = vec![(usual.vips, usual.backends)];
+        for site in more_vips.chain(more_backends) {
+            if !seen.contains(&(site.vips, site.backends)) {
+                seen.push((site.vips, site.backends));
+                tell(measured(site, options.grow_rounds.max(1), &[])?)?;
+            }
+        }
+    }
+    options.output.finish(&record).map(exit_code)
+}
+
+/// What a figure is.
+fn explained(figure: &str) -> &str {
+    match figure {
+        "ring" => "a ring of 65,537 slots",
+        "apply" => "lb apply, from nothing",
+        "change" => "lb backend weight, to the first packet",
+        "change-file" => "lb apply of one weight, to the first packet",
+        "scrape" => "all metrics, from the request to the last byte",
+        "restart" => "killed, started again, until ready",
+        "memory" => "memory of the daemon, without tables",
+        "tables" => "memory of the tables, without flows",
+        "flows" => "memory of the flow table",
+        other => other,
+    }
+}
+
+/// All figures of a site, of a daemon of its own.
+fn measured(site: Site, rounds: usize, limits: &[(&str, f64)]) -> Result<Vec<Row>, anyhow::Error> {
+    let row = |figure: &str, unit: &str, samples: Vec<f64>| {
+        let what = [("figure", figure.into()), ("vips", site.vips.into()), ("backends", site.backends.into())];
+        let limit = limits.iter().find(|(name, _)| *name == figure).map(|(_, limit)| *limit);
+        Row::new(what, unit, Better::Less, samples).limited(limit)
+    };
+    let rings = times(rounds, || Ok(ring(site.backends)))?;
+    let mut daemon = Daemon::start()?;
     let whole = daemon.apply(site, None)?;
-    let by_override = median(rounds, || daemon.until_steered(site, Change::Override))?;
-    let by_file = median(rounds, || daemon.until_steered(site, Change::File))?;
+    let by_override = times(rounds, || daemon.until_steered(site, Change::Override))?;
+    let by_file = times(rounds, || daemon.until_steered(site, Change::File))?;
     // What was freed is given back a moment later.
     sleep(Duration::from_secs(2));
     #[expect(clippy::cast_precision_loss, reason = "KiB of one process")]
     let memory = daemon.memory()? as f64 / 1024.0;
-    let rows = [
-        Row { what: "a ring of 65,537 slots", figure: ring, limit: Some(3.0), unit: "ms" },
-        Row { what: "lb apply, from nothing", figure: milliseconds(whole), limit: Some(5000.0), unit: "ms" },
-        Row { what: "lb backend weight, to the first packet", figure: by_override, limit: Some(50.0), unit: "ms" },
-        Row { what: "lb apply of one weight, to the first packet", figure: by_file, limit: None, unit: "ms" },
-        Row { what: "memory of the daemon, without tables", figure: memory, limit: Some(200.0), unit: "MiB" },
-    ];
-    let mut out = io::stdout().lock();
-    writeln!(out, "{} VIPs with {} backends each, medians of {rounds}", site.vips, site.backends)?;
-    let mut kept = true;
-    for Row { what, figure, limit, unit } in rows {
-        let (limit, verdict) = match limit {
-            None => (String::new(), ""),
-            Some(limit) if figure < limit => (format!("limit {limit} {unit}"), ""),
-            Some(limit) => (format!("limit {limit} {unit}"), "  EXCEEDED"),
-        };
-        kept &= verdict.is_empty();
-        writeln!(out, "{what:<46} {figure:>9.1} {unit:<4} {limit}{verdict}")?;
-    }
-    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let (scrape, length) = daemon.scrape()?;
+    let tables = daemon.tables()?;
+    let (flows, others): (Vec<_>, Vec<_>) = tables.into_iter().partition(|(name, _)| name == FLOWS);
+    let sum = |tables: Vec<(String, u64)>| mebibytes(tables.into_iter().map(|(_, memory)| memory).sum());
+    let restarts = times(rounds, || daemon.restart())?;
+    Ok(vec![
+        row("ring", "ms", rings),
+        row("apply", "ms", vec![milliseconds(whole)]),
+        row("change", "ms", by_override),
+        row("change-file", "ms", by_file),
+        row("scrape", "ms", vec![milliseconds(scrape)]).told("mib", mebibytes(length)),
+        row("restart", "ms", restarts),
+        row("memory", "MiB", vec![memory]),
+        row("tables", "MiB", vec![sum(others)]),
+        row("flows", "MiB", vec![sum(flows)]),
+    ])
+}
+
+#[expect(clippy::cast_precision_loss, reason = "bytes of one machine")]
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / 1024.0 / 1024.0
 }
 
 /// Time of one ring of so many backends.
@@ -83,9 +159,8 @@ fn ring(backends: usize) -> Duration {
     taken
 }
 
-fn median(rounds: usize, mut run: impl FnMut() -> Result<Duration, anyhow::Error>) -> Result<f64, anyhow::Error> {
-    let times = (0..rounds).map(|_| run().map(milliseconds)).collect::<Result<Vec<f64>, _>>()?;
-    Ok(percentile(&times, 0.5).unwrap_or(f64::NAN))
+fn times(rounds: usize, mut run: impl FnMut() -> Result<Duration, anyhow::Error>) -> Result<Vec<f64>, anyhow::Error> {
+    (0..rounds).map(|_| run().map(milliseconds)).collect()
 }
 
 fn milliseconds(time: Duration) -> f64 {

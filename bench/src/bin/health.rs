@@ -1,9 +1,7 @@
 //! Prints what health checks cost, with the goals that they are held to. See the crate's README.
 
 use std::{
-    fs,
     io::{self, Write},
-    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
@@ -11,10 +9,14 @@ use std::{
 use bench::{
     balancer::binary,
     health::{Figures, Kind, Site, measure},
-    machine::{Machine, commit},
+    output::{Output, exit_code},
+    record::{
+        Better::{self, Less, More},
+        Record, Row,
+    },
 };
 use clap::{Parser, ValueEnum};
-use serde::Serialize;
+use serde_json::json;
 
 /// Most of one core that a daemon may use, in percent.
 const CPU: f64 = 30.0;
@@ -41,48 +43,32 @@ struct Options {
     /// Seconds before, once all backends are up
     #[arg(long, default_value_t = 10)]
     settle: u64,
-    /// Also write the figures to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-}
-
-/// What is written as JSON.
-#[derive(Debug, Serialize)]
-struct Report {
-    commit: String,
-    machine: Machine,
-    checks: usize,
-    interval_seconds: u64,
-    rows: Vec<Row>,
-}
-
-/// The figures of one kind.
-#[derive(Debug, Serialize)]
-struct Row {
-    kind: &'static str,
-    kept: bool,
-    #[serde(flatten)]
-    figures: Figures,
+    /// What becomes of the figures
+    #[command(flatten)]
+    output: Output,
 }
 
 fn main() -> Result<ExitCode, anyhow::Error> {
     let options = Options::parse();
     let lb = binary()?;
     let site = Site::build(options.checks, Duration::from_secs(options.interval), &lb)?;
-    let machine = Machine::read();
+    let method = json!({
+        "checks": options.checks,
+        "interval_seconds": options.interval,
+        "seconds": options.seconds,
+        "settle_seconds": options.settle,
+    });
+    let mut record = Record::begin("health", method)?;
     let mut out = io::stdout().lock();
     writeln!(
         out,
-        "{} checks every {} s, {} s each; {}, {} CPUs, Linux {}, commit {}\n\
+        "{} checks every {} s, {} s each; {}\n\
          goals: CPU below {CPU} % of a core, resident below {MEMORY} MiB, 99 of 100 less than {LATE} ms late\n\
          {:<11} {:>6} {:>6} {:>6} {:>9} {:>6} {:>6} {:>9} {:>6} {:>9} {:>9} {:>9} {:>6}",
         options.checks,
         options.interval,
         options.seconds,
-        machine.cpu_model,
-        machine.cpus,
-        machine.kernel,
-        commit(),
+        record.about,
         "# kind",
         "user %",
         "sys %",
@@ -97,23 +83,41 @@ fn main() -> Result<ExitCode, anyhow::Error> {
         "most ms",
         "load",
     )?;
-    let mut rows = Vec::new();
+    let mut whole = true;
     for kind in &options.kinds {
         let times = [options.settle, options.seconds].map(Duration::from_secs);
         let figures = measure(&site, &lb, *kind, times)?;
-        let kept = figures.is_whole(site.checks)
-            && figures.cpu() < CPU
-            && figures.resident < MEMORY
-            && figures.late_p99 < LATE;
+        let rows = rows(kind.name(), &figures);
+        let kept = figures.is_whole(site.checks) && rows.iter().all(Row::is_kept);
         writeln!(out, "{:<11} {}{}", kind.name(), line(&figures), if kept { "" } else { "  EXCEEDED" })?;
-        rows.push(Row { kind: kind.name(), kept, figures });
+        whole &= figures.is_whole(site.checks);
+        record.rows.extend(rows);
     }
-    let kept = rows.iter().all(|row| row.kept);
-    let report = Report { commit: commit(), machine, checks: options.checks, interval_seconds: options.interval, rows };
-    if let Some(file) = &options.json {
-        fs::write(file, serde_json::to_string_pretty(&report)?)?;
-    }
-    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit_code(options.output.finish(&record)? && whole))
+}
+
+/// The rows of one kind.
+#[expect(clippy::cast_precision_loss, reason = "counts of some thousands")]
+fn rows(kind: &str, figures: &Figures) -> Vec<Row> {
+    let row = |figure: &str, unit: &str, better: Better, value: f64| {
+        Row::new([("kind", kind.into()), ("figure", figure.into())], unit, better, vec![value])
+    };
+    let parts = |of: fn(&[f64; 2]) -> f64| figures.parts.iter().map(of).collect::<Vec<f64>>();
+    let used = |figure: &str, samples: Vec<f64>, value: f64| {
+        let what = [("kind", kind.into()), ("figure", figure.into())];
+        Row::new(what, "% of a core", Less, samples).told("value", value)
+    };
+    vec![
+        used("cpu", parts(|[user, system]| user + system), figures.cpu()).limited(Some(CPU)),
+        used("kernel", parts(|[_, system]| *system), figures.system),
+        row("resident", "MiB", Less, figures.resident).limited(Some(MEMORY)),
+        row("own", "MiB", Less, figures.own),
+        row("peak", "MiB", Less, figures.peak),
+        row("late-p50", "ms", Less, figures.late_p50),
+        row("late-p99", "ms", Less, figures.late_p99).limited(Some(LATE)),
+        row("probes", "1/s", More, figures.succeeded as f64 / figures.counted),
+        row("failed", "probes", Less, figures.others as f64).limited(Some(1.0)),
+    ]
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of some thousands")]

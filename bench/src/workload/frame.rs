@@ -56,7 +56,12 @@ impl Frame {
             Transport::Udp | Transport::Echo => 8,
         };
         let payload = vec![0; length.saturating_sub(ETHERNET + ip + transport_length)];
-        let bytes = write(addresses, transport, &payload);
+        Self::carrying(addresses, transport, &payload)
+    }
+
+    /// Builds a frame with this payload.
+    pub fn carrying(addresses: Addresses, transport: Transport, payload: &[u8]) -> Self {
+        let bytes = write(addresses, transport, payload);
         let setup = describe(&bytes, addresses, transport);
         Self { bytes, setup, is_v6: matches!(addresses, Addresses::V6(..)) }
     }
@@ -84,7 +89,14 @@ impl Frame {
             Order::Scattered => (0x9e37_79b1, flows.trailing_zeros().div_ceil(2).max(1)),
             Order::Ascending => (1, 31),
         };
-        Setup { flow_mask: flows - 1, multiplier, shift, ..self.setup }
+        Setup { flow_mask: flows - 1, flow_bits: flows.trailing_zeros(), multiplier, shift, ..self.setup }
+    }
+
+    /// The same with its flows divided among so many destinations, the frame's own first.
+    #[must_use]
+    pub fn to_many(mut self, destinations: u32) -> Self {
+        self.setup.destinations = destinations;
+        self
     }
 }
 
@@ -96,9 +108,13 @@ const STILL: Setup = Setup {
     shift: 31,
     source: 0,
     port: 0,
+    destination: 0,
+    destinations: 1,
+    flow_bits: 0,
     ip_sum: 0,
     transport_sum: 0,
     source_at: 0,
+    destination_at: 0,
     port_at: 0,
     ip_sum_at: 0,
     transport_sum_at: 0,
@@ -134,9 +150,9 @@ fn write(addresses: Addresses, transport: Transport, payload: &[u8]) -> Vec<u8> 
 
 /// Where a flow's fields lie, and the sums of all that stays the same.
 fn describe(bytes: &[u8], addresses: Addresses, transport: Transport) -> Setup {
-    let (source_at, transport_at) = match addresses {
-        Addresses::V4(..) => (ETHERNET + 12, ETHERNET + 20),
-        Addresses::V6(..) => (ETHERNET + 8 + 12, ETHERNET + 40),
+    let (source_at, destination_at, transport_at) = match addresses {
+        Addresses::V4(..) => (ETHERNET + 12, ETHERNET + 16, ETHERNET + 20),
+        Addresses::V6(..) => (ETHERNET + 8 + 12, ETHERNET + 24 + 12, ETHERNET + 40),
     };
     let ip_sum_at = matches!(addresses, Addresses::V4(..)).then_some(ETHERNET + 10);
     let (protocol, port_at, transport_sum_at) = match (transport, addresses) {
@@ -147,24 +163,28 @@ fn describe(bytes: &[u8], addresses: Addresses, transport: Transport) -> Setup {
         (Transport::Echo, Addresses::V4(..)) => (0, None, None),
     };
     let mut blank = bytes.to_vec();
-    blank[source_at..source_at + 4].fill(0);
+    for address in [source_at, destination_at] {
+        blank[address..address + 4].fill(0);
+    }
     for field in [ip_sum_at, port_at, transport_sum_at].into_iter().flatten() {
         blank[field..field + 2].fill(0);
     }
-    let source = u32::from_be_bytes(bytes[source_at..source_at + 4].try_into().expect("four bytes"));
+    let word = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
     let transport_bytes = &blank[transport_at..];
     let length = u32::try_from(transport_bytes.len()).expect("frames are short");
-    // Of the pseudo header of IPv6, the upper 96 bits of the source are as constant as the rest.
+    // Of the pseudo header of IPv6, the upper 96 bits of both addresses are as constant as the rest.
     let addresses_at = if ip_sum_at.is_some() { source_at } else { source_at - 12 };
     let pseudo = sum(&blank[addresses_at..transport_at]) + sum(&length.to_be_bytes()) + sum(&[0, protocol]);
     let offset = |field: Option<usize>| u32::try_from(field.unwrap_or(0)).expect("frames are short");
     Setup {
         frame: start(bytes),
-        source,
+        source: word(source_at),
+        destination: word(destination_at),
         port: SOURCE_PORT.into(),
         ip_sum: fold(sum(&blank[ETHERNET..ETHERNET + 20])),
         transport_sum: fold(pseudo + sum(transport_bytes)),
         source_at: offset(Some(source_at)),
+        destination_at: offset(Some(destination_at)),
         port_at: offset(port_at),
         ip_sum_at: offset(ip_sum_at),
         transport_sum_at: offset(transport_sum_at),

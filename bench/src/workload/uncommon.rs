@@ -88,7 +88,7 @@ pub(super) fn vips() -> Vec<Workload> {
     let more = |more| Wish { more, ..Wish::default() };
     let ids = |name, lines| Wish { vip: (name, lines), server_ids: true, ..Wish::default() };
     let (l2, prefix) = (Wish { pool: "encap = \"l2\"", on_link: true, ..Wish::default() }, more(PREFIX_VIP));
-    let quic = udp_with(&[&QUIC_SHORT[..], &QUIC_ID, &[0; 12]].concat());
+    let quic = udp_with(&quic_payload());
     vec![
         row(Case::Vips, "udp4", udp4.clone(), Wish::default(), OUTER4),
         row(Case::Vips, "neighbours", udp4.clone(), Wish { server_ids: true, ..more(NEIGHBOURS) }, OUTER4),
@@ -105,6 +105,28 @@ pub(super) fn vips() -> Vec<Workload> {
         row(Case::Vips, "routes-1M", udp4.clone(), vip("source_routes_file = \"routes.txt\""), OUTER4),
         row(Case::Vips, "source-limit", udp4, more(SOURCE_LIMIT), OUTER4),
     ]
+}
+
+/// Of those, what many flows are asked of.
+pub(super) fn many_flows() -> Vec<Workload> {
+    let gue = Wish { pool: "encap = \"gue\"", ..Wish::default() };
+    let quic = Wish { vip: ("4-to-4-udp", "quic = \"quic-lb\""), server_ids: true, ..Wish::default() };
+    let known = |frame| Workload { frame, ..row(Case::Rotate, "gue4", Vec::new(), gue, OUTER4 + UDP) };
+    let routed = |frame| Workload { frame, ..row(Case::Rotate, "quic-lb", Vec::new(), quic, OUTER4) };
+    let adaptive = Wish { vip: ("4-to-4-tcp", "flow_tracking = \"adaptive\""), ..Wish::default() };
+    vec![
+        Workload {
+            frame: Frame::build(four(VIP4), Transport::TcpAck, SMALL),
+            ..row(Case::Rotate, "tcp4-adaptive", Vec::new(), adaptive, OUTER4)
+        },
+        known(Frame::build(four(VIP4), Transport::Udp, SMALL)),
+        routed(Frame::carrying(four(VIP4), Transport::Udp, &quic_payload())),
+    ]
+}
+
+/// A QUIC packet with a short header and a connection ID.
+fn quic_payload() -> Vec<u8> {
+    [&QUIC_SHORT[..], &QUIC_ID, &[0; 12]].concat()
 }
 
 fn row(case: Case, packet: &'static str, frame: Vec<u8>, wish: Wish, grown: u32) -> Workload {

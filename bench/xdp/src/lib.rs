@@ -17,6 +17,11 @@ pub const CONSTANT_IPV4: &str = "constant_ipv4";
 /// Baseline: puts an outer IPv6 header to one constant address before the packet.
 pub const CONSTANT_IPV6: &str = "constant_ipv6";
 
+/// The program that makes each live frame a packet, and sends it.
+pub const GENERATE: &str = "generate";
+/// The program that counts what arrives, and drops it.
+pub const SINK: &str = "sink";
+
 /// Table with one [`Setup`].
 pub const SETUP: &str = "SETUP";
 /// Table with one [`Progress`].
@@ -25,6 +30,10 @@ pub const PROGRESS: &str = "PROGRESS";
 pub const STAMPS: &str = "STAMPS";
 /// Table of programs; the one under test is number 0.
 pub const CALLED: &str = "CALLED";
+/// Table with one [`Sent`] for each CPU.
+pub const SENT: &str = "SENT";
+/// Table with one [`Arrived`] for each CPU.
+pub const ARRIVED: &str = "ARRIVED";
 
 /// Words of 8 bytes that are written anew for each packet.
 pub const FRAME_WORDS: usize = 16;
@@ -53,13 +62,21 @@ pub struct Setup {
     pub source: u32,
     /// Source port of flow 0.
     pub port: u32,
-    /// Sum of the IPv4 header's 16-bit words as they lie in memory, without source address and checksum.
+    /// Last 32 bits of the first destination address.
+    pub destination: u32,
+    /// Destination addresses, one after the other, among which flows are divided.
+    pub destinations: u32,
+    /// Log2 of the number of flows.
+    pub flow_bits: u32,
+    /// Sum of the IPv4 header's 16-bit words as they lie in memory, without addresses and checksum.
     pub ip_sum: u32,
-    /// The same for what the transport's checksum covers, without the last 32 bits of the source address, source port and
+    /// The same for what the transport's checksum covers, without the last 32 bits of both addresses, source port and
     /// checksum.
     pub transport_sum: u32,
     /// Offset of the last 32 bits of the source address.
     pub source_at: u32,
+    /// Offset of the last 32 bits of the destination address.
+    pub destination_at: u32,
     /// Offset of the source port.
     pub port_at: u32,
     /// Offset of the IPv4 header's checksum.
@@ -80,18 +97,38 @@ impl Setup {
         flow.wrapping_mul(self.multiplier) & self.flow_mask
     }
 
+    /// The number of a flow's destination.
+    #[inline(always)]
+    fn destination_of(&self, flow: u32) -> u32 {
+        ((u64::from(flow) * u64::from(self.destinations)) >> (self.flow_bits & 63)) as u32
+    }
+
+    /// The same for one flow alone, which becomes number 0.
+    #[must_use]
+    pub fn alone(self, flow: u32) -> Self {
+        Self {
+            flow_mask: 0,
+            source: self.source.wrapping_add(flow >> PORT_BITS),
+            port: self.port.wrapping_add(flow & ((1 << PORT_BITS) - 1)),
+            destination: self.destination.wrapping_add(self.destination_of(flow)),
+            ..self
+        }
+    }
+
     /// What makes a packet one of flow `flow`.
     #[inline(always)]
     pub fn fields(&self, flow: u32) -> Fields {
         let source = self.source.wrapping_add(flow >> PORT_BITS).to_be();
         let port = (self.port.wrapping_add(flow & ((1 << PORT_BITS) - 1)) as u16).to_be();
-        let source_sum = (source & 0xffff) + (source >> 16);
+        let destination = self.destination.wrapping_add(self.destination_of(flow)).to_be();
+        let addresses = (source & 0xffff) + (source >> 16) + (destination & 0xffff) + (destination >> 16);
         let port_sum = if self.port_at == 0 { 0 } else { u32::from(port) };
         Fields {
             source,
+            destination,
             port,
-            ip_sum: checksum(self.ip_sum + source_sum),
-            transport_sum: checksum(self.transport_sum + source_sum + port_sum),
+            ip_sum: checksum(self.ip_sum + addresses),
+            transport_sum: checksum(self.transport_sum + addresses + port_sum),
         }
     }
 }
@@ -101,6 +138,8 @@ impl Setup {
 pub struct Fields {
     /// The last 32 bits of the source address.
     pub source: u32,
+    /// The last 32 bits of the destination address.
+    pub destination: u32,
     /// The source port.
     pub port: u16,
     /// The IPv4 header's checksum.
@@ -139,4 +178,33 @@ pub struct Progress {
     pub failures: u64,
     /// Written by a locked instruction; its value means nothing.
     pub fence: u64,
+}
+
+/// Log2 of the packets that [`GENERATE`] makes between two looks at the clock.
+pub const LOOK_BITS: u32 = 10;
+
+/// What [`GENERATE`] has made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(8))]
+pub struct Sent {
+    /// Packets.
+    pub packets: u64,
+    /// When the first one was made, in ns.
+    pub first: u64,
+    /// When the last one was made whose number is a multiple of `1 << LOOK_BITS`.
+    pub last: u64,
+}
+
+/// What has come to an end of the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(8))]
+pub struct Arrived {
+    /// UDP datagrams as they are.
+    pub plain: u64,
+    /// Packets in IPv4 packets.
+    pub wrapped: u64,
+    /// Frames that are neither.
+    pub others: u64,
+    /// Bytes of the frames of the first two kinds.
+    pub bytes: u64,
 }

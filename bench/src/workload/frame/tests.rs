@@ -7,7 +7,7 @@ use crate::workload::{Case, Workload};
 
 /// The packet as the replaying program makes it.
 fn packet(frame: &Frame, flow: u32) -> Vec<u8> {
-    let setup = frame.setup(1, Order::Ascending);
+    let setup = frame.setup(1 << 24, Order::Ascending);
     let fields = setup.fields(flow);
     let mut bytes = frame.bytes().to_vec();
     let mut put = |at: u32, value: &[u8]| {
@@ -17,6 +17,7 @@ fn packet(frame: &Frame, flow: u32) -> Vec<u8> {
         }
     };
     put(setup.source_at, &fields.source.to_ne_bytes());
+    put(setup.destination_at, &fields.destination.to_ne_bytes());
     put(setup.port_at, &fields.port.to_ne_bytes());
     put(setup.ip_sum_at, &fields.ip_sum.to_ne_bytes());
     put(setup.transport_sum_at, &fields.transport_sum.to_ne_bytes());
@@ -64,6 +65,33 @@ fn every_flow_of_every_packet_is_valid_and_its_own() {
             let key = checked(&packet(&workload.frame, flow));
             assert!(seen.insert(key) || workload.frame.setup.port_at == 0, "{} flow {flow}", workload.packet);
         }
+    }
+}
+
+#[test]
+fn flows_are_divided_evenly_among_destinations() {
+    let frame = Case::Rotate.workloads()[0].frame.clone().to_many(1000);
+    let setup = frame.setup(1 << 12, Order::Scattered);
+    let mut counts = vec![0; 1000];
+    for flow in 0..1 << 12 {
+        counts[(setup.fields(flow).destination.to_be() - setup.destination) as usize] += 1;
+    }
+    assert!(counts.iter().all(|count| (4..=5).contains(count)), "{counts:?}");
+    checked(&packet(&frame, (1 << 24) - 1));
+    assert_ne!(packet(&frame, 0), packet(&frame, 1 << 23));
+}
+
+#[test]
+fn a_flow_by_itself_has_the_fields_that_it_has_among_others() {
+    let setup = Case::Rotate.workloads()[0].frame.clone().to_many(300).setup(1 << 14, Order::Ascending);
+    for flow in [0, 1, 1024, 5000, (1 << 14) - 1] {
+        let (alone, among) = (setup.alone(flow).fields(0), setup.fields(flow));
+        assert_eq!(
+            (alone.source, alone.port, alone.destination),
+            (among.source, among.port, among.destination),
+            "{flow}"
+        );
+        assert_eq!((alone.ip_sum, alone.transport_sum), (among.ip_sum, among.transport_sum), "{flow}");
     }
 }
 

@@ -1,0 +1,152 @@
+//! Prints how good rings are, beside the method of the paper. See the crate's README.
+
+use std::{
+    hint,
+    io::{self, Write},
+    process::ExitCode,
+    time::Instant,
+};
+
+use bench::{
+    output::{Output, exit_code},
+    record::{
+        Better::{self, Less, More},
+        Record, Row,
+    },
+    rings::{Backend, Event, Fill, Weights, balance, moved},
+};
+use clap::Parser;
+use fastrand::Rng;
+use serde_json::json;
+
+/// Backends of which many fail at once, as in the paper.
+const MANY: usize = 1000;
+/// How many of them.
+const FAILURES: [usize; 6] = [1, 5, 10, 20, 50, 100];
+/// Chooses who fails, the same in each run.
+const SEED: u64 = 0x9e37_79b9;
+
+/// Measure rings: time to build one, balance, and what moves when backends come and go
+#[derive(Debug, Parser)]
+struct Options {
+    /// Sizes of rings; primes
+    #[arg(long, value_delimiter = ',', default_value = "65537,655373,1048573")]
+    slots: Vec<u32>,
+    /// Sizes of pools
+    #[arg(long, value_delimiter = ',', default_value = "10,100,1000,10000")]
+    backends: Vec<usize>,
+    /// How often each ring is built for its time
+    #[arg(long, default_value_t = 11)]
+    rounds: usize,
+    /// How often each event is tried, upon others
+    #[arg(long, default_value_t = 10)]
+    repeats: usize,
+    /// What becomes of the figures
+    #[command(flatten)]
+    output: Output,
+}
+
+fn main() -> Result<ExitCode, anyhow::Error> {
+    let options = Options::parse();
+    let method = json!({ "rounds": options.rounds, "repeats": options.repeats, "seed": SEED });
+    let record = Record::begin("maglev", method)?;
+    let mut bench = Bench { options, record, out: io::stdout().lock() };
+    writeln!(bench.out, "# {}", bench.record.about)?;
+    let (slots, pools) = (bench.options.slots.clone(), bench.options.backends.clone());
+    for (fill, weights) in [(Fill::Lb, Weights::Equal), (Fill::Lb, Weights::Mixed), (Fill::Paper, Weights::Equal)] {
+        for &slots in &slots {
+            for &count in &pools {
+                bench.ring(&Ring { fill, weights, slots, backends: weights.backends(count) })?;
+            }
+        }
+    }
+    // The paper's two sizes: how many fail at once.
+    for fill in [Fill::Lb, Fill::Paper] {
+        for &slots in &slots[..slots.len().min(2)] {
+            let ring = Ring { fill, weights: Weights::Equal, slots, backends: Weights::Equal.backends(MANY) };
+            for failures in FAILURES {
+                bench.event(&ring, &format!("fail-{failures}"), Event::Fail(failures))?;
+            }
+        }
+    }
+    let Bench { options, record, .. } = bench;
+    options.output.finish(&record).map(exit_code)
+}
+
+/// What is measured.
+struct Ring {
+    fill: Fill,
+    weights: Weights,
+    slots: u32,
+    backends: Vec<Backend>,
+}
+
+struct Bench<'o> {
+    options: Options,
+    record: Record,
+    out: io::StdoutLock<'o>,
+}
+
+impl Bench<'_> {
+    /// Time and balance, and what moves upon each event.
+    fn ring(&mut self, ring: &Ring) -> io::Result<()> {
+        let Ring { fill, slots, ref backends, .. } = *ring;
+        let mut built = Vec::new();
+        let times = (0..self.options.rounds.max(1)).map(|_| {
+            let start = Instant::now();
+            built = hint::black_box(fill.ring(hint::black_box(backends), slots));
+            start.elapsed().as_secs_f64() * 1000.0
+        });
+        let times = times.collect();
+        let even = balance(&built, backends);
+        self.row(ring, "build", "ms", Less, times)?;
+        self.row(ring, "most", "x its share", Less, vec![even.most])?;
+        self.row(ring, "least", "x its share", More, vec![even.least])?;
+        self.row(ring, "deviation", "% of its share", Less, vec![even.deviation * 100.0])?;
+        self.event(ring, "remove-one", Event::Fail(1))?;
+        self.event(ring, "add-one", Event::Add)?;
+        if fill == Fill::Lb {
+            self.event(ring, "halve-weight", Event::Halve)?;
+        }
+        match backends.len() / 100 {
+            0 | 1 => Ok(()),
+            hundredth => self.event(ring, "fail-1%", Event::Fail(hundredth)),
+        }
+    }
+
+    fn event(&mut self, ring: &Ring, name: &str, event: Event) -> io::Result<()> {
+        let Ring { fill, weights, slots, ref backends } = *ring;
+        let mut random = Rng::with_seed(SEED);
+        let repeats = (0..self.options.repeats.max(1)).map(|_| {
+            let after = event.befalls(weights, backends, &mut random);
+            moved(fill, backends, &after, slots)
+        });
+        let repeats: Vec<_> = repeats.collect();
+        let moved = repeats.iter().map(|one| one.moved * 100.0).collect();
+        let needed = repeats.iter().map(|one| one.needed * 100.0).collect();
+        self.row(ring, &format!("{name}: moved"), "% of slots", Less, moved)?;
+        self.row(ring, &format!("{name}: needed"), "% of slots", Less, needed)
+    }
+
+    fn row(&mut self, ring: &Ring, figure: &str, unit: &str, better: Better, samples: Vec<f64>) -> io::Result<()> {
+        let what = [
+            ("fill", ring.fill.name().into()),
+            ("weights", ring.weights.name().into()),
+            ("slots", ring.slots.into()),
+            ("backends", ring.backends.len().into()),
+            ("figure", figure.into()),
+        ];
+        let row = Row::new(what, unit, better, samples);
+        writeln!(
+            self.out,
+            "{:<6} {:<6} {:>9} slots {:>6} backends  {figure:<22} {:>9} {unit}",
+            ring.fill.name(),
+            ring.weights.name(),
+            ring.slots,
+            ring.backends.len(),
+            row.value(),
+        )?;
+        self.record.rows.push(row);
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! Prints how many packets a second the balancer sends on. See the crate's README for the method.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use anyhow::{Context, Result, ensure};
+use bench::{
+    balancer::binary,
+    machine::Watch,
+    output::exit_code,
+    record::Record,
+    wire::{
+        BACKENDS, Contender, Generator, OWN_NAMES, Plan, Site, Traffic, measure,
+        options::{Options, Source},
+        outcome::{Outcome, Place, heading},
+    },
+};
+use clap::Parser;
+use serde_json::json;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+fn main() -> Result<ExitCode> {
+    let options = Options::parse();
+    ensure!(rustix::process::geteuid().is_root(), "network namespaces and XDP need root: run it by sudo");
+    let lb = binary()?;
+    let mut names = BTreeSet::from(OWN_NAMES);
+    for pin in &options.pins {
+        ensure!(names.insert(&pin.name), "more than one program is called {}: name another in --pin", pin.name);
+    }
+    // Whoever asks it to end shall find no namespaces afterwards.
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot handle signals")?;
+    }
+    let method = json!({
+        "rounds": options.rounds,
+        "seconds": options.seconds.as_secs_f64(),
+        "flows": options.flows,
+        "backends": BACKENDS,
+    });
+    let mut record = Record::begin("wire", method)?;
+    let mut watch = Watch::start();
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", heading(&record))?;
+    for queues in each(&options.queues) {
+        let site = Site::build(queues)?;
+        let mut generator = generator(options.generator, &site)?;
+        let (mut contenders, absent) = contenders(&options, &site, &lb)?;
+        if let Some(reason) = absent {
+            writeln!(out, "# ipvs takes no part: {reason}")?;
+            record.about.method.insert("ipvs".into(), reason.into());
+        }
+        for frame_bytes in each(&options.sizes) {
+            let traffic = Traffic::new(frame_bytes, options.flows);
+            let plan = Plan { rounds: options.rounds, time: options.seconds };
+            let samples = measure(&site, &mut generator, &mut contenders, (&traffic, plan), (&mut watch, &stop))?;
+            let place = Place { queues, frame_bytes, flows: options.flows, generator: generator.name() };
+            for outcome in Outcome::all(place, &contenders, &samples) {
+                writeln!(out, "{}", outcome.line())?;
+                record.rows.extend(outcome.rows());
+            }
+            out.flush()?;
+        }
+    }
+    Ok(exit_code(options.output.finish(&record)?))
+}
+
+/// Each once, in order: rows are told apart by them.
+fn each<T: Copy + Ord>(asked: &[T]) -> BTreeSet<T> {
+    asked.iter().copied().collect()
+}
+
+fn generator(source: Source, site: &Site) -> Result<Generator> {
+    match source {
+        Source::Pktgen => Generator::pktgen(site),
+        Source::Live => Generator::live(site),
+        Source::Auto => Generator::pktgen(site).or_else(|_| Generator::live(site)),
+    }
+}
+
+/// All that take part, and why IPVS does not.
+fn contenders(options: &Options, site: &Site, lb: &Path) -> Result<(Vec<Contender>, Option<String>)> {
+    let mut contenders = Vec::new();
+    for mode in each(&options.modes) {
+        contenders.push(Contender::xdp_tx(mode)?);
+        contenders.push(Contender::lb(site, lb, mode)?);
+        for pin in &options.pins {
+            contenders.push(Contender::pinned(&pin.name, &pin.path, mode)?);
+        }
+    }
+    contenders.push(Contender::forwarding());
+    let absent = match Contender::ipvs(site) {
+        Ok(ipvs) => {
+            contenders.push(ipvs);
+            None
+        }
+        Err(reason) => Some(reason),
+    };
+    Ok((contenders, absent))
+}

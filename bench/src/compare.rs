@@ -1,0 +1,228 @@
+//! What got slower or faster between two runs, beyond the noise.
+//!
+//! A row is compared by the ratio of its samples. Where each round has a reference, a sample counts as its multiple: what
+//! the machine did in that round meets both alike. The ratio's bounds come from [`ranks`]. A row got worse if even its
+//! lower bound is above the margin, widened by what the run's own null program shows of the method's error.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use anyhow::ensure;
+
+use crate::record::{Better, Field, REFERENCE, Record, Row, VALUE};
+
+pub mod ranks;
+
+/// The field that names what is measured beside others.
+const PROGRAM: &str = "program";
+
+/// Two runs, row by row.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// Why it is only a hint, or how the runs differ otherwise.
+    pub notes: Vec<String>,
+    /// Whether the runs are of one machine and kernel.
+    pub same_machine: bool,
+    /// The rows that both have, those that changed most first.
+    pub changes: Vec<Change>,
+    /// Rows that only one of them has.
+    pub unmatched: usize,
+}
+
+/// A row of both.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// What it is of.
+    pub what: String,
+    /// Of the figures.
+    pub unit: String,
+    /// The figures, before and now.
+    pub figures: [f64; 2],
+    /// How many times worse it is now, with bounds; below 1 is better.
+    pub ratio: f64,
+    /// See [`ranks::Shift`].
+    pub bounds: Option<(f64, f64)>,
+    /// What that comes to.
+    pub verdict: Verdict,
+}
+
+/// What a change comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Slower, larger, fewer: beyond the noise.
+    Worse,
+    /// The other way round.
+    Better,
+    /// Seems to have changed, but there are too few samples to tell.
+    Untold,
+    /// Within the noise.
+    Same,
+}
+
+/// Compares a run with an older one. `margin` is the part by which a figure may change without a word, such as 0.03.
+///
+/// # Errors
+/// If they are of different benchmarks.
+pub fn compare(new: &Record, old: &Record, margin: f64) -> Result<Comparison, anyhow::Error> {
+    let (about, was) = (&new.about, &old.about);
+    ensure!(
+        about.benchmark == was.benchmark,
+        "these are results of {} and of {}: only results of one benchmark can be compared",
+        about.benchmark,
+        was.benchmark
+    );
+    let machine = |record: &Record| {
+        let machine = &record.about.machine;
+        [machine.cpu_model.clone(), machine.cpus.to_string(), machine.kernel.clone()]
+    };
+    let (here, there) = (machine(new), machine(old));
+    let mut notes = Vec::new();
+    for ((what, now), before) in ["CPU", "number of CPUs", "kernel"].into_iter().zip(&here).zip(&there) {
+        if now != before {
+            notes.push(format!("another {what}, {now} instead of {before}: what follows is a hint and no more"));
+        }
+    }
+    let names: BTreeSet<&String> = about.method.keys().chain(was.method.keys()).collect();
+    for name in names {
+        let [now, before] =
+            [about, was].map(|about| about.method.get(name).map_or("nothing".to_owned(), ToString::to_string));
+        if now != before {
+            notes.push(format!("another method: {name} is {now} instead of {before}"));
+        }
+    }
+    let measured = |row: &&Row| !is_baseline(new, row);
+    let pairs = new.rows.iter().filter(measured).filter_map(|row| Some((row, old.row(&row.what)?)));
+    let changes: Vec<Change> = pairs
+        .filter_map(|(now, before)| {
+            let slack = (slack(new, now) + slack(old, before)) / before.value().abs();
+            change(now, before, margin + if slack.is_finite() { slack } else { 0.0 })
+        })
+        .collect();
+    let rows = |record: &Record| record.rows.iter().filter(|row| !is_baseline(record, row)).count();
+    let unmatched = rows(new) + rows(old) - 2 * changes.len();
+    Ok(Comparison { notes, same_machine: here == there, changes: sorted(changes), unmatched })
+}
+
+/// Compares a run's programs with one that was measured beside them, pairing the rounds.
+///
+/// # Errors
+/// If there is no such program.
+pub fn beside(record: &Record, program: &str, margin: f64) -> Result<Comparison, anyhow::Error> {
+    let others = record.rows.iter().filter(|row| row.text(PROGRAM) != Some(program) && !is_baseline(record, row));
+    let changes = others.filter_map(|now| {
+        let before = record.row(&with_program(&now.what, program))?;
+        let slack = slack(record, now) / before.value().abs();
+        change_of_pairs(now, before, margin + slack)
+    });
+    let changes: Vec<Change> = changes.collect();
+    ensure!(!changes.is_empty(), "no row of these results has a program {program} beside it");
+    Ok(Comparison { notes: Vec::new(), same_machine: true, changes: sorted(changes), unmatched: 0 })
+}
+
+fn sorted(mut changes: Vec<Change>) -> Vec<Change> {
+    changes.sort_by(|a, b| a.verdict.cmp(&b.verdict).then(b.ratio.ln().abs().total_cmp(&a.ratio.ln().abs())));
+    changes
+}
+
+fn with_program(what: &BTreeMap<String, Field>, program: &str) -> BTreeMap<String, Field> {
+    let mut what = what.clone();
+    what.insert(PROGRAM.to_owned(), program.into());
+    what
+}
+
+/// Programs that the method names as baselines are there to compare with.
+fn is_baseline(record: &Record, row: &Row) -> bool {
+    let baselines = record.about.method.get("baselines").and_then(|names| names.as_array());
+    let Some((baselines, program)) = baselines.zip(row.text(PROGRAM)) else { return false };
+    baselines.iter().any(|name| name.as_str() == Some(program))
+}
+
+/// What the run's null program was found to take, which takes nothing: the method's own error beside this row.
+fn slack(record: &Record, row: &Row) -> f64 {
+    let null = record.about.method.get("null").and_then(|name| name.as_str());
+    let null = null.and_then(|null| record.row(&with_program(&row.what, null)));
+    null.map_or(0.0, |row| row.value().abs())
+}
+
+fn change(now: &Row, before: &Row, margin: f64) -> Option<Change> {
+    let referred = now.samples.contains_key(REFERENCE) && before.samples.contains_key(REFERENCE);
+    let (new, old) = (logarithms(now, referred), logarithms(before, referred));
+    Some(judged(now, before, ranks::apart(&new?, &old?)?, margin))
+}
+
+fn change_of_pairs(now: &Row, before: &Row, margin: f64) -> Option<Change> {
+    let (new, old) = (logarithms(now, false)?, logarithms(before, false)?);
+    let differences: Vec<f64> = new.iter().zip(&old).map(|(new, old)| new - old).collect();
+    Some(judged(now, before, ranks::paired(&differences)?, margin))
+}
+
+/// Logarithms of the samples, whose differences are ratios; `None` if one is not above zero and has no ratio.
+fn logarithms(row: &Row, referred: bool) -> Option<Vec<f64>> {
+    let values = row.samples.get(VALUE)?;
+    let one = vec![1.0; values.len()];
+    let references = if referred { row.samples.get(REFERENCE)? } else { &one };
+    let logarithm =
+        |(value, reference): (&f64, &f64)| (*value > 0.0 && *reference > 0.0).then(|| (value / reference).ln());
+    values.iter().zip(references).map(logarithm).collect()
+}
+
+fn judged(now: &Row, before: &Row, shift: ranks::Shift, margin: f64) -> Change {
+    let worse = |logarithm: f64| match now.better {
+        Better::Less => logarithm.exp(),
+        Better::More => (-logarithm).exp(),
+    };
+    let bounds = shift.bounds.map(|(low, high)| (worse(low), worse(high))).map(|(a, b)| (a.min(b), a.max(b)));
+    let ratio = worse(shift.middle);
+    let beyond = 1.0 + margin;
+    let verdict = match bounds {
+        Some((low, _)) if low > beyond => Verdict::Worse,
+        Some((_, high)) if high < 1.0 / beyond => Verdict::Better,
+        None if ratio > beyond || ratio < 1.0 / beyond => Verdict::Untold,
+        _ => Verdict::Same,
+    };
+    let what: Vec<String> = now.what.iter().map(|(name, field)| format!("{name} {field}")).collect();
+    let figures = [before.value(), now.value()];
+    Change { what: what.join(", "), unit: now.unit.clone(), figures, ratio, bounds, verdict }
+}
+
+impl Comparison {
+    /// Whether nothing got worse, as far as can be told: what is only a hint condemns nothing.
+    pub fn is_good(&self) -> bool {
+        !self.same_machine || self.changes.iter().all(|change| change.verdict != Verdict::Worse)
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for note in &self.notes {
+            writeln!(f, "# {note}")?;
+        }
+        let told = [
+            (Verdict::Worse, "worse, beyond the noise"),
+            (Verdict::Better, "better, beyond the noise"),
+            (Verdict::Untold, "other than before, but too few samples to tell"),
+        ];
+        for (verdict, title) in told {
+            let changes: Vec<&Change> = self.changes.iter().filter(|change| change.verdict == verdict).collect();
+            if !changes.is_empty() {
+                writeln!(f, "{title}:")?;
+            }
+            for change in changes {
+                let Change { what, unit, figures: [before, now], ratio, bounds, .. } = change;
+                let bounds = bounds.map_or_else(String::new, |(low, high)| format!(" ({low:.2} .. {high:.2})"));
+                writeln!(f, "  x {ratio:.2}{bounds}  {before} -> {now} {unit}  {what}")?;
+            }
+        }
+        let same = self.changes.iter().filter(|change| change.verdict == Verdict::Same).count();
+        write!(f, "{same} of {} rows are as they were", self.changes.len())?;
+        match self.unmatched {
+            0 => writeln!(f),
+            rows => writeln!(f, "; {rows} cannot be compared: only one of the runs has them, or a sample is zero"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
