@@ -180,9 +180,9 @@ impl Parts {
         let folder = Folder::of(&config.daemon.state_dir, &facts.pin_path);
         let runner = runner.map(Runner::at).transpose().context("cannot run programs")?;
         let wires = wires(&mut parts, checks, remember::recall(&folder), runner.clone());
-        let known = wires.health.clone();
-        part(&mut parts, "the memory of health", remember::remember(folder.clone(), known.clone()));
-        let keeper = Keeper::restore(folder.clone());
+        let memory = remember::Memory::new(folder.clone(), wires.health.clone());
+        part(&mut parts, "the memory of health", memory.clone().remember());
+        let keeper = Keeper::restore(folder);
         let (controller, handle) = Controller::new(kernel, config, history, attached, keeper, wires)?;
         let mut ended = controller.spawn(runtime::Handle::current())?;
         // The controller's thread alone may do so from now on.
@@ -223,8 +223,7 @@ impl Parts {
         // An error only says that it has ended already.
         let _ = ended.await;
         drop(sockets);
-        let known = Arc::clone(&known.borrow());
-        if let Err(error) = remember::keep(folder, known).await {
+        if let Err(error) = memory.keep().await {
             warn!(error = format!("{error:#}"), "what is known of health checks cannot be kept for the next daemon");
         }
         let last = handle.snapshot();

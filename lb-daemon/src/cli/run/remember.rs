@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::watch,
+    sync::{Mutex, watch},
     task,
     time::{sleep, timeout},
 };
@@ -36,34 +36,53 @@ pub(super) fn recall(folder: &Folder) -> BTreeMap<CheckId, Kept> {
     }
 }
 
-/// Keeps what is known in a folder, as it changes. Ends with the checks.
-pub(super) async fn remember(folder: Folder, mut view: watch::Receiver<Arc<HealthView>>) {
-    let mut failing = false;
-    loop {
-        if let Ok(Err(_)) = timeout(EVERY, view.changed()).await {
-            return;
-        }
-        let known = Arc::clone(&view.borrow_and_update());
-        let outcome = keep(folder.clone(), known).await;
-        if let Err(error) = &outcome
-            && !failing
-        {
-            let error = format!("{error:#}");
-            warn!(error, "what is known of health checks cannot be kept; the next daemon will not know it");
-        }
-        failing = outcome.is_err();
-        sleep(PAUSE).await;
-    }
+/// What is known of health checks, and where it is kept.
+#[derive(Clone)]
+pub(super) struct Memory {
+    /// Held by who writes: two that write at once take each other's unfinished file away.
+    folder: Arc<Mutex<Folder>>,
+    view: watch::Receiver<Arc<HealthView>>,
 }
 
-/// Writes what is known now. Waits for the disk.
-pub(super) async fn keep(folder: Folder, view: Arc<HealthView>) -> Result<(), anyhow::Error> {
-    Ok(task::spawn_blocking(move || state::health::write(&folder, &view)).await??)
+impl Memory {
+    pub(super) fn new(folder: Folder, view: watch::Receiver<Arc<HealthView>>) -> Self {
+        Self { folder: Arc::new(Mutex::new(folder)), view }
+    }
+
+    /// Keeps what is known, as it changes. Ends with the checks.
+    pub(super) async fn remember(mut self) {
+        let mut failing = false;
+        loop {
+            if let Ok(Err(_)) = timeout(EVERY, self.view.changed()).await {
+                return;
+            }
+            self.view.mark_unchanged();
+            let outcome = self.keep().await;
+            if let Err(error) = &outcome
+                && !failing
+            {
+                let error = format!("{error:#}");
+                warn!(error, "what is known of health checks cannot be kept; the next daemon will not know it");
+            }
+            failing = outcome.is_err();
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Writes what is known now. Waits for the disk, and for who writes already.
+    pub(super) async fn keep(&self) -> Result<(), anyhow::Error> {
+        let folder = Arc::clone(&self.folder).lock_owned().await;
+        // Only now: who writes last writes the newest.
+        let view = Arc::clone(&self.view.borrow());
+        Ok(task::spawn_blocking(move || state::health::write(&folder, &view)).await??)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path, time::SystemTime};
+
+    use tokio::task::JoinSet;
 
     use super::*;
     use crate::{
@@ -88,7 +107,7 @@ mod tests {
         let top = tempfile::tempdir().unwrap();
         let folder = Folder::of(top.path(), Path::new("/lb"));
         let (sender, receiver) = watch::channel(Arc::default());
-        let task = tokio::spawn(remember(folder.clone(), receiver));
+        let task = tokio::spawn(Memory::new(folder.clone(), receiver).remember());
         sleep(PAUSE * 2).await;
         assert!(ups(&folder).is_empty(), "nothing is known");
         sender.send_replace(view(true));
@@ -111,10 +130,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_writes_at_once_writes_one_after_the_other() {
+        let top = tempfile::tempdir().unwrap();
+        let folder = Folder::of(top.path(), Path::new("/lb"));
+        let (sender, receiver) = watch::channel(view(true));
+        let memory = Memory::new(folder.clone(), receiver);
+        let writers: JoinSet<_> = (0..100).map(|_| memory.clone()).map(async |memory| memory.keep().await).collect();
+        sender.send_replace(view(false));
+        for outcome in writers.join_all().await {
+            outcome.unwrap();
+        }
+        assert_eq!(ups(&folder), [false]);
+    }
+
+    #[tokio::test]
     async fn a_damaged_file_means_that_nothing_is_known() {
         let top = tempfile::tempdir().unwrap();
         let folder = Folder::of(top.path(), Path::new("/lb"));
-        keep(folder.clone(), view(true)).await.unwrap();
+        Memory::new(folder.clone(), watch::channel(view(true)).1).keep().await.unwrap();
         fs::write(folder.path().join("health.json"), "{").unwrap();
         assert!(recall(&folder).is_empty());
     }
