@@ -12,7 +12,7 @@ use crate::{
         self, FlowCount,
         flows::{Liveness, PARTS},
     },
-    plan::history::{tracked, tracker::Hold},
+    plan::history::{self, tracker::Hold},
 };
 
 /// How often it is looked which slots nobody needs tracked any more.
@@ -41,8 +41,7 @@ impl<E: Engine> Controller<E> {
     /// Untracks slots of adaptive VIPs whose flows are all where the ring says, once a minute.
     pub(super) fn settle_slots(&mut self) {
         let now = Instant::now();
-        let histories = || self.state.vips.values().filter(|vip| vip.flags & Vip::HISTORY != 0);
-        if now < self.settle_at || histories().next().is_none() {
+        if now < self.settle_at || !self.state.vips.values().any(|vip| vip.flags & Vip::HISTORY != 0) {
             return;
         }
         let unit = self.liveness().now;
@@ -52,9 +51,7 @@ impl<E: Engine> Controller<E> {
         match settled {
             Ok(0) => {}
             Ok(slots) => {
-                let histories = self.state.vips.values().filter(|vip| vip.flags & Vip::HISTORY != 0);
-                let counted = histories.map(|vip| (vip.history_base, tracked(&self.engine.history(vip))));
-                self.state.histories = counted.collect();
+                self.state.histories = history::counts(self.state.vips.values(), |vip| self.engine.history(vip));
                 info!(slots, "slots of adaptive VIPs are not tracked any more");
                 self.publish();
             }

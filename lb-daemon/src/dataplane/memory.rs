@@ -28,7 +28,7 @@ use super::{
 };
 use crate::plan::{
     Capacity, ListId, ListTable, Op, State, digest,
-    history::{Before, next, tracked, without},
+    history::{self, Before, next, without},
     prefixes::Prefixes,
 };
 
@@ -218,15 +218,13 @@ impl Dataplane for Memory {
         let rings = self.vips.values().map(|vip| (vip.ring_base, vip.ring_slots)).chain(of_groups);
         let rings = rings.filter(|(_, slots)| *slots > 0);
         let rings = rings.map(|(base, slots)| (base, digest(&self.slots_at(base, slots).collect::<Vec<_>>())));
-        let histories = self.vips.values().filter(|vip| vip.flags & Vip::HISTORY != 0);
-        let histories = histories.map(|vip| (vip.history_base, tracked(&self.history(vip))));
         let groups = (0..).zip(&self.groups).filter(|(_, group)| group.vip != 0);
         let targets = (0..).zip(&self.targets).filter(|(_, target)| !target.is_free());
         Ok(State {
             vips: self.vips.clone(),
             targets: targets.map(|(id, target)| (id, *target)).collect(),
             rings: rings.collect(),
-            histories: histories.collect(),
+            histories: history::counts(self.vips.values(), |vip| self.history(vip)),
             groups: groups.map(|(id, group)| (id, *group)).collect(),
             servers: self.servers.clone(),
             lists: self.lists.clone(),

@@ -4,9 +4,9 @@
 //! becomes *tracked*: the history keeps the target of before, where flows are that are not remembered, and all others are
 //! remembered. [`next`] makes the history of a new ring, [`tracker`] tells when a slot may be untracked again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use lb_common::layout::ring::UNTRACKED;
+use lb_common::layout::{ring::UNTRACKED, vip::Vip};
 
 pub mod tracker;
 
@@ -66,8 +66,13 @@ pub fn without(history: &[u16], ring: &[u16], gone: &BTreeSet<u16>) -> Vec<(u32,
     named.map(|((slot, _), now)| (slot, *now)).collect()
 }
 
-/// Slots that are tracked.
-pub fn tracked(history: &[u16]) -> u32 {
+/// How many slots are tracked of each VIP that has a history, by the first block of that. `of` tells the history of one.
+pub fn counts<'v>(vips: impl IntoIterator<Item = &'v Vip>, of: impl Fn(&Vip) -> Vec<u16>) -> BTreeMap<u32, u32> {
+    let with_history = vips.into_iter().filter(|vip| vip.flags & Vip::HISTORY != 0);
+    with_history.map(|vip| (vip.history_base, tracked(&of(vip)))).collect()
+}
+
+fn tracked(history: &[u16]) -> u32 {
     u32::try_from(history.iter().filter(|previous| **previous != UNTRACKED).count()).unwrap_or(u32::MAX)
 }
 

@@ -65,17 +65,24 @@ pub(super) fn count(words: &[AtomicU64], rule: Liveness) -> FlowCount {
 /// Empties the entries of flows that ended, in one part of the table.
 pub(super) fn forget_ended(words: &[AtomicU64], rule: Liveness, part: u32) -> u64 {
     let length = words.len().div_ceil(PARTS as usize).max(1);
-    let mut forgotten = 0;
-    for word in words.chunks(length).nth(part as usize).unwrap_or_default() {
+    let part = words.chunks(length).nth(part as usize).unwrap_or_default();
+    retain(part, &mut |entry| !rule.is_to_be_forgotten(entry))
+}
+
+/// Looks at all entries that are in use, and empties those that are not to be kept; tells how many.
+pub(super) fn retain(words: &[AtomicU64], keep: &mut dyn FnMut(FlowEntry) -> bool) -> u64 {
+    let mut emptied = 0;
+    for word in words {
         let raw = word.load(Ordering::Relaxed);
         // One that a packet has just written is of a flow that goes on.
-        if rule.is_to_be_forgotten(FlowEntry(raw))
+        if raw != 0
+            && !keep(FlowEntry(raw))
             && word.compare_exchange(raw, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
-            forgotten += 1;
+            emptied += 1;
         }
     }
-    forgotten
+    emptied
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use aya::{
 use lb_common::{
     layout::{
         counter::{PathEvent, TargetCounters, VerdictCounters},
-        flow::{Bucket, WAYS},
+        flow::{Bucket, FlowEntry, WAYS},
         ring::{RingBlock, SLOTS_PER_BLOCK, blocks},
         target::Target,
         vip::Vip,
@@ -147,10 +147,8 @@ impl Tables {
         let of_groups = groups.values().map(|group| (group.ring_base, group.ring_slots));
         let rings = vips.values().map(|vip| (vip.ring_base, vip.ring_slots)).chain(of_groups);
         let rings = rings.map(|(base, slots)| (base, self.slots(base, slots))).filter(|(_, slots)| !slots.is_empty());
-        let histories = vips.values().filter(|vip| vip.flags & Vip::HISTORY != 0);
-        let histories = histories.map(|vip| (vip.history_base, plan::history::tracked(&self.history(vip))));
         Ok(State {
-            histories: histories.collect(),
+            histories: plan::history::counts(vips.values(), |vip| self.history(vip)),
             rings: rings.map(|(base, slots)| (base, plan::digest(&slots))).collect(),
             targets: self.targets(),
             servers: self.selectors.servers.all()?,
@@ -245,6 +243,10 @@ impl Tables {
 
     pub(super) fn count_flows(&self, rule: Liveness) -> FlowCount {
         flows::count(self.flows.words(), rule)
+    }
+
+    pub(super) fn walk_flows(&self, keep: &mut dyn FnMut(FlowEntry) -> bool) {
+        flows::retain(self.flows.words(), keep);
     }
 
     pub(super) fn forget_ended(&self, rule: Liveness, part: u32) -> u64 {

@@ -1,11 +1,11 @@
-//! Histories of rings, and the walk through the flow table that tells when they are not needed any more.
+//! Histories of rings.
 
 use std::{
     collections::BTreeSet,
     sync::atomic::{Ordering, fence},
 };
 
-use lb_common::layout::{flow::FlowEntry, ring::SLOTS_PER_BLOCK, vip::Vip};
+use lb_common::layout::{ring::SLOTS_PER_BLOCK, vip::Vip};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{BLOCK_WORDS, Tables, WORD_SLOTS, outside};
@@ -58,16 +58,5 @@ impl Tables {
         }
         fence(Ordering::Release);
         Ok(())
-    }
-
-    /// Looks at all entries, and empties those that are not to be kept.
-    pub(in crate::dataplane::kernel) fn walk_flows(&self, keep: &mut dyn FnMut(FlowEntry) -> bool) {
-        for word in self.flows.words() {
-            let raw = word.load(Ordering::Relaxed);
-            if raw != 0 && !keep(FlowEntry(raw)) {
-                // One that a packet has just written is of a flow that goes on.
-                let _ = word.compare_exchange(raw, 0, Ordering::Relaxed, Ordering::Relaxed);
-            }
-        }
     }
 }
