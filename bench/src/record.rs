@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, fmt, fs, path::Path, time::SystemTime};
 
 use anyhow::Context;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::{
@@ -61,7 +61,8 @@ pub struct Row {
     pub limit: Option<f64>,
     /// What the samples come to: [`VALUE`] is the figure, others are told beside it.
     pub summary: BTreeMap<String, f64>,
-    /// By name, one sample a round.
+    /// By name, one sample a round. What is no number, such as a quantile beyond the last bucket, is null in the file.
+    #[serde(deserialize_with = "with_gaps")]
     pub samples: BTreeMap<String, Vec<f64>>,
 }
 
@@ -83,6 +84,13 @@ pub enum Better {
     Less,
     /// Yields.
     More,
+}
+
+/// Series in which null, JSON's only word for what is no number, stands for one: rounds stay in their places.
+fn with_gaps<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Vec<f64>>, D::Error> {
+    let series = BTreeMap::<String, Vec<Option<f64>>>::deserialize(from)?;
+    let whole = |samples: Vec<Option<f64>>| samples.into_iter().map(|sample| sample.unwrap_or(f64::NAN)).collect();
+    Ok(series.into_iter().map(|(name, samples)| (name, whole(samples))).collect())
 }
 
 impl Record {

@@ -57,3 +57,15 @@ fn a_limit_is_kept_on_its_better_side() {
     assert!(!limited(Better::Less, Some(4.0)) && !limited(Better::More, Some(4.0)));
     assert!(!row(vec![]).limited(Some(1.0)).is_kept(), "what was not measured keeps nothing");
 }
+
+#[test]
+fn a_sample_that_is_no_number_keeps_its_place_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trial.json");
+    let gap = row(vec![1.0, f64::INFINITY, 3.0]).with("beside", vec![f64::NAN, 2.0, 3.0]).limited(Some(2.0));
+    record(vec![gap, row(vec![f64::INFINITY]).limited(Some(2.0))]).write(&path).unwrap();
+    let rows = Record::read(&path).unwrap().rows;
+    assert!(rows[0].samples[VALUE][1].is_nan() && rows[0].samples["beside"][0].is_nan(), "{:?}", rows[0]);
+    assert_eq!((rows[0].samples[VALUE][2], rows[0].samples["beside"][1]), (3.0, 2.0));
+    assert!(rows[1].value().is_nan() && !rows[1].is_kept(), "{:?}", rows[1]);
+}
