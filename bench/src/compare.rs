@@ -66,13 +66,8 @@ pub enum Verdict {
 /// # Errors
 /// If they are of different benchmarks.
 pub fn compare(new: &Record, old: &Record, margin: f64) -> Result<Comparison, anyhow::Error> {
+    ensure_alike(new, old)?;
     let (about, was) = (&new.about, &old.about);
-    ensure!(
-        about.benchmark == was.benchmark,
-        "these are results of {} and of {}: only results of one benchmark can be compared",
-        about.benchmark,
-        was.benchmark
-    );
     let machine = |record: &Record| {
         let machine = &record.about.machine;
         [machine.cpu_model.clone(), machine.cpus.to_string(), machine.kernel.clone()]
@@ -103,6 +98,16 @@ pub fn compare(new: &Record, old: &Record, margin: f64) -> Result<Comparison, an
     let rows = |record: &Record| record.rows.iter().filter(|row| !is_baseline(record, row)).count();
     let unmatched = rows(new) + rows(old) - 2 * changes.len();
     Ok(Comparison { notes, same_machine: here == there, changes: sorted(changes), unmatched })
+}
+
+/// Refuses runs that have nothing to do with each other.
+///
+/// # Errors
+/// If they are of different benchmarks.
+pub fn ensure_alike(new: &Record, old: &Record) -> Result<(), anyhow::Error> {
+    let (now, before) = (&new.about.benchmark, &old.about.benchmark);
+    ensure!(now == before, "these are results of {now} and of {before}: only results of one benchmark can be compared");
+    Ok(())
 }
 
 /// Compares a run's programs with one that was measured beside them, pairing the rounds.
@@ -158,13 +163,15 @@ fn change_of_pairs(now: &Row, before: &Row, margin: f64) -> Option<Change> {
     Some(judged(now, before, ranks::paired(&differences)?, margin))
 }
 
-/// Logarithms of the samples, whose differences are ratios; `None` if one is not above zero and has no ratio.
+/// Logarithms of the samples, whose differences are ratios; `None` if one has none: it is zero, or no number.
 fn logarithms(row: &Row, referred: bool) -> Option<Vec<f64>> {
     let values = row.samples.get(VALUE)?;
     let one = vec![1.0; values.len()];
     let references = if referred { row.samples.get(REFERENCE)? } else { &one };
-    let logarithm =
-        |(value, reference): (&f64, &f64)| (*value > 0.0 && *reference > 0.0).then(|| (value / reference).ln());
+    let logarithm = |(value, reference): (&f64, &f64)| {
+        let ratio = value / reference;
+        (ratio > 0.0 && ratio.is_finite()).then(|| ratio.ln())
+    };
     values.iter().zip(references).map(logarithm).collect()
 }
 
@@ -219,7 +226,10 @@ impl fmt::Display for Comparison {
         write!(f, "{same} of {} rows are as they were", self.changes.len())?;
         match self.unmatched {
             0 => writeln!(f),
-            rows => writeln!(f, "; {rows} cannot be compared: only one of the runs has them, or a sample is zero"),
+            rows => writeln!(
+                f,
+                "; {rows} cannot be compared: only one of the runs has them, or a sample is zero or no number"
+            ),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use bench::{
     control::{Change, Daemon, Site},
     output::{Output, exit_code},
-    record::{Better, Record, Row},
+    record::{Better, Row},
 };
 use clap::Parser;
 use lb_common::maps::FLOWS;
@@ -58,12 +58,12 @@ fn main() -> Result<ExitCode, anyhow::Error> {
     let options = Options::parse();
     let rounds = options.rounds.max(1);
     let method = json!({ "rounds": rounds, "grow_rounds": options.grow_rounds });
-    let mut record = Record::begin("control", method)?;
+    let mut run = options.output.begin("control", method)?;
     let mut out = io::stdout().lock();
-    writeln!(out, "# {}", record.about)?;
+    writeln!(out, "# {}", run.record.about)?;
     let usual = Site { vips: options.vips.max(FEWEST_VIPS), backends: options.backends.clamp(2, MOST_BACKENDS) };
     let limits = [("ring", 3.0), ("apply", 5000.0), ("change", 50.0), ("memory", 200.0)];
-    let mut tell = |rows: Vec<Row>| -> io::Result<()> {
+    let mut tell = |rows: Vec<Row>| -> Result<(), anyhow::Error> {
         for row in &rows {
             let limit = row.limit.map_or_else(String::new, |limit| format!("limit {limit} {}", row.unit));
             let verdict = if row.is_kept() { "" } else { "  EXCEEDED" };
@@ -72,8 +72,8 @@ fn main() -> Result<ExitCode, anyhow::Error> {
             let (value, unit) = (row.value(), &row.unit);
             writeln!(out, "{vips:>5} x {backends:<6} {what:<46} {value:>9.1} {unit:<4} {limit}{verdict}")?;
         }
-        record.rows.extend(rows);
-        out.flush()
+        out.flush()?;
+        run.add(rows)
     };
     tell(measured(usual, rounds, &limits)?)?;
     if options.grow {
@@ -90,7 +90,7 @@ fn main() -> Result<ExitCode, anyhow::Error> {
             }
         }
     }
-    options.output.finish(&record).map(exit_code)
+    run.finish().map(exit_code)
 }
 
 /// What a figure is.

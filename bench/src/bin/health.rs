@@ -12,7 +12,7 @@ use bench::{
     output::{Output, exit_code},
     record::{
         Better::{self, Less, More},
-        Record, Row,
+        Row,
     },
 };
 use clap::{Parser, ValueEnum};
@@ -58,7 +58,7 @@ fn main() -> Result<ExitCode, anyhow::Error> {
         "seconds": options.seconds,
         "settle_seconds": options.settle,
     });
-    let mut record = Record::begin("health", method)?;
+    let mut run = options.output.begin("health", method)?;
     let mut out = io::stdout().lock();
     writeln!(
         out,
@@ -68,7 +68,7 @@ fn main() -> Result<ExitCode, anyhow::Error> {
         options.checks,
         options.interval,
         options.seconds,
-        record.about,
+        run.record.about,
         "# kind",
         "user %",
         "sys %",
@@ -91,9 +91,9 @@ fn main() -> Result<ExitCode, anyhow::Error> {
         let kept = figures.is_whole(site.checks) && rows.iter().all(Row::is_kept);
         writeln!(out, "{:<11} {}{}", kind.name(), line(&figures), if kept { "" } else { "  EXCEEDED" })?;
         whole &= figures.is_whole(site.checks);
-        record.rows.extend(rows);
+        run.add(rows)?;
     }
-    Ok(exit_code(options.output.finish(&record)? && whole))
+    Ok(exit_code(run.finish()? && whole))
 }
 
 /// The rows of one kind.

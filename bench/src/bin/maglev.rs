@@ -8,10 +8,10 @@ use std::{
 };
 
 use bench::{
-    output::{Output, exit_code},
+    output::{Output, Run, exit_code},
     record::{
         Better::{self, Less, More},
-        Record, Row,
+        Row,
     },
     rings::{Backend, Event, Fill, Weights, balance, moved},
 };
@@ -49,9 +49,9 @@ struct Options {
 fn main() -> Result<ExitCode, anyhow::Error> {
     let options = Options::parse();
     let method = json!({ "rounds": options.rounds, "repeats": options.repeats, "seed": SEED });
-    let record = Record::begin("maglev", method)?;
-    let mut bench = Bench { options, record, out: io::stdout().lock() };
-    writeln!(bench.out, "# {}", bench.record.about)?;
+    let run = options.output.begin("maglev", method)?;
+    let mut bench = Bench { options, run, out: io::stdout().lock() };
+    writeln!(bench.out, "# {}", bench.run.record.about)?;
     let (slots, pools) = (bench.options.slots.clone(), bench.options.backends.clone());
     for (fill, weights) in [(Fill::Lb, Weights::Equal), (Fill::Lb, Weights::Mixed), (Fill::Paper, Weights::Equal)] {
         for &slots in &slots {
@@ -69,8 +69,7 @@ fn main() -> Result<ExitCode, anyhow::Error> {
             }
         }
     }
-    let Bench { options, record, .. } = bench;
-    options.output.finish(&record).map(exit_code)
+    bench.run.finish().map(exit_code)
 }
 
 /// What is measured.
@@ -83,13 +82,13 @@ struct Ring {
 
 struct Bench<'o> {
     options: Options,
-    record: Record,
+    run: Run,
     out: io::StdoutLock<'o>,
 }
 
 impl Bench<'_> {
     /// Time and balance, and what moves upon each event.
-    fn ring(&mut self, ring: &Ring) -> io::Result<()> {
+    fn ring(&mut self, ring: &Ring) -> Result<(), anyhow::Error> {
         let Ring { fill, slots, ref backends, .. } = *ring;
         let mut built = Vec::new();
         let times = (0..self.options.rounds.max(1)).map(|_| {
@@ -114,7 +113,7 @@ impl Bench<'_> {
         }
     }
 
-    fn event(&mut self, ring: &Ring, name: &str, event: Event) -> io::Result<()> {
+    fn event(&mut self, ring: &Ring, name: &str, event: Event) -> Result<(), anyhow::Error> {
         let Ring { fill, weights, slots, ref backends } = *ring;
         let mut random = Rng::with_seed(SEED);
         let repeats = (0..self.options.repeats.max(1)).map(|_| {
@@ -128,7 +127,14 @@ impl Bench<'_> {
         self.row(ring, &format!("{name}: needed"), "% of slots", Less, needed)
     }
 
-    fn row(&mut self, ring: &Ring, figure: &str, unit: &str, better: Better, samples: Vec<f64>) -> io::Result<()> {
+    fn row(
+        &mut self,
+        ring: &Ring,
+        figure: &str,
+        unit: &str,
+        better: Better,
+        samples: Vec<f64>,
+    ) -> Result<(), anyhow::Error> {
         let what = [
             ("fill", ring.fill.name().into()),
             ("weights", ring.weights.name().into()),
@@ -146,7 +152,6 @@ impl Bench<'_> {
             ring.backends.len(),
             row.value(),
         )?;
-        self.record.rows.push(row);
-        Ok(())
+        self.run.add([row])
     }
 }

@@ -14,7 +14,6 @@ use bench::{
     options::Options,
     outcome::{Outcome, heading},
     output::exit_code,
-    record::Record,
     replay::{Replay, Subject},
     stats::hundredths,
     workload::{Action, OUTER4, OUTER6, Verdict, Workload},
@@ -38,24 +37,24 @@ fn main() -> Result<ExitCode, anyhow::Error> {
         "baselines": [BARE_TX, CONSTANT_IPV4, CONSTANT_IPV6],
         "null": BARE_TX,
     });
-    let mut record = Record::begin("prog-run", method)?;
+    let mut run = options.output.begin("prog-run", method)?;
     // From here on it may use one CPU only, and would be taken for a machine of one.
-    record.about.method.insert("cpu".into(), machine::pin(options.cpu)?.into());
+    run.record.about.method.insert("cpu".into(), machine::pin(options.cpu)?.into());
     let mut bench = Bench { balancer, pins, replay: Replay::load()?, watch: Watch::start() };
     let mut out = io::stdout().lock();
-    writeln!(out, "{}", heading(&record))?;
+    writeln!(out, "{}", heading(&run.record))?;
     for workload in &workloads {
         for flows in workload.flows(&options.flows) {
             let patience = Duration::from_secs(options.patience);
             let task = Task { workload, flows, rounds: options.rounds, chunks: options.chunks, patience };
             for outcome in bench.outcomes(&task)? {
                 writeln!(out, "{}", outcome.line())?;
-                record.rows.push(outcome.row());
+                run.add([outcome.row()])?;
             }
             out.flush()?;
         }
     }
-    options.output.finish(&record).map(exit_code)
+    run.finish().map(exit_code)
 }
 
 /// The packets of the cases that are asked for.

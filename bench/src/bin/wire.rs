@@ -13,7 +13,6 @@ use bench::{
     balancer::binary,
     machine::Watch,
     output::exit_code,
-    record::Record,
     wire::{
         BACKENDS, Contender, Generator, OWN_NAMES, Plan, Site, Traffic, measure,
         options::{Options, Source},
@@ -43,17 +42,17 @@ fn main() -> Result<ExitCode> {
         "flows": options.flows,
         "backends": BACKENDS,
     });
-    let mut record = Record::begin("wire", method)?;
+    let mut run = options.output.begin("wire", method)?;
     let mut watch = Watch::start();
     let mut out = io::stdout().lock();
-    writeln!(out, "{}", heading(&record))?;
+    writeln!(out, "{}", heading(&run.record))?;
     for queues in each(&options.queues) {
         let site = Site::build(queues)?;
         let mut generator = generator(options.generator, &site)?;
         let (mut contenders, absent) = contenders(&options, &site, &lb)?;
         if let Some(reason) = absent {
             writeln!(out, "# ipvs takes no part: {reason}")?;
-            record.about.method.insert("ipvs".into(), reason.into());
+            run.record.about.method.insert("ipvs".into(), reason.into());
         }
         for frame_bytes in each(&options.sizes) {
             let traffic = Traffic::new(frame_bytes, options.flows);
@@ -62,12 +61,12 @@ fn main() -> Result<ExitCode> {
             let place = Place { queues, frame_bytes, flows: options.flows, generator: generator.name() };
             for outcome in Outcome::all(place, &contenders, &samples) {
                 writeln!(out, "{}", outcome.line())?;
-                record.rows.extend(outcome.rows());
+                run.add(outcome.rows())?;
             }
             out.flush()?;
         }
     }
-    Ok(exit_code(options.output.finish(&record)?))
+    Ok(exit_code(run.finish()?))
 }
 
 /// Each once, in order: rows are told apart by them.

@@ -130,3 +130,12 @@ fn a_program_beside_is_compared_round_by_round() {
     assert!(beside(&rows(70.5), "old", 0.03).unwrap().is_good());
     assert!(beside(&rows(70.5), "older", 0.03).is_err());
 }
+
+#[test]
+fn what_is_no_number_is_not_compared() {
+    for odd in [f64::INFINITY, f64::NAN, 0.0] {
+        let record = run(vec![row("udp", "lb", vec![odd; 11]), row("tcp", "lb", vec![1.0; 11])]);
+        let comparison = compare(&record, &run(vec![row("udp", "lb", vec![70.0; 11])]), 0.03).unwrap();
+        assert!(comparison.changes.is_empty() && comparison.is_good(), "{odd}: {comparison}");
+    }
+}
