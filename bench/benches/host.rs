@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     hint::black_box,
-    net::Ipv4Addr,
     path::Path,
     time::Duration,
 };
@@ -79,7 +78,7 @@ fn plans(criterion: &mut Criterion) {
 
 /// The file of a site, with one backend's weight.
 fn text(site: Site, changed: Option<(usize, u32)>) -> String {
-    site.text(Path::new("/tmp"), (Ipv4Addr::LOCALHOST, 9650).into(), changed)
+    site.text(Path::new("/tmp"), changed)
 }
 
 fn want_text(text: &str) -> wanted::Wanted {

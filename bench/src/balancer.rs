@@ -6,12 +6,13 @@ use std::{
     fs,
     net::Ipv4Addr,
     path::{Path, PathBuf},
-    process::{self, Command},
+    process::Command,
 };
 
 use anyhow::{Context, ensure};
 
 use crate::{
+    lab::{self, Pins},
     replay::Subject,
     workload::{VIP4, VIP4_TO_6, VIP6},
 };
@@ -97,7 +98,7 @@ impl Balancer {
     /// # Errors
     /// If `lb` fails.
     pub fn load(&self, wish: &Wish) -> Result<Subject, anyhow::Error> {
-        let folder = tempfile::tempdir().context("no place for a config file")?;
+        let folder = lab::folder()?;
         let config = folder.path().join("lb.toml");
         let write = |name: &str, text: String| {
             fs::write(folder.path().join(name), text).with_context(|| format!("cannot write {name}"))
@@ -109,11 +110,15 @@ impl Balancer {
         if wish.vip.1.contains("routes.txt") {
             write("routes.txt", routes())?;
         }
-        let pins = PathBuf::from(format!("/sys/fs/bpf/lb-bench-{}", process::id()));
+        let pins = Pins::new("load");
         let loaded = self
-            .lb(&pins, &["load".as_ref(), "--no-attach".as_ref(), "--config".as_ref(), config.as_path()], wish.on_link)
-            .and_then(|()| Subject::pinned("lb", &pins.join("prog")));
-        let unloaded = self.lb(&pins, &["unload".as_ref()], false);
+            .lb(
+                pins.path(),
+                &["load".as_ref(), "--no-attach".as_ref(), "--config".as_ref(), config.as_path()],
+                wish.on_link,
+            )
+            .and_then(|()| Subject::pinned("lb", &pins.path().join("prog")));
+        let unloaded = self.lb(pins.path(), &["unload".as_ref()], false);
         let subject = loaded?;
         unloaded?;
         Ok(subject)
@@ -121,15 +126,15 @@ impl Balancer {
 
     /// Runs it; `alone` is in a network namespace without any route, in which it takes every backend for a neighbour.
     fn lb(&self, pins: &Path, arguments: &[&Path], alone: bool) -> Result<(), anyhow::Error> {
-        let mut command = if alone {
+        let (mut command, runs) = if alone {
             let mut command = Command::new("unshare");
             command.arg("--net").arg("--").arg(&self.binary);
-            command
+            (command, "unshare (package util-linux)".to_owned())
         } else {
-            Command::new(&self.binary)
+            (Command::new(&self.binary), self.binary.display().to_string())
         };
         command.args(arguments).arg("--pin-path").arg(pins);
-        let output = command.output().with_context(|| format!("cannot run {}", self.binary.display()))?;
+        let output = command.output().with_context(|| format!("cannot run {runs}"))?;
         ensure!(
             output.status.success(),
             "`{} {}` failed ({}):\n{}",

@@ -2,37 +2,29 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
-    path::{Path, PathBuf},
-    process::{self, Child, Stdio},
-    thread::sleep,
+    path::Path,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use netns_tests::balancer::metrics::Metrics;
-use tempfile::TempDir;
+
+use crate::{
+    daemon::{Daemon, LIMIT},
+    lab::Stop,
+};
 
 mod servers;
 mod site;
 
 pub use self::site::{Kind, Site};
 
-/// What has to come within this time or never will.
-const LIMIT: Duration = Duration::from_mins(1);
-/// Where the daemon tells its metrics, in its namespace.
-const METRICS: &str = "127.0.0.1:9650";
-/// Longest that an answer of a namespace's neighbour takes.
-const ANSWER: Duration = Duration::from_secs(10);
 /// The part of all probes that may be too many or too few: jitter does that, and the time that a scrape takes.
 const TOLERANCE: u64 = 33;
 /// Units of `/proc/PID/stat` in a second: the same on all machines that the kernel's interface is known of.
 const TICKS: f64 = 100.0;
 /// Parts of the time for which a daemon is watched, each a sample of its CPU time.
 const PARTS: u32 = 10;
-/// Lines of the log that an error tells of.
-const LINES: usize = 20;
 /// Microseconds of a second.
 const MICROSECONDS: f64 = 1e6;
 
@@ -85,14 +77,11 @@ impl Figures {
     }
 }
 
-/// A daemon that runs; stopped and unloaded when dropped.
+/// A daemon that is watched.
 #[derive(Debug)]
-struct Daemon<'s> {
+struct Watched<'s> {
     site: &'s Site,
-    binary: PathBuf,
-    pins: PathBuf,
-    folder: TempDir,
-    child: Child,
+    daemon: Daemon,
 }
 
 /// What a daemon told, and when.
@@ -121,65 +110,37 @@ impl Used {
 /// Runs this `lb` with checks of that kind, and watches it for the second time once all backends are up and the first has passed.
 ///
 /// # Errors
-/// If it does not come up, or backends do not.
-pub fn measure(site: &Site, lb: &Path, kind: Kind, [settle, time]: [Duration; 2]) -> Result<Figures> {
-    let daemon = Daemon::start(site, lb, kind)?;
+/// If it does not come up, or backends do not, or `stop` says so.
+pub fn measure(site: &Site, lb: &Path, kind: Kind, times: [Duration; 2], stop: &Stop) -> Result<Figures> {
+    let [settle, time] = times;
+    let daemon = Daemon::start(&site.daemon, lb, |folder| site.text(kind, folder), stop)?;
+    let watched = Watched { site, daemon };
     let begun = Instant::now();
-    while up(&daemon.metrics()?) < site.checks {
-        ensure!(begun.elapsed() < LIMIT, "not all backends come up:\n{}", daemon.log());
-        sleep(Duration::from_secs(1));
+    while up(&watched.scrape()?.metrics) < site.checks {
+        ensure!(begun.elapsed() < LIMIT, "not all backends come up:\n{}", watched.daemon.log());
+        stop.sleep(Duration::from_secs(1))?;
     }
-    sleep(settle);
-    let before = Scrape { metrics: daemon.metrics()?, at: Instant::now() };
+    stop.sleep(settle)?;
+    let before = watched.scrape()?;
     // What that took is not counted, nor what the next one takes.
-    sleep(Duration::from_millis(100));
-    let mut readings = vec![daemon.used()?];
+    stop.sleep(Duration::from_millis(100))?;
+    let mut readings = vec![watched.used()?];
     for _ in 0..PARTS {
-        sleep(time / PARTS);
-        readings.push(daemon.used()?);
+        stop.sleep(time / PARTS)?;
+        readings.push(watched.used()?);
     }
-    let after = Scrape { metrics: daemon.metrics()?, at: Instant::now() };
-    daemon.figures(&readings, (&before, &after))
+    let after = watched.scrape()?;
+    watched.figures(&readings, (&before, &after))
 }
 
-impl<'s> Daemon<'s> {
-    fn start(site: &'s Site, binary: &Path, kind: Kind) -> Result<Self> {
-        let folder = tempfile::tempdir().context("no place for a config file")?;
-        let pins = PathBuf::from(format!("/sys/fs/bpf/lb-bench-health-{}", process::id()));
-        let config = folder.path().join("lb.toml");
-        fs::write(&config, site.text(kind, folder.path(), METRICS)?)?;
-        let log = fs::File::create(folder.path().join("log"))?;
-        let mut command = site.daemon.command(binary);
-        command.args(["run", "--config"]).arg(&config).arg("--pin-path").arg(&pins);
-        let child = command.stdout(log.try_clone()?).stderr(log).stdin(Stdio::null()).spawn();
-        let child = child.with_context(|| format!("cannot run {}", binary.display()))?;
-        let mut daemon = Self { site, binary: binary.to_owned(), pins, folder, child };
-        let begun = Instant::now();
-        while daemon.metrics().is_err() {
-            let ended = daemon.child.try_wait()?;
-            ensure!(ended.is_none() && begun.elapsed() < LIMIT, "the daemon does not answer:\n{}", daemon.log());
-            sleep(Duration::from_millis(100));
-        }
-        Ok(daemon)
-    }
-
-    fn metrics(&self) -> Result<Metrics> {
-        let text = self.site.daemon.enter(|| -> Result<String> {
-            let mut stream = TcpStream::connect(METRICS.parse::<SocketAddr>()?)?;
-            stream.set_read_timeout(Some(ANSWER))?;
-            // Of that version the body comes as it is, and ends with the connection.
-            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
-            let mut text = String::new();
-            stream.read_to_string(&mut text)?;
-            Ok(text)
-        })?;
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { bail!("the metrics endpoint answers {text:?}") };
-        ensure!(head.contains(" 200 "), "the metrics endpoint answers {head:?}");
-        Ok(Metrics::parse(body))
+impl Watched<'_> {
+    fn scrape(&self) -> Result<Scrape> {
+        let (_, text) = self.daemon.scrape()?;
+        Ok(Scrape { metrics: Metrics::parse(&text), at: Instant::now() })
     }
 
     fn used(&self) -> Result<Used> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let stat = fs::read_to_string(self.daemon.proc("stat"))?;
         // The name stands in brackets and may hold anything; from there on it is the 12th and the 13th.
         let mut words = stat.rsplit_once(')').context("no name")?.1.split_whitespace().skip(11);
         let mut next = || -> Result<f64> {
@@ -187,14 +148,6 @@ impl<'s> Daemon<'s> {
             Ok(f64::from(ticks_used) / TICKS)
         };
         Ok(Used { at: Instant::now(), user: next()?, system: next()? })
-    }
-
-    /// A figure of `/proc/PID/status`, in MiB.
-    fn memory(&self, name: &str) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let kib: u32 = line.with_context(|| format!("no {name}"))?.trim().trim_end_matches(" kB").parse()?;
-        Ok(f64::from(kib) / 1024.0)
     }
 
     fn figures(&self, readings: &[Used], (before, after): (&Scrape, &Scrape)) -> Result<Figures> {
@@ -216,9 +169,9 @@ impl<'s> Daemon<'s> {
             user,
             system,
             parts: readings.windows(2).map(|pair| pair[1].since(&pair[0])).collect(),
-            resident: self.memory("VmRSS")?,
-            own: self.memory("RssAnon")?,
-            peak: self.memory("VmHWM")?,
+            resident: self.daemon.memory("VmRSS")?,
+            own: self.daemon.memory("RssAnon")?,
+            peak: self.daemon.memory("VmHWM")?,
             succeeded,
             others: grown(&[])? - succeeded,
             expected: whole(checks * counted / self.site.interval.as_secs_f64()),
@@ -228,23 +181,6 @@ impl<'s> Daemon<'s> {
             up: up(after),
             load: fs::read_to_string("/proc/loadavg")?.split(' ').next().unwrap_or_default().to_owned(),
         })
-    }
-
-    /// The last lines that it said.
-    fn log(&self) -> String {
-        let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(LINES)..].join("\n")
-    }
-}
-
-impl Drop for Daemon<'_> {
-    fn drop(&mut self) {
-        // Both may have gone by themselves.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let mut unload = self.site.daemon.command(&self.binary);
-        let _ = unload.arg("--pin-path").arg(&self.pins).arg("unload").output();
     }
 }
 
@@ -294,16 +230,6 @@ impl Lateness {
     fn most(&self) -> f64 {
         self.0.iter().rev().find(|(_, count)| *count > 0.0).map_or(f64::NAN, |(upper, _)| *upper)
     }
-}
-
-/// The parts of a file for a daemon that has nothing to serve yet.
-fn head(folder: &Path, metrics: &str) -> String {
-    let folder = folder.display();
-    format!(
-        "version = 1\n[dataplane]\ninterfaces = [\"{}\"]\n[daemon]\nstate_dir = \"{folder}/state\"\n[api]\n\
-         socket = \"{folder}/lb.sock\"\n[metrics]\nlisten = \"{metrics}\"\n",
-        site::INTERFACE
-    )
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@
 pub mod balancer;
 pub mod compare;
 pub mod control;
+mod daemon;
 pub mod health;
+pub mod lab;
 pub mod machine;
 pub mod measure;
 pub mod options;

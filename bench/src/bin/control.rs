@@ -1,6 +1,7 @@
 //! Prints how long changes of the configuration take, with the limits that they are held to. See the crate's README.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write},
     net::{IpAddr, Ipv4Addr},
     process::ExitCode,
@@ -10,6 +11,7 @@ use std::{
 
 use bench::{
     control::{Change, Daemon, Site},
+    lab::{Stop, ensure_root},
     output::{Output, exit_code},
     record::{Better, Row},
 };
@@ -24,6 +26,19 @@ const FEWEST_VIPS: usize = 8;
 const FIXED: usize = 10;
 /// Most backends of a pool.
 const MOST_BACKENDS: usize = 65_535;
+/// The figures: name, unit, and what it is.
+const FIGURES: [(&str, &str, &str); 10] = [
+    ("ring", "ms", "a ring of 65,537 slots"),
+    ("apply", "ms", "lb apply, from nothing"),
+    ("change", "ms", "lb backend weight, to the first packet"),
+    ("change-file", "ms", "lb apply of one weight, to the first packet"),
+    ("scrape", "ms", "all metrics, from the request to the last byte"),
+    ("metrics", "MiB", "length of all metrics"),
+    ("restart", "ms", "killed, started again, until ready"),
+    ("memory", "MiB", "memory of the daemon, without tables"),
+    ("tables", "MiB", "memory of the tables, without flows"),
+    ("flows", "MiB", "memory of the flow table"),
+];
 
 /// Time changes of the configuration
 #[derive(Debug, Parser)]
@@ -56,6 +71,8 @@ struct Options {
 
 fn main() -> Result<ExitCode, anyhow::Error> {
     let options = Options::parse();
+    ensure_root()?;
+    let stop = Stop::on_signals()?;
     let rounds = options.rounds.max(1);
     let method = json!({ "rounds": rounds, "grow_rounds": options.grow_rounds });
     let mut run = options.output.begin("control", method)?;
@@ -68,14 +85,15 @@ fn main() -> Result<ExitCode, anyhow::Error> {
             let limit = row.limit.map_or_else(String::new, |limit| format!("limit {limit} {}", row.unit));
             let verdict = if row.is_kept() { "" } else { "  EXCEEDED" };
             let [vips, backends] = ["vips", "backends"].map(|name| row.number(name).unwrap_or_default());
-            let what = row.text("figure").map_or("", explained);
+            let what =
+                FIGURES.iter().find(|(figure, ..)| row.text("figure") == Some(figure)).map_or("", |(.., what)| what);
             let (value, unit) = (row.value(), &row.unit);
             writeln!(out, "{vips:>5} x {backends:<6} {what:<46} {value:>9.1} {unit:<4} {limit}{verdict}")?;
         }
         out.flush()?;
         run.add(rows)
     };
-    tell(measured(usual, rounds, &limits)?)?;
+    tell(measured(usual, rounds, &limits, &stop)?)?;
     if options.grow {
         let more_vips = options.grow_vips.iter().map(|&vips| Site { vips: vips.max(FEWEST_VIPS), backends: FIXED });
         let more_backends = options
@@ -86,60 +104,54 @@ fn main() -> Result<ExitCode, anyhow::Error> {
         for site in more_vips.chain(more_backends) {
             if !seen.contains(&(site.vips, site.backends)) {
                 seen.push((site.vips, site.backends));
-                tell(measured(site, options.grow_rounds.max(1), &[])?)?;
+                tell(measured(site, options.grow_rounds.max(1), &[], &stop)?)?;
             }
         }
     }
     run.finish().map(exit_code)
 }
 
-/// What a figure is.
-fn explained(figure: &str) -> &str {
-    match figure {
-        "ring" => "a ring of 65,537 slots",
-        "apply" => "lb apply, from nothing",
-        "change" => "lb backend weight, to the first packet",
-        "change-file" => "lb apply of one weight, to the first packet",
-        "scrape" => "all metrics, from the request to the last byte",
-        "restart" => "killed, started again, until ready",
-        "memory" => "memory of the daemon, without tables",
-        "tables" => "memory of the tables, without flows",
-        "flows" => "memory of the flow table",
-        other => other,
-    }
-}
-
-/// All figures of a site, of a daemon of its own.
-fn measured(site: Site, rounds: usize, limits: &[(&str, f64)]) -> Result<Vec<Row>, anyhow::Error> {
+/// All figures of a site.
+fn measured(site: Site, rounds: usize, limits: &[(&str, f64)], stop: &Stop) -> Result<Vec<Row>, anyhow::Error> {
     let row = |figure: &str, unit: &str, samples: Vec<f64>| {
         let what = [("figure", figure.into()), ("vips", site.vips.into()), ("backends", site.backends.into())];
         let limit = limits.iter().find(|(name, _)| *name == figure).map(|(_, limit)| *limit);
         Row::new(what, unit, Better::Less, samples).limited(limit)
     };
-    let rings = times(rounds, || Ok(ring(site.backends)))?;
-    let mut daemon = Daemon::start()?;
-    let whole = daemon.apply(site, None)?;
-    let by_override = times(rounds, || daemon.until_steered(site, Change::Override))?;
-    let by_file = times(rounds, || daemon.until_steered(site, Change::File))?;
+    let mut found: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for _ in 0..rounds {
+        for (figure, value) in round(site, stop)? {
+            found.entry(figure).or_default().push(value);
+        }
+    }
+    let rows = FIGURES.iter().filter_map(|(figure, unit, _)| Some(row(figure, unit, found.remove(figure)?)));
+    Ok(rows.collect())
+}
+
+/// Each figure once, of a daemon that has seen nothing else: it, and so the figure, knows nothing of the other rounds.
+fn round(site: Site, stop: &Stop) -> Result<Vec<(&'static str, f64)>, anyhow::Error> {
+    let ring = ring(site.backends);
+    let mut daemon = Daemon::start(stop)?;
+    let apply = daemon.apply(site, None)?;
+    let change = daemon.until_steered(site, Change::Override)?;
+    let change_file = daemon.until_steered(site, Change::File)?;
     // What was freed is given back a moment later.
     sleep(Duration::from_secs(2));
-    #[expect(clippy::cast_precision_loss, reason = "KiB of one process")]
-    let memory = daemon.memory()? as f64 / 1024.0;
+    let memory = daemon.memory()?;
     let (scrape, length) = daemon.scrape()?;
-    let tables = daemon.tables()?;
-    let (flows, others): (Vec<_>, Vec<_>) = tables.into_iter().partition(|(name, _)| name == FLOWS);
+    let (flows, others): (Vec<_>, Vec<_>) = daemon.tables()?.into_iter().partition(|(name, _)| name == FLOWS);
     let sum = |tables: Vec<(String, u64)>| mebibytes(tables.into_iter().map(|(_, memory)| memory).sum());
-    let restarts = times(rounds, || daemon.restart())?;
     Ok(vec![
-        row("ring", "ms", rings),
-        row("apply", "ms", vec![milliseconds(whole)]),
-        row("change", "ms", by_override),
-        row("change-file", "ms", by_file),
-        row("scrape", "ms", vec![milliseconds(scrape)]).told("mib", mebibytes(length)),
-        row("restart", "ms", restarts),
-        row("memory", "MiB", vec![memory]),
-        row("tables", "MiB", vec![sum(others)]),
-        row("flows", "MiB", vec![sum(flows)]),
+        ("ring", milliseconds(ring)),
+        ("apply", milliseconds(apply)),
+        ("change", milliseconds(change)),
+        ("change-file", milliseconds(change_file)),
+        ("scrape", milliseconds(scrape)),
+        ("metrics", mebibytes(u64::try_from(length)?)),
+        ("restart", milliseconds(daemon.restart()?)),
+        ("memory", memory),
+        ("tables", sum(others)),
+        ("flows", sum(flows)),
     ])
 }
 
@@ -157,10 +169,6 @@ fn ring(backends: usize) -> Duration {
     let taken = start.elapsed();
     assert_eq!(ring.len(), 65_537);
     taken
-}
-
-fn times(rounds: usize, mut run: impl FnMut() -> Result<Duration, anyhow::Error>) -> Result<Vec<f64>, anyhow::Error> {
-    (0..rounds).map(|_| run().map(milliseconds)).collect()
 }
 
 fn milliseconds(time: Duration) -> f64 {

@@ -9,6 +9,7 @@ use std::{
 use bench::{
     balancer::binary,
     health::{Figures, Kind, Site, measure},
+    lab::{Stop, ensure_root},
     output::{Output, exit_code},
     record::{
         Better::{self, Less, More},
@@ -50,6 +51,8 @@ struct Options {
 
 fn main() -> Result<ExitCode, anyhow::Error> {
     let options = Options::parse();
+    ensure_root()?;
+    let stop = Stop::on_signals()?;
     let lb = binary()?;
     let site = Site::build(options.checks, Duration::from_secs(options.interval), &lb)?;
     let method = json!({
@@ -86,7 +89,7 @@ fn main() -> Result<ExitCode, anyhow::Error> {
     let mut whole = true;
     for kind in &options.kinds {
         let times = [options.settle, options.seconds].map(Duration::from_secs);
-        let figures = measure(&site, &lb, *kind, times)?;
+        let figures = measure(&site, &lb, *kind, times, &stop)?;
         let rows = rows(kind.name(), &figures);
         let kept = figures.is_whole(site.checks) && rows.iter().all(Row::is_kept);
         writeln!(out, "{:<11} {}{}", kind.name(), line(&figures), if kept { "" } else { "  EXCEEDED" })?;

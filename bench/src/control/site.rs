@@ -1,9 +1,8 @@
 //! The configuration of a site.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    path::Path,
-};
+use std::{net::Ipv4Addr, path::Path};
+
+use crate::daemon::head;
 
 /// The VIP that is looked at: its flows are not remembered, so each packet goes where the ring says.
 pub(super) const WATCHED: usize = 7;
@@ -23,8 +22,8 @@ pub struct Site {
 
 impl Site {
     /// The configuration with one backend's weight: of the watched VIP's backend `backend`.
-    pub fn text(self, folder: &Path, metrics: SocketAddr, changed: Option<(usize, u32)>) -> String {
-        (0..self.vips).fold(empty(folder, metrics), |text, vip| text + &self.vip(vip, changed))
+    pub fn text(self, folder: &Path, changed: Option<(usize, u32)>) -> String {
+        (0..self.vips).fold(empty(folder), |text, vip| text + &self.vip(vip, changed))
     }
 
     /// Which backend of the watched VIP has this address.
@@ -53,12 +52,8 @@ impl Site {
 }
 
 /// A configuration that serves nothing.
-pub(super) fn empty(folder: &Path, metrics: SocketAddr) -> String {
-    let folder = folder.display();
-    format!(
-        "version = 1\n[dataplane]\nnext_hop = \"02:00:00:00:00:01\"\n[daemon]\nstate_dir = \"{folder}/state\"\n[api]\n\
-         socket = \"{folder}/lb.sock\"\n[metrics]\nlisten = \"{metrics}\"\n"
-    )
+pub(super) fn empty(folder: &Path) -> String {
+    head(folder, "next_hop = \"02:00:00:00:00:01\"")
 }
 
 fn address(network: [u8; 4], number: usize) -> Ipv4Addr {
@@ -78,7 +73,7 @@ mod tests {
     fn a_backend_is_known_by_its_address() {
         for backends in [2, 100, 256, 10_000] {
             let site = Site { vips: 8, backends };
-            let text = site.text(Path::new("/x"), (Ipv4Addr::LOCALHOST, 1).into(), Some((backends - 1, 7)));
+            let text = site.text(Path::new("/x"), Some((backends - 1, 7)));
             let line = text.lines().find(|line| line.ends_with("weight = 7 },")).unwrap();
             let address = line.split('"').nth(3).unwrap().parse().unwrap();
             assert_eq!(site.backend_at(address), Some(backends - 1), "{line}");

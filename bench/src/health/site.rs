@@ -1,6 +1,6 @@
 //! Two namespaces, one for the daemon and one for all that it checks, and the file that says so.
 
-use std::{fmt::Write as _, net::Ipv4Addr, path::Path, process, time::Duration};
+use std::{fmt::Write as _, net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use netns_tests::{
@@ -8,10 +8,14 @@ use netns_tests::{
     topology::quiet_offloads,
 };
 
-use super::{head, servers::Servers};
+use super::servers::Servers;
+use crate::{
+    daemon::head,
+    lab::{self, Pins},
+};
 
 /// The daemon's interface, and that of the servers.
-pub(super) const INTERFACE: &str = "eth0";
+const INTERFACE: &str = "eth0";
 /// Both ends of the link.
 const DAEMON: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const SERVERS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -86,8 +90,10 @@ pub struct Site {
     servers: Servers,
     #[expect(dead_code, reason = "removed when this is dropped")]
     far: Namespace,
+    #[expect(dead_code, reason = "removed when this is dropped")]
+    decap: Pins,
     /// Where the daemon runs.
-    pub(super) daemon: Namespace,
+    pub(super) daemon: Arc<Namespace>,
 }
 
 impl Site {
@@ -96,8 +102,9 @@ impl Site {
     /// # Errors
     /// If the kernel refuses something.
     pub fn build(checks: usize, interval: Duration, lb: &Path) -> Result<Self> {
-        let name = |word| format!("lbtest-{}-health-{word}", process::id());
-        let (near, far) = (Namespace::create(&name("lb"))?, Namespace::create(&name("far"))?);
+        let pins = Pins::new("decap");
+        let [near, far] = ["health-lb", "health-far"].map(|word| Namespace::create(&lab::name(word)));
+        let (near, far) = (near?, far?);
         for (namespace, address) in [(&near, DAEMON), (&far, SERVERS)] {
             namespace.sysctl(&[("net.ipv4.conf.all.rp_filter", "0"), ("net.ipv4.conf.default.rp_filter", "0")])?;
             if address == DAEMON {
@@ -113,20 +120,20 @@ impl Site {
         near.ip(&format!("route add default via {SERVERS}\n"))?;
         far.ip(&format!("route add local {BACKENDS_NET} dev lo\nroute add local {VIPS_NET} dev lo\n"))?;
         let mut decap = far.command(lb);
-        decap.arg("--pin-path").arg(format!("/sys/fs/bpf/{}", far.name()));
+        decap.arg("--pin-path").arg(pins.path());
         decap.args(["decap", "--interface", INTERFACE]);
         for nth in 0..POOL {
             decap.args(["--address", &backend(nth).to_string()]);
         }
         output(&mut decap).context("lb decap for the servers")?;
         let servers = Servers::start(&far, (0..checks).map(backend))?;
-        Ok(Self { checks, interval, servers, far, daemon: near })
+        Ok(Self { checks, interval, servers, far, decap: pins, daemon: Arc::new(near) })
     }
 
     /// The daemon's file; the authority of the servers' certificates is put beside it.
-    pub(super) fn text(&self, kind: Kind, folder: &Path, metrics: &str) -> Result<String> {
+    pub(super) fn text(&self, kind: Kind, folder: &Path) -> Result<String> {
         std::fs::write(folder.join("ca.pem"), self.servers.authority())?;
-        let mut text = head(folder, metrics);
+        let mut text = head(folder, &format!("interfaces = [\"{INTERFACE}\"]"));
         for (number, first) in (0..self.checks).step_by(POOL).enumerate() {
             let kind = kind.of_pool(number);
             let (check, port) = kind.check();
