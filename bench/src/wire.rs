@@ -4,12 +4,7 @@
 //! A [`Site`] is the namespaces with the wire between them; a [`Generator`] sends; a [`Contender`] sends on: the balancer,
 //! a program that only returns `XDP_TX`, the kernel's stack. [`measure`] runs the rounds, [`outcome`] prints them.
 
-use std::{
-    net::Ipv4Addr,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::Duration,
-};
+use std::{net::Ipv4Addr, thread, time::Duration};
 
 use anyhow::{Result, bail, ensure};
 use bench_xdp::Arrived;
@@ -31,6 +26,7 @@ pub use self::{
 };
 use self::{cpu::Spent, live::Live};
 use crate::{
+    lab::Stop,
     machine::Watch,
     workload::{
         VIP4,
@@ -132,8 +128,8 @@ impl Generator {
         }
     }
 
-    fn send(&mut self, site: &Site, traffic: &Traffic, amount: Amount, stop: &AtomicBool) -> Result<Sent> {
-        ensure!(!stop.load(Ordering::Relaxed), "interrupted");
+    fn send(&mut self, site: &Site, traffic: &Traffic, amount: Amount, stop: &Stop) -> Result<Sent> {
+        stop.check()?;
         match self {
             Self::Pktgen(pktgen) => pktgen.send(site, traffic, amount),
             Self::Live(live) => live.0.send(site, traffic, amount, stop),
@@ -193,7 +189,7 @@ pub fn measure(
     generator: &mut Generator,
     contenders: &mut [Contender],
     (traffic, plan): (&Traffic, Plan),
-    (watch, stop): (&mut Watch, &AtomicBool),
+    (watch, stop): (&mut Watch, &Stop),
 ) -> Result<Vec<Vec<Sample>>> {
     for contender in &mut *contenders {
         verify(site, generator, contender, traffic, stop)?;
@@ -231,7 +227,7 @@ fn verify(
     generator: &mut Generator,
     contender: &mut Contender,
     traffic: &Traffic,
-    stop: &AtomicBool,
+    stop: &Stop,
 ) -> Result<()> {
     let _turn = contender.turn(site)?;
     let name = format!("{} ({})", contender.name, contender.mode.name());

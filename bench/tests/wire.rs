@@ -4,18 +4,19 @@ use std::{
     collections::BTreeSet,
     env,
     path::Path,
-    process::{Command, Output},
-    sync::atomic::AtomicBool,
+    process::{Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use bench::{
+    lab::Stop,
     machine::Watch,
     record::{REFERENCE, Record, VALUE},
     wire::{Contender, Generator, Makes, Mode, Plan, Site, Traffic, measure},
 };
 use netns_tests::{balancer, leftovers, scenario::is_root};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// As few and short turns as there can be.
 const QUICK: [&str; 8] = ["--rounds", "1", "--seconds", "0.05", "--sizes", "64,1500", "--queues", "1"];
@@ -78,7 +79,7 @@ fn tells_packets_in_tunnels_from_others() {
     let (traffic, plan) = (Traffic::new(100, 64), Plan { rounds: 1, time: Duration::from_millis(50) });
     let mut run = |contender: Contender| {
         let mut all = [contender];
-        let stop = AtomicBool::new(false);
+        let stop = Stop::default();
         measure(&site, &mut generator, &mut all, (&traffic, plan), (&mut Watch::start(), &stop))
     };
     let lb = || Contender::lb(&site, &binary, Mode::Native).expect("lb loads");
@@ -101,19 +102,27 @@ fn leaves_nothing_when_it_is_interrupted() {
         return;
     }
     let long = ["--rounds", "1000", "--sizes", "64", "--queues", "1", "--mode", "native", "--generator", "live"];
-    let mut child = command(&long).stdout(std::process::Stdio::null()).spawn().expect("wire starts");
-    let lab = format!("lbtest-{}-wire", child.id());
-    let far = Path::new("/run/netns").join(format!("{lab}-far"));
-    let begun = Instant::now();
-    while !far.exists() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "it does not begin");
-        thread::sleep(Duration::from_millis(10));
+    for signal in [Signal::INT, Signal::TERM] {
+        let child = command(&long).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("wire starts");
+        let lab = format!("lbtest-{}", child.id());
+        let far = Path::new("/run/netns").join(format!("{lab}-bench-wire-far"));
+        // From then on there is more to take away than namespaces.
+        let has_program = || {
+            let mut show = Command::new("nsenter");
+            let shown = show.arg(format!("--net={}", far.display())).args(["ip", "link", "show", "eth0"]).output();
+            String::from_utf8_lossy(&shown.expect("nsenter").stdout).contains("prog/xdp")
+        };
+        let begun = Instant::now();
+        while !has_program() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it does not begin");
+            thread::sleep(Duration::from_millis(10));
+        }
+        kill_process(Pid::from_child(&child), signal).expect("it runs");
+        let output = child.wait_with_output().expect("it ends");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && message.contains("interrupted"), "{signal:?}: {output:?}");
+        assert_eq!(leftovers::of(&lab), Vec::<String>::new());
     }
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
-    let ended = child.wait().expect("it ends");
-    assert!(!ended.success(), "{ended}");
-    assert_eq!(leftovers::of(&lab), Vec::<String>::new());
 }
 
 #[test]

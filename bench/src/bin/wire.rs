@@ -5,12 +5,12 @@ use std::{
     io::{self, Write},
     path::Path,
     process::ExitCode,
-    sync::{Arc, atomic::AtomicBool},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use bench::{
     balancer::binary,
+    lab::{Stop, ensure_root},
     machine::Watch,
     output::exit_code,
     wire::{
@@ -21,21 +21,16 @@ use bench::{
 };
 use clap::Parser;
 use serde_json::json;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 fn main() -> Result<ExitCode> {
     let options = Options::parse();
-    ensure!(rustix::process::geteuid().is_root(), "network namespaces and XDP need root: run it by sudo");
+    ensure_root()?;
     let lb = binary()?;
     let mut names = BTreeSet::from(OWN_NAMES);
     for pin in &options.pins {
         ensure!(names.insert(&pin.name), "more than one program is called {}: name another in --pin", pin.name);
     }
-    // Whoever asks it to end shall find no namespaces afterwards.
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot handle signals")?;
-    }
+    let stop = Stop::on_signals()?;
     let method = json!({
         "rounds": options.rounds,
         "seconds": options.seconds.as_secs_f64(),

@@ -16,7 +16,10 @@ use super::{
     ipvs::{self, Ipvs},
     site::FAR,
 };
-use crate::workload::{OUTER4, VIP4};
+use crate::{
+    lab::{self, Pins},
+    workload::{OUTER4, VIP4},
+};
 
 /// Name of the program that all others are compared with.
 pub const XDP_TX: &str = "xdp_tx";
@@ -122,14 +125,15 @@ impl Contender {
     /// # Errors
     /// If `lb` fails.
     pub fn lb(site: &Site, binary: &Path, mode: Mode) -> Result<Self> {
-        let folder = tempfile::tempdir().context("no place for a config file")?;
+        let folder = lab::folder()?;
         let config = folder.path().join("lb.toml");
         fs::write(&config, config_text(mode))?;
-        let pins = site.pins();
+        let pins = Pins::new("load");
         let lb = |arguments: &[&Path]| {
-            output(site.far.command(binary).arg("--pin-path").arg(&pins).args(arguments)).map(drop)
+            output(site.far.command(binary).arg("--pin-path").arg(pins.path()).args(arguments)).map(drop)
         };
-        let program = lb(&["load".as_ref(), "--config".as_ref(), &config]).and_then(|()| pinned(&pins.join("prog")));
+        let program =
+            lb(&["load".as_ref(), "--config".as_ref(), &config]).and_then(|()| pinned(&pins.path().join("prog")));
         let unloaded = lb(&["unload".as_ref()]);
         let program = program?;
         unloaded?;

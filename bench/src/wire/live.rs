@@ -1,16 +1,9 @@
 //! Packets without pktgen: `BPF_PROG_TEST_RUN` over live frames (Linux 5.18), whose program makes each a packet of the next
 //! flow and sends it out of the near end.
 
-use std::{
-    sync::{
-        Barrier,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::{sync::Barrier, thread, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use aya::{
     Ebpf, TestRun, TestRunAttrs, TestRunOptions,
     maps::{Array, PerCpuArray, PerCpuValues},
@@ -22,6 +15,7 @@ use zerocopy::{Immutable, IntoBytes, transmute};
 
 use super::{Amount, OBJECT, Sent, Site, Traffic};
 use crate::{
+    lab::Stop,
     machine::{self, Priority},
     workload::frame::Order,
 };
@@ -63,7 +57,7 @@ impl Live {
     }
 
     /// Sends from all queues at once.
-    pub(super) fn send(&mut self, site: &Site, traffic: &Traffic, amount: Amount, stop: &AtomicBool) -> Result<Sent> {
+    pub(super) fn send(&mut self, site: &Site, traffic: &Traffic, amount: Amount, stop: &Stop) -> Result<Sent> {
         let count = self.queues.len();
         let start = Barrier::new(count);
         let sent = site.near.enter(|| {
@@ -110,7 +104,7 @@ fn prepare(programs: &mut Ebpf, traffic: &Traffic, number: usize, queues: usize)
 
 /// Sends what one queue is to send. The time is that between packets, so that what a system call costs before and after is
 /// not in it: the kernel waits there until no CPU runs the program of before.
-fn run_queue(programs: &mut Ebpf, site: &Site, traffic: &Traffic, amount: Amount, stop: &AtomicBool) -> Result<Sent> {
+fn run_queue(programs: &mut Ebpf, site: &Site, traffic: &Traffic, amount: Amount, stop: &Stop) -> Result<Sent> {
     let mut sent = Sent::default();
     let mut packets = match amount {
         Amount::Packets(packets) => packets,
@@ -119,7 +113,7 @@ fn run_queue(programs: &mut Ebpf, site: &Site, traffic: &Traffic, amount: Amount
     loop {
         let one = call(programs, site, traffic, packets)?;
         sent = Sent { packets: sent.packets + one.packets, time: sent.time + one.time };
-        ensure!(!stop.load(Ordering::Relaxed), "interrupted");
+        stop.check()?;
         match amount {
             Amount::Time(time) if sent.time < time => packets = rest(sent, time),
             _ => return Ok(sent),

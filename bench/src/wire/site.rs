@@ -1,6 +1,6 @@
 //! Two namespaces and a veth pair: packets are sent and counted at one end, and the other end gives them back.
 
-use std::{path::PathBuf, process, thread};
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use aya::{
@@ -13,6 +13,7 @@ use netns_tests::{bpf::interface_number, leftovers, netns::Namespace, topology::
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::OBJECT;
+use crate::lab;
 
 /// The end that sends and counts.
 pub(super) const NEAR: &str = "near0";
@@ -46,8 +47,8 @@ impl Site {
     pub fn build(queues: usize) -> Result<Self> {
         let cpus = cpus(queues)?;
         leftovers::sweep();
-        let name = |word| format!("lbtest-{}-wire-{word}", process::id());
-        let (near, far) = (Namespace::create(&name("near"))?, Namespace::create(&name("far"))?);
+        let [near, far] = ["wire-near", "wire-far"].map(|word| Namespace::create(&lab::name(word)));
+        let (near, far) = (near?, far?);
         for namespace in [&near, &far] {
             // Nobody but us shall send anything.
             namespace.sysctl(&[("net.ipv6.conf.default.disable_ipv6", "1")])?;
@@ -85,11 +86,6 @@ impl Site {
     /// Number of the near end.
     pub(super) fn near_ifindex(&self) -> u32 {
         self.near_ifindex
-    }
-
-    /// A place for the balancer's pins, which is swept if this process cannot do it.
-    pub(super) fn pins(&self) -> PathBuf {
-        PathBuf::from(leftovers::BPFFS).join(self.far.name())
     }
 
     /// Attaches a program to the far end, until the link is dropped.
