@@ -131,8 +131,8 @@ mod tests {
     use crate::{record::VALUE, stats::Summary, workload::Action};
 
     fn outcome() -> Outcome {
-        let raw = Summary { min: 60.0, p10: 61.5, median: 62.0 };
-        let null = Summary { min: 40.0, p10: 41.0, median: 42.0 };
+        let raw = Summary { p10: 61.5, median: 62.0 };
+        let null = Summary { p10: 41.0, median: 42.0 };
         let round = Round { raw, null, quiet: true };
         let figures = Figures {
             raw,

@@ -1,25 +1,22 @@
 //! Order statistics.
 
-/// The value below which `share` (0 to 1) of the values lie, the nearest one that is there; `None` without values.
+/// The value below which `share` (0 to 1) of the values lie, the nearest one that is there, and half-way between two of them
+/// their mean, as the median of an even number is; `None` without values.
 pub fn percentile(values: &[f64], share: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let last = sorted.len().checked_sub(1)?;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "an index into a list in memory, times 0 to 1"
-    )]
-    let index = (share.clamp(0.0, 1.0) * last as f64).round() as usize;
-    sorted.get(index).copied()
+    #[expect(clippy::cast_precision_loss, reason = "an index into a list in memory")]
+    let place = share.clamp(0.0, 1.0) * last as f64;
+    // Both round to the nearest, and apart only half-way.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index, times 0 to 1")]
+    let [below, above] = [(place - 0.5).ceil(), (place + 0.5).floor()].map(|index| index as usize);
+    Some(f64::midpoint(*sorted.get(below)?, *sorted.get(above)?))
 }
 
 /// What a list of samples boils down to, ns per packet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
-    /// The smallest.
-    pub min: f64,
     /// A tenth of the samples is below.
     pub p10: f64,
     /// Half of the samples is below.
@@ -29,14 +26,13 @@ pub struct Summary {
 impl Summary {
     /// Of the samples; `None` if there is none.
     pub fn of(samples: &[f64]) -> Option<Self> {
-        Some(Self { min: percentile(samples, 0.0)?, p10: percentile(samples, 0.1)?, median: percentile(samples, 0.5)? })
+        Some(Self { p10: percentile(samples, 0.1)?, median: percentile(samples, 0.5)? })
     }
 
     /// Each figure less the one of `other`.
     #[must_use]
     pub fn less(self, other: Self) -> Self {
         Self {
-            min: hundredths(self.min - other.min),
             p10: hundredths(self.p10 - other.p10),
             median: hundredths(self.median - other.median),
         }
@@ -80,6 +76,14 @@ mod tests {
     }
 
     #[test]
+    fn the_median_of_an_even_number_lies_between_both_in_the_middle() {
+        assert_eq!(percentile(&[4.0, 1.0, 2.0, 9.0], 0.5), Some(3.0));
+        assert_eq!(percentile(&[2.0, 1.0], 0.5), Some(1.5));
+        assert_eq!(percentile(&[7.0], 0.5), Some(7.0));
+        assert_eq!(percentile(&[1.0, f64::INFINITY], 0.5), Some(f64::INFINITY));
+    }
+
+    #[test]
     fn has_no_percentile_of_nothing() {
         assert_eq!(percentile(&[], 0.5), None);
         assert_eq!(Summary::of(&[]), None);
@@ -108,8 +112,8 @@ mod tests {
 
     #[test]
     fn subtracts_figure_by_figure() {
-        let raw = Summary { min: 10.0, p10: 12.0, median: 15.0 };
-        let null = Summary { min: 1.0, p10: 1.5, median: 2.0 };
-        assert_eq!(raw.less(null), Summary { min: 9.0, p10: 10.5, median: 13.0 });
+        let raw = Summary { p10: 12.0, median: 15.0 };
+        let null = Summary { p10: 1.5, median: 2.0 };
+        assert_eq!(raw.less(null), Summary { p10: 10.5, median: 13.0 });
     }
 }

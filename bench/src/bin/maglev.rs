@@ -39,7 +39,7 @@ struct Options {
     #[arg(long, default_value_t = 11)]
     rounds: usize,
     /// How often each event is tried, upon others
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 11)]
     repeats: usize,
     /// What becomes of the figures
     #[command(flatten)]
