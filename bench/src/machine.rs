@@ -64,12 +64,13 @@ fn set_policy(policy: libc::c_int, priority: libc::c_int) {
 #[derive(Debug)]
 pub struct Watch {
     best: f64,
+    pace: f64,
 }
 
 impl Watch {
     /// Learns for a moment what the arithmetic takes at best.
     pub fn start() -> Self {
-        let mut watch = Self { best: f64::INFINITY };
+        let mut watch = Self { best: f64::INFINITY, pace: f64::NAN };
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_millis(500) {
             watch.is_quiet();
@@ -81,8 +82,14 @@ impl Watch {
     pub fn is_quiet(&mut self) -> bool {
         let times: Vec<f64> = (0..31).map(|_| arithmetic().as_secs_f64()).collect();
         let (Some(good), Some(median)) = (percentile(&times, 0.1), percentile(&times, 0.5)) else { return false };
+        self.pace = good;
         self.best = self.best.min(good);
         median <= self.best * QUIET
+    }
+
+    /// What the arithmetic took when it was last looked at, in us: the speed of the core just then.
+    pub fn pace(&self) -> f64 {
+        self.pace * 1e6
     }
 
     /// Waits until the core is undisturbed; false if it is not within `limit`.

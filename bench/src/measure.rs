@@ -75,6 +75,8 @@ pub struct Round {
     pub raw: Summary,
     /// As in [`Figures`], measured right before.
     pub null: Summary,
+    /// See [`Watch::pace`]; before and after.
+    pub pace: f64,
     /// Whether the core was undisturbed.
     pub quiet: bool,
 }
@@ -83,6 +85,7 @@ pub struct Round {
 struct Sample {
     raw: Vec<f64>,
     null: Vec<f64>,
+    pace: f64,
     quiet: bool,
 }
 
@@ -221,14 +224,16 @@ fn calm_sample(
     loop {
         let begin = Instant::now();
         let _priority = Priority::raise();
-        let before = watch.wait(WAIT.min(*patience));
-        *patience = patience.saturating_sub(begin.elapsed());
+        let quiet = watch.wait(WAIT.min(*patience));
+        let (before, waited) = (watch.pace(), begin.elapsed());
+        *patience = patience.saturating_sub(waited);
         let (raw, null) = timed(replay, task, null, course)?;
-        let quiet = before && watch.is_quiet();
+        let quiet = watch.is_quiet() && quiet;
         if quiet || patience.is_zero() {
-            return Ok(Sample { raw, null, quiet });
+            return Ok(Sample { raw, null, pace: f64::midpoint(before, watch.pace()), quiet });
         }
-        *patience = patience.saturating_sub(begin.elapsed());
+        // In vain.
+        *patience = patience.saturating_sub(begin.elapsed().saturating_sub(waited));
     }
 }
 
@@ -254,7 +259,8 @@ fn summarise(samples: &[Sample]) -> Option<Figures> {
     let pooled = |of: fn(&Sample) -> &Vec<f64>| Summary::of(&samples.iter().flat_map(of).copied().collect::<Vec<_>>());
     let (raw, null) = (pooled(|sample| &sample.raw)?, pooled(|sample| &sample.null)?);
     let round = |sample: &Sample| {
-        Some(Round { raw: Summary::of(&sample.raw)?, null: Summary::of(&sample.null)?, quiet: sample.quiet })
+        let (raw, null) = (Summary::of(&sample.raw)?, Summary::of(&sample.null)?);
+        Some(Round { raw, null, pace: sample.pace, quiet: sample.quiet })
     };
     let rounds = samples.iter().map(round).collect::<Option<Vec<Round>>>()?;
     let medians: Vec<f64> = rounds.iter().map(|round| round.raw.less(round.null).median).collect();

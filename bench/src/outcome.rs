@@ -86,7 +86,8 @@ impl Outcome {
         )
     }
 
-    /// Its row: net p10 of all chunks for a figure, that of each round for a sample, and the round's null for a reference.
+    /// Its row: net p10 of all chunks for a figure, that of each round for a sample, and the core's pace in the round for a
+    /// reference: that of null would bring null's error in once more.
     pub fn row(&self) -> Row {
         let Figures { raw, null, net, spread, quiet, rounds, known } = &self.figures;
         let series = |of: fn(&Round) -> f64| rounds.iter().map(of).collect::<Vec<f64>>();
@@ -100,7 +101,8 @@ impl Outcome {
         let samples = series(|round| hundredths(round.raw.p10 - round.null.p10));
         let row = Row::new(what, "ns", Better::Less, samples)
             .with("median", series(|round| hundredths(round.raw.median - round.null.median)))
-            .with(REFERENCE, series(|round| round.null.p10))
+            .with(REFERENCE, series(|round| round.pace))
+            .with("null", series(|round| round.null.p10))
             .with("quiet", series(|round| f64::from(u8::from(round.quiet))))
             .told("value", net.p10)
             .told("median", net.median)
@@ -133,7 +135,7 @@ mod tests {
     fn outcome() -> Outcome {
         let raw = Summary { p10: 61.5, median: 62.0 };
         let null = Summary { p10: 41.0, median: 42.0 };
-        let round = Round { raw, null, quiet: true };
+        let round = Round { raw, null, pace: 21.5, quiet: true };
         let figures = Figures {
             raw,
             null,
@@ -166,7 +168,7 @@ mod tests {
         );
         assert!((row.value() - 20.5).abs() < 1e-9, "{row:?}");
         assert_eq!(row.samples[VALUE], [20.5, 20.5]);
-        assert_eq!(row.samples[REFERENCE], [41.0, 41.0]);
+        assert_eq!((row.samples[REFERENCE].as_slice(), row.samples["null"][0]), ([21.5, 21.5].as_slice(), 41.0));
         assert_eq!((row.samples["median"][0], row.samples["quiet"][1]), (20.0, 1.0));
         assert_eq!(
             (row.told_as("least"), row.told_as("raw"), row.told_as("times_floor")),

@@ -36,6 +36,7 @@ fn main() -> Result<ExitCode, anyhow::Error> {
         "flow_table_entries": FLOW_TABLE_ENTRIES,
         "baselines": [BARE_TX, CONSTANT_IPV4, CONSTANT_IPV6],
         "null": BARE_TX,
+        "reference": "arithmetic",
     });
     let mut run = options.output.begin("prog-run", method)?;
     // From here on it may use one CPU only, and would be taken for a machine of one.
