@@ -3,6 +3,10 @@
 //! A row is compared by the ratio of its samples. Where each round has a reference, a sample counts as its multiple: what
 //! the machine did in that round meets both alike. The ratio's bounds come from [`ranks`]. A row got worse if even its
 //! lower bound is above the margin, widened by what the run's own null program shows of the method's error.
+//!
+//! A run's method says what its rows are to a comparison: `baselines` are programs that are there to be compared with, `null`
+//! is the one of them that takes nothing, `derived` are figures that only tell in other words what others tell, `reference`
+//! is what references are of, if it has changed over time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,13 +14,21 @@ use std::{
 };
 
 use anyhow::ensure;
+use serde_json::Value;
 
-use crate::record::{Better, Field, REFERENCE, Record, Row, VALUE};
+use crate::{
+    record::{Better, Field, REFERENCE, Record, Row, VALUE},
+    stats::{percentile, significant},
+};
 
 pub mod ranks;
 
 /// The field that names what is measured beside others.
 const PROGRAM: &str = "program";
+/// The field that names a figure where there are several of a thing.
+const FIGURE: &str = "figure";
+/// What is said in a method of how to compare, which is no setting.
+const ROLES: [&str; 3] = ["baselines", "null", "derived"];
 
 /// Two runs, row by row.
 #[derive(Clone, Debug)]
@@ -27,7 +39,7 @@ pub struct Comparison {
     pub same_machine: bool,
     /// The rows that both have, those that changed most first.
     pub changes: Vec<Change>,
-    /// Rows that only one of them has.
+    /// Rows that only one of them has, or of which no ratio can be made.
     pub unmatched: usize,
 }
 
@@ -40,6 +52,9 @@ pub struct Change {
     pub unit: String,
     /// The figures, before and now.
     pub figures: [f64; 2],
+    /// By how much more the references took now, if samples were compared as multiples of them: what the earlier figure has
+    /// to be multiplied by for this machine.
+    pub pace: Option<f64>,
     /// How many times worse it is now, with bounds; below 1 is better.
     pub ratio: f64,
     /// See [`ranks::Shift`].
@@ -80,23 +95,23 @@ pub fn compare(new: &Record, old: &Record, margin: f64) -> Result<Comparison, an
         }
     }
     let names: BTreeSet<&String> = about.method.keys().chain(was.method.keys()).collect();
-    for name in names {
+    for name in names.into_iter().filter(|name| !ROLES.contains(&name.as_str())) {
         let [now, before] =
             [about, was].map(|about| about.method.get(name).map_or("nothing".to_owned(), ToString::to_string));
         if now != before {
             notes.push(format!("another method: {name} is {now} instead of {before}"));
         }
     }
-    let measured = |row: &&Row| !is_baseline(new, row);
-    let pairs = new.rows.iter().filter(measured).filter_map(|row| Some((row, old.row(&row.what)?)));
-    let changes: Vec<Change> = pairs
-        .filter_map(|(now, before)| {
-            let slack = (slack(new, now) + slack(old, before)) / before.value().abs();
-            change(now, before, margin + if slack.is_finite() { slack } else { 0.0 })
-        })
-        .collect();
-    let rows = |record: &Record| record.rows.iter().filter(|row| !is_baseline(record, row)).count();
-    let unmatched = rows(new) + rows(old) - 2 * changes.len();
+    let referred = method(new, REFERENCE) == method(old, REFERENCE);
+    let error = error(new) + error(old);
+    let subjects = |record| subjects(record, [new, old]);
+    let pairs = subjects(new).filter_map(|row| Some((row, old.row(&row.what)?)));
+    let changes =
+        pairs.clone().filter_map(|(now, before)| change(now, before, widened(margin, error, before), referred));
+    let changes: Vec<Change> = changes.collect();
+    let alone = |record, other: &Record| subjects(record).filter(|row| other.row(&row.what).is_none()).count();
+    let unmatched = pairs.count() - changes.len() + alone(new, old) + alone(old, new);
+    notes.extend(too_few(&changes, "rounds in each of both runs", ranks::FEWEST_APART));
     Ok(Comparison { notes, same_machine: here == there, changes: sorted(changes), unmatched })
 }
 
@@ -115,15 +130,23 @@ pub fn ensure_alike(new: &Record, old: &Record) -> Result<(), anyhow::Error> {
 /// # Errors
 /// If there is no such program.
 pub fn beside(record: &Record, program: &str, margin: f64) -> Result<Comparison, anyhow::Error> {
-    let others = record.rows.iter().filter(|row| row.text(PROGRAM) != Some(program) && !is_baseline(record, row));
-    let changes = others.filter_map(|now| {
+    let error = error(record);
+    let others = subjects(record, [record; 2]).filter(|row| row.text(PROGRAM) != Some(program));
+    let changes = others.clone().filter_map(|now| {
         let before = record.row(&with_program(&now.what, program))?;
-        let slack = slack(record, now) / before.value().abs();
-        change_of_pairs(now, before, margin + slack)
+        change_of_pairs(now, before, widened(margin, error, before))
     });
     let changes: Vec<Change> = changes.collect();
     ensure!(!changes.is_empty(), "no row of these results has a program {program} beside it");
-    Ok(Comparison { notes: Vec::new(), same_machine: true, changes: sorted(changes), unmatched: 0 })
+    let notes = too_few(&changes, "rounds", ranks::FEWEST_PAIRED).into_iter().collect();
+    let unmatched = others.count() - changes.len();
+    Ok(Comparison { notes, same_machine: true, changes: sorted(changes), unmatched })
+}
+
+/// A word to whoever has measured in vain.
+fn too_few(changes: &[Change], rounds: &str, fewest: usize) -> Option<String> {
+    let vain = !changes.is_empty() && changes.iter().all(|change| change.bounds.is_none());
+    vain.then(|| format!("too few rounds to tell anything from noise: it takes {fewest} {rounds}"))
 }
 
 fn sorted(mut changes: Vec<Change>) -> Vec<Change> {
@@ -137,24 +160,47 @@ fn with_program(what: &BTreeMap<String, Field>, program: &str) -> BTreeMap<Strin
     what
 }
 
-/// Programs that the method names as baselines are there to compare with.
-fn is_baseline(record: &Record, row: &Row) -> bool {
-    let baselines = record.about.method.get("baselines").and_then(|names| names.as_array());
-    let Some((baselines, program)) = baselines.zip(row.text(PROGRAM)) else { return false };
-    baselines.iter().any(|name| name.as_str() == Some(program))
+fn method<'r>(record: &'r Record, name: &str) -> Option<&'r Value> {
+    record.about.method.get(name)
 }
 
-/// What the run's null program was found to take, which takes nothing: the method's own error beside this row.
-fn slack(record: &Record, row: &Row) -> f64 {
-    let null = record.about.method.get("null").and_then(|name| name.as_str());
-    let null = null.and_then(|null| record.row(&with_program(&row.what, null)));
-    null.map_or(0.0, |row| row.value().abs())
+/// The rows that are there for their own sake, by what either of two runs says.
+fn subjects<'r>(record: &'r Record, runs: [&'r Record; 2]) -> impl Iterator<Item = &'r Row> + Clone {
+    record.rows.iter().filter(move |row| {
+        let named = |field: &str, role: &str| {
+            let Some(name) = row.text(field) else { return false };
+            let names = runs.into_iter().filter_map(|run| method(run, role)?.as_array()).flatten();
+            names.into_iter().any(|one| one.as_str() == Some(name))
+        };
+        !named(PROGRAM, "baselines") && !named(FIGURE, "derived")
+    })
 }
 
-fn change(now: &Row, before: &Row, margin: f64) -> Option<Change> {
-    let referred = now.samples.contains_key(REFERENCE) && before.samples.contains_key(REFERENCE);
+/// The method's own error: what the run's null program, which takes nothing, was found to take in nearly all rows. One row's
+/// would be a throw of dice.
+fn error(record: &Record) -> f64 {
+    let Some(null) = method(record, "null").and_then(Value::as_str) else { return 0.0 };
+    let rows = record.rows.iter().filter(|row| row.text(PROGRAM) == Some(null));
+    let found: Vec<f64> = rows.map(|row| row.value().abs()).filter(|value| value.is_finite()).collect();
+    percentile(&found, 0.95).unwrap_or(0.0)
+}
+
+/// The margin of a row where figures may be wrong by so much.
+fn widened(margin: f64, error: f64, row: &Row) -> f64 {
+    let part = error / row.value().abs();
+    if part.is_finite() { margin + part } else { margin }
+}
+
+fn change(now: &Row, before: &Row, margin: f64, referred: bool) -> Option<Change> {
+    if now.samples.get(VALUE)? == before.samples.get(VALUE)? {
+        // What is counted may be zero, which has no ratio to anything else.
+        return Some(judged(now, before, ranks::Shift { middle: 0.0, bounds: Some((0.0, 0.0)) }, margin));
+    }
+    let referred = referred && now.samples.contains_key(REFERENCE) && before.samples.contains_key(REFERENCE);
     let (new, old) = (logarithms(now, referred), logarithms(before, referred));
-    Some(judged(now, before, ranks::apart(&new?, &old?)?, margin))
+    let change = judged(now, before, ranks::apart(&new?, &old?)?, margin);
+    let reference = |row: &Row| percentile(row.samples.get(REFERENCE).filter(|_| referred)?, 0.5);
+    Some(Change { pace: reference(now).zip(reference(before)).map(|(now, before)| now / before), ..change })
 }
 
 fn change_of_pairs(now: &Row, before: &Row, margin: f64) -> Option<Change> {
@@ -191,7 +237,7 @@ fn judged(now: &Row, before: &Row, shift: ranks::Shift, margin: f64) -> Change {
     };
     let what: Vec<String> = now.what.iter().map(|(name, field)| format!("{name} {field}")).collect();
     let figures = [before.value(), now.value()];
-    Change { what: what.join(", "), unit: now.unit.clone(), figures, ratio, bounds, verdict }
+    Change { what: what.join(", "), unit: now.unit.clone(), figures, pace: None, ratio, bounds, verdict }
 }
 
 impl Comparison {
@@ -217,7 +263,11 @@ impl fmt::Display for Comparison {
                 writeln!(f, "{title}:")?;
             }
             for change in changes {
-                let Change { what, unit, figures: [before, now], ratio, bounds, .. } = change;
+                let Change { what, unit, figures: [before, now], pace, ratio, bounds, .. } = change;
+                let before = pace.map_or_else(
+                    || before.to_string(),
+                    |pace| format!("{} (measured: {before})", significant(before * pace)),
+                );
                 let bounds = bounds.map_or_else(String::new, |(low, high)| format!(" ({low:.2} .. {high:.2})"));
                 writeln!(f, "  x {ratio:.2}{bounds}  {before} -> {now} {unit}  {what}")?;
             }
@@ -226,10 +276,9 @@ impl fmt::Display for Comparison {
         write!(f, "{same} of {} rows are as they were", self.changes.len())?;
         match self.unmatched {
             0 => writeln!(f),
-            rows => writeln!(
-                f,
-                "; {rows} cannot be compared: only one of the runs has them, or a sample is zero or no number"
-            ),
+            rows => {
+                writeln!(f, "; {rows} cannot be compared: only one side has them, or a sample is zero or no number")
+            }
         }
     }
 }

@@ -32,10 +32,7 @@ impl Summary {
     /// Each figure less the one of `other`.
     #[must_use]
     pub fn less(self, other: Self) -> Self {
-        Self {
-            p10: hundredths(self.p10 - other.p10),
-            median: hundredths(self.median - other.median),
-        }
+        Self { p10: hundredths(self.p10 - other.p10), median: hundredths(self.median - other.median) }
     }
 }
 

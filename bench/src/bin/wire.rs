@@ -14,9 +14,9 @@ use bench::{
     machine::Watch,
     output::exit_code,
     wire::{
-        BACKENDS, Contender, Generator, OWN_NAMES, Plan, Site, Traffic, measure,
+        BACKENDS, Contender, Generator, OWN_NAMES, Plan, Site, Traffic, XDP_TX, measure,
         options::{Options, Source},
-        outcome::{Outcome, Place, heading},
+        outcome::{OF_XDP_TX, Outcome, Place, heading},
     },
 };
 use clap::Parser;
@@ -36,6 +36,8 @@ fn main() -> Result<ExitCode> {
         "seconds": options.seconds.as_secs_f64(),
         "flows": options.flows,
         "backends": BACKENDS,
+        "baselines": [XDP_TX],
+        "derived": [OF_XDP_TX],
     });
     let mut run = options.output.begin("wire", method)?;
     let mut watch = Watch::start();

@@ -3,6 +3,10 @@
 
 /// How rarely an interval may miss the truth.
 const ALPHA: f64 = 0.01;
+/// Fewest numbers in each of two lists that can have bounds, and fewest pairs.
+pub const FEWEST_APART: usize = 5;
+/// See [`FEWEST_APART`].
+pub const FEWEST_PAIRED: usize = 8;
 /// Its quantile of the normal distribution, both sides.
 const NORMAL: f64 = 2.5758;
 /// Longer lists are counted by the normal distribution.
@@ -124,7 +128,9 @@ mod tests {
         // The critical values of printed tables at 1 % on both sides: 5 and 5: 0; 7 and 7: 4; 11 and 11: 21; 8 pairs: 0; 10: 3.
         assert_eq!([(5, 5), (7, 7), (11, 11)].map(|(m, n)| rarest(&rank_sums(m, n))), [Some(0), Some(4), Some(21)]);
         assert_eq!([8, 10].map(|n| rarest(&signed_rank_sums(n))), [Some(0), Some(3)]);
-        assert_eq!((rarest(&rank_sums(4, 4)), rarest(&signed_rank_sums(7))), (None, None), "too few");
+        let (lists, pairs) = (|n| rarest(&rank_sums(n, n)), |n| rarest(&signed_rank_sums(n)));
+        assert_eq!((lists(FEWEST_APART - 1), pairs(FEWEST_PAIRED - 1)), (None, None));
+        assert!(lists(FEWEST_APART).is_some() && pairs(FEWEST_PAIRED).is_some());
     }
 
     #[test]

@@ -64,8 +64,13 @@ fn a_machine_that_was_slower_is_taken_out_by_the_reference() {
     };
     let comparison = compare(&referred(1.3), &referred(1.0), 0.03).unwrap();
     assert!(comparison.is_good(), "{comparison}");
-    let slower = run(vec![row("udp", "lb", around(80.0, 2)).with(REFERENCE, around(45.0, 2))]);
-    assert!(!compare(&slower, &referred(1.3), 0.03).unwrap().is_good(), "1.14 times, on a machine that is faster now");
+    let mut slower = run(vec![row("udp", "lb", around(80.0, 2)).with(REFERENCE, around(45.0, 2))]);
+    let comparison = compare(&slower, &referred(1.3), 0.03).unwrap();
+    assert!(!comparison.is_good(), "1.14 times, on a machine that is faster now");
+    let told = comparison.to_string();
+    assert!(told.contains("x 1.14") && told.contains("70.071 (measured: 91.091) -> 80.08 ns"), "{told}");
+    slower.about.method.insert(REFERENCE.into(), "something else".into());
+    assert!(compare(&slower, &referred(1.3), 0.03).unwrap().is_good(), "other references: 80 after 91");
 }
 
 #[test]
@@ -78,11 +83,23 @@ fn more_is_better_where_the_row_says_so() {
 }
 
 #[test]
-fn the_error_that_the_null_program_shows_widens_the_margin() {
-    let with_null =
-        |middle: f64, null: f64| run(vec![row("udp", "lb", vec![middle; 11]), row("udp", "bare_tx", vec![null; 11])]);
-    assert!(!compare(&with_null(22.0, 0.1), &with_null(20.0, 0.1), 0.03).unwrap().is_good());
-    assert!(compare(&with_null(22.0, -1.0), &with_null(20.0, 0.9), 0.03).unwrap().is_good());
+fn the_error_that_the_null_program_shows_in_most_rows_widens_the_margin_of_all() {
+    let with_nulls = |middle: f64, nulls: &[f64]| {
+        let null = |(number, null): (usize, &f64)| row(&number.to_string(), "bare_tx", vec![*null; 11]);
+        let nulls = nulls.iter().enumerate().map(null);
+        run([row("0", "lb", vec![middle; 11])].into_iter().chain(nulls).collect())
+    };
+    let good = |new: &Record, old: &Record| compare(new, old, 0.03).unwrap().is_good();
+    let steady = [0.1; 20];
+    assert!(!good(&with_nulls(22.0, &steady), &with_nulls(20.0, &steady)));
+    assert!(good(&with_nulls(22.0, &[-1.0; 20]), &with_nulls(20.0, &[0.9; 20])));
+    let lucky: Vec<f64> = [&[0.0], &[-1.0; 19][..]].concat();
+    assert!(good(&with_nulls(22.0, &lucky), &with_nulls(20.0, &lucky)), "this row's own null had luck");
+    let unlucky: Vec<f64> = [&[9.0], &steady[1..]].concat();
+    assert!(!good(&with_nulls(22.0, &unlucky), &with_nulls(20.0, &unlucky)), "this row's own null had none");
+    let mut beside_it = with_nulls(22.0, &steady);
+    beside_it.rows.push(row("0", "old", vec![20.0; 11]).told(VALUE, 0.0));
+    assert!(!beside(&beside_it, "old", 0.03).unwrap().is_good(), "no margin is infinite");
 }
 
 #[test]
@@ -116,6 +133,61 @@ fn rows_of_one_run_alone_are_counted_and_baselines_left_out() {
     let mut other = run(vec![]);
     other.about.benchmark = "wire".into();
     assert!(compare(&new, &other, 0.03).unwrap_err().to_string().contains("prog-run and of wire"));
+}
+
+#[test]
+fn rows_that_a_run_has_twice_are_counted_like_others() {
+    let twice = run(vec![row("udp", "lb", around(70.0, 0)), row("udp", "lb", around(70.0, 1))]);
+    let once = run(vec![row("udp", "lb", around(70.0, 0)), row("tcp", "lb", around(70.0, 0))]);
+    assert_eq!(compare(&twice, &once, 0.03).unwrap().unmatched, 1, "tcp");
+    assert_eq!(compare(&once, &twice, 0.03).unwrap().unmatched, 1, "tcp");
+    let zero = run(vec![row("udp", "lb", vec![0.0; 11])]);
+    assert_eq!(compare(&zero, &once, 0.03).unwrap().unmatched, 2, "udp, which has no ratio, and tcp");
+    assert_eq!(compare(&zero, &zero, 0.03).unwrap().to_string(), "1 of 1 rows are as they were\n");
+}
+
+#[test]
+fn a_slower_machine_makes_no_program_worse_where_all_were_measured_beside_an_empty_one() {
+    let wire = |pace: f64| {
+        let row = |figure: &str, program: &str, samples: Vec<f64>| {
+            let what = [("figure", figure.into()), ("program", program.into())];
+            Row::new(what, "Mpps", Better::More, samples)
+        };
+        let (empty, rate) = (around(4.6 * pace, 3), around(3.9 * pace, 3));
+        let mut record = run(vec![
+            row("rate", "xdp_tx", empty.clone()),
+            row("rate", "lb", rate).with(REFERENCE, empty),
+            row("of-xdp-tx", "lb", vec![0.85 * pace; 11]),
+        ]);
+        record.about.method = BTreeMap::new();
+        record
+    };
+    let (slow, mut old) = (wire(0.7), wire(1.0));
+    assert_eq!(compare(&slow, &old, 0.03).unwrap().changes.len(), 3, "nothing says what the rows are");
+    for (role, name) in [("baselines", "xdp_tx"), ("derived", "of-xdp-tx")] {
+        // One of both runs knows.
+        old.about.method.insert(role.into(), json!([name]));
+    }
+    let comparison = compare(&slow, &old, 0.03).unwrap();
+    assert!(comparison.is_good() && comparison.notes.is_empty(), "{comparison}");
+    assert_eq!((comparison.changes.len(), comparison.unmatched), (1, 0), "the rate of lb");
+}
+
+#[test]
+fn too_few_rounds_are_told_with_the_number_that_it_takes() {
+    let rows = |rounds: usize| {
+        run(vec![
+            row("udp", "lb", around(70.0, 0)[..rounds].into()),
+            row("udp", "old", around(60.0, 3)[..rounds].into()),
+        ])
+    };
+    let notes = |comparison: Result<Comparison, anyhow::Error>| comparison.unwrap().notes.join("; ");
+    assert!(notes(beside(&rows(7), "old", 0.03)).contains("it takes 8 rounds"));
+    assert_eq!(notes(beside(&rows(8), "old", 0.03)), "");
+    let (four, five) = (rows(4), rows(5));
+    let shifted = |rounds: usize| run(vec![row("udp", "lb", around(75.0, 2)[..rounds].into())]);
+    assert!(notes(compare(&four, &shifted(4), 0.03)).contains("it takes 5 rounds in each"));
+    assert_eq!(notes(compare(&five, &shifted(5), 0.03)), "");
 }
 
 #[test]

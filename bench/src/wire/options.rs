@@ -31,7 +31,7 @@ pub struct Options {
     #[arg(long, default_value = "1024", value_parser = flow_count)]
     pub flows: u32,
     /// How often each program has its turn
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
     /// How long each is measured in its turn, in seconds
     #[arg(long, default_value = "0.3", value_parser = seconds)]
@@ -92,7 +92,7 @@ mod tests {
         let options = parse(&[]).unwrap();
         assert_eq!((options.sizes, options.queues), (vec![64, 512, 1500], vec![1, 2]));
         assert_eq!(options.modes, [Mode::Native, Mode::Generic]);
-        assert_eq!((options.flows, options.rounds, options.seconds), (1024, 7, Duration::from_millis(300)));
+        assert_eq!((options.flows, options.rounds, options.seconds), (1024, 9, Duration::from_millis(300)));
         assert!(options.pins.is_empty() && options.output.json.is_none());
     }
 

@@ -9,6 +9,8 @@ use crate::{
 /// What part of the packets of an empty `XDP_TX` the balancer must send on at least, in the driver, of frames of
 /// 64 bytes.
 pub const GOAL: f64 = 0.85;
+/// The figure that is a rate as a part of the empty program's.
+pub const OF_XDP_TX: &str = "of-xdp-tx";
 /// See [`GOAL`].
 const HELD_TO: usize = 64;
 
@@ -100,7 +102,7 @@ impl Outcome {
         }
         let ratio = self.ratios().map(|ratios| {
             let held = self.program == LB && self.mode == Mode::Native && self.place.frame_bytes == HELD_TO;
-            Row::new(self.what("of-xdp-tx"), "×", Better::More, ratios).limited(held.then_some(GOAL))
+            Row::new(self.what(OF_XDP_TX), "×", Better::More, ratios).limited(held.then_some(GOAL))
         });
         [Some(rate), ratio].into_iter().flatten().collect()
     }
