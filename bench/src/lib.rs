@@ -21,5 +21,9 @@ pub mod report;
 pub mod rings;
 pub mod stats;
 pub mod tables;
+mod turns;
 pub mod wire;
 pub mod workload;
+
+/// The benchmarks' own programs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench-xdp.o"));

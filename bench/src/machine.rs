@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 
 use crate::stats::percentile;
@@ -17,13 +17,24 @@ use crate::stats::percentile;
 /// A fixed piece of work may take this much longer than ever before on a core that is ours alone.
 const QUIET: f64 = 1.08;
 
+/// The CPUs that this thread may run on, in order: a machine may have others.
+///
+/// # Errors
+/// If the system does not tell.
+pub fn cpus() -> Result<Vec<usize>, anyhow::Error> {
+    let set = sched_getaffinity(None).context("cannot tell which CPUs may be used")?;
+    Ok((0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect())
+}
+
 /// Binds this thread to one CPU; the last one that it may use, if none is named. Returns which.
 ///
 /// # Errors
 /// If there is no such CPU.
 pub fn pin(cpu: Option<usize>) -> Result<usize, anyhow::Error> {
-    let count = thread::available_parallelism().context("cannot count the CPUs")?.get();
-    let cpu = cpu.unwrap_or(count - 1);
+    let cpu = match cpu {
+        Some(cpu) => cpu,
+        None => *cpus()?.last().context("there is no CPU")?,
+    };
     let mut set = CpuSet::new();
     if cpu >= CpuSet::MAX_CPU {
         return Err(Error::from(ErrorKind::InvalidInput)).with_context(|| format!("no CPU {cpu}"));
@@ -61,7 +72,7 @@ fn set_policy(policy: libc::c_int, priority: libc::c_int) {
 
 /// Tells whether the core has been disturbed, by the time of a fixed piece of arithmetic: another guest on its other
 /// hardware thread makes it 1.2 to 2 times longer.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Watch {
     best: f64,
     pace: f64,
@@ -140,7 +151,7 @@ impl Machine {
         let model = model.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         Self {
             cpu_model: model.map_or("unknown", |(_, name)| name).to_owned(),
-            cpus: thread::available_parallelism().map_or(0, Into::into),
+            cpus: cpus().map_or(0, |cpus| cpus.len()),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             load: read("/proc/loadavg").split_whitespace().next().unwrap_or_default().to_owned(),
         }
@@ -155,5 +166,28 @@ pub fn commit() -> String {
     match output {
         Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
         _ => "unknown".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cpu_is_chosen_of_those_that_may_be_used() {
+        let all = cpus().unwrap();
+        for cpu in all {
+            // Of a thread of its own: what it may use is narrowed for good.
+            let chosen = thread::spawn(move || {
+                pin(Some(cpu)).unwrap();
+                (cpus().unwrap(), pin(None).unwrap(), Machine::read().cpus)
+            });
+            assert_eq!(chosen.join().unwrap(), (vec![cpu], cpu, 1));
+        }
+    }
+
+    #[test]
+    fn a_cpu_that_is_not_there_is_an_error() {
+        assert!(pin(Some(CpuSet::MAX_CPU)).unwrap_err().to_string().contains("no CPU"));
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     machine::{Priority, Watch},
     replay::{Replay, Run, Subject},
     stats::Summary,
+    turns,
     workload::{Case, Verdict, Workload, frame::Order},
 };
 
@@ -110,12 +111,7 @@ pub fn measure(
     let mut samples: Vec<Vec<Sample>> = contenders.iter().map(|_| Vec::new()).collect();
     let mut patience = task.patience;
     for round in 0..task.rounds {
-        let mut order: Vec<usize> = (0..contenders.len()).collect();
-        if round % 2 == 1 {
-            // There and back, so that a slow drift meets all alike.
-            order.reverse();
-        }
-        for index in order {
+        for index in turns::order(round, contenders.len()) {
             let sample = calm_sample(replay, watch, task, &null, &mut courses[index], &mut patience)?;
             samples[index].push(sample);
         }

@@ -17,11 +17,10 @@ use lb_common::{
 use zerocopy::{FromZeros, IntoBytes, transmute};
 
 use crate::{
+    OBJECT,
     tables::memory,
     workload::{Action, Verdict},
 };
-
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench-xdp.o"));
 
 /// Bytes to spare for what programs put before a packet; the kernel has no room for more.
 const HEADROOM: usize = 256;

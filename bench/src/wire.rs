@@ -4,9 +4,13 @@
 //! A [`Site`] is the namespaces with the wire between them; a [`Generator`] sends; a [`Contender`] sends on: the balancer,
 //! a program that only returns `XDP_TX`, the kernel's stack. [`measure`] runs the rounds, [`outcome`] prints them.
 
-use std::{net::Ipv4Addr, thread, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use bench_xdp::Arrived;
 
 mod contender;
@@ -17,33 +21,34 @@ pub mod options;
 pub mod outcome;
 mod pktgen;
 mod site;
+mod verify;
+mod watch;
 
 pub use self::{
     contender::{Contender, LB, Makes, Mode, OWN_NAMES, XDP_TX},
     cpu::Shares,
     pktgen::Pktgen,
     site::Site,
+    watch::QueueWatch,
 };
-use self::{cpu::Spent, live::Live};
+use self::{cpu::Spent, live::Live, verify::verify};
 use crate::{
     lab::Stop,
-    machine::Watch,
+    turns,
     workload::{
         VIP4,
         frame::{Addresses, Frame, Transport},
     },
 };
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench-xdp.o"));
-
 /// Backends of the VIP.
 pub const BACKENDS: usize = 100;
 /// The first client's address.
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
-/// Packets that are counted one by one before anything is timed: no more than a veth's queue holds.
-const VERIFIED: u32 = 128;
 /// How long packets may be on their way when the last one has been sent.
 const ARRIVAL: Duration = Duration::from_secs(2);
+/// If none came for so long, the missing ones are taken for lost.
+const SETTLED: Duration = Duration::from_millis(20);
 /// How long to wait for an undisturbed core.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// Part of a turn that goes before what is measured.
@@ -148,7 +153,7 @@ pub struct Sample {
     pub seconds: f64,
     /// What the queues' CPUs did meanwhile.
     pub shares: Shares,
-    /// Whether the core was undisturbed before and after.
+    /// Whether the queues' CPUs were undisturbed before and after.
     pub quiet: bool,
 }
 
@@ -189,76 +194,37 @@ pub fn measure(
     generator: &mut Generator,
     contenders: &mut [Contender],
     (traffic, plan): (&Traffic, Plan),
-    (watch, stop): (&mut Watch, &Stop),
+    (watch, stop): (&mut QueueWatch, &Stop),
 ) -> Result<Vec<Vec<Sample>>> {
     for contender in &mut *contenders {
         verify(site, generator, contender, traffic, stop)?;
     }
     let mut samples: Vec<Vec<Sample>> = contenders.iter().map(|_| Vec::new()).collect();
     for round in 0..plan.rounds {
-        let mut order: Vec<usize> = (0..contenders.len()).collect();
-        if round % 2 == 1 {
-            // There and back, so that a slow drift meets all alike.
-            order.reverse();
-        }
-        for index in order {
+        for index in turns::order(round, contenders.len()) {
             let _turn = contenders[index].turn(site)?;
             generator.send(site, traffic, Amount::Time(plan.time / WARM_UP), stop)?;
-            let quiet = watch.wait(PATIENCE);
+            let quiet = watch.wait(PATIENCE)?;
             let (before, begun) = (site.arrived()?, Spent::so_far(&site.cpus)?);
             let sent = generator.send(site, traffic, Amount::Time(plan.time), stop)?;
             let shares = Spent::so_far(&site.cpus)?.since(begun);
-            let arrived = all_arrived(site, before, sent.packets)?;
+            let arrived = arrived_since(site, before, sent.packets, SETTLED)?;
             samples[index].push(Sample {
                 offered: sent.packets,
                 arrived: arrived.plain + arrived.wrapped,
                 seconds: sent.time.as_secs_f64(),
                 shares,
-                quiet: quiet && watch.is_quiet(),
+                quiet: watch.is_quiet()? && quiet,
             });
         }
     }
     Ok(samples)
 }
 
-/// Counts a few packets of a contender, and looks at what it makes of them.
-fn verify(
-    site: &Site,
-    generator: &mut Generator,
-    contender: &mut Contender,
-    traffic: &Traffic,
-    stop: &Stop,
-) -> Result<()> {
-    let _turn = contender.turn(site)?;
-    let name = format!("{} ({})", contender.name, contender.mode.name());
-    let before = site.arrived()?;
-    let sent = generator.send(site, traffic, Amount::Packets(VERIFIED), stop)?;
-    let arrived = all_arrived(site, before, sent.packets)?;
-    let packets = arrived.plain + arrived.wrapped;
-    ensure!(packets > 0, "{name}: none of {} packets came back", sent.packets);
-    ensure!(packets <= sent.packets, "{name}: {packets} packets came back of {}", sent.packets);
-    let expected = match contender.makes {
-        Makes::Plain => arrived.plain,
-        Makes::Wrapped => arrived.wrapped,
-        Makes::Either => packets,
-    };
-    ensure!(
-        expected == packets,
-        "{name}: {} packets came back as they were, {} in tunnels",
-        arrived.plain,
-        arrived.wrapped
-    );
-    if let Some(grown) = contender.makes.grown() {
-        let length = u64::try_from(traffic.frame_bytes())? + u64::from(grown);
-        ensure!(arrived.bytes == packets * length, "{name}: {packets} packets came back with {} bytes", arrived.bytes);
-    }
-    Ok(())
-}
-
-/// What has arrived since then, once all have or nothing more comes.
-fn all_arrived(site: &Site, before: Arrived, sent: u64) -> Result<Arrived> {
-    let mut waited = Duration::ZERO;
-    let mut last = None;
+/// What has arrived since then, once all have, or no more came for so long.
+fn arrived_since(site: &Site, before: Arrived, sent: u64, pause: Duration) -> Result<Arrived> {
+    let begun = Instant::now();
+    let (mut last, mut changed) = (None, begun);
     loop {
         let now = site.arrived()?;
         let since = Arrived {
@@ -267,14 +233,19 @@ fn all_arrived(site: &Site, before: Arrived, sent: u64) -> Result<Arrived> {
             others: 0,
             bytes: now.bytes - before.bytes,
         };
-        if since.plain + since.wrapped >= sent || last == Some(since) {
+        if since.plain + since.wrapped >= sent {
             return Ok(since);
         }
-        if waited > ARRIVAL {
-            bail!("packets still arrive {} s after the last one was sent", ARRIVAL.as_secs());
+        if last != Some(since) {
+            (last, changed) = (Some(since), Instant::now());
+        } else if changed.elapsed() >= pause {
+            return Ok(since);
         }
-        last = Some(since);
-        thread::sleep(Duration::from_millis(20));
-        waited += Duration::from_millis(20);
+        ensure!(
+            begun.elapsed() < ARRIVAL + pause,
+            "packets still arrive {} s after the last one was sent",
+            begun.elapsed().as_secs()
+        );
+        thread::sleep(SETTLED);
     }
 }

@@ -11,9 +11,9 @@ use std::{
 
 use bench::{
     lab::Stop,
-    machine::Watch,
-    record::{REFERENCE, Record, VALUE},
-    wire::{Contender, Generator, Makes, Mode, Plan, Site, Traffic, measure},
+    machine,
+    record::{REFERENCE, Record, Row, VALUE},
+    wire::{Contender, Generator, Makes, Mode, Plan, QueueWatch, Site, Traffic, measure},
 };
 use netns_tests::{balancer, leftovers, scenario::is_root};
 use rustix::process::{Pid, Signal, kill_process};
@@ -77,10 +77,11 @@ fn tells_packets_in_tunnels_from_others() {
     let mut generator = Generator::live(&site).expect("a generator");
     let binary = balancer::binary().expect("an lb");
     let (traffic, plan) = (Traffic::new(100, 64), Plan { rounds: 1, time: Duration::from_millis(50) });
+    let mut watch = QueueWatch::start(&site.cpus).expect("its CPUs");
     let mut run = |contender: Contender| {
         let mut all = [contender];
         let stop = Stop::default();
-        measure(&site, &mut generator, &mut all, (&traffic, plan), (&mut Watch::start(), &stop))
+        measure(&site, &mut generator, &mut all, (&traffic, plan), (&mut watch, &stop))
     };
     let lb = || Contender::lb(&site, &binary, Mode::Native).expect("lb loads");
     let before = site.arrived().expect("counters");
@@ -136,11 +137,43 @@ fn names_what_is_missing() {
     assert!(message.contains("/sys/fs/bpf/no-such-pin"), "{message}");
     let output = wire(&["--queues", "64"]).expect("root");
     let message = String::from_utf8_lossy(&output.stderr);
-    let cpus = thread::available_parallelism().map_or(1, Into::into);
+    let cpus = machine::cpus().expect("CPUs").len();
     assert!(cpus >= 64 || message.contains("ask for fewer with --queues"), "{message}");
+}
+
+#[test]
+fn sends_by_pktgen_where_the_kernel_has_it() {
+    if !is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let json = folder.path().join("figures.json");
     let least = ["--rounds", "1", "--seconds", "0.05", "--sizes", "64", "--queues", "1", "--mode", "native"];
-    let output = wire(&[&least[..], &["--generator", "pktgen"]].concat()).expect("root");
-    let (told, message) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let measured = told.lines().any(|line| line.contains("forwarding"));
-    assert!(measured || message.contains("CONFIG_NET_PKTGEN"), "neither done nor refused: {output:?}");
+    let mut command =
+        command(&[&least[..], &["--generator", "pktgen", "--json", json.to_str().expect("text")]].concat());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("wire starts");
+    let begun = Instant::now();
+    while child.try_wait().expect("a child").is_none() {
+        if begun.elapsed() > Duration::from_mins(1) {
+            // With the namespace goes what pktgen sends from it.
+            kill_process(Pid::from_child(&child), Signal::KILL).expect("it runs");
+            child.wait().expect("it ends");
+            leftovers::sweep();
+            panic!("pktgen does not come to an end");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    let output = child.wait_with_output().expect("it ended");
+    let message = String::from_utf8_lossy(&output.stderr);
+    if message.contains("CONFIG_NET_PKTGEN") {
+        eprintln!("skipped: this kernel has no pktgen");
+        return;
+    }
+    assert!(output.status.code().is_some_and(|code| code < 2), "{output:?}");
+    let rows = Record::read(&json).expect("results").rows;
+    for program in ["xdp_tx", "lb", "forwarding"] {
+        let is_rate = |row: &&Row| row.text("figure") == Some("rate") && row.text("program") == Some(program);
+        let row = rows.iter().find(is_rate).unwrap_or_else(|| panic!("no rate of {program}: {rows:?}"));
+        assert!(row.text("generator") == Some("pktgen") && row.value() > 0.0, "{row:?}");
+    }
 }

@@ -11,10 +11,9 @@ use anyhow::{Result, ensure};
 use bench::{
     balancer::binary,
     lab::{Stop, ensure_root},
-    machine::Watch,
     output::exit_code,
     wire::{
-        BACKENDS, Contender, Generator, OWN_NAMES, Plan, Site, Traffic, XDP_TX, measure,
+        BACKENDS, Contender, Generator, OWN_NAMES, Plan, QueueWatch, Site, Traffic, XDP_TX, measure,
         options::{Options, Source},
         outcome::{OF_XDP_TX, Outcome, Place, heading},
     },
@@ -40,11 +39,11 @@ fn main() -> Result<ExitCode> {
         "derived": [OF_XDP_TX],
     });
     let mut run = options.output.begin("wire", method)?;
-    let mut watch = Watch::start();
     let mut out = io::stdout().lock();
     writeln!(out, "{}", heading(&run.record))?;
     for queues in each(&options.queues) {
         let site = Site::build(queues)?;
+        let mut watch = QueueWatch::start(&site.cpus)?;
         let mut generator = generator(options.generator, &site)?;
         let (mut contenders, absent) = contenders(&options, &site, &lb)?;
         if let Some(reason) = absent {

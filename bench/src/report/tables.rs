@@ -308,6 +308,6 @@ fn wire(record: &Record) -> String {
         ]
     };
     let head =
-        ["#queues", "#bytes", "program", "mode", "#Mpps", "#× empty `XDP_TX`", "#lost, %", "#ns of CPU a packet"];
+        ["#queues", "#bytes", "program", "mode", "#Mpps", "#× empty `XDP_TX`", "#lost, %", "#ns of a queue per packet"];
     table(&head, &rates.map(row).collect::<Vec<_>>())
 }

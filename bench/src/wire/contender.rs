@@ -12,11 +12,12 @@ use bench_xdp::BARE_TX;
 use netns_tests::netns::output;
 
 use super::{
-    OBJECT, Site, backends,
+    Site, backends,
     ipvs::{self, Ipvs},
     site::FAR,
 };
 use crate::{
+    OBJECT,
     lab::{self, Pins},
     workload::{OUTER4, VIP4},
 };

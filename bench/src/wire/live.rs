@@ -13,8 +13,9 @@ use aya::{
 use bench_xdp::{GENERATE, LOOK_BITS, PORT_BITS, SENT, SETUP, Sent as Made, Setup};
 use zerocopy::{Immutable, IntoBytes, transmute};
 
-use super::{Amount, OBJECT, Sent, Site, Traffic};
+use super::{Amount, Sent, Site, Traffic};
 use crate::{
+    OBJECT,
     lab::Stop,
     machine::{self, Priority},
     workload::frame::Order,

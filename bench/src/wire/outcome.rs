@@ -57,11 +57,11 @@ impl Outcome {
         self.reference.as_ref().filter(|_| self.program != XDP_TX)
     }
 
-    /// CPU time that a packet takes all the way, in ns.
+    /// Of a queue's time, what falls to a packet all the way, in ns: whatever its CPU did meanwhile, if only wait.
     fn per_packet(&self) -> Vec<f64> {
         #[expect(clippy::cast_precision_loss, reason = "a few queues")]
-        let cpus = self.place.queues as f64;
-        self.samples.iter().map(|sample| cpus * 1e3 / sample.mpps()).collect()
+        let queues = self.place.queues as f64;
+        self.samples.iter().map(|sample| queues * 1e3 / sample.mpps()).collect()
     }
 
     /// Its rate as a part of the empty program's, round by round.
@@ -85,12 +85,13 @@ impl Outcome {
     /// Its rows: packets per second with what was counted beside, and the part of what the empty program sends on.
     pub fn rows(&self) -> Vec<Row> {
         let mut rate = Row::new(self.what("rate"), "Mpps", Better::More, self.series(Sample::mpps));
-        let series: [(&str, OfSample); 6] = [
+        let series: [(&str, OfSample); 7] = [
             ("offered", Sample::offered_mpps),
             ("lost", Sample::lost),
             ("softirq", |sample| sample.shares.softirq),
             ("system", |sample| sample.shares.system),
             ("steal", |sample| sample.shares.steal),
+            ("idle", |sample| sample.shares.idle),
             ("quiet", |sample| f64::from(u8::from(sample.quiet))),
         ];
         for (name, of) in series {
@@ -229,6 +230,7 @@ mod tests {
         assert_eq!(rate.samples[VALUE], [3.2, 1.8, 2.4]);
         assert_eq!(rate.samples[REFERENCE], [4.0, 2.0, 3.0]);
         assert_eq!((rate.told_as("lost"), rate.told_as("softirq")), (Some(40.0), Some(80.0)));
+        assert_eq!(rate.samples["idle"], [9.0; 3], "what of that time was not spent on packets");
         assert_eq!(rate.told_as("ns_per_packet"), Some(833.33));
         assert_eq!((ratio.samples[VALUE].as_slice(), ratio.value()), ([0.8, 0.9, 0.8].as_slice(), 0.8));
         // There is no empty program in generic mode here, and the stack is compared with that in the driver.

@@ -1,7 +1,5 @@
 //! Two namespaces and a veth pair: packets are sent and counted at one end, and the other end gives them back.
 
-use std::thread;
-
 use anyhow::{Context, Result, ensure};
 use aya::{
     Ebpf,
@@ -12,8 +10,7 @@ use bench_xdp::{ARRIVED, Arrived, SINK};
 use netns_tests::{bpf::interface_number, leftovers, netns::Namespace, topology::quiet_offloads};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::OBJECT;
-use crate::lab;
+use crate::{OBJECT, lab, machine};
 
 /// The end that sends and counts.
 pub(super) const NEAR: &str = "near0";
@@ -115,9 +112,10 @@ impl Site {
 
 /// CPUs for so many queues, the last ones: the first one has the most else to do.
 fn cpus(queues: usize) -> Result<Vec<usize>> {
-    let cpus = thread::available_parallelism().context("cannot count the CPUs")?.get();
-    ensure!(queues <= cpus, "{queues} queues need as many CPUs, and there are {cpus}: ask for fewer with --queues");
-    Ok((cpus - queues..cpus).collect())
+    let mut cpus = machine::cpus()?;
+    let count = cpus.len();
+    ensure!(queues <= count, "{queues} queues need as many CPUs, and there are {count}: ask for fewer with --queues");
+    Ok(cpus.split_off(count - queues))
 }
 
 fn add(sum: Arrived, one: Arrived) -> Arrived {
