@@ -17,6 +17,8 @@ use crate::{
     workload::{VIP4, VIP4_TO_6, VIP6},
 };
 
+/// What the program under test is called.
+pub const LB: &str = "lb";
 /// Backends of each VIP.
 pub const BACKENDS: u8 = 100;
 /// The network that clients are in: 10.0.0.0/8, whose first client is 10.1.0.1.
@@ -25,7 +27,7 @@ const CLIENTS: u32 = 10 << 24;
 pub const FIRST_OF_MANY: Ipv4Addr = Ipv4Addr::new(10, 210, 0, 1);
 /// The first of their backends: 10.110.0.1.
 const BACKENDS_OF_MANY: u32 = (10 << 24) + (110 << 16) + 1;
-/// Room for flows, four times as many as are measured at most by default.
+/// Room for flows where there are not more than a fourth as many, see [`Workload::wish`](crate::workload::Workload::wish).
 pub const FLOW_TABLE_ENTRIES: u32 = 1 << 22;
 
 /// What a config has beside the plain VIPs.
@@ -117,7 +119,7 @@ impl Balancer {
                 &["load".as_ref(), "--no-attach".as_ref(), "--config".as_ref(), config.as_path()],
                 wish.on_link,
             )
-            .and_then(|()| Subject::pinned("lb", &pins.path().join("prog")));
+            .and_then(|()| Subject::pinned(LB, &pins.path().join("prog")));
         let unloaded = self.lb(pins.path(), &["unload".as_ref()], false);
         let subject = loaded?;
         unloaded?;

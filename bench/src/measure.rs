@@ -124,8 +124,11 @@ pub fn measure(
     Ok(figures)
 }
 
-/// One packet at a time, of many flows.
-fn verify(replay: &mut Replay, task: &Task, contender: &Contender) -> Result<(), anyhow::Error> {
+/// Looks at what a program does with one packet at a time, of many flows.
+///
+/// # Errors
+/// If it is not what it must do, or the kernel refuses.
+pub fn verify(replay: &mut Replay, task: &Task, contender: &Contender) -> Result<(), anyhow::Error> {
     let Task { workload, flows, .. } = *task;
     let packets = flows.clamp(4, VERIFIED_PACKETS);
     announce(replay, task, contender.subject)?;

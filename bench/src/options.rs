@@ -1,7 +1,8 @@
 //! The command line of `prog-run`.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
+use anyhow::ensure;
 use bench_xdp::MAX_STAMPS;
 use clap::Parser;
 
@@ -34,7 +35,7 @@ pub struct Options {
     /// CPU to run on; the last one if not given
     #[arg(long)]
     pub cpu: Option<usize>,
-    /// A further pinned XDP program to measure in the same run
+    /// A further pinned XDP program to measure in the same run, where lb has the plain config
     #[arg(long = "pin", value_name = "NAME=PATH", value_parser = pin)]
     pub pins: Vec<Pin>,
     /// What becomes of the figures
@@ -57,6 +58,23 @@ pub(crate) fn pin(text: &str) -> Result<Pin, String> {
         Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok(Pin { name: name.into(), path: path.into() }),
         _ => Err("expected NAME=PATH".into()),
     }
+}
+
+/// Each once, in order: rows are told apart by them.
+pub fn each<T: Copy + Ord>(asked: &[T]) -> BTreeSet<T> {
+    asked.iter().copied().collect()
+}
+
+/// Rows are told apart by the programs' names, too.
+///
+/// # Errors
+/// If a pin is called like another or like what takes part anyhow.
+pub fn ensure_distinct<'p>(own: impl IntoIterator<Item = &'p str>, pins: &'p [Pin]) -> Result<(), anyhow::Error> {
+    let mut names: BTreeSet<&str> = own.into_iter().collect();
+    for Pin { name, .. } in pins {
+        ensure!(names.insert(name), "more than one program is called {name}: name another in --pin");
+    }
+    Ok(())
 }
 
 /// Sources hold 2^10 ports; 2^24 flows use addresses of one /18.
@@ -92,6 +110,19 @@ mod tests {
         assert_eq!(options.flows, [1, 1024]);
         let pin = |name: &str, path: &str| Pin { name: name.into(), path: path.into() };
         assert_eq!(options.pins, [pin("old", "/a"), pin("peer", "/b=c")]);
+    }
+
+    #[test]
+    fn takes_nothing_twice() {
+        assert!(each(&[Case::Rotate, Case::Hit, Case::Rotate]).into_iter().eq([Case::Hit, Case::Rotate]));
+        let pins = |names: &[&str]| -> Vec<Pin> {
+            names.iter().map(|name| Pin { name: (*name).into(), path: "/a".into() }).collect()
+        };
+        assert!(ensure_distinct(["lb"], &pins(&["old", "older"])).is_ok());
+        for twice in [["old", "old"], ["old", "lb"]] {
+            let error = ensure_distinct(["lb"], &pins(&twice)).unwrap_err().to_string();
+            assert!(error.contains(&format!("called {}", twice[1])), "{error}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use clap::ValueEnum;
 
 use crate::{
-    balancer::Wish,
+    balancer::{FLOW_TABLE_ENTRIES, Scale, Wish},
     workload::frame::{Addresses, Frame, Transport},
 };
 
@@ -29,7 +29,7 @@ pub const OUTER6: u32 = 40;
 const NEW_FLOWS: u32 = 1 << 25;
 /// Flows of [`Case::Scale`], where it is not one.
 const SCALE_FLOWS: u32 = 1 << 17;
-/// Flows of [`Case::Full`], and entries of its flow table: 128 MiB.
+/// Flows of [`Case::Full`], and entries of the largest flow table: 128 MiB.
 const FULL: u32 = 1 << 24;
 /// Packets of many flows that are measured with any number of them.
 const MOST_FLOWS: [&str; 4] = ["udp4", "tcp4-ack", "tcp4-adaptive", "tcp4-syn"];
@@ -38,7 +38,7 @@ const SMALL: usize = 64;
 const LARGE: usize = 1400;
 
 /// What the traffic is like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Case {
     /// One known flow
     Hit,
@@ -189,8 +189,8 @@ pub struct Workload {
     pub frame: Frame,
     /// What comes before each run of them.
     pub before: Option<Frame>,
-    /// What the balancer's config has beside the plain VIPs.
-    pub wish: Wish,
+    /// What the balancer's config has beside the plain VIPs, whatever the flows.
+    wish: Wish,
     /// What a balancer does with it.
     pub expected: Verdict,
 }
@@ -201,6 +201,15 @@ impl Workload {
     pub fn flows(&self, many: &[u32]) -> Vec<u32> {
         let largest = [Case::Rotate, Case::Syn].contains(&self.case) && !MOST_FLOWS.contains(&self.packet);
         self.case.flows(many).into_iter().filter(|flows| !largest || *flows <= 1 << 20).collect()
+    }
+
+    /// What the balancer's config has beside the plain VIPs with so many flows. Those of [`Case::Rotate`] and [`Case::Syn`] are
+    /// to be known ones, and buckets overflow long before the flow table is full: it has room for four times as many.
+    pub fn wish(&self, flows: u32) -> Wish {
+        let room = flows.saturating_mul(4).min(FULL);
+        let more = [Case::Rotate, Case::Syn].contains(&self.case) && room > FLOW_TABLE_ENTRIES;
+        let flow_table = if more { Some(room) } else { self.wish.scale.flow_table };
+        Wish { scale: Scale { flow_table, ..self.wish.scale }, ..self.wish }
     }
 
     /// Whether the floor for this packet is IPv6: as the outer header where there is one, else as the packet.
@@ -253,5 +262,19 @@ impl std::fmt::Display for Verdict {
             Action::Redirect => "redirect",
         };
         write!(f, "{action}+{}", self.grown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_that_are_to_be_known_have_room_for_four_times_as_many() {
+        let table = |case: Case, flows: u32| case.workloads()[0].wish(flows).scale.flow_table;
+        assert_eq!(table(Case::Rotate, FLOW_TABLE_ENTRIES / 4), None, "the usual one");
+        assert_eq!(table(Case::Rotate, FLOW_TABLE_ENTRIES), Some(4 * FLOW_TABLE_ENTRIES));
+        assert_eq!(table(Case::Syn, FULL), Some(FULL), "no larger one");
+        assert_eq!((table(Case::SynNew, NEW_FLOWS), table(Case::Full, FULL / 4)), (None, Some(FULL)));
     }
 }

@@ -3,11 +3,12 @@
 use std::{
     collections::BTreeSet,
     env, fs,
-    path::Path,
-    process::{Command, Output},
+    path::{Path, PathBuf},
+    process::{self, Command, Output, Stdio},
     time::Duration,
 };
 
+use aya::{Ebpf, programs::Xdp};
 use bench::{
     machine::Watch,
     measure::{Contender, Task, measure},
@@ -15,7 +16,10 @@ use bench::{
     workload::{Action, Case, Verdict},
 };
 use bench_xdp::BARE_TX;
+use netns_tests::leftovers::BPFFS;
 use serde_json::Value;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench-xdp.o"));
 
 /// Runs it, or says why not.
 fn prog_run(arguments: &[&str]) -> Option<Output> {
@@ -36,7 +40,7 @@ fn prints_and_writes_a_row_for_each_packet_and_program() {
     let json = folder.path().join("figures.json");
     let arguments = [
         "--case",
-        "hit,echo",
+        "hit,echo,hit",
         "--rounds",
         "2",
         "--chunks",
@@ -83,16 +87,50 @@ fn prints_and_writes_a_row_for_each_packet_and_program() {
 
 #[test]
 fn leaves_no_pins() {
-    let Some(output) = prog_run(&["--case", "not-a-vip", "--packet", "nonvip-udp4", "--rounds", "1", "--chunks", "1"])
-    else {
+    if !is_root() {
         return;
-    };
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let running = |name: &str| name.strip_prefix("lb-bench-").is_some_and(|pid| Path::new("/proc").join(pid).exists());
-    for entry in fs::read_dir("/sys/fs/bpf").expect("a BPF file system") {
-        let name = entry.expect("an entry").file_name().into_string().expect("text");
-        assert!(!name.starts_with("lb-bench-") || running(&name), "{name}");
     }
+    let arguments = ["--case", "not-a-vip", "--packet", "nonvip-udp4", "--rounds", "1", "--chunks", "1"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_prog-run"));
+    let child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let pid = child.id().to_string();
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for entry in fs::read_dir(BPFFS).expect("a BPF file system") {
+        let name = entry.expect("an entry").file_name().into_string().expect("text");
+        assert!(name.split('-').all(|part| part != pid), "{name}");
+    }
+}
+
+/// Removed when dropped.
+struct Pinned(PathBuf);
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).expect("it is there");
+    }
+}
+
+#[test]
+fn a_pinned_program_takes_part_where_the_config_is_plain_and_it_does_the_same() {
+    if !is_root() {
+        return;
+    }
+    let mut programs = Ebpf::load(OBJECT).expect("programs of ours");
+    let bare: &mut Xdp = programs.program_mut(BARE_TX).expect("a baseline").try_into().expect("an XDP program");
+    bare.load().expect("it loads");
+    let pin = Pinned(Path::new(BPFFS).join(format!("lbtest-{}-bench-bare", process::id())));
+    bare.pin(&pin.0).expect("a BPF file system");
+    let named = format!("bare={}", pin.0.display());
+    let arguments = ["--case", "echo,not-a-vip,vips", "--packet", "icmp4-echo,nonvip-udp4,gue4", "--pin", &named];
+    let quick = ["--rounds", "1", "--chunks", "1", "--patience", "0"];
+    let output = prog_run(&[&arguments[..], &quick].concat()).expect("root");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    let took_part = |packet: &str| told.lines().any(|line| line.contains(packet) && line.contains(" bare "));
+    assert!(took_part("icmp4-echo") && told.contains(" gue4 "), "{told}");
+    assert!(!took_part("nonvip-udp4") && !took_part("gue4"), "{told}");
+    assert!(told.contains("# left out: bare, packet nonvip-udp4: tx+0 instead of pass+0"), "{told}");
 }
 
 #[test]
@@ -101,6 +139,9 @@ fn names_a_pin_that_is_not_there() {
     assert!(!output.status.success());
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(message.contains("/sys/fs/bpf/no-such-pin"), "{message}");
+    let output = prog_run(&["--pin", "bare_tx=/sys/fs/bpf/no-such-pin"]).expect("root");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && message.contains("more than one program is called bare_tx"), "{message}");
 }
 
 #[test]

@@ -1,16 +1,16 @@
 //! Prints how many packets a second the balancer sends on. See the crate's README for the method.
 
 use std::{
-    collections::BTreeSet,
     io::{self, Write},
     path::Path,
     process::ExitCode,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use bench::{
     balancer::binary,
     lab::{Stop, ensure_root},
+    options::{each, ensure_distinct},
     output::exit_code,
     wire::{
         BACKENDS, Contender, Generator, OWN_NAMES, Plan, QueueWatch, Site, Traffic, XDP_TX, measure,
@@ -25,10 +25,7 @@ fn main() -> Result<ExitCode> {
     let options = Options::parse();
     ensure_root()?;
     let lb = binary()?;
-    let mut names = BTreeSet::from(OWN_NAMES);
-    for pin in &options.pins {
-        ensure!(names.insert(&pin.name), "more than one program is called {}: name another in --pin", pin.name);
-    }
+    ensure_distinct(OWN_NAMES, &options.pins)?;
     let stop = Stop::on_signals()?;
     let method = json!({
         "rounds": options.rounds,
@@ -63,11 +60,6 @@ fn main() -> Result<ExitCode> {
         }
     }
     Ok(exit_code(run.finish()?))
-}
-
-/// Each once, in order: rows are told apart by them.
-fn each<T: Copy + Ord>(asked: &[T]) -> BTreeSet<T> {
-    asked.iter().copied().collect()
 }
 
 fn generator(source: Source, site: &Site) -> Result<Generator> {

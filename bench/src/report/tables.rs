@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::record::{Record, Row};
+use crate::{
+    balancer::LB,
+    record::{Record, Row},
+};
 
 /// A part of the report.
 #[derive(Clone, Copy)]
@@ -24,8 +27,6 @@ pub(super) const PARTS: [(&str, Part); 7] = [
     ("wire", Part { name: "wire", tables: wire }),
 ];
 
-/// The program that is measured.
-const LB: &str = "lb";
 /// What the packets of `packets` and `vips` are.
 const DESCRIBED: [(&str, &str); 21] = [
     ("udp4", "a plain packet"),
@@ -136,7 +137,7 @@ fn plain(record: &Record) -> String {
         cells
     };
     let large =
-        of_cases(record, &cases).find_map(|row| Some((row.number("flow_table")?, row.told_as("flow_table_mib")?)));
+        of_cases(record, &["full"]).find_map(|row| Some((row.number("flow_table")?, row.told_as("flow_table_mib")?)));
     let large = large.map_or_else(String::new, |(entries, memory)| {
         format!("The flow table of `full` has {} entries and takes {memory:.1} MiB.\n", grouped(entries))
     });

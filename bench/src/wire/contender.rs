@@ -16,6 +16,7 @@ use super::{
     ipvs::{self, Ipvs},
     site::FAR,
 };
+pub use crate::balancer::LB;
 use crate::{
     OBJECT,
     lab::{self, Pins},
@@ -24,8 +25,6 @@ use crate::{
 
 /// Name of the program that all others are compared with.
 pub const XDP_TX: &str = "xdp_tx";
-/// Name of the balancer.
-pub const LB: &str = "lb";
 /// Name of the kernel's forwarding.
 pub(super) const FORWARDING: &str = "forwarding";
 /// Name of the kernel's balancer.
