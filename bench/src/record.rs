@@ -158,7 +158,7 @@ impl Row {
         let told = [(VALUE, 0.5), ("least", 0.0), ("most", 1.0)];
         let summary = told.map(|(name, share)| (name, percentile(&samples, share).unwrap_or(f64::NAN)));
         let row = Self {
-            what: what.into_iter().map(|(name, field)| (name.to_owned(), field)).collect(),
+            what: self::what(what),
             unit: unit.to_owned(),
             better,
             limit: None,
@@ -232,6 +232,11 @@ impl Row {
             Better::More => value > limit,
         })
     }
+}
+
+/// What a row is of, from its fields.
+pub fn what<const N: usize>(fields: [(&str, Field); N]) -> BTreeMap<String, Field> {
+    fields.into_iter().map(|(name, field)| (name.to_owned(), field)).collect()
 }
 
 impl From<&str> for Field {

@@ -109,6 +109,15 @@ impl Weights {
 }
 
 impl Event {
+    /// In a word.
+    pub fn name(self) -> String {
+        match self {
+            Self::Fail(count) => format!("fail-{count}"),
+            Self::Add => "add-one".to_owned(),
+            Self::Halve => "halve-weight".to_owned(),
+        }
+    }
+
     /// The pool afterwards.
     pub fn befalls(self, weights: Weights, before: &[Backend], random: &mut Rng) -> Vec<Backend> {
         let mut after = before.to_vec();

@@ -1,6 +1,7 @@
 //! The programs that need no kernel of their own, from their command lines to their exit codes.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -51,16 +52,18 @@ fn maglev_writes_a_row_for_each_figure_and_compares_them() {
     let folder = tempfile::tempdir().expect("a folder");
     let json = folder.path().join("rings.json");
     let maglev = |more: &[&str]| {
-        let quick = ["--slots", "101", "--backends", "2", "--rounds", "1", "--repeats", "1", "--json"];
+        let quick = ["--slots", "101,101", "--backends", "2,1000", "--rounds", "1", "--repeats", "1", "--json"];
         let arguments: Vec<&Path> = quick.iter().map(Path::new).chain([json.as_path()]).collect();
         run(env!("CARGO_BIN_EXE_maglev"), &[&arguments[..], &more.iter().map(Path::new).collect::<Vec<_>>()].concat())
     };
     let (code, told) = maglev(&[]);
     assert_eq!(code, Some(0), "{told}");
     let rows = Record::read(&json).expect("results").rows;
-    let even = rows.iter().find(|row| row.text("fill") == Some("lb") && row.text("figure") == Some("most"));
+    let even = rows.iter().find(|row| row.number("backends") == Some(2) && row.text("figure") == Some("most"));
     let even = even.expect("a figure").value();
     assert!((even - 102.0 / 101.0).abs() < 1e-4, "51 of 101 slots where 50.5 are due: {even}");
+    let whats: BTreeSet<_> = rows.iter().map(|row| &row.what).collect();
+    assert_eq!(whats.len(), rows.len(), "one event befalls a ring once, whatever it is part of: {told}");
     assert!(rows.iter().all(|row| told.contains(row.text("figure").expect("text"))), "{told}");
     let (_, told) = maglev(&["--compare", json.to_str().expect("text")]);
     assert!(told.contains(&format!("of {} rows are as they were\n", rows.len())), "{told}");

@@ -8,10 +8,11 @@ use std::{
 };
 
 use bench::{
+    options::each,
     output::{Output, Run, exit_code},
     record::{
         Better::{self, Less, More},
-        Row,
+        Field, Row, what,
     },
     rings::{Backend, Event, Fill, Weights, balance, moved},
 };
@@ -32,9 +33,9 @@ struct Options {
     /// Sizes of rings; primes
     #[arg(long, value_delimiter = ',', default_value = "65537,655373,1048573")]
     slots: Vec<u32>,
-    /// Sizes of pools
-    #[arg(long, value_delimiter = ',', default_value = "10,100,1000,10000")]
-    backends: Vec<usize>,
+    /// Sizes of pools, 2 to 65535: one may fail
+    #[arg(long, value_delimiter = ',', default_value = "10,100,1000,10000", value_parser = clap::value_parser!(u16).range(2..))]
+    backends: Vec<u16>,
     /// How often each ring is built for its time
     #[arg(long, default_value_t = 11)]
     rounds: usize,
@@ -52,11 +53,12 @@ fn main() -> Result<ExitCode, anyhow::Error> {
     let run = options.output.begin("maglev", method)?;
     let mut bench = Bench { options, run, out: io::stdout().lock() };
     writeln!(bench.out, "# {}", bench.run.record.about)?;
-    let (slots, pools) = (bench.options.slots.clone(), bench.options.backends.clone());
+    let slots: Vec<u32> = each(&bench.options.slots).into_iter().collect();
+    let pools = each(&bench.options.backends);
     for (fill, weights) in [(Fill::Lb, Weights::Equal), (Fill::Lb, Weights::Mixed), (Fill::Paper, Weights::Equal)] {
         for &slots in &slots {
             for &count in &pools {
-                bench.ring(&Ring { fill, weights, slots, backends: weights.backends(count) })?;
+                bench.ring(&Ring { fill, weights, slots, backends: weights.backends(count.into()) })?;
             }
         }
     }
@@ -65,7 +67,7 @@ fn main() -> Result<ExitCode, anyhow::Error> {
         for &slots in &slots[..slots.len().min(2)] {
             let ring = Ring { fill, weights: Weights::Equal, slots, backends: Weights::Equal.backends(MANY) };
             for failures in FAILURES {
-                bench.event(&ring, &format!("fail-{failures}"), Event::Fail(failures))?;
+                bench.event(&ring, Event::Fail(failures))?;
             }
         }
     }
@@ -78,6 +80,18 @@ struct Ring {
     weights: Weights,
     slots: u32,
     backends: Vec<Backend>,
+}
+
+impl Ring {
+    fn fields<'f>(&self, figure: &'f str) -> [(&'f str, Field); 5] {
+        [
+            ("fill", self.fill.name().into()),
+            ("weights", self.weights.name().into()),
+            ("slots", self.slots.into()),
+            ("backends", self.backends.len().into()),
+            ("figure", figure.into()),
+        ]
+    }
 }
 
 struct Bench<'o> {
@@ -102,19 +116,21 @@ impl Bench<'_> {
         self.row(ring, "most", "x its share", Less, vec![even.most])?;
         self.row(ring, "least", "x its share", More, vec![even.least])?;
         self.row(ring, "deviation", "% of its share", Less, vec![even.deviation * 100.0])?;
-        self.event(ring, "remove-one", Event::Fail(1))?;
-        self.event(ring, "add-one", Event::Add)?;
+        self.event(ring, Event::Fail(1))?;
+        self.event(ring, Event::Add)?;
         if fill == Fill::Lb {
-            self.event(ring, "halve-weight", Event::Halve)?;
+            self.event(ring, Event::Halve)?;
         }
-        match backends.len() / 100 {
-            0 | 1 => Ok(()),
-            hundredth => self.event(ring, "fail-1%", Event::Fail(hundredth)),
-        }
+        self.event(ring, Event::Fail((backends.len() / 100).max(1)))
     }
 
-    fn event(&mut self, ring: &Ring, name: &str, event: Event) -> Result<(), anyhow::Error> {
+    /// Unless it befell that ring before.
+    fn event(&mut self, ring: &Ring, event: Event) -> Result<(), anyhow::Error> {
         let Ring { fill, weights, slots, ref backends } = *ring;
+        let [moves, needs] = ["moved", "needed"].map(|part| format!("{}: {part}", event.name()));
+        if self.run.record.row(&what(ring.fields(&moves))).is_some() {
+            return Ok(());
+        }
         let mut random = Rng::with_seed(SEED);
         let repeats = (0..self.options.repeats.max(1)).map(|_| {
             let after = event.befalls(weights, backends, &mut random);
@@ -123,8 +139,8 @@ impl Bench<'_> {
         let repeats: Vec<_> = repeats.collect();
         let moved = repeats.iter().map(|one| one.moved * 100.0).collect();
         let needed = repeats.iter().map(|one| one.needed * 100.0).collect();
-        self.row(ring, &format!("{name}: moved"), "% of slots", Less, moved)?;
-        self.row(ring, &format!("{name}: needed"), "% of slots", Less, needed)
+        self.row(ring, &moves, "% of slots", Less, moved)?;
+        self.row(ring, &needs, "% of slots", Less, needed)
     }
 
     fn row(
@@ -135,14 +151,7 @@ impl Bench<'_> {
         better: Better,
         samples: Vec<f64>,
     ) -> Result<(), anyhow::Error> {
-        let what = [
-            ("fill", ring.fill.name().into()),
-            ("weights", ring.weights.name().into()),
-            ("slots", ring.slots.into()),
-            ("backends", ring.backends.len().into()),
-            ("figure", figure.into()),
-        ];
-        let row = Row::new(what, unit, better, samples);
+        let row = Row::new(ring.fields(figure), unit, better, samples);
         writeln!(
             self.out,
             "{:<6} {:<6} {:>9} slots {:>6} backends  {figure:<22} {:>9} {unit}",

@@ -147,8 +147,7 @@ fn moved(record: &Record) -> Lines {
     let lines = rings(record).into_iter().map(|ring| {
         let points = record.rows.iter().filter_map(|row| {
             let failed = row.text("figure")?.strip_prefix("fail-")?.strip_suffix(": moved")?.parse::<u32>().ok()?;
-            let fits = of_ring(row, &ring, row.text("figure")?);
-            // Of 1,000 backends.
+            let fits = row.number("backends") == Some(1000) && of_ring(row, &ring, row.text("figure")?);
             fits.then(|| (f64::from(failed) / 10.0, row.value()))
         });
         Line { points: points.collect(), name: ring_name(&ring.0, ring.1) }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     balancer::LB,
     record::{Record, Row},
+    rings::Event,
 };
 
 /// A part of the report.
@@ -245,7 +246,6 @@ fn health(record: &Record) -> String {
 }
 
 fn maglev(record: &Record) -> String {
-    const EVENTS: [&str; 4] = ["remove-one", "add-one", "halve-weight", "fail-1%"];
     let rings = record.rows.iter().filter(|row| row.text("figure") == Some("build"));
     let row = |build: &Row| {
         let of = |figure: &str| {
@@ -260,7 +260,11 @@ fn maglev(record: &Record) -> String {
             ["most", "least"].map(|figure| of(figure).map_or_else(String::new, |row| format!("{:.3}", row.value()))),
         );
         cells.push(of("deviation").map_or_else(String::new, |row| format!("{:.2}", row.value())));
-        cells.extend(EVENTS.map(|event| {
+        let hundredth = build.number("backends").map_or(1, |backends| (backends / 100).max(1));
+        let events =
+            [Event::Fail(1), Event::Add, Event::Halve, Event::Fail(usize::try_from(hundredth).unwrap_or(usize::MAX))]
+                .map(Event::name);
+        cells.extend(events.map(|event| {
             let both = of(&format!("{event}: moved")).zip(of(&format!("{event}: needed")));
             both.map_or_else(
                 || "–".to_owned(),
