@@ -1,6 +1,6 @@
 //! Step 3: is the flow known? And what is remembered of it.
 //!
-//! A new entry takes the place of, in this order: an empty way, a closing flow that fell silent, an expired UDP flow, the
+//! A new entry takes the place of, in this order: the first empty way, a closing flow that fell silent, an expired UDP flow, the
 //! oldest flow of which only one packet (or only SYNs) was seen or that is just closing, a flow idle for [`STALE`]. Never of another one that is in use: a flood
 //! of single packets, SYNs or not, cannot displace flows that are. If nothing gives way, the ring answers for the new flow
 //! packet by packet.

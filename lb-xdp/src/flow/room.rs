@@ -18,7 +18,6 @@ const IDLE_IN_USE: u64 = 1;
 const ONE_PACKET: u64 = 2;
 const EXPIRED: u64 = 3;
 const CLOSED: u64 = 4;
-const FREE: u64 = 5;
 /// Bits of a rank.
 const RANK_BITS: u32 = 4;
 
@@ -55,7 +54,6 @@ const YOUNG_UNTIL: ByState<8> = ByState::new(&[(FlowState::Established, STALE as
 const IS_UDP: ByState<8> = ByState::new(&[(FlowState::FirstDatagram, 1), (FlowState::Datagram, 1)]);
 /// Ranks until then.
 const YOUNG: ByState<RANK_BITS> = ByState::new(&[
-    (FlowState::Empty, FREE),
     (FlowState::HalfOpen, ONE_PACKET),
     (FlowState::PickedUp, ONE_PACKET),
     (FlowState::Closing, ONE_PACKET),
@@ -65,7 +63,6 @@ const YOUNG: ByState<RANK_BITS> = ByState::new(&[
 const STALE_UDP: ByState<RANK_BITS> = YOUNG.with(&[(FlowState::Datagram, IDLE_IN_USE)]);
 /// Ranks from then on.
 const OLD: ByState<RANK_BITS> = ByState::new(&[
-    (FlowState::Empty, FREE),
     (FlowState::HalfOpen, ONE_PACKET),
     (FlowState::PickedUp, ONE_PACKET),
     (FlowState::Established, IDLE_IN_USE),
@@ -83,6 +80,13 @@ pub(super) const LEAST_FOR_TRACKED: u32 = (ONE_PACKET as u32) << 16 | 2 << 3;
 /// The way that a new entry takes; [`NO_WAY`] if none may give way to one of this kind.
 #[inline(always)]
 pub(super) fn make<T: Tables>(place: Place, least: u32, tables: &T) -> usize {
+    // The first free way, not any: while most buckets hold few flows, a look-up then nearly always ends at the way that the
+    // processor expects.
+    for (at, entry) in place.bucket.entries.iter().enumerate() {
+        if FlowEntry(entry.load(Relaxed)).is_empty() {
+            return way(turn(at, place.tag), place.tag);
+        }
+    }
     let udp_idle = tables.udp_idle();
     let mut best = 0;
     for (way, entry) in place.bucket.entries.iter().enumerate() {
@@ -104,14 +108,12 @@ pub(super) fn make<T: Tables>(place: Place, least: u32, tables: &T) -> usize {
         return NO_WAY;
     }
     let way = way(best, place.tag);
-    if best < (FREE as u32) << 16 {
-        tables.event(PathEvent::Evicted);
-        if tables.has(feature::ADAPTIVE)
-            && let Some(entry) = place.bucket.entries.get(way & (WAYS - 1))
-            && FlowEntry(entry.load(Relaxed)).is_stray()
-        {
-            tables.event(PathEvent::StrayLost);
-        }
+    tables.event(PathEvent::Evicted);
+    if tables.has(feature::ADAPTIVE)
+        && let Some(entry) = place.bucket.entries.get(way & (WAYS - 1))
+        && FlowEntry(entry.load(Relaxed)).is_stray()
+    {
+        tables.event(PathEvent::StrayLost);
     }
     way
 }

@@ -25,10 +25,13 @@ fn fill(scene: &Scene, entries: &[(FlowState, u32); WAYS]) {
     }
 }
 
-/// The ways that may give way: the first of the module's list that there is one of, and in it the oldest.
+/// The ways that may give way: the first free one, else the first of the module's list that there is one of, and in it the
+/// oldest.
 fn candidates(entries: &[(FlowState, u32); WAYS]) -> Vec<usize> {
-    let classes: [fn(FlowState, u32) -> bool; 5] = [
-        |state, _| state == FlowState::Empty,
+    if let Some(free) = entries.iter().position(|(state, _)| *state == FlowState::Empty) {
+        return vec![free];
+    }
+    let classes: [fn(FlowState, u32) -> bool; 4] = [
         |state, age| state == FlowState::Closing && age > 1,
         |state, age| matches!(state, FlowState::FirstDatagram | FlowState::Datagram) && age > UDP_IDLE,
         |state, _| {
@@ -38,8 +41,7 @@ fn candidates(entries: &[(FlowState, u32); WAYS]) -> Vec<usize> {
     ];
     for class in classes {
         let members = entries.iter().enumerate().filter(|(_, (state, age))| class(*state, *age));
-        // Empty ways have no age.
-        let age = |way: usize| if entries[way].0 == FlowState::Empty { 0 } else { entries[way].1 };
+        let age = |way: usize| entries[way].1;
         let ways: Vec<usize> = members.map(|(way, _)| way).collect();
         if let Some(oldest) = ways.iter().map(|&way| age(way)).max() {
             return ways.into_iter().filter(|&way| age(way) == oldest).collect();
