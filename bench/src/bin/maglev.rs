@@ -127,8 +127,8 @@ impl Bench<'_> {
     /// Unless it befell that ring before.
     fn event(&mut self, ring: &Ring, event: Event) -> Result<(), anyhow::Error> {
         let Ring { fill, weights, slots, ref backends } = *ring;
-        let [moves, needs] = ["moved", "needed"].map(|part| format!("{}: {part}", event.name()));
-        if self.run.record.row(&what(ring.fields(&moves))).is_some() {
+        let [moved_figure, needed_figure] = ["moved", "needed"].map(|part| format!("{}: {part}", event.name()));
+        if self.run.record.row(&what(ring.fields(&moved_figure))).is_some() {
             return Ok(());
         }
         let mut random = Rng::with_seed(SEED);
@@ -139,8 +139,8 @@ impl Bench<'_> {
         let repeats: Vec<_> = repeats.collect();
         let moved = repeats.iter().map(|one| one.moved * 100.0).collect();
         let needed = repeats.iter().map(|one| one.needed * 100.0).collect();
-        self.row(ring, &moves, "% of slots", Less, moved)?;
-        self.row(ring, &needs, "% of slots", Less, needed)
+        self.row(ring, &moved_figure, "% of slots", Less, moved)?;
+        self.row(ring, &needed_figure, "% of slots", Less, needed)
     }
 
     fn row(
