@@ -1,4 +1,5 @@
-//! What the daemon and `lb explain` compute on the host, without a kernel: `./dev bench host`.
+//! What the daemon and `lb explain` compute on the host, without a kernel. `./dev bench host` runs this and keeps the figures as those of
+//! all benchmarks (`src/bin/host.rs`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},

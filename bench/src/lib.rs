@@ -9,6 +9,7 @@ pub mod compare;
 pub mod control;
 mod daemon;
 pub mod health;
+pub mod host;
 pub mod lab;
 pub mod machine;
 pub mod measure;
