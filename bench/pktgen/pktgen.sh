@@ -19,7 +19,8 @@ Sends UDP datagrams over IPv4 as fast as it can, and tells how many. Needs root 
   --mac MAC         of the next hop: of the balancer's interface, or of the router before it
   --port PORT       of the VIP (80)
   --from ADDRESS    first source (10.1.0.1); sources count up from there
-  --flows N         flows, a power of two (1024); up to 1024 source ports of each source
+  --flows N         flows, a power of two (1024); up to 1024 source ports of each source. Divided among the CPUs: if these
+                    are no power of two, somewhat fewer; the first line of all says how many
   --size BYTES      of a frame, without the checksum that the card adds (64)
   --cpus LIST       one thread on each of these CPUs, and a transmit queue of its own for each: 0,1,... (0)
   --rate PPS        at most so many packets a second, of each CPU (no limit)
@@ -60,8 +61,8 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 
-number() { # name value least most
-    case $2 in '' | *[!0-9]* | ??????????*) wrong "$1 is a number from $3 to $4, not '$2'" ;; esac
+number() { # name value least most; with zeros before it a shell takes it for octal
+    case $2 in '' | *[!0-9]* | 0?* | ??????????*) wrong "$1 is a number from $3 to $4, not '$2'" ;; esac
     { [ "$2" -ge "$3" ] && [ "$2" -le "$4" ]; } || wrong "$1 is a number from $3 to $4, not $2"
 }
 
@@ -71,7 +72,7 @@ value() {
     sum=0
     for _ in 1 2 3 4; do
         part=${rest%%.*}
-        case $part in '' | *[!0-9]* | ????*) wrong "'$1' is no IPv4 address" ;; esac
+        case $part in '' | *[!0-9]* | 0?* | ????*) wrong "'$1' is no IPv4 address" ;; esac
         [ "$part" -le 255 ] || wrong "'$1' is no IPv4 address"
         sum=$((sum * 256 + part))
         case $rest in *.*) rest=${rest#*.} ;; *) rest='' ;; esac
@@ -107,12 +108,17 @@ done
 
 # --- telling pktgen -----------------------------------------------------------------------------------------------
 
+put() { echo "$2" >"$PROC/$1"; } # file text
+
+# Why pktgen refused the last command of a file.
+reason() { sed -n 's/^Result: */: /p' "$PROC/$1" 2>/dev/null | sed 1q; }
+
 # A command for a file of pktgen's.
 tell() {
     if [ -n "$dry_run" ]; then
         echo "$2 > $PROC/$1"
     else
-        { echo "$2" >"$PROC/$1"; } 2>/dev/null || die "pktgen refuses '$2' ($PROC/$1)"
+        put "$1" "$2" 2>/dev/null || die "pktgen refuses '$2' ($PROC/$1)$(reason "$1")"
     fi
 }
 
@@ -123,10 +129,11 @@ clear_all() {
 }
 
 # Flows of a thread: ports count up, and addresses are drawn, so that all pairs come.
+own=$((flows / threads > 0 ? flows / threads : 1))
+ports=$((own < MOST_PORTS ? own : MOST_PORTS))
+sources=$((own / ports))
+
 describe() { # device queue
-    own=$((flows / threads > 0 ? flows / threads : 1))
-    ports=$((own < MOST_PORTS ? own : MOST_PORTS))
-    sources=$((own / ports))
     base=$((first + $2 * (sources > SOURCES ? sources : SOURCES)))
     tell "$1" "count ${count:-0}"
     tell "$1" "clone_skb 0"
@@ -155,6 +162,7 @@ if [ -z "$dry_run" ]; then
     done
 fi
 
+echo "flows: $((ports * sources * threads)), of $ports ports and $sources sources by each CPU"
 clear_all
 queue=0
 for cpu in $(echo "$cpus" | tr , ' '); do
@@ -165,21 +173,63 @@ done
 
 # --- sending ------------------------------------------------------------------------------------------------------
 
-# `start` returns when all have sent what they had to, or were stopped.
 if [ -n "$dry_run" ]; then
     tell pgctrl start
     [ -n "$count" ] || { echo "sleep $seconds" && tell pgctrl stop; }
     clear_all
     exit 0
 fi
-trap 'echo stop >"$PROC/pgctrl"; wait; clear_all; exit 130' INT TERM HUP
-echo start >"$PROC/pgctrl" &
+
+moment() { sleep 0.02 2>/dev/null || sleep 1; }
+
+# Has every thread begun?
+all_run() {
+    for cpu in $(echo "$cpus" | tr , ' '); do
+        running=$(sed -n 's/^Running: *//p' "$PROC/kpktgend_$cpu")
+        case " $running " in *" $interface@$cpu "*) ;; *) return 1 ;; esac
+    done
+}
+
+is_starting() { kill -0 "$starter" 2>/dev/null; }
+
+# Has all stop, and says so as often as it takes. An idle thread looks at its orders every tenth of a second only, at `stop`
+# before `start`, and forgets the one when it does the other: a single `stop` soon after `start` is lost.
+halt() {
+    while is_starting; do
+        put pgctrl stop || true
+        moment
+    done
+}
+
+starter='' sleeper=''
+interrupted() {
+    trap '' INT TERM HUP
+    starter=${starter:-${!:-}}
+    [ -z "$sleeper" ] || kill "$sleeper" 2>/dev/null || true
+    [ -z "$starter" ] || halt
+    clear_all
+    exit 130
+}
+trap interrupted INT TERM HUP
+
+# This ends when all have sent what they had to, or were stopped, and not before.
+(trap '' INT TERM HUP && put pgctrl start) &
 starter=$!
 if [ -z "$count" ]; then
-    sleep "$seconds"
-    echo stop >"$PROC/pgctrl"
+    # Time counts from when all send. If none does in the end, the starter has gone.
+    until all_run; do
+        is_starting || break
+        moment
+    done
+    if is_starting; then
+        # A shell hears signals while it waits, and not before the end of what it runs itself.
+        sleep "$seconds" &
+        sleeper=$!
+        wait "$sleeper" || true
+    fi
+    halt
 fi
-wait "$starter" || die "pktgen does not start"
+wait "$starter" || { clear_all; die "pktgen does not start"; }
 
 # A figure of what pktgen tells of a device: the number behind the word, where it stands first.
 figure() { sed -n "s/.*$2: *\([0-9][0-9]*\).*/\1/p" "$PROC/$1" | sed 1q; }
