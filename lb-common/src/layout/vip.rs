@@ -42,8 +42,9 @@ impl VipKey {
         Self { address, port, protocol, wildcard_bits: 0, pad: 0 }
     }
 
-    /// The same from little-endian loads of the address's halves and the port: the kernel's hash map reads the key in
-    /// words, and a load that spans several narrower stores waits until they left the store buffer.
+    /// The same from little-endian loads of the address's halves and the port: keys are compared by words
+    /// ([`super::vips::Record::of`]), and a load that spans several narrower stores waits until they left the store
+    /// buffer.
     #[inline(always)]
     pub const fn from_words(address: [u64; 2], port: u16, protocol: u8) -> Self {
         let [first, second] = address;

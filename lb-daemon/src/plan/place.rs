@@ -275,7 +275,7 @@ fn fill<T>(
     taken: &BTreeSet<u32>,
 ) -> BTreeMap<IpAddr, u16> {
     let others: BTreeSet<u16> = places.values().copied().collect();
-    let mut free = (0..=u16::MAX).filter(|place| !others.contains(place) && !taken.contains(&u32::from(*place)));
+    let mut free = (0..UNTRACKED).filter(|place| !others.contains(place) && !taken.contains(&u32::from(*place)));
     for address in backends.keys() {
         if !places.contains_key(address)
             && let Some(place) = free.next()
