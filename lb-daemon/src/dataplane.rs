@@ -56,7 +56,7 @@ pub trait Dataplane: Send {
 
     /// The same as far as new flows go by it: none while the VIP is closed.
     fn ring(&self, vip: &Vip) -> Vec<u16> {
-        if vip.flags & Vip::CLOSED == 0 { self.ring_in_force(vip) } else { Vec::new() }
+        if vip.open_slots() > 0 { self.ring_in_force(vip) } else { Vec::new() }
     }
 
     /// The history of that ring, as [`crate::plan::history`] has it; none when no slot is tracked.

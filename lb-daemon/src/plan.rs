@@ -66,7 +66,7 @@ pub struct State {
     pub capacity: Capacity,
 }
 
-/// Stands in [`State::histories`] for a number of slots that is not known: there are some.
+/// Stands in [`State::histories`] for a number of slots that was not read back yet: there are some.
 pub const UNCOUNTED: u32 = u32::MAX;
 
 /// Sizes of the tables, in entries.

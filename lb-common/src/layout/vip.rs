@@ -225,6 +225,11 @@ impl Vip {
     pub const HISTORY: u32 = 1 << 31;
     /// Flags that do not lead off the plain way.
     pub const PLAIN: u32 = Self::ADAPTIVE | Self::HISTORY;
+
+    /// Slots of the ring that new flows go by: none while the VIP is [`Vip::CLOSED`].
+    pub const fn open_slots(&self) -> u32 {
+        if self.flags & Self::CLOSED == 0 { self.ring_slots } else { 0 }
+    }
 }
 
 #[cfg(test)]

@@ -233,7 +233,7 @@ impl<L: Lookups> Ground<'_, L> {
         let digest = RingDigest {
             vip: view.name.clone(),
             service: view.service.to_string(),
-            size: vip.ring_slots,
+            size: vip.open_slots(),
             digest: ring::digest(addresses, &vip, self.tables.tuning().hash_seed),
         };
         Ok((digest, led))

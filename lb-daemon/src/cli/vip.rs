@@ -148,8 +148,7 @@ fn show(shown: &Shown, wide: bool) -> String {
     for problem in &vip.problems {
         row("problem", problem.clone());
     }
-    let tracked = vip.tracked_slots.map_or_else(String::new, |slots| format!(", {slots} of them tracked"));
-    row("ring", format!("{} slots{tracked}", vip.ring_slots));
+    row("ring", ring(vip));
     if let Some(settings) = &vip.settings {
         for (name, value) in described(settings) {
             row(name, value);
@@ -158,6 +157,16 @@ fn show(shown: &Shown, wide: bool) -> String {
     row("forwarded", format!("{} packets, {} bytes", vip.traffic.packets, vip.traffic.bytes));
     row("flows", format!("{} created, {} moved", vip.traffic.flows_created, vip.traffic.flows_moved));
     format!("{}\n{}\n{}", vip.name, table(["", ""], rows).trim_start_matches('\n'), backend::list(members, wide))
+}
+
+/// Its ring in words.
+fn ring(vip: &Vip) -> String {
+    match (vip.ring_slots, vip.tracked_slots) {
+        // The ring of when it was open goes on for the flows of then.
+        (0, Some(tracked)) => format!("closed to new flows, {tracked} slots tracked"),
+        (slots, Some(tracked)) => format!("{slots} slots, {tracked} of them tracked"),
+        (slots, None) => format!("{slots} slots"),
+    }
 }
 
 /// What is set of a VIP, in words; what is off is left out.
@@ -280,6 +289,15 @@ mod tests {
                 assert_eq!(super::service(&vip(&service, None)), service.to_string());
             }
         }
+    }
+
+    #[test]
+    fn the_ring_of_an_adaptive_vip_is_told_with_its_tracked_slots() {
+        let service = Service::of([192, 0, 2, 1].into(), 443, Protocol::Tcp);
+        let told = |ring_slots, tracked_slots| ring(&Vip { ring_slots, tracked_slots, ..vip(&service, None) });
+        assert_eq!(told(251, None), "251 slots");
+        assert_eq!(told(251, Some(84)), "251 slots, 84 of them tracked");
+        assert_eq!(told(0, Some(84)), "closed to new flows, 84 slots tracked");
     }
 
     #[test]

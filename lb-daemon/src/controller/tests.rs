@@ -1,5 +1,6 @@
 //! The controller over tables in memory, with a paused clock.
 
+mod adaptive;
 mod agents;
 mod converging;
 mod ejections;
@@ -195,10 +196,7 @@ async fn what_others_change_is_put_right_within_a_minute() {
     let rig = Rig::serving(TEXT).await;
     let key = rig.key("dns");
     let applied = rig.tables().applied;
-    {
-        use crate::{dataplane::Dataplane, plan::Op};
-        rig.tables().memory.apply(&Op::RemoveVip { key }).unwrap();
-    }
+    crate::dataplane::Dataplane::apply(&mut rig.tables().memory, &crate::plan::Op::RemoveVip { key }).unwrap();
     assert_eq!(rig.steered_to("dns").len(), 0);
     // Plans for other VIPs don't put that off.
     for up in [false, true, false, true, false, true, true] {

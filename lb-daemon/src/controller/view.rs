@@ -111,9 +111,9 @@ pub(super) fn views(known: &Known) -> Vec<VipView> {
             disabled: overrides.vips.get(&vip.name).copied(),
             settling: settling && former::waits(config, lists, vip, reports),
             healthy,
-            ring_slots: value.map_or(0, ring_slots),
+            ring_slots: value.map_or(0, VipValue::open_slots),
             tracked_slots: value.and_then(|value| tracked_slots(value, state)),
-            ring_digest: value.and_then(|value| state.rings.get(&value.ring_base)).map(|digest| digest.0),
+            ring_digest: value.and_then(|value| ring_digest(value, state)),
             backends,
         }
     };
@@ -150,24 +150,24 @@ pub(crate) fn found(state: &State) -> Vec<VipView> {
             disabled: None,
             settling: false,
             healthy: Headcount::default(),
-            ring_slots: ring_slots(value),
+            ring_slots: value.open_slots(),
             tracked_slots: tracked_slots(value, state),
-            ring_digest: state.rings.get(&value.ring_base).map(|digest| digest.0),
+            ring_digest: ring_digest(value, state),
             backends: targets(value, state).into_iter().map(backend).collect(),
         }
     };
     state.vips.iter().filter_map(|(key, value)| Some((service(key)?, value))).map(view).collect()
 }
 
-/// Slots that new flows go by.
-fn ring_slots(value: &VipValue) -> u32 {
-    if value.flags & VipValue::CLOSED == 0 { value.ring_slots } else { 0 }
+/// Digest of the ring that new flows go by.
+fn ring_digest(value: &VipValue, state: &State) -> Option<u64> {
+    state.rings.get(&value.ring_base).filter(|_| value.open_slots() > 0).map(|digest| digest.0)
 }
 
-/// Slots of an adaptive VIP whose flows are remembered. Right after a change, before they were counted, all of the ring's.
+/// Slots of an adaptive VIP whose flows are remembered.
 fn tracked_slots(value: &VipValue, state: &State) -> Option<u32> {
     let counted = |value: &VipValue| state.histories.get(&value.history_base).map_or(0, |slots| *slots);
-    let tracked = if value.flags & VipValue::HISTORY == 0 { 0 } else { counted(value).min(value.ring_slots) };
+    let tracked = if value.flags & VipValue::HISTORY == 0 { 0 } else { counted(value) };
     (value.flags & VipValue::ADAPTIVE != 0).then_some(tracked)
 }
 

@@ -22,7 +22,7 @@ use crate::{
     latch,
     model::Service,
     plan::{
-        Op, Room, diff, patch, room,
+        Op, Room, UNCOUNTED, diff, history, patch, room,
         wanted::{self, Wanted},
     },
 };
@@ -200,6 +200,7 @@ impl<E: Engine> Controller<E> {
                     for op in &ops {
                         self.state.note(op);
                     }
+                    self.count_histories(&keys);
                     self.totals.learn_part(&patch::part(&self.state, keys.iter()).unwrap_or_default());
                 }
                 (applied, _) => {
@@ -335,9 +336,17 @@ impl<E: Engine> Controller<E> {
         Ok(())
     }
 
-    /// Slots that lead elsewhere once `vip` is in force: none if it has the same ring or is its first.
+    /// Counts the slots that new histories of these VIPs track, of which ops tell nothing.
+    fn count_histories(&mut self, keys: &[VipKey]) {
+        let vips = keys.iter().filter_map(|key| self.state.vips.get(key));
+        let new = vips.filter(|vip| self.state.histories.get(&vip.history_base) == Some(&UNCOUNTED));
+        let counted = history::counts(new, |vip| self.engine.history(vip));
+        self.state.histories.extend(counted);
+    }
+
+    /// Slots that lead new flows elsewhere once `vip` is in force: none if it has the same ring or is its first.
     fn changed_slots(&self, key: &VipKey, vip: &Vip) -> u64 {
-        let place = |vip: &Vip| (vip.ring_base, vip.ring_slots);
+        let place = |vip: &Vip| (vip.ring_base, vip.open_slots());
         let Some(before) = self.state.vips.get(key).filter(|before| place(before) != place(vip)) else { return 0 };
         let (before, after) = (self.engine.ring(before), self.engine.ring(vip));
         let changed = match (before.len(), after.len()) {

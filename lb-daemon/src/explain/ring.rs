@@ -10,11 +10,11 @@ use crate::{
     plan::target::{address_bytes, address_of},
 };
 
-/// The target of each slot of a VIP's own ring, and that one's address.
+/// The target of each slot of a VIP's own ring that new flows go by, and that one's address.
 pub fn slots<L: Lookups>(vip: &Vip, tables: &L) -> Vec<(u32, IpAddr)> {
-    let count = vip.ring_slots as usize;
-    let all = (0..blocks(vip.ring_slots)).filter_map(|block| tables.ring(vip.ring_base.wrapping_add(block)));
-    let places = all.flat_map(|block| block.slots).take(count);
+    let count = vip.open_slots();
+    let all = (0..blocks(count)).filter_map(|block| tables.ring(vip.ring_base.wrapping_add(block)));
+    let places = all.flat_map(|block| block.slots).take(count as usize);
     let mut known: Vec<Option<IpAddr>> = Vec::new();
     let led = |place: u16| {
         let target = vip.target_base.wrapping_add(u32::from(place));
@@ -43,7 +43,8 @@ pub fn digest(slots: impl Iterator<Item = IpAddr>, vip: &Vip, seed: u64) -> Stri
     };
     let order = slots.fold(0, add);
     let mode = vip.flags & Vip::HASH_MASK;
-    let parts = [&seed.to_be_bytes()[..], &mode.to_be_bytes(), &vip.ring_slots.to_be_bytes(), &order.to_be_bytes()];
+    let count = vip.open_slots();
+    let parts = [&seed.to_be_bytes()[..], &mode.to_be_bytes(), &count.to_be_bytes(), &order.to_be_bytes()];
     shorten(&Sha256::digest(parts.concat()))
 }
 
@@ -84,5 +85,8 @@ mod tests {
         ];
         assert!(others.iter().all(|other| *other != one), "{others:?}");
         assert_eq!(one.len(), 16);
+        // A closed VIP leads new flows nowhere, whatever ring it had.
+        let nowhere = |vip: &Vip| digest([].into_iter(), vip, 7);
+        assert_eq!(nowhere(&Vip { flags: Vip::CLOSED, ..vip }), nowhere(&Vip::default()));
     }
 }

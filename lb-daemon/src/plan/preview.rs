@@ -116,9 +116,9 @@ pub fn pools_differ(old: &Config, new: &Config) -> bool {
     !settings::of_pools(old, new).is_empty()
 }
 
-/// Slots of all rings.
+/// Slots of all rings that new flows go by.
 pub fn slots(state: &State) -> u64 {
-    let of_vips = state.vips.values().map(|vip| u64::from(vip.ring_slots));
+    let of_vips = state.vips.values().map(|vip| u64::from(vip.open_slots()));
     of_vips.chain(state.groups.values().map(|group| u64::from(group.ring_slots))).sum()
 }
 

@@ -47,7 +47,8 @@ pub struct Vip {
     pub problems: Vec<String>,
     /// Slots of its ring; 0 while no backend takes new flows.
     pub ring_slots: u32,
-    /// Slots of an adaptive VIP's ring whose flows are remembered; absent of other VIPs.
+    /// Slots of an adaptive VIP's ring whose flows are remembered; absent of other VIPs. While no backend takes new flows, of
+    /// the last ring of those that did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracked_slots: Option<u32>,
     /// Digest of its ring's slots, in hexadecimal: it tells when the ring changes. To compare lbs there is `GET /v1/rings`.
@@ -64,7 +65,7 @@ pub struct VipSettings {
     pub encap: String,
     /// What decides the backend of a new flow: `5-tuple`, ...
     pub hash: String,
-    /// `always` or `off`.
+    /// `always`, `adaptive` or `off`.
     pub flow_tracking: String,
     /// What becomes of packets to ports that no VIP serves: `pass` or `drop`.
     pub unknown_port: String,

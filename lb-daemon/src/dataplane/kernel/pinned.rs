@@ -32,9 +32,9 @@ impl Pinned {
         Ok(State { lists, ..self.tables.observe()? })
     }
 
-    /// Slots of the ring that a VIP of this value leads to; none when it has no ring, or one outside of the table.
+    /// Slots of the ring that new flows of a VIP of this value go by; none when it has no such ring, or one outside of the table.
     pub fn ring(&self, vip: &Vip) -> Vec<u16> {
-        if vip.flags & Vip::CLOSED == 0 { self.tables.ring(vip) } else { Vec::new() }
+        if vip.open_slots() > 0 { self.tables.ring(vip) } else { Vec::new() }
     }
 
     /// Reads all counters, summed over CPUs.

@@ -64,9 +64,9 @@ impl<'a> Tables<'a> {
         self.written.contains_key(&base)
     }
 
-    /// Where the slots of a VIP's ring lead.
+    /// Where the slots of a VIP's ring lead new flows.
     pub(super) fn ring(&self, vip: &Vip) -> Slots {
-        self.slots(vip, vip.ring_base, vip.ring_slots)
+        self.slots(vip, vip.ring_base, vip.open_slots())
     }
 
     /// Where the slots of a group of a VIP lead.

@@ -93,7 +93,7 @@ impl Vips<'_> {
     /// Whether the ring may lead elsewhere: rings in force are long to read.
     fn may_move(&self, pair: &Pair) -> bool {
         let (Some(before), Some(after)) = (pair.before, pair.after) else { return true };
-        let place = |vip: &Value| (vip.ring_base, vip.ring_slots, vip.target_base);
+        let place = |vip: &Value| (vip.ring_base, vip.open_slots(), vip.target_base);
         place(before) != place(after) || self.after.wrote(after.ring_base)
     }
 

@@ -1,11 +1,11 @@
 //! Plans carried out op by op on tables in memory, with packets on their way at every moment.
 
-use lb_common::layout::flow::FlowEntry;
+use lb_common::layout::{flow::FlowEntry, ring::UNTRACKED};
 
 use super::*;
 use crate::{
     maglev,
-    plan::{patch::patch, target::address_bytes},
+    plan::{UNCOUNTED, patch::patch, target::address_bytes},
 };
 
 /// Tables that everything fits in.
@@ -131,6 +131,7 @@ impl Lab {
         let state = self.memory.observe().unwrap();
         let mut noted = self.noted.clone();
         noted.rings.retain(|base, _| state.rings.contains_key(base));
+        noted.histories = histories_as_read(&noted.histories, &state.histories);
         assert_eq!(noted, state, "after {op:?}");
         let services = state.vips.iter().filter(|(key, _)| !key.is_address());
         let new: Vec<(VipKey, Vip)> =
@@ -155,15 +156,8 @@ impl Lab {
     /// What an op must not touch, because a packet may be using it or a flow may name it.
     fn check_op(&self, op: &Op) {
         match op {
-            Op::WriteRing { base, slots } => {
-                let written = *base..*base + blocks(u32::try_from(slots.len()).unwrap());
-                let of_vips = self.held.iter().map(|(_, vip)| (vip.ring_base, vip.ring_slots));
-                let rings = of_vips.chain(self.selected.all_rings());
-                for (base, slots) in rings.filter(|(_, slots)| *slots > 0) {
-                    let read = base..base + blocks(slots);
-                    assert!(read.end <= written.start || written.end <= read.start, "{op:?} over a ring in use");
-                }
-            }
+            Op::WriteRing { base, slots } => self.check_written(*base, u32::try_from(slots.len()).unwrap(), op),
+            Op::WriteHistory { after, .. } => self.check_written(after.history_base, after.ring_slots, op),
             Op::SetTarget { id, target } if !target.is_free() => {
                 assert!(*id > 0);
                 let same = |served: &(u32, [u8; 16])| *served == (target.vip, target.outer_destination);
@@ -174,6 +168,17 @@ impl Lab {
                 assert!(forget.is_disjoint(&self.serving), "{op:?} while packets may be sent to the targets");
             }
             _ => {}
+        }
+    }
+
+    /// So many slots from this block on are no ring and no history that a packet may be reading.
+    fn check_written(&self, base: u32, slots: u32, op: &Op) {
+        let written = base..base + blocks(slots);
+        let of_vips = self.held.iter().flat_map(|(_, vip)| [(vip.ring_base, vip.ring_slots), history(vip)]);
+        let rings = of_vips.chain(self.selected.all_rings());
+        for (base, slots) in rings.filter(|(_, slots)| *slots > 0) {
+            let read = base..base + blocks(slots);
+            assert!(read.end <= written.start || written.end <= read.start, "{op:?} over a ring in use");
         }
     }
 
@@ -197,11 +202,14 @@ impl Lab {
             // A packet asks for routes only where the value that it holds says that there are some.
             let asks = vip.flags & Vip::SOURCE_ROUTES != 0;
             let routes = if asks { self.selected.rings_of(vip.id, since) } else { BTreeSet::new() };
-            let rings = [(vip.ring_base, vip.ring_slots)].into_iter().chain(routes);
+            let rings = [(vip.ring_base, vip.ring_slots), history(&vip)].into_iter().chain(routes);
             let slots = rings.flat_map(|(base, slots)| self.memory.slots_at(base, slots));
-            for place in slots.collect::<BTreeSet<_>>() {
+            for place in slots.filter(|place| *place != UNTRACKED).collect::<BTreeSet<_>>() {
                 let id = vip.target_base + u32::from(place);
                 let target = state.targets.get(&id).copied().unwrap_or_default();
+                if vip.flags & Vip::CLOSED != 0 && target.is_free() {
+                    continue;
+                }
                 assert_eq!(target.vip, vip.id, "a slot of VIP {} names target {id}: {target:?}", vip.id);
                 let flow = (key, vip.id, target.outer_destination);
                 if target.serves == vip.id && known.insert((flow, id)) {
@@ -226,6 +234,17 @@ impl Lab {
     }
 }
 
+/// First block and slots of a VIP's history, none of one that has none.
+fn history(vip: &Vip) -> (u32, u32) {
+    (vip.history_base, if vip.flags & Vip::HISTORY == 0 { 0 } else { vip.ring_slots })
+}
+
+/// What was noted of these histories, with their counts as they were `read` where nobody counted.
+fn histories_as_read(noted: &BTreeMap<u32, u32>, read: &BTreeMap<u32, u32>) -> BTreeMap<u32, u32> {
+    let known = noted.iter().filter_map(|(base, count)| Some((*base, *count, *read.get(base)?)));
+    known.map(|(base, noted, read)| (base, if noted == UNCOUNTED { read } else { noted })).collect()
+}
+
 /// What holds of the tables at every moment.
 pub(crate) fn check_tables(memory: &Memory, state: &State) {
     let mut ids = BTreeSet::new();
@@ -236,6 +255,11 @@ pub(crate) fn check_tables(memory: &Memory, state: &State) {
         for slot in 0..vip.ring_slots {
             let (id, target) = memory.route(key, slot).unwrap();
             assert!(target_range(vip).contains(&id));
+            if vip.flags & Vip::CLOSED != 0 {
+                // The last ring of those that did serve; who left it since is no target any more.
+                assert!(target.vip == vip.id || target.is_free());
+                continue;
+            }
             // Stronger than what packets on their way may meet: the ring in force names none but serving targets.
             let state = target.flags & !Target::KEEPS_TAGS;
             assert_eq!((target.vip, target.serves, state), (vip.id, vip.id, 0));
@@ -249,6 +273,10 @@ pub(crate) fn check_tables(memory: &Memory, state: &State) {
 
 /// The tables hold what is wanted and nothing else, and a further plan has nothing to do.
 pub(super) fn check_reached(lab: &mut Lab, wanted: &Wanted) {
+    // What came of a history is known only once it was written; one that names nothing is given up then.
+    if lab.memory.observe().unwrap().histories.values().any(|slots| *slots == 0) {
+        lab.attempt(wanted, None).unwrap();
+    }
     let state = lab.memory.observe().unwrap();
     assert_eq!(plan(&state, wanted, &mut RingCache::default()), Ok(vec![]));
     let keys: BTreeSet<VipKey> = wanted.vips.keys().copied().chain(addresses(wanted).into_keys()).collect();

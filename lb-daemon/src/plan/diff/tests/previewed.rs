@@ -43,7 +43,8 @@ fn moved(before: &[[u8; 16]], after: &[[u8; 16]]) -> u64 {
 fn moved_of(key: &VipKey, then: (&Memory, &State), now: (&Memory, &State)) -> u64 {
     let Some(old) = then.1.vips.get(key) else { return 0 };
     let new = now.1.vips.get(key);
-    let ring = |(memory, state): (&Memory, &State), vip: &Vip| leads(memory, state, vip, vip.ring_base, vip.ring_slots);
+    let ring =
+        |(memory, state): (&Memory, &State), vip: &Vip| leads(memory, state, vip, vip.ring_base, vip.open_slots());
     let own_after = new.map(|new| ring(now, new)).unwrap_or_default();
     let groups = then.1.groups.values().filter(|group| group.vip == old.id).map(|group| {
         let before = leads(then.0, then.1, old, group.ring_base, group.ring_slots);
@@ -58,7 +59,7 @@ fn moved_of(key: &VipKey, then: (&Memory, &State), now: (&Memory, &State)) -> u6
 }
 
 fn check_shares(said: &VipChange, key: &VipKey, now: (&Memory, &State)) {
-    let slots = now.1.vips.get(key).map(|vip| leads(now.0, now.1, vip, vip.ring_base, vip.ring_slots));
+    let slots = now.1.vips.get(key).map(|vip| leads(now.0, now.1, vip, vip.ring_base, vip.open_slots()));
     let slots = slots.unwrap_or_default();
     for backend in &said.backends {
         let address = crate::plan::target::address_bytes(backend.address.unwrap());

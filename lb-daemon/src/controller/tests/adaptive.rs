@@ -1,0 +1,69 @@
+//! Adaptive VIPs: what is said of their rings, slots and flows.
+
+use super::{
+    previewed::{preview, with},
+    rig::config,
+    *,
+};
+use crate::{controller::snapshot::VipView, plan::preview::Moved};
+
+/// [`TEXT`], of which the first VIP is adaptive.
+fn adaptive(text: &str) -> String {
+    text.replacen("pool = \"web\"\n", "pool = \"web\"\nflow_tracking = \"adaptive\"\n", 1)
+}
+
+fn view(rig: &Rig) -> VipView {
+    rig.handle.snapshot().vips.iter().find(|vip| vip.name == "web").unwrap().clone()
+}
+
+async fn changed_slots(rig: &Rig) -> u64 {
+    rig.handle.figures().await.unwrap().changed_slots.get(&view(rig).service).copied().unwrap_or(0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_vip_is_told_as_one_without_a_ring() {
+    let rig = Rig::serving(&adaptive(TEXT)).await;
+    for backend in ["10.0.0.2", "10.0.0.3"] {
+        rig.report(backend, false);
+    }
+    rig.settle().await;
+    let (open, before) = (view(&rig), changed_slots(&rig).await);
+    assert_eq!(open.ring_slots, 251);
+    let drained = adaptive(&with(&[("\"10.0.0.1\" }", "\"10.0.0.1\", state = \"drain\" }")]));
+    let web = |preview: &crate::plan::preview::Preview| preview.vips.iter().find(|vip| vip.name == "web").cloned();
+    let said = preview(&rig, &drained).await;
+    assert_eq!(web(&said).unwrap().slots, Moved::new(251, 251));
+    rig.reload(config(&drained)).await.unwrap();
+    rig.settle().await;
+    let closed = view(&rig);
+    assert_eq!((closed.ring_slots, closed.ring_digest), (0, None));
+    assert_eq!(changed_slots(&rig).await, before + 251, "all of them lead nowhere now");
+    // What comes back has nothing to move from, as with a VIP that is not adaptive.
+    let said = preview(&rig, &adaptive(TEXT)).await;
+    assert_eq!(web(&said).map(|vip| (vip.slots, vip.backends[0].share_after)), Some((Moved::new(0, 0), 1.0)));
+    rig.reload(config(&adaptive(TEXT))).await.unwrap();
+    rig.settle().await;
+    assert_eq!(view(&rig).ring_digest, open.ring_digest);
+    assert_eq!(changed_slots(&rig).await, before + 251);
+}
+
+/// Slots that lead to a backend of the first VIP.
+fn slots_of(rig: &Rig, backend: &str) -> u32 {
+    let (key, target) = (rig.key("web"), rig.target("web", backend));
+    let tables = rig.tables();
+    let slots = (0..251).filter(|slot| tables.memory.route(&key, *slot).is_some_and(|(id, _)| id == target));
+    u32::try_from(slots.count()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn tracked_slots_are_counted_with_each_change() {
+    let rig = Rig::serving(&adaptive(TEXT)).await;
+    assert_eq!(view(&rig).tracked_slots, Some(0));
+    let slots = slots_of(&rig, "web-2");
+    let observed = rig.tables().observed;
+    rig.report("10.0.0.2", false);
+    rig.settle().await;
+    let told = view(&rig).tracked_slots.unwrap();
+    assert!((slots..slots + 30).contains(&told), "{slots} slots led to it, {told} are told to be tracked");
+    assert_eq!(rig.tables().observed, observed, "the plan was for this VIP alone");
+}
