@@ -25,6 +25,8 @@ pub(super) struct Job {
     recipe: Recipe,
     /// Places of the VIP's range in force whose backends leave.
     gone: BTreeSet<u16>,
+    /// Those whose backends left before, while the ring in force went on to name them: that of a closed VIP does.
+    vacant: BTreeSet<u16>,
 }
 
 /// What becomes of the ring in force and its history.
@@ -65,8 +67,12 @@ impl Job {
         };
         let weights = wanted.backends.iter().map(|(address, target)| (*address, target.weight));
         let recipe = (members(placed, weights), wanted.ring_size);
-        let gone = if wanted.flags & Vip::ADAPTIVE == 0 { BTreeSet::new() } else { leaving(placed, before) };
-        Self { whose: Whose::Vip(key, vip), recipe, gone }
+        let (gone, vacant) = if wanted.flags & Vip::ADAPTIVE == 0 {
+            Default::default()
+        } else {
+            (leaving(placed, before), vacant(&key, before))
+        };
+        Self { whose: Whose::Vip(key, vip), recipe, gone, vacant }
     }
 
     /// A group with the ring of those of its members that may take new flows and that `takes` takes.
@@ -74,7 +80,7 @@ impl Job {
         let value = Group { vip: placed.id, identity: group.identity, ..Group::default() };
         let weights = group.members.iter().map(|(address, weight)| (*address, *weight));
         let recipe = (members(placed, weights.filter(|(address, _)| takes(*address))), group.ring_size);
-        Self { whose: Whose::Group(placed.key, number, value), recipe, gone: BTreeSet::new() }
+        Self { whose: Whose::Group(placed.key, number, value), recipe, gone: BTreeSet::new(), vacant: BTreeSet::new() }
     }
 
     fn key(&self) -> &VipKey {
@@ -177,7 +183,7 @@ impl Job {
             Renewed::Ring | Renewed::Empty(_) => vip,
             Renewed::RingAndHistory(remembers_all) => {
                 let after = with_history(vip.ring_base.saturating_add(blocks(vip.ring_slots)));
-                draft.write_history(before, after, *remembers_all, self.gone.clone());
+                draft.write_history(before, after, *remembers_all, &self.gone | &self.vacant);
                 after
             }
             Renewed::No | Renewed::Closed => {
@@ -274,6 +280,13 @@ fn leaving(placed: &Placed, before: &State) -> BTreeSet<u16> {
     let Some(vip) = before.vips.get(&placed.key) else { return BTreeSet::new() };
     let held = places(before, vip).into_iter();
     held.filter(|(address, place)| placed.places.get(address) != Some(place)).map(|(_, place)| place).collect()
+}
+
+/// Places of a closed VIP's range that have no target.
+fn vacant(key: &VipKey, before: &State) -> BTreeSet<u16> {
+    let Some(vip) = before.vips.get(key).filter(|vip| vip.flags & Vip::CLOSED != 0) else { return BTreeSet::new() };
+    let all = 0..u16::try_from(vip.target_count).unwrap_or(u16::MAX);
+    all.filter(|place| !before.targets.contains_key(&(vip.target_base + u32::from(*place)))).collect()
 }
 
 /// Those of these backends of a VIP that may take new flows.

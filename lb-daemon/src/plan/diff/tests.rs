@@ -57,11 +57,9 @@ fn any_target() -> impl Strategy<Value = WantedTarget> {
 
 fn any_wanted() -> impl Strategy<Value = Wanted> {
     let backends = prop::collection::btree_map((0_u8..24).prop_map(address), any_target(), 0..=12);
-    let vip = (prop::sample::select(vec![7, 31, 61]), backends).prop_map(|(ring_size, backends)| WantedVip {
-        ring_size,
-        backends,
-        ..WantedVip::default()
-    });
+    let tracking = prop_oneof![4 => Just(0), 3 => Just(Vip::ADAPTIVE), 1 => Just(Vip::UNTRACKED)];
+    let vip = (prop::sample::select(vec![7, 31, 61]), tracking, backends)
+        .prop_map(|(ring_size, flags, backends)| WantedVip { ring_size, flags, backends, ..WantedVip::default() });
     prop::collection::btree_map((0_u8..6).prop_map(key), vip, 0..=5)
         .prop_map(|vips| Wanted { vips, ..Wanted::default() })
 }

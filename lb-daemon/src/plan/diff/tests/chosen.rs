@@ -29,9 +29,12 @@ fn any_choice(vip: WantedVip) -> impl Strategy<Value = WantedVip> {
         ids.map(|(id, backend)| (if reversed { 20 - id } else { id }, backend)).collect()
     });
     (groups, any_list(4), any_list(3), servers).prop_map(move |(groups, routes, access, servers)| {
+        // An adaptive VIP goes by its own ring alone.
+        let (groups, servers) =
+            if vip.flags & Vip::ADAPTIVE == 0 { (groups, servers) } else { (Vec::new(), BTreeMap::new()) };
         let routes = if groups.is_empty() { std::sync::Arc::default() } else { routes };
         let flag = |list: &Prefixes, flag| if list.is_empty() { 0 } else { flag };
-        let flags = flag(&routes, Vip::SOURCE_ROUTES) | flag(&access, Vip::ACL);
+        let flags = vip.flags | flag(&routes, Vip::SOURCE_ROUTES) | flag(&access, Vip::ACL);
         WantedVip { flags, access, routes, groups, servers, ..vip.clone() }
     })
 }
