@@ -95,11 +95,10 @@ pub fn needs(wanted: &Wanted) -> Capacity {
     let vips = entries(wanted.vips.len() + addresses(wanted).len());
     let range = |vip: &WantedVip| range_size(entries(vip.backends.len()));
     let targets = wanted.vips.values().map(range).fold(0, u32::saturating_add);
-    let groups = || wanted.vips.values().flat_map(|vip| vip.groups.iter().map(|group| group.ring_size));
-    let rings = || wanted.vips.values().map(ring_blocks).chain(groups().map(blocks));
-    let ring_blocks = rings().fold(0, u32::saturating_add);
+    let groups = wanted.vips.values().map(|vip| vip.groups.len()).sum();
+    let (ring_blocks, largest) = all_ring_blocks(wanted);
     // The largest ring must fit twice, or it could never be replaced.
-    let spare = (ring_blocks / 4).max(16 * blocks(DEFAULT_RING)).max(rings().max().unwrap_or(0));
+    let spare = (ring_blocks / 4).max(16 * blocks(DEFAULT_RING)).max(largest);
     let servers = wanted.vips.values().map(|vip| vip.servers.len()).sum();
     let access = wanted.vips.values().map(|vip| vip.access.len()).sum::<usize>() + wanted.access.len();
     let routes = wanted.vips.values().map(|vip| vip.routes.len()).sum();
@@ -107,7 +106,7 @@ pub fn needs(wanted: &Wanted) -> Capacity {
         vips: doubled(vips).max(64),
         targets: (doubled(targets).max(4096).saturating_add(1)).min(MAX_TARGETS),
         ring_blocks: ring_blocks.saturating_add(spare),
-        groups: doubled(entries(groups().count())).max(256),
+        groups: doubled(entries(groups)).max(256),
         servers: doubled(entries(servers)).max(4096),
         prefixes: doubled(entries(access.max(routes))).max(PREFIXES),
         tunnel_sources: doubled(entries(wanted.tunnel_sources.len())).max(4096),
@@ -115,26 +114,26 @@ pub fn needs(wanted: &Wanted) -> Capacity {
     }
 }
 
-/// Blocks of a VIP's ring, with its history if it may have one.
-fn ring_blocks(vip: &WantedVip) -> u32 {
-    blocks(vip.ring_size).saturating_mul(if vip.flags & Vip::ADAPTIVE == 0 { 1 } else { 2 })
+/// Blocks of all rings, of VIPs and of groups, and of the largest of them; each with its history if it may have one.
+fn all_ring_blocks(wanted: &Wanted) -> (u32, u32) {
+    let of_vip =
+        |vip: &WantedVip| blocks(vip.ring_size).saturating_mul(if vip.flags & Vip::ADAPTIVE == 0 { 1 } else { 2 });
+    let of_groups = wanted.vips.values().flat_map(|vip| vip.groups.iter().map(|group| blocks(group.ring_size)));
+    let all = wanted.vips.values().map(of_vip).chain(of_groups);
+    all.fold((0, 0), |(sum, most), one| (u32::saturating_add(sum, one), u32::max(most, one)))
 }
 
 /// Refuses tables in which an adaptive VIP could one day find no room for the history of its ring: a backend that is down
 /// would stay in force then.
 fn histories_fit(capacity: &Capacity, wanted: &Wanted) -> Result<(), PlanError> {
-    let (service, needed) = match wanted.vips.iter().find(|(_, vip)| vip.flags & Vip::ADAPTIVE != 0) {
-        Some((key, _)) => (super::wanted::service(key), wanted.vips.values().map(ring_blocks)),
-        None => return Ok(()),
-    };
-    let spare = needed.clone().max().unwrap_or(0);
-    let needed = needed.fold(spare, u32::saturating_add);
-    if needed <= capacity.ring_blocks {
+    let Some((key, _)) = wanted.vips.iter().find(|(_, vip)| vip.flags & Vip::ADAPTIVE != 0) else { return Ok(()) };
+    let (all, largest) = all_ring_blocks(wanted);
+    let (needed, places) = (all.saturating_add(largest), capacity.ring_blocks);
+    if needed <= places {
         return Ok(());
     }
-    let service = service.map(|service| service.to_string()).unwrap_or_default();
-    let places = capacity.ring_blocks;
-    Err(PlanError::RingSpace { service, needed, longest: places, free: places, places })
+    let service = super::wanted::service(key).map(|service| service.to_string()).unwrap_or_default();
+    Err(PlanError::HistorySpace { service, needed, places })
 }
 
 /// Twice the next power of two, or as near as `u32` comes.

@@ -54,6 +54,18 @@ pub enum PlanError {
         /// Blocks of the table.
         places: u32,
     },
+    /// `RINGS` is too small for the history of some ring, as it may one day be.
+    #[error(
+        "all rings, with the histories of adaptive VIPs such as {service} and the largest one twice, need {needed} blocks, the table has {places}"
+    )]
+    HistorySpace {
+        /// An adaptive VIP.
+        service: String,
+        /// Blocks of all rings.
+        needed: u32,
+        /// Blocks of the table.
+        places: u32,
+    },
     /// `GROUPS` is too small.
     #[error("{service} needs places for {needed} groups of source routes, of the table's {places}, {free} are free")]
     TooManyGroups {

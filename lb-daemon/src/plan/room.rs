@@ -66,7 +66,7 @@ fn enlarged(capacity: Capacity, needs: &Capacity, short: &PlanError) -> Option<C
             let targets = more(targets.saturating_sub(1), needs.targets.saturating_sub(1), MAX_TARGETS - 1)? + 1;
             Capacity { targets, ..capacity }
         }
-        PlanError::RingSpace { .. } => {
+        PlanError::RingSpace { .. } | PlanError::HistorySpace { .. } => {
             Capacity { ring_blocks: more(ring_blocks, needs.ring_blocks, u32::MAX)?, ..capacity }
         }
         PlanError::TooManyGroups { .. } => Capacity { groups: more(groups, needs.groups, u32::MAX)?, ..capacity },

@@ -1,6 +1,7 @@
 //! What was cut short where room is short, by name.
 
 use super::*;
+use crate::plan::wanted::WantedGroup;
 
 /// Backends 1 to `last`, of which the first has another weight than the rest.
 fn pool(last: u8, ring_size: u32, weight: u32) -> WantedVip {
@@ -66,5 +67,21 @@ fn only_serving_backends_are_in_the_ring() {
             let places: BTreeSet<u16> = lab.memory.ring(&vip).into_iter().collect();
             assert_eq!(places, [0, 2].into(), "{other:?}");
         }
+    }
+}
+
+#[test]
+fn rings_of_groups_leave_room_for_histories() {
+    let adaptive = |weight| WantedVip { flags: Vip::ADAPTIVE, ..pool(3, 61, weight) };
+    let groups = (1..=2).map(|identity| WantedGroup { identity, ring_size: 31, members: BTreeMap::new() });
+    let other = WantedVip { groups: groups.collect(), ..pool(2, 31, 1) };
+    // 4 blocks for the first VIP and as many again, 3 for the other.
+    let state = |weight| wanted([(0, adaptive(weight)), (1, other.clone())]);
+    let lab = |ring_blocks| Lab::new(Capacity { ring_blocks, ..ROOMY });
+    let short = lab(10).reach(&state(1), &[]).unwrap_err();
+    assert!(matches!(short, PlanError::HistorySpace { needed: 11, places: 10, .. }), "{short}");
+    let mut lab = lab(11);
+    for weight in 1..5 {
+        lab.reach(&state(weight), &[]).unwrap();
     }
 }
