@@ -105,9 +105,10 @@ pub(super) fn given(given: &Override) -> String {
 fn drain(given: &Override) -> String {
     let left = given.flows_left.zip(given.flows_at_start);
     let left = left.map(|(left, start)| format!("{left} live flows left of {start}"));
+    let silent = given.silent_flows.then(|| "adaptive VIPs may have silent ones for 2.5 h or more".to_owned());
     let about = given.seconds_left.map(|seconds| format!("about {} to go", ask::duration(seconds)));
     let most = given.deadline.map(|deadline| format!("at most {}", ask::duration(deadline.saturating_sub(now()))));
-    let words = [Some("draining".into()), left, about, most];
+    let words = [Some("draining".into()), left, silent, about, most];
     words.into_iter().flatten().collect::<Vec<String>>().join(", ")
 }
 
@@ -191,6 +192,7 @@ mod tests {
             deadline: Some(now() + 1801),
             flows_at_start: Some(90),
             flows_left: Some(30),
+            silent_flows: false,
             seconds_left: Some(30),
         };
         let one = ListedOverride { pool: Some("web".into()), name: "web-1".into(), configured: true, given };
@@ -198,6 +200,9 @@ mod tests {
         let begin = "backend web/web-1: draining, 30 live flows left of 90, about 30 s to go, at most 30 min";
         assert!(told.starts_with(begin), "{told}");
         assert!(told.ends_with(", weight 7; ordered 1 min 1 s ago by ada (1000)"), "{told}");
+        let silent = Override { silent_flows: true, seconds_left: None, ..one.given.clone() };
+        let told = "draining, 30 live flows left of 90, adaptive VIPs may have silent ones for 2.5 h or more, at most ";
+        assert!(super::given(&silent).starts_with(told), "{}", super::given(&silent));
         let nameless = ListedOverride { given: Override { author: None, ..one.given }, ..one };
         assert!(line(&nameless).ends_with(" ago by uid 1000"), "{}", line(&nameless));
         let given = Override { state: Some("disabled".into()), since: now() - 5, ..Override::default() };

@@ -333,7 +333,8 @@ impl<E: Engine> Controller<E> {
             Command::Figures { reply } => drop(reply.send(self.figures())),
             Command::Flows { reply } => {
                 let counted = self.count_flows();
-                drop(reply.send(counted.map(|count| self.totals.flows(&count))));
+                let told = |count| Flows { silent: self.silent(), ..self.totals.flows(&count) };
+                drop(reply.send(counted.map(told)));
             }
             Command::Drain { name, within, uid, reply } => drop(reply.send(self.drain(name, within, uid))),
             Command::Order { order, uid, reply } => drop(reply.send(self.order(&order, uid))),

@@ -60,6 +60,6 @@ impl<E: Engine> Controller<E> {
     }
 
     pub(super) fn liveness(&self) -> Liveness {
-        Liveness::now(self.engine.tuning().udp_idle)
+        Liveness { now: self.engine.now(), udp_idle: self.engine.tuning().udp_idle }
     }
 }

@@ -16,6 +16,7 @@ use super::governor::Which;
 use crate::{
     dataplane::{
         self, Dataplane,
+        flows::Liveness,
         kernel::{self, AttachError, Grip, Kernel, ProbeError, ProbeSettings},
     },
     model::{DaemonConfig, DaemonLoss, DataplaneConfig, Interface},
@@ -26,6 +27,11 @@ use crate::{
 pub trait Engine: Dataplane {
     /// Parameters of the program in force.
     fn tuning(&self) -> Tuning;
+
+    /// The program's clock, in the flow table's units.
+    fn now(&self) -> u32 {
+        Liveness::now(0).now
+    }
 
     /// Whether the program in force takes frames in several buffers.
     fn takes_multi_buffer(&self) -> bool;

@@ -193,7 +193,15 @@ impl<E: Engine> Controller<E> {
         let before = self.snapshots.borrow().clone();
         self.keeper.keep(overrides);
         let pending = self.override_anew();
-        let warnings = emptied(&before, &self.snapshots.borrow());
+        let mut warnings = emptied(&before, &self.snapshots.borrow());
+        if let Order::Backend(name, BackendOrder::Drain(Drain { deadline: None, .. })) = order {
+            let endless = self.closed_vips(name).into_iter().map(|vip| {
+                format!(
+                    "vip {vip} is adaptive and has no backend for new flows: the drain of {name} ends only by an order"
+                )
+            });
+            warnings.extend(endless);
+        }
         for warning in &warnings {
             warn!(order = %Told(order), warning, "an order leaves a vip without backends");
         }

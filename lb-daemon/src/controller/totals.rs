@@ -64,6 +64,9 @@ pub struct Flows {
     pub live: u64,
     /// These by VIP and backend.
     pub live_backends: BTreeMap<Pair, u64>,
+    /// Backends of adaptive VIPs that may have flows besides, of which nobody has heard since they take no new ones. Told only
+    /// while a backend drains.
+    pub silent: BTreeSet<Pair>,
 }
 
 /// What the packets of a target have to do with beyond what is counted at it.
@@ -253,6 +256,7 @@ impl Totals {
             backends: named(&count.by_target),
             live: count.live,
             live_backends: named(&count.live_by_target),
+            silent: BTreeSet::new(),
         }
     }
 }

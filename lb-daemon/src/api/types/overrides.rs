@@ -22,6 +22,11 @@ pub struct Override {
     pub flows_at_start: Option<u64>,
     /// Live flows now, while it drains.
     pub flows_left: Option<u64>,
+    /// Whether flows of adaptive VIPs may be left besides, of which nobody has heard since the drain began. It lasts until they
+    /// would have been given up, 2.5 hours at least, or until its deadline; if such a VIP has no backend for new flows, until
+    /// its deadline alone.
+    #[serde(default)]
+    pub silent_flows: bool,
     /// How long the drain may yet take, told by how it went so far; absent where that tells nothing.
     pub seconds_left: Option<u64>,
 }

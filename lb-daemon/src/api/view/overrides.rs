@@ -19,29 +19,39 @@ use crate::{
 /// Before so much time has passed nobody can tell how long a drain will take.
 const SOONEST: Duration = Duration::from_secs(5);
 
-/// Live flows left of what drains, by pool and backend, over all VIPs.
+/// What is left of what drains, by pool and backend.
 pub(crate) struct Left {
-    flows: BTreeMap<BackendName, u64>,
+    backends: BTreeMap<BackendName, Rest>,
     accounts: Accounts,
+}
+
+/// What is left to a backend, over all VIPs.
+#[derive(Clone, Copy, Default)]
+struct Rest {
+    /// Live flows.
+    flows: u64,
+    /// There may be others, of which nobody has heard since.
+    silent: bool,
 }
 
 impl Left {
     /// Of these VIPs.
     pub(crate) fn of(vips: &[VipView], flows: &Flows) -> Self {
-        let mut left: BTreeMap<BackendName, u64> = BTreeMap::new();
+        let mut backends: BTreeMap<BackendName, Rest> = BTreeMap::new();
         for vip in vips {
             for backend in vip.backends.iter().filter(|backend| drain(backend.overridden).is_some()) {
-                let live = flows.live_backends.get(&(vip.service, backend.address)).copied().unwrap_or(0);
-                *left.entry(name(backend)).or_default() += live;
+                let (pair, rest) = ((vip.service, backend.address), backends.entry(name(backend)).or_default());
+                rest.flows += flows.live_backends.get(&pair).copied().unwrap_or(0);
+                rest.silent |= flows.silent.contains(&pair);
             }
         }
-        Self { flows: left, accounts: Accounts::default() }
+        Self { backends, accounts: Accounts::default() }
     }
 
     /// The override of a backend of a VIP.
     pub(super) fn told(&self, backend: &BackendView) -> Option<Override> {
         let given = backend.overridden?;
-        let left = self.flows.get(&name(backend)).copied();
+        let left = self.backends.get(&name(backend)).copied();
         Some(of_backend(&given, left, &self.accounts, SystemTime::now()))
     }
 }
@@ -57,8 +67,11 @@ fn drain(overridden: Option<BackendOverride>) -> Option<Drain> {
     }
 }
 
-fn of_backend(given: &BackendOverride, left: Option<u64>, accounts: &Accounts, now: SystemTime) -> Override {
+fn of_backend(given: &BackendOverride, left: Option<Rest>, accounts: &Accounts, now: SystemTime) -> Override {
     let drain = drain(Some(*given));
+    let left = left.filter(|_| drain.is_some());
+    // What is not heard of is over at once, some time.
+    let counted = left.filter(|left| !left.silent).map(|left| left.flows);
     Override {
         state: given.state.map(|state| state.name().to_owned()),
         weight: given.weight,
@@ -67,8 +80,9 @@ fn of_backend(given: &BackendOverride, left: Option<u64>, accounts: &Accounts, n
         author: given.given.uid.and_then(|uid| accounts.name(uid)),
         deadline: drain.and_then(|drain| drain.deadline).map(seconds),
         flows_at_start: drain.map(|drain| drain.flows),
-        flows_left: left.filter(|_| drain.is_some()),
-        seconds_left: drain.zip(left).and_then(|(drain, left)| estimate(&drain, left, now)),
+        flows_left: left.map(|left| left.flows),
+        silent_flows: left.is_some_and(|left| left.silent),
+        seconds_left: drain.zip(counted).and_then(|(drain, left)| estimate(&drain, left, now)),
     }
 }
 
@@ -105,7 +119,7 @@ pub(crate) fn listed(snapshot: &Snapshot, flows: Option<&Flows>) -> Vec<ListedOv
         name: name.name.clone(),
         configured: !lost.contains(name),
         given: {
-            let left = left.as_ref().and_then(|left| left.flows.get(name));
+            let left = left.as_ref().and_then(|left| left.backends.get(name));
             of_backend(given, left.copied(), &accounts, now)
         },
     };

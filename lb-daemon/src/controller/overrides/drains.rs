@@ -12,7 +12,11 @@ use tracing::{info, warn};
 
 use crate::{
     controller::{Controller, engine::Engine, totals::Pair, work::chain},
-    model::overrides::{BackendName, Overrides},
+    model::{
+        self,
+        overrides::{BackendName, Overrides},
+    },
+    plan::wanted::key,
 };
 
 /// Flows are counted no sooner than this after the last time, and after an order.
@@ -91,6 +95,27 @@ impl<E: Engine> Controller<E> {
             }
         }
         left.into_iter().map(|(name, left)| (name.clone(), left)).collect()
+    }
+
+    /// Backends that may have flows of which nobody has heard since they take no new ones, if any backend drains.
+    pub(in crate::controller) fn silent(&self) -> BTreeSet<Pair> {
+        if self.keeper.overrides().drains().next().is_none() {
+            return BTreeSet::new();
+        }
+        let owners = self.totals.owners();
+        self.former_targets().iter().filter_map(|id| owners.get(id).copied()).collect()
+    }
+
+    /// Adaptive VIPs by which a backend is served and that have no backend for new flows: no slot of theirs ever gets another
+    /// target, so nothing tells whether the backend has flows left.
+    pub(super) fn closed_vips(&self, name: &BackendName) -> Vec<&str> {
+        let is_closed =
+            |vip: &&model::Vip| self.state.vips.get(&key(&vip.service)).is_some_and(|vip| vip.flags & Vip::CLOSED != 0);
+        let serves = |vip: &&model::Vip| {
+            let pools = self.lists.pools(&self.config, vip);
+            pools.iter().any(|pool| pool.name == name.pool && pool.backends.iter().any(|one| one.name == name.name))
+        };
+        self.config.vips.iter().filter(is_closed).filter(serves).map(|vip| vip.name.as_str()).collect()
     }
 
     /// Targets of adaptive VIPs to which slots led before, and that may have flows nobody has heard of since.

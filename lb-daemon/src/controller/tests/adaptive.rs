@@ -1,11 +1,17 @@
 //! Adaptive VIPs: what is said of their rings, slots and flows.
 
+use tokio::time::sleep;
+
 use super::{
     previewed::{preview, with},
     rig::config,
     *,
 };
-use crate::{controller::snapshot::VipView, plan::preview::Moved};
+use crate::{
+    controller::snapshot::VipView,
+    model::overrides::{BackendName, StateOverride},
+    plan::{history::tracker::Hold, preview::Moved},
+};
 
 /// [`TEXT`], of which the first VIP is adaptive.
 fn adaptive(text: &str) -> String {
@@ -66,4 +72,54 @@ async fn tracked_slots_are_counted_with_each_change() {
     let told = view(&rig).tracked_slots.unwrap();
     assert!((slots..slots + 30).contains(&told), "{slots} slots led to it, {told} are told to be tracked");
     assert_eq!(rig.tables().observed, observed, "the plan was for this VIP alone");
+}
+
+/// Lets time pass by the program's clock as well, in steps in which the daemon does what it does each minute.
+async fn pass(rig: &Rig, units: u32) {
+    for step in (0..units).step_by(100) {
+        rig.tables().ahead += 100.min(units - step);
+        sleep(61 * SECOND).await;
+    }
+}
+
+fn name(name: &str) -> BackendName {
+    BackendName { pool: "web".into(), name: name.into() }
+}
+
+fn drains(rig: &Rig) -> bool {
+    let snapshot = rig.handle.snapshot();
+    matches!(snapshot.overrides.backends[&name("web-1")].state, Some(StateOverride::Draining(_)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_lasts_until_nobody_can_be_left_who_was_silent() {
+    let rig = Rig::serving(&adaptive(TEXT)).await;
+    let ordered = rig.handle.drain(name("web-1"), None, None).await.unwrap();
+    assert_eq!(ordered.warnings, Vec::<String>::new());
+    let pair = (view(&rig).service, "10.0.0.1".parse().unwrap());
+    assert!(rig.handle.flows().await.unwrap().silent.contains(&pair));
+    pass(&rig, Hold::default().silence).await;
+    assert!(drains(&rig) && view(&rig).tracked_slots.unwrap() > 0);
+    // As long as entries may be there whose age is told wrong.
+    pass(&rig, 200).await;
+    assert_eq!(view(&rig).tracked_slots, Some(0));
+    assert!(!drains(&rig));
+    assert!(rig.handle.flows().await.unwrap().silent.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_that_only_a_deadline_can_end_is_told_at_the_order() {
+    let rig = Rig::serving(&adaptive(TEXT)).await;
+    for backend in ["10.0.0.2", "10.0.0.3"] {
+        rig.report(backend, false);
+    }
+    rig.settle().await;
+    let warnings = rig.handle.drain(name("web-1"), None, None).await.unwrap().warnings;
+    assert!(warnings.iter().any(|warning| warning.contains("ends only by an order")), "{warnings:?}");
+    pass(&rig, Hold::default().silence + 300).await;
+    assert!(drains(&rig));
+    let warnings = rig.handle.drain(name("web-1"), Some(30 * SECOND), None).await.unwrap().warnings;
+    assert_eq!(warnings, Vec::<String>::new());
+    sleep(33 * SECOND).await;
+    assert!(!drains(&rig));
 }

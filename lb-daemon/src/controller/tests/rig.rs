@@ -368,5 +368,6 @@ fn tables(capacity: Capacity) -> Arc<Mutex<Tables>> {
         carried: None,
         mark_taken: None,
         no_memory: false,
+        ahead: 0,
     }))
 }

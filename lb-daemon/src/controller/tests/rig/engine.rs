@@ -85,6 +85,8 @@ pub(crate) struct Tables {
     pub(crate) mark_taken: Option<u32>,
     /// There is no memory for other tables.
     pub(crate) no_memory: bool,
+    /// Units by which the program's clock is ahead of this host's.
+    pub(crate) ahead: u32,
 }
 
 /// The engine's end of shared tables.
@@ -176,6 +178,10 @@ impl Dataplane for Fake {
 impl Engine for Fake {
     fn tuning(&self) -> Tuning {
         self.tables().tuning
+    }
+
+    fn now(&self) -> u32 {
+        Liveness::now(0).now.wrapping_add(self.tables().ahead)
     }
 
     fn takes_multi_buffer(&self) -> bool {
