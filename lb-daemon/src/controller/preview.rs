@@ -38,8 +38,8 @@ use crate::{
         lists::Lists,
         patch,
         preview::{
-            Against, Input, Moved, Outline, Preview, ReadRing, Restart, Setting, Side, TableGrowth, moves_flows,
-            pools_differ, preview, slots,
+            Against, Change, Input, Moved, Outline, Preview, ReadRing, Restart, Setting, Side, TableGrowth, VipChange,
+            moves_flows, pools_differ, preview, slots,
         },
         room,
         wanted::{self, Wanted},
@@ -110,8 +110,24 @@ impl Present<'_> {
             memory_bytes: tables.iter().map(|table| table.bytes).sum(),
             tables,
             restart,
-            assumptions: assumptions(config, &assumed),
+            assumptions: assumptions(config, &assumed).into_iter().chain(self.uncounted(&told)).collect(),
             ..told
+        })
+    }
+
+    /// That flows of adaptive VIPs whose backends change are counted only as far as they are remembered.
+    fn uncounted(&self, told: &Preview) -> Option<String> {
+        let adaptive = self.state.vips.iter().filter(|(_, vip)| vip.flags & Vip::ADAPTIVE != 0);
+        let adaptive: BTreeSet<String> =
+            adaptive.filter_map(|(key, _)| Some(wanted::service(key)?.to_string())).collect();
+        let changes = |vip: &&VipChange| vip.backends.iter().any(|backend| backend.change != Change::Unchanged);
+        let concerned = told.vips.iter().filter(|vip| adaptive.contains(&vip.service)).filter(changes);
+        let names: Vec<&str> = concerned.map(|vip| vip.name.as_str()).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "{}: adaptive, so flows are counted only where they are remembered; there may be more",
+                first(&names)
+            )
         })
     }
 

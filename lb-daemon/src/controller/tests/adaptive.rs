@@ -3,7 +3,7 @@
 use tokio::time::sleep;
 
 use super::{
-    previewed::{preview, with},
+    previewed::{flows, preview, with},
     rig::config,
     *,
 };
@@ -122,4 +122,16 @@ async fn a_drain_that_only_a_deadline_can_end_is_told_at_the_order() {
     assert_eq!(warnings, Vec::<String>::new());
     sleep(33 * SECOND).await;
     assert!(!drains(&rig));
+}
+
+#[tokio::test(start_paused = true)]
+async fn flows_that_are_not_counted_are_told_with_a_preview() {
+    let without = [("  { name = \"web-1\", address = \"10.0.0.1\" },\n", "")];
+    for (text, told) in [(adaptive(TEXT), 1), (TEXT.to_owned(), 0)] {
+        let rig = Rig::serving(&text).await;
+        flows(&rig, "web", "web-1", 1);
+        let said = preview(&rig, &if told == 0 { with(&without) } else { adaptive(&with(&without)) }).await;
+        let lines = said.assumptions.iter().filter(|line| line.starts_with("web: adaptive"));
+        assert_eq!(lines.count(), told, "{:?}", said.assumptions);
+    }
 }
