@@ -163,6 +163,8 @@ pub struct Controller<E> {
     trackers: Trackers,
     /// When to look next which of them nobody needs tracked any more.
     settle_at: Instant,
+    /// Whether the flow table lately had no room for a flow that it must remember for that.
+    loses_strays: bool,
     heartbeat: Heartbeat,
     listener: Listener,
     /// What carries probes is in place, or none is needed; else why not. `None` before it was tried.
@@ -230,6 +232,7 @@ impl<E: Engine> Controller<E> {
             part: 0,
             trackers: Trackers::default(),
             settle_at: now,
+            loses_strays: false,
             heartbeat: Heartbeat::default(),
             listener: Listener::default(),
             carrying: None,

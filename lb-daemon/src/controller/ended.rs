@@ -1,6 +1,6 @@
 //! The flow table over time: how many flows go on, and those that ended make room.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use lb_common::layout::vip::Vip;
 use tokio::time::Instant;
@@ -41,16 +41,29 @@ impl<E: Engine> Controller<E> {
     /// Untracks slots of adaptive VIPs whose flows are all where the ring says, once a minute.
     pub(super) fn settle_slots(&mut self) {
         let now = Instant::now();
-        if now < self.settle_at || !self.state.vips.values().any(|vip| vip.flags & Vip::HISTORY != 0) {
+        if now < self.settle_at {
             return;
         }
-        let unit = self.liveness().now;
+        if !self.state.vips.values().any(|vip| vip.flags & Vip::HISTORY != 0) {
+            if mem::take(&mut self.loses_strays) {
+                self.publish();
+            }
+            return;
+        }
+        let (unit, begun_anew) = (self.liveness().now, self.trackers.begun_anew());
         let settled = self.trackers.settle(&mut self.engine, &self.state.vips, unit, Hold::default());
         // As long as it took, many times over, nothing else was done.
         self.settle_at = now + SETTLE.max(now.elapsed() * SETTLE_FACTOR);
+        let loses = self.trackers.begun_anew() > begun_anew;
+        if loses && !mem::replace(&mut self.loses_strays, true) {
+            warn!("the flow table is too small: slots of adaptive VIPs stay tracked");
+            self.publish();
+        }
         match settled {
             Ok(0) => {}
             Ok(slots) => {
+                // Who waits no more had no loss for as long as it waited.
+                self.loses_strays = loses;
                 self.state.histories = history::counts(self.state.vips.values(), |vip| self.engine.history(vip));
                 info!(slots, "slots of adaptive VIPs are not tracked any more");
                 self.publish();

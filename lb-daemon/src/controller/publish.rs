@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Controller, engine::Engine, features, snapshot::Snapshot, view};
+use super::{
+    Controller,
+    engine::Engine,
+    features,
+    snapshot::{LOSES_STRAYS, Snapshot},
+    view,
+};
 
 impl<E: Engine> Controller<E> {
     /// Shows the newest state.
@@ -33,6 +39,7 @@ impl<E: Engine> Controller<E> {
             capacity: self.state.capacity,
             unanswered: self.unanswered(),
             hindered: self.hindered(),
+            crowded: self.loses_strays.then_some(LOSES_STRAYS),
             runner_gone: *self.wires.runner_gone.borrow(),
             failing: self.failing.clone(),
             last_reload: self.last_reload.clone(),

@@ -35,6 +35,10 @@ use crate::{
 const RUNNER_GONE: &str =
     "the process that runs programs is gone: checks of type exec stay as they are, on_change tells nobody; restart lb";
 
+/// What follows from flows for which there is no room though they must be remembered.
+pub(super) const LOSES_STRAYS: &str =
+    "the flow table is too small, so slots of adaptive VIPs stay tracked: flow_table_entries";
+
 /// The controller's state at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -70,6 +74,8 @@ pub struct Snapshot {
     pub unanswered: Vec<String>,
     /// Pools with checks that cannot be made.
     pub hindered: Vec<HinderedPool>,
+    /// What the flow table lately had no room for, if it had not.
+    pub crowded: Option<&'static str>,
     /// Whether the process that ran programs is gone.
     pub runner_gone: bool,
     /// What went wrong at the last attempt to apply, if it did.
@@ -254,6 +260,7 @@ impl Snapshot {
             capacity: state.capacity,
             unanswered: Vec::new(),
             hindered: Vec::new(),
+            crowded: None,
             runner_gone: false,
             failing: None,
             last_reload: LastReload::succeeded(),
@@ -280,6 +287,7 @@ impl Snapshot {
         let few = told_as_few(&self.vips);
         let stuck = self.runner_gone && self.config.needs_runner().is_some();
         let here = here.chain(stuck.then(|| RUNNER_GONE.to_owned()));
+        let here = here.chain(self.crowded.map(str::to_owned));
         let here = here.chain(told_as_hindered(&self.hindered, SystemTime::now()));
         failing.chain(refused).chain(here).chain(empty).chain(few).collect()
     }

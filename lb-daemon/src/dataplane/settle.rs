@@ -25,12 +25,19 @@ pub struct Trackers {
     last: Option<VipKey>,
     /// When the last look was, in units, and the strays that were lost until then.
     looked: Option<(u32, u64)>,
+    /// How often all waiting began anew since strays were lost.
+    begun_anew: u64,
 }
 
 /// Units (14 min) without a look after which nobody may have swept the flow table either.
 const GAP: u32 = 200;
 
 impl Trackers {
+    /// How often all waiting began anew since the flow table had no room for a flow that it must remember.
+    pub fn begun_anew(&self) -> u64 {
+        self.begun_anew
+    }
+
     /// A VIP is about to get this value. `now` is the program's clock, in units.
     pub fn set_vip(&mut self, tables: &dyn Dataplane, key: &VipKey, before: Option<&Vip>, vip: &Vip, now: u32) {
         // Packets that still go by the old value may write the next unit into their entries.
@@ -70,6 +77,7 @@ impl Trackers {
         }
         let lost = tables.strays_lost()?;
         let before = self.looked.replace((now, lost));
+        self.begun_anew += u64::from(before.is_some_and(|(_, sum)| sum != lost));
         if before.is_some_and(|(then, sum)| sum != lost || now.wrapping_sub(then) > GAP) {
             for tracker in self.of.values_mut() {
                 *tracker = Tracker::new(now);

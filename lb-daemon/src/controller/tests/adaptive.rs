@@ -1,5 +1,6 @@
 //! Adaptive VIPs: what is said of their rings, slots and flows.
 
+use lb_common::layout::counter::PathEvent;
 use tokio::time::sleep;
 
 use super::{
@@ -134,4 +135,19 @@ async fn flows_that_are_not_counted_are_told_with_a_preview() {
         let lines = said.assumptions.iter().filter(|line| line.starts_with("web: adaptive"));
         assert_eq!(lines.count(), told, "{:?}", said.assumptions);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flow_table_that_is_too_small_for_adaptive_vips_is_a_problem() {
+    let rig = Rig::serving(&adaptive(TEXT)).await;
+    rig.report("10.0.0.2", false);
+    sleep(2 * SECOND).await;
+    assert_eq!(rig.handle.snapshot().problems(), Vec::<String>::new());
+    *rig.tables().memory.path_counter(PathEvent::StrayLost).unwrap() += 1;
+    pass(&rig, 1).await;
+    let problems = rig.handle.snapshot().problems();
+    assert!(problems.len() == 1 && problems[0].contains("flow table is too small"), "{problems:?}");
+    // Once slots waited for long enough in spite of it, it is over.
+    pass(&rig, Hold::default().silence + 200).await;
+    assert_eq!(rig.handle.snapshot().problems(), Vec::<String>::new());
 }
