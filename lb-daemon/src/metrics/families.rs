@@ -138,7 +138,7 @@ families! {
     FLOW_LIVE = GAUGE "lb_flow_table_live_entries" []
         "Flows that the flow table remembers and that go on.";
     FLOW_LOOKUPS = COUNTER "lb_flow_lookups_total" ["result"]
-        "Look-ups in the flow table, by result; hits are counted from the first reading of a daemon.";
+        "Look-ups in the flow table, by result; hits are counted from the first reading of a daemon, with packets in untracked slots of adaptive VIPs, which are not looked up.";
     FLOW_EVICTIONS = COUNTER "lb_flow_evictions_total" []
         "Flows that gave way to others in the flow table.";
     FLOWS_NOT_REMEMBERED = COUNTER "lb_flows_not_remembered_total" []
