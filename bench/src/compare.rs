@@ -103,6 +103,11 @@ pub fn compare(new: &Record, old: &Record, margin: f64) -> Result<Comparison, an
         }
     }
     let referred = method(new, REFERENCE) == method(old, REFERENCE);
+    if !referred {
+        notes.push(
+            "references are of something else than before: samples are compared as they were measured".to_owned(),
+        );
+    }
     let error = error(new) + error(old);
     let subjects = |record| subjects(record, [new, old]);
     let pairs = subjects(new).filter_map(|row| Some((row, old.row(&row.what)?)));
