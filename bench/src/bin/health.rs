@@ -16,7 +16,7 @@ use bench::{
         Row,
     },
 };
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use serde_json::json;
 
 /// Most of one core that a daemon may use, in percent.
@@ -36,7 +36,7 @@ struct Options {
     #[arg(long, default_value_t = 2)]
     interval: u64,
     /// Which kinds
-    #[arg(long = "kind", value_enum, value_delimiter = ',', default_values_t = Kind::value_variants().to_vec())]
+    #[arg(long = "kind", value_enum, value_delimiter = ',', default_values_t = Kind::USUAL)]
     kinds: Vec<Kind>,
     /// Seconds for which each kind is watched
     #[arg(long, default_value_t = 30)]
@@ -140,4 +140,17 @@ fn line(figures: &Figures) -> String {
         figures.late_most,
         figures.load,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn https_alone_is_measured_if_it_is_named() {
+        let kinds = |arguments: &[&str]| Options::parse_from([&["health"], arguments].concat()).kinds;
+        let usual = kinds(&[]);
+        assert!(usual.contains(&Kind::Mixed) && !usual.contains(&Kind::Https), "{usual:?}");
+        assert_eq!(kinds(&["--kind", "https"]), [Kind::Https]);
+    }
 }

@@ -45,6 +45,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// What is measured if nothing else is asked for: not HTTPS alone, whose handshakes are beyond the goal for what
+    /// checks may use.
+    pub const USUAL: [Self; 5] = [Self::TcpDirect, Self::TcpVip, Self::Http, Self::Udp, Self::Mixed];
     /// All that are one kind of check.
     pub const PLAIN: [Self; 5] = [Self::TcpDirect, Self::TcpVip, Self::Http, Self::Https, Self::Udp];
 
