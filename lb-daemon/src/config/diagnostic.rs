@@ -47,8 +47,6 @@ codes! {
     MissingKey = "missing-key", Error;
     /// A value of another type than the key's.
     WrongType = "wrong-type", Error;
-    /// A key or value that is specified, but that this version cannot serve.
-    NotBuiltYet = "not-built-yet", Error;
     /// A value that means nothing here.
     InvalidValue = "invalid-value", Error;
     /// A number or duration too small or too large.

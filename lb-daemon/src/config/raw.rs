@@ -297,29 +297,24 @@ impl<'a> Section<'a> {
         Some(Spanned::new(value.span(), number?))
     }
 
-    /// One of a few words under `key`: those `built`, with what they mean, or one that is to come `later`.
-    pub(super) fn choice<T: Copy>(&self, key: &'static str, built: &[(&'static str, T)], later: &[&str]) -> Option<T> {
+    /// One of a few words under `key`; with them is what they mean.
+    pub(super) fn choice<T: Copy>(&self, key: &'static str, meanings: &[(&'static str, T)]) -> Option<T> {
         let (_, value) = self.entry(key)?;
         if value.get_ref().as_str().is_none() {
-            let words = either(built.iter().map(|(word, _)| *word));
+            let words = either(meanings.iter().map(|(word, _)| *word));
             self.mistyped(key, value, &words, format!("use {words}"));
             return None;
         }
         let text = self.string(key)?;
-        let found = built.iter().find(|(word, _)| word == text.get_ref());
+        let found = meanings.iter().find(|(word, _)| word == text.get_ref());
         if found.is_none() {
-            let word = *text.get_ref();
-            let words = || built.iter().map(|(word, _)| *word);
-            if later.contains(&word) {
-                self.not_built(format!("`{key} = \"{word}\"`"), text.span(), format!("use {}", either(words())));
-            } else {
-                let complaint = Complaint::new(Code::InvalidValue, text.span(), format!("`{key}` is invalid"));
-                let hint = match nearest(word, words()) {
-                    Some(meant) => format!("did you mean \"{meant}\"?"),
-                    None => format!("use {}", either(words())),
-                };
-                self.complain(complaint.label(format!("not {}", either(words()))).hint(hint));
-            }
+            let words = || meanings.iter().map(|(word, _)| *word);
+            let complaint = Complaint::new(Code::InvalidValue, text.span(), format!("`{key}` is invalid"));
+            let hint = match nearest(text.get_ref(), words()) {
+                Some(meant) => format!("did you mean \"{meant}\"?"),
+                None => format!("use {}", either(words())),
+            };
+            self.complain(complaint.label(format!("not {}", either(words()))).hint(hint));
         }
         found.map(|(_, value)| *value)
     }
@@ -328,13 +323,6 @@ impl<'a> Section<'a> {
     pub(super) fn invalid(&self, key: &str, span: At, wrong: Wrong) {
         let complaint = Complaint::new(Code::InvalidValue, span, format!("`{key}` is invalid"));
         self.complain(complaint.label(wrong.label).hint(wrong.hint));
-    }
-
-    /// Complains that `what` is specified, but not built yet.
-    pub(super) fn not_built(&self, what: impl AsRef<str>, span: At, hint: impl Into<String>) {
-        let message = format!("{} is not built yet", what.as_ref());
-        let complaint = Complaint::new(Code::NotBuiltYet, span, message);
-        self.complain(complaint.label("this version of lb cannot do it").hint(hint));
     }
 
     fn table_of(&self, key: &str, value: Value<'a>, schema: &'static Schema) -> Option<Self> {
@@ -348,15 +336,12 @@ impl<'a> Section<'a> {
 
     /// Complains if `key` is not one of the schema's.
     fn know(&self, at: At, word: &str) {
-        let Schema { title, keys, later } = self.schema;
+        let Schema { title, keys } = self.schema;
         if keys.contains(&word) {
             return;
         }
-        if later.contains(&word) {
-            return self.not_built(format!("`{word}`"), at, format!("remove `{word}`"));
-        }
         let elsewhere = || super::schema::ALL.iter().find(|schema| schema.keys.contains(&word));
-        let hint = match (nearest(word, keys.iter().chain(*later).copied()), elsewhere()) {
+        let hint = match (nearest(word, keys.iter().copied()), elsewhere()) {
             (Some(meant), _) => format!("did you mean `{meant}`?"),
             (None, Some(schema)) => format!("`{word}` is a key of {}", schema.title),
             (None, None) => format!("the keys of {title} are {}", keys.join(", ")),

@@ -8,19 +8,16 @@ pub(super) struct Schema {
     pub(super) title: &'static str,
     /// Its keys.
     pub(super) keys: &'static [&'static str],
-    /// Keys that are specified but not built yet.
-    pub(super) later: &'static [&'static str],
 }
 
 /// The top of the file.
 pub(super) const ROOT: Schema = Schema {
     title: "the main file",
     keys: &["version", "include", "dataplane", "daemon", "api", "metrics", "health", "pool", "vip"],
-    later: &[],
 };
 
 /// The top of a file that the main one includes.
-pub(super) const INCLUDED: Schema = Schema { title: "an included file", keys: &["health", "pool", "vip"], later: &[] };
+pub(super) const INCLUDED: Schema = Schema { title: "an included file", keys: &["health", "pool", "vip"] };
 
 pub(super) const DATAPLANE: Schema = Schema {
     title: "[dataplane]",
@@ -45,40 +42,34 @@ pub(super) const DATAPLANE: Schema = Schema {
         "source_limit",
         "tunnels",
     ],
-    later: &[],
 };
 
 pub(super) const SOURCE_LIMIT: Schema = Schema {
     title: "[dataplane.source_limit]",
     keys: &["packets_per_second", "new_flows_per_second", "prefix_v4", "prefix_v6", "entries"],
-    later: &[],
 };
 
-pub(super) const TUNNELS: Schema = Schema { title: "[dataplane.tunnels]", keys: &["addresses", "sources"], later: &[] };
+pub(super) const TUNNELS: Schema = Schema { title: "[dataplane.tunnels]", keys: &["addresses", "sources"] };
 
-pub(super) const INTERFACE: Schema = Schema { title: "[[dataplane.interface]]", keys: &["name", "mode"], later: &[] };
+pub(super) const INTERFACE: Schema = Schema { title: "[[dataplane.interface]]", keys: &["name", "mode"] };
 
-pub(super) const DAEMON: Schema = Schema {
-    title: "[daemon]",
-    keys: &["watch", "state_dir", "on_daemon_loss", "probe_mark", "on_change"],
-    later: &[],
-};
+pub(super) const DAEMON: Schema =
+    Schema { title: "[daemon]", keys: &["watch", "state_dir", "on_daemon_loss", "probe_mark", "on_change"] };
 
 pub(super) const ON_CHANGE: Schema =
-    Schema { title: "[daemon.on_change]", keys: &["exec", "webhook", "timeout", "retries"], later: &[] };
+    Schema { title: "[daemon.on_change]", keys: &["exec", "webhook", "timeout", "retries"] };
 
-pub(super) const API: Schema = Schema { title: "[api]", keys: &["socket", "read_only_socket"], later: &[] };
+pub(super) const API: Schema = Schema { title: "[api]", keys: &["socket", "read_only_socket"] };
 
-pub(super) const METRICS: Schema = Schema { title: "[metrics]", keys: &["listen"], later: &[] };
+pub(super) const METRICS: Schema = Schema { title: "[metrics]", keys: &["listen"] };
 
 pub(super) const POOL: Schema = Schema {
     title: "[pool.NAME]",
     keys: &["backends", "health", "health_match", "agent", "passive", "damping", "slow_start", "encap"],
-    later: &[],
 };
 
 pub(super) const BACKEND: Schema =
-    Schema { title: "a backend", keys: &["name", "address", "weight", "state", "server_id", "local"], later: &[] };
+    Schema { title: "a backend", keys: &["name", "address", "weight", "state", "server_id", "local"] };
 
 /// The keys of a check, after those `$first`.
 macro_rules! check_keys {
@@ -119,23 +110,19 @@ macro_rules! check_keys {
     };
 }
 
-pub(super) const HEALTH: Schema =
-    Schema { title: "[pool.NAME.health]", keys: check_keys!("template", "name"), later: &[] };
+pub(super) const HEALTH: Schema = Schema { title: "[pool.NAME.health]", keys: check_keys!("template", "name") };
 
-pub(super) const AGENT: Schema =
-    Schema { title: "[pool.NAME.agent]", keys: &["port", "send", "interval", "timeout"], later: &[] };
+pub(super) const AGENT: Schema = Schema { title: "[pool.NAME.agent]", keys: &["port", "send", "interval", "timeout"] };
 
-pub(super) const DAMPING: Schema =
-    Schema { title: "[pool.NAME.damping]", keys: &["flaps", "within", "hold_for"], later: &[] };
+pub(super) const DAMPING: Schema = Schema { title: "[pool.NAME.damping]", keys: &["flaps", "within", "hold_for"] };
 
 pub(super) const PASSIVE: Schema = Schema {
     title: "[pool.NAME.passive]",
     keys: &["window", "min_new_flows", "success_below", "eject_for", "max_ejected"],
-    later: &[],
 };
 
 /// What health sections of pools may take their keys from.
-pub(super) const TEMPLATE: Schema = Schema { title: "[health.NAME]", keys: check_keys!(), later: &[] };
+pub(super) const TEMPLATE: Schema = Schema { title: "[health.NAME]", keys: check_keys!() };
 
 pub(super) const VIP: Schema = Schema {
     title: "[[vip]]",
@@ -166,14 +153,12 @@ pub(super) const VIP: Schema = Schema {
         "max_new_flows_per_second",
         "unknown_port",
     ],
-    later: &[],
 };
 
-pub(super) const QUIC_LB: Schema =
-    Schema { title: "one of `quic_lb`", keys: &["config", "server_id_length"], later: &[] };
+pub(super) const QUIC_LB: Schema = Schema { title: "one of `quic_lb`", keys: &["config", "server_id_length"] };
 
 pub(super) const SOURCE_ROUTE: Schema =
-    Schema { title: "one of `source_routes`", keys: &["source", "pool", "backend"], later: &[] };
+    Schema { title: "one of `source_routes`", keys: &["source", "pool", "backend"] };
 
 /// All tables, the nearer to the top first.
 pub(super) const ALL: [&Schema; 20] = [

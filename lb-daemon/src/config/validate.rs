@@ -85,7 +85,7 @@ fn daemon(section: &Section<'_>) -> DaemonConfig {
     DaemonConfig {
         watch: section.boolean("watch").is_some_and(Spanned::into_inner),
         state_dir: state_dir.map_or_else(|| DEFAULT_STATE_DIR.into(), Spanned::into_inner),
-        on_loss: section.choice("on_daemon_loss", &LOSSES, &[]).unwrap_or_default(),
+        on_loss: section.choice("on_daemon_loss", &LOSSES).unwrap_or_default(),
         probe_mark: probe_mark(section).unwrap_or(DEFAULT_PROBE_MARK),
         on_change: on_change::on_change(&section.child("on_change", &schema::ON_CHANGE)),
     }
@@ -197,7 +197,7 @@ fn power_of_two(section: &Section<'_>, key: &str, given: &Spanned<u64>, range: &
 
 /// `unknown_port`, of all VIPs or of one.
 fn drops_unknown_port(section: &Section<'_>) -> Option<bool> {
-    section.choice("unknown_port", &[("pass", false), ("drop", true)], &[])
+    section.choice("unknown_port", &[("pass", false), ("drop", true)])
 }
 
 /// Whether a text is made of what names may be made of, however long it is.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 
 use certificates::Authority;
 
-use super::{EXAMPLE, MINIMAL, VALID, check_beside, complaints, valid};
+use super::{EXAMPLE, MINIMAL, VALID, check_beside, valid};
 use crate::{
     config::{Checked, schema},
     model::{
@@ -171,42 +171,36 @@ fn example_file_is_valid_with_all_that_it_shows() {
     assert_eq!(config.pools["web"].health.agent, Some(agent));
 }
 
-/// The part of the example that sets a table's keys, and the list of what is to come.
-fn part(title: &str) -> (String, &'static str) {
+/// The part of the example that sets a table's keys.
+fn part(title: &str) -> String {
     let shown = shown();
-    let built = shown.split("# ---- Not built yet").next().unwrap();
-    let later = EXAMPLE.split_once("# ---- Not built yet").expect("the list of what is not built").1;
-    let part = match title {
-        "the main file" | "an included file" => built.replace(['[', ']'], " "),
-        "a backend" => built.split("[pool.web]").nth(1).unwrap().split("[[pool.web.health]]").next().unwrap().into(),
+    match title {
+        "the main file" | "an included file" => shown.replace(['[', ']'], " "),
+        "a backend" => shown.split("[pool.web]").nth(1).unwrap().split("[[pool.web.health]]").next().unwrap().into(),
         // Some of its keys are for one of the checks, some for another; a template has the same.
         "[pool.NAME.health]" | "[health.NAME]" => {
-            built.split_once("[[pool.web.health]]").unwrap().1.split("[pool.dns]").next().unwrap().into()
+            shown.split_once("[[pool.web.health]]").unwrap().1.split("[pool.dns]").next().unwrap().into()
         }
         // Some of its keys are for one of the VIPs, some for another.
-        "[[vip]]" | "one of `quic_lb`" | "one of `source_routes`" => built.split_once("[[vip]]").unwrap().1.into(),
+        "[[vip]]" | "one of `quic_lb`" | "one of `source_routes`" => shown.split_once("[[vip]]").unwrap().1.into(),
         title => {
             let header = format!("\n{}\n", title.replace("NAME", "web"));
-            let after = built.split_once(&header).unwrap_or_else(|| panic!("{title} is missing")).1;
+            let after = shown.split_once(&header).unwrap_or_else(|| panic!("{title} is missing")).1;
             after.split("\n[").next().unwrap().into()
         }
-    };
-    (part, later)
+    }
 }
 
 #[test]
-fn example_file_sets_every_key_and_lists_what_is_to_come() {
+fn example_file_sets_every_key() {
     for schema in schema::ALL {
-        let (part, later) = part(schema.title);
+        let part = part(schema.title);
         let words: Vec<&str> = part.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
         // [[dataplane.interface]], [pool.web.health] and the like are set by their headers.
         let headers = ["interface", "health", "agent", "damping", "passive", "on_change", "source_limit", "tunnels"];
         for key in schema.keys.iter().filter(|key| !headers.contains(key)) {
             let set = words.contains(key);
             assert!(set, "{} lacks {key} in config/lb.example.toml", schema.title);
-        }
-        for key in schema.later {
-            assert!(later.contains(key), "{key} is not listed as not built yet in config/lb.example.toml");
         }
     }
 }
@@ -215,9 +209,8 @@ fn example_file_sets_every_key_and_lists_what_is_to_come() {
 fn example_file_comments_every_key() {
     let mut previous = "";
     let shown = shown();
-    let built = shown.split("# ---- Not built yet").next().unwrap();
     // The second pool and further VIPs show that there may be several, and set a few keys that the first cannot have.
-    let (before, after) = built.split_once("[pool.dns]").unwrap();
+    let (before, after) = shown.split_once("[pool.dns]").unwrap();
     let first_vip = after.split("[[vip]]").nth(1).unwrap();
     let quic = ["quic = ", "quic_lb = ", "udp_stable = "];
     let further = after
@@ -267,16 +260,6 @@ fn every_known_key_is_read() {
             let found = check_beside(&file_with(schema.title, key), &[("x.toml", beside.as_bytes())]).diagnostics;
             let ignored = !found.iter().any(|one| one.code.name() == "wrong-type");
             assert!(!ignored, "{key} of {} is accepted, but nothing reads it", schema.title);
-        }
-    }
-}
-
-#[test]
-fn every_key_that_is_to_come_is_refused_as_such() {
-    for schema in schema::ALL {
-        for key in schema.later {
-            let found = complaints(&file_with(schema.title, key));
-            assert!(found.iter().any(|complaint| complaint.ends_with(" not-built-yet")), "{key}: {found:?}");
         }
     }
 }

@@ -92,7 +92,7 @@ pub(super) fn dataplane(section: &Section<'_>, lists: &Lists<'_>) -> Dataplane {
 
 /// `interfaces` and `[[dataplane.interface]]` together.
 fn interfaces(section: &Section<'_>) -> Vec<Interface> {
-    let mode = section.choice("mode", &MODES, &[]).unwrap_or_default();
+    let mode = section.choice("mode", &MODES).unwrap_or_default();
     let simple = section.array("interfaces");
     let tables = section.children("interface", &schema::INTERFACE);
     let given = section
@@ -106,7 +106,7 @@ fn interfaces(section: &Section<'_>) -> Vec<Interface> {
     let simple = simple.into_iter().filter_map(|value| Some((section.string_of("interfaces", value)?, mode)));
     let tables = tables.iter().filter_map(|table| {
         table.require("name", "add `name = \"eth0\"`");
-        let mode = table.choice("mode", &MODES, &[]).unwrap_or(mode);
+        let mode = table.choice("mode", &MODES).unwrap_or(mode);
         Some((table.string("name")?, mode))
     });
     let mut seen = Once::new();

@@ -73,7 +73,7 @@ pub(super) fn health<'a>(pool: &Section<'a>, lists: &Lists<'_>, templates: &mut 
     let agent = agent::agent(pool, &read);
     let (checks, places): (Vec<_>, _) = read.into_iter().unzip();
     let words = [("all", Matching::All), ("any", Matching::Any)];
-    let matching = pool.choice("health_match", &words, &[]).unwrap_or_default();
+    let matching = pool.choice("health_match", &words).unwrap_or_default();
     let damping = damping::damping(pool, !checks.is_empty() || agent.is_some());
     let slow_start = duration(pool, "slow_start", &PACE).map(Spanned::into_inner);
     (Health { checks, matching, damping, agent, slow_start, ..Health::default() }, places)
@@ -142,11 +142,11 @@ fn check<'a>(
 
 fn settings(section: &Section<'_>, lists: &Lists<'_>) -> Settings {
     let kind = Kind::of(section);
-    let route = section.choice("probe", &ROUTES, &[]).unwrap_or(Route::VipIfPossible);
+    let route = section.choice("probe", &ROUTES).unwrap_or(Route::VipIfPossible);
     let route = if kind == Some(Kind::Exec) { Route::Direct } else { route };
     let asks = Asks::read(section, kind, lists);
     let port = section.integer("port", &(1..=65_535)).and_then(|port| u16::try_from(port.into_inner()).ok());
-    let initial = section.choice("initial", &INITIAL, &[]);
+    let initial = section.choice("initial", &INITIAL);
     let interval = duration(section, "interval", &INTERVAL);
     let fast_interval = duration(section, "fast_interval", &INTERVAL);
     let timeout = duration(section, "timeout", &TIMEOUT);

@@ -50,7 +50,7 @@ pub(super) struct ReadPool {
 
 /// `encap`, of a pool or a VIP.
 pub(super) fn encap(section: &Section<'_>) -> Option<Encap> {
-    section.choice("encap", &[("ipip", Encap::Ipip), ("gue", Encap::Gue), ("l2", Encap::L2)], &[])
+    section.choice("encap", &[("ipip", Encap::Ipip), ("gue", Encap::Gue), ("l2", Encap::L2)])
 }
 
 /// The pool of that name; complains, of the name's place, if there is none.
@@ -137,7 +137,7 @@ fn backend(section: &Section<'_>, seen: &mut Seen) -> Option<(Backend, Option<At
     let address = address(section, if local { Role::LocalBackend } else { Role::Backend });
     let weight = section.integer("weight", &(0..=u64::from(MAX_WEIGHT)));
     let weight = weight.and_then(|weight| u32::try_from(weight.into_inner()).ok()).unwrap_or(DEFAULT_WEIGHT);
-    let state = section.choice("state", &STATES, &[]).unwrap_or_default();
+    let state = section.choice("state", &STATES).unwrap_or_default();
     let server_id = server_id(section);
     if let Some(name) = &name {
         let what = format!("backend name {}", name.get_ref());

@@ -67,7 +67,7 @@ struct Ids<'a> {
 /// `quic`, `quic_lb`, `tcp_server_id` and `udp_stable` of a VIP that uses these pools.
 pub(super) fn routing(section: &Section<'_>, protocol: Option<Protocol>, pools: &[&ReadPool]) -> Routing {
     let words = [("off", Layouts::Off), ("quic-lb", Layouts::QuicLb), ("katran", Layouts::Katran)];
-    let layouts = section.choice("quic", &words, &[]).unwrap_or(Layouts::Off);
+    let layouts = section.choice("quic", &words).unwrap_or(Layouts::Off);
     let [tcp_server_id, udp_stable] =
         ["tcp_server_id", "udp_stable"].map(|key| section.boolean(key).is_some_and(Spanned::into_inner));
     let asked = [layouts != Layouts::Off, tcp_server_id, udp_stable];

@@ -98,7 +98,7 @@ impl<'p> Reading<'p, '_> {
             self.names.note(section, &what, name.get_ref().clone(), name.span(), "give each VIP its own name");
         }
         section.require("protocol", "add `protocol = \"tcp\"` or `protocol = \"udp\"`");
-        let protocol = section.choice("protocol", &PROTOCOLS, &[]);
+        let protocol = section.choice("protocol", &PROTOCOLS);
         let service = service(section, protocol);
         if let Some(service) = &service {
             let what = format!("VIP {}", service.get_ref());
@@ -146,8 +146,8 @@ fn options(
 ) -> impl FnOnce(Vip) -> Vip + use<> {
     let panic_threshold = section.quantity("panic_threshold", "%", quantity::percent).map_or(0, Spanned::into_inner);
     let (min_healthy, max_ring_change) = (least(section, pool), ring_change(section, ring_size));
-    let hash = section.choice("hash", &HASHES, &[]).unwrap_or_default();
-    let flow_tracking = section.choice("flow_tracking", &TRACKING, &[]).unwrap_or_default();
+    let hash = section.choice("hash", &HASHES).unwrap_or_default();
+    let flow_tracking = section.choice("flow_tracking", &TRACKING).unwrap_or_default();
     let access = access(section, lists);
     let max_new_flows_per_second = number(section, "max_new_flows_per_second", &RATE);
     if flow_tracking == FlowTracking::Off

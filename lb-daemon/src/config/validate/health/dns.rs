@@ -21,10 +21,10 @@ const LONGEST_ANSWER: usize = 255;
 /// Nothing if it is not said what to ask for.
 pub(super) fn dns(section: &Section<'_>) -> Option<Dns> {
     let query = section.parsed("query", query).map(Spanned::into_inner);
-    let query_type = section.choice("query_type", RecordType::ALL, &[]).unwrap_or(RecordType::A);
-    let expect_rcode = section.choice("expect_rcode", Rcode::ALL, &[]).unwrap_or(Rcode::NoError);
+    let query_type = section.choice("query_type", RecordType::ALL).unwrap_or(RecordType::A);
+    let expect_rcode = section.choice("expect_rcode", Rcode::ALL).unwrap_or(Rcode::NoError);
     let expect_answer = section.parsed("expect_answer", answer).map(Spanned::into_inner);
-    let transport = section.choice("transport", Transport::ALL, &[]).unwrap_or(Transport::Udp);
+    let transport = section.choice("transport", Transport::ALL).unwrap_or(Transport::Udp);
     Some(Dns { query: query?, query_type, expect_rcode, expect_answer, transport })
 }
 

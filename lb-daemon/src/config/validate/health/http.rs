@@ -33,7 +33,7 @@ const RESERVED: [HeaderName; 6] = [CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRAN
 pub(super) fn http(section: &Section<'_>) -> Http {
     let default = Http::default();
     let methods = Method::ALL.map(|method| (method.name(), method));
-    let method = section.choice("method", &methods, &[]).unwrap_or_default();
+    let method = section.choice("method", &methods).unwrap_or_default();
     Http {
         method,
         path: section.parsed("path", path).map_or(default.path, Spanned::into_inner),

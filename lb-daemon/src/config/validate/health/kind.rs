@@ -47,7 +47,7 @@ const GROUPS: [&[&str]; 6] = [http::KEYS, tls::KEYS, grpc::KEYS, udp::KEYS, dns:
 impl Kind {
     /// `type`, with complaints about keys that it does not look at.
     pub(super) fn of(section: &Section<'_>) -> Option<Self> {
-        let kind = section.choice("type", &TYPES, &[])?;
+        let kind = section.choice("type", &TYPES)?;
         kind.without_effect(section);
         Some(kind)
     }
