@@ -112,6 +112,7 @@ fn about<F: Frame, T: Tables>(frame: &F, packet: &Packet, tables: &T) -> Result<
     let target = match known {
         Some(target) => target,
         None if slot.is_tracked() => slot.previous_if_serving(vip, tables)?,
+        None if adaptive => ring::pick_untracked(hash, vip, tables)?,
         None if ring::is_special(vip) => ring::pick_special(&quote.flow, vip, tables)?,
         None => ring::pick(hash, vip, tables)?,
     };

@@ -79,6 +79,20 @@ pub fn pick<T: Tables>(hash: u64, vip: &Vip, tables: &T) -> Result<u32, Verdict>
     slot(hash, vip.ring_base, vip.ring_slots, vip, tables)
 }
 
+/// The target of an adaptive VIP's flow in a slot that is not tracked.
+///
+/// # Errors
+/// As [`pick`]. While no backend takes new flows the ring is the last one of those that did, who may have left since:
+/// [`Verdict::NoBackend`] if it names one that serves no more.
+#[inline(always)]
+pub fn pick_untracked<T: Tables>(hash: u64, vip: &Vip, tables: &T) -> Result<u32, Verdict> {
+    if vip.flags & Vip::CLOSED == 0 {
+        return pick(hash, vip, tables);
+    }
+    let id = vip.target_base.wrapping_add(u32::from(read(hash, vip.ring_base, vip.ring_slots, tables)?));
+    if serves(id, vip, tables) { Ok(id) } else { Err(Verdict::NoBackend) }
+}
+
 #[inline(always)]
 fn slot<T: Tables>(hash: u64, base: u32, slots: u32, vip: &Vip, tables: &T) -> Result<u32, Verdict> {
     if slots == 0 {
@@ -94,6 +108,12 @@ fn own<T: Tables>(id: u32, vip: &Vip, tables: &T) -> Result<u32, Verdict> {
     let target = tables.target(id).ok_or(Verdict::Inconsistent)?;
     // A target that went down after this packet read the ring is still the VIP's: one packet more reaches it.
     if target.vip == vip.id { Ok(id) } else { Err(Verdict::Inconsistent) }
+}
+
+/// Whether a target takes packets of the VIP's flows that it has.
+#[inline(always)]
+pub fn serves<T: Tables>(id: u32, vip: &Vip, tables: &T) -> bool {
+    tables.target(id).is_some_and(|target| target.serves == vip.id)
 }
 
 /// What the ring at `base`, or a history there, says of this hash.
@@ -133,8 +153,7 @@ impl Tracked {
     /// As [`pick`].
     #[inline(always)]
     pub fn previous_if_serving<T: Tables>(self, vip: &Vip, tables: &T) -> Result<u32, Verdict> {
-        let serves = tables.target(self.previous).is_some_and(|target| target.serves == vip.id);
-        if serves { Ok(self.previous) } else { self.current(vip, tables) }
+        if serves(self.previous, vip, tables) { Ok(self.previous) } else { self.current(vip, tables) }
     }
 
     /// The current target.

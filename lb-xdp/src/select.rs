@@ -95,25 +95,26 @@ impl<'a, F: Frame, T: Tables> Request<'a, F, T> {
         Ok(id)
     }
 
-    /// Whether a target takes packets of flows that it has.
-    #[inline(always)]
-    pub fn serves(&self, id: u32) -> bool {
-        self.tables.target(id).is_some_and(|target| target.serves == self.vip.id)
-    }
-
     /// The target of a flow whose slot in the ring of an adaptive VIP is not tracked.
     ///
     /// # Errors
-    /// As [`ring::pick`]; those of [`Request::admit_flow`].
+    /// As [`ring::pick_untracked`]; those of [`Request::admit_flow`].
     #[inline(always)]
     pub fn untracked(&self) -> Result<u32, Verdict> {
         let Self { packet, vip, tables, .. } = *self;
         if packet.opens_flow() {
             self.admit_flow()?;
+            if vip.flags & Vip::CLOSED != 0 {
+                return Err(Verdict::NoBackend);
+            }
         }
-        let id = ring::pick(packet.hash, vip, tables)?;
-        let is_lost = is_closed(vip) && (packet.opens_flow() || !self.serves(id));
-        if is_lost { Err(Verdict::NoBackend) } else { Ok(id) }
+        ring::pick_untracked(packet.hash, vip, tables)
+    }
+
+    /// Whether a target of the VIP takes packets of flows that it has.
+    #[inline(always)]
+    pub fn serves(&self, id: u32) -> bool {
+        ring::serves(id, self.vip, self.tables)
     }
 
     /// Whether a new flow is within the limits and may be remembered. One that is not, but was taken up in its middle,
@@ -138,12 +139,6 @@ impl<'a, F: Frame, T: Tables> Request<'a, F, T> {
             Ok(()) => Ok(true),
         }
     }
-}
-
-/// Whether no backend of an adaptive VIP takes new flows.
-#[inline(always)]
-const fn is_closed(vip: &Vip) -> bool {
-    vip.flags & Vip::CLOSED != 0
 }
 
 /// Whether flows of the VIP are remembered.

@@ -44,6 +44,8 @@ pub(crate) fn cases() -> Vec<Case> {
     let full = [(2, 100, Established); 8];
     let same = full.map(|(id, age, state)| (id, state, age));
     let closed = |given: Given| given.flags(1, Vip::CLOSED);
+    // Who was in the last ring is not configured any more.
+    let gone = |given: Given, id| given.target(id, |target| *target = Target::default());
     vec![
         Case::forwarded("untracked: a new flow is not remembered", &untracked(), &syn, 2),
         Case::forwarded("untracked: nor is one that goes on", &untracked(), &ack, 2),
@@ -81,18 +83,29 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::forwarded("closed: an old flow stays", &closed(drained(untracked(), 2)), &ack, 2),
         dropped("closed: a new one finds nobody", &closed(drained(untracked(), 2)), SYN),
         dropped("nor one whose target is down", &closed(down(untracked(), 2)), ACK),
+        dropped("closed: a new one finds nobody where the last one left", &closed(gone(untracked(), 2)), SYN),
+        dropped("nor does one that goes on", &closed(gone(untracked(), 2)), ACK),
         dropped("tracked and closed likewise", &closed(tracked()), SYN).event(MissSyn),
+        dropped("and where all left", &closed(gone(gone(tracked(), 1), 2)), ACK).event(MissTcp),
         about("an error follows the ring", &untracked(), 2),
         about("an error about a tracked flow goes where that is", &tracked().flow(&ack, 2, 0, HalfOpen), 2)
             .remembers(&[(2, HalfOpen, 0)]),
         about("one that is not remembered is at the previous target", &tracked(), 1),
         about("while that serves", &down(tracked(), 1), 2),
+        about("closed: an error about an old flow goes where that is", &closed(drained(untracked(), 2)), 2),
+        lost("but to nobody who is down", &closed(down(untracked(), 2))),
+        lost("nor who left", &closed(gone(untracked(), 2))),
     ]
 }
 
 /// An ICMP error about the flow.
 fn about(name: &'static str, given: &Given, target: u32) -> Case {
     errors::steered(name, given, &errors::about([3, 1], &segment(ACK), 8), target)
+}
+
+/// Such an error that nobody is to have.
+fn lost(name: &'static str, given: &Given) -> Case {
+    Case::left_alone(name, given, errors::about([3, 1], &segment(ACK), 8), Verdict::NoBackend)
 }
 
 /// A closed VIP drops what no backend is to take.
