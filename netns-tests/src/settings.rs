@@ -12,6 +12,9 @@ use crate::topology::{Lab, VIP_V4, VIP_V6};
 /// Where the balancer serves metrics, inside its namespace.
 const METRICS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9650));
 
+/// Both ways in which flows of TCP VIPs are tracked: connections must stay with each.
+pub const TRACKED: [&str; 2] = ["always", "adaptive"];
+
 /// A whole file.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -169,6 +172,12 @@ impl Settings {
     pub fn each_vip(mut self, line: &str) -> Self {
         self.vips.iter_mut().for_each(|vip| vip.keys.push(line.into()));
         self
+    }
+
+    /// Has flows of every VIP so far tracked in this way, of [`TRACKED`].
+    #[must_use]
+    pub fn tracked(self, tracking: &str) -> Self {
+        self.each_vip(&format!("flow_tracking = \"{tracking}\""))
     }
 
     /// Keeps only these backends in every pool.

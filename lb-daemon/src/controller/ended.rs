@@ -20,6 +20,20 @@ const SETTLE: Duration = Duration::from_mins(1);
 /// Nor sooner than this many times as long as looking took.
 const SETTLE_FACTOR: u32 = 20;
 
+/// For how long slots stay tracked, and how often it is looked.
+#[cfg(not(debug_assertions))]
+fn hold() -> (Hold, Duration) {
+    (Hold::default(), SETTLE)
+}
+
+/// The same. A test cannot wait for hours: `LB_HOLD=UNITS` has slots wait for so long, and looks each second.
+#[cfg(debug_assertions)]
+fn hold() -> (Hold, Duration) {
+    let asked = std::env::var("LB_HOLD").ok().and_then(|units| units.parse().ok());
+    let short = |units| (Hold { silence: units, handshake: units }, Duration::from_secs(1));
+    asked.map_or((Hold::default(), SETTLE), short)
+}
+
 impl<E: Engine> Controller<E> {
     /// Counts the flow table.
     pub(super) fn count_flows(&mut self) -> Result<FlowCount, dataplane::Error> {
@@ -50,10 +64,11 @@ impl<E: Engine> Controller<E> {
             }
             return;
         }
+        let (hold, pause) = hold();
         let (unit, begun_anew) = (self.liveness().now, self.trackers.begun_anew());
-        let settled = self.trackers.settle(&mut self.engine, &self.state.vips, unit, Hold::default());
+        let settled = self.trackers.settle(&mut self.engine, &self.state.vips, unit, hold);
         // As long as it took, many times over, nothing else was done.
-        self.settle_at = now + SETTLE.max(now.elapsed() * SETTLE_FACTOR);
+        self.settle_at = now + pause.max(now.elapsed() * SETTLE_FACTOR);
         let loses = self.trackers.begun_anew() > begun_anew;
         if loses && !mem::replace(&mut self.loses_strays, true) {
             warn!("the flow table is too small: slots of adaptive VIPs stay tracked");
