@@ -11,7 +11,7 @@ use netns_tests::{
     balancer::Balancer,
     host::Backend,
     scenario::scenario,
-    settings::{Family, Health, Settings},
+    settings::{Family, Health, Settings, TRACKED},
     share,
     topology::{Layout, VIP_V4, VIP_V6, vips},
     traffic::{
@@ -36,27 +36,34 @@ fn ring_digest(lb: &Balancer) -> Result<String> {
 
 #[test]
 fn a_dead_backend_gives_way_at_once_and_gets_its_slots_back() {
-    scenario(&Layout::with_backends(3), |lab| {
-        lab.log().expect("web-2");
-        let settings = Settings::web(lab, Health::Http(80));
-        let lb = Balancer::start(lab, &settings)?;
-        lb.wait_up(&["web-1", "web-2", "web-3"])?;
-        let ring = ring_digest(&lb)?;
+    for tracking in TRACKED {
+        scenario(&Layout::with_backends(3), |lab| {
+            lab.log().expect("web-2");
+            let settings = Settings::web(lab, Health::Http(80)).tracked(tracking);
+            let lb = Balancer::start(lab, &settings)?;
+            lb.wait_up(&["web-1", "web-2", "web-3"])?;
+            let ring = ring_digest(&lb)?;
 
-        lab.backend("web-2").stop();
-        lb.wait_up(&["web-1", "web-3"])?;
-        for to in vips(80) {
-            let answers = http::ask_many(&lab.client, to, 300);
-            assert_eq!((answers.failed(), answers.of("web-2")), (0, 0), "{answers}");
-        }
-        assert_ne!(ring_digest(&lb)?, ring);
+            let mut sessions = Sessions::open(&lab.client, &vips(80), 30)?;
+            sessions.forget("web-2");
+            ensure!(!sessions.is_empty(), "all connections are the dead backend's");
+            lab.backend("web-2").stop();
+            lb.wait_up(&["web-1", "web-3"])?;
+            for to in vips(80) {
+                let answers = http::ask_many(&lab.client, to, 300);
+                assert_eq!((answers.failed(), answers.of("web-2")), (0, 0), "{answers}");
+            }
+            assert_ne!(ring_digest(&lb)?, ring);
+            sessions.all_stay()?;
 
-        lab.backend("web-2").start()?;
-        lb.wait_up(&["web-1", "web-2", "web-3"])?;
-        assert_eq!(ring_digest(&lb)?, ring);
-        let answers = http::ask_many(&lab.client, vips(80)[0], 1000);
-        share::compare(&answers, &settings.weights()).map_err(anyhow::Error::msg)
-    });
+            lab.backend("web-2").start()?;
+            lb.wait_up(&["web-1", "web-2", "web-3"])?;
+            assert_eq!(ring_digest(&lb)?, ring);
+            let answers = http::ask_many(&lab.client, vips(80)[0], 1000);
+            share::compare(&answers, &settings.weights()).map_err(anyhow::Error::msg)?;
+            sessions.all_stay()
+        });
+    }
 }
 
 /// How long new connections go to a backend that `kill` takes away.
@@ -138,51 +145,55 @@ fn flows_of_a_dead_backend_move_and_the_others_stay() {
 
 #[test]
 fn a_backend_of_weight_zero_keeps_its_connections_and_gets_no_new_ones() {
-    scenario(&Layout::with_backends(3), |lab| {
-        let mut settings = Settings::web(lab, Health::None);
-        let lb = Balancer::start(lab, &settings)?;
-        let to = vips(80)[0];
-        let mut sessions = Sessions::open(&lab.client, &vips(80), 30)?;
-        ensure!(sessions.of("web-2") > 0, "no connection of 30 came to web-2");
+    for tracking in TRACKED {
+        scenario(&Layout::with_backends(3), |lab| {
+            let mut settings = Settings::web(lab, Health::None).tracked(tracking);
+            let lb = Balancer::start(lab, &settings)?;
+            let to = vips(80)[0];
+            let mut sessions = Sessions::open(&lab.client, &vips(80), 30)?;
+            ensure!(sessions.of("web-2") > 0, "no connection of 30 came to web-2");
 
-        settings.backend("web-2").weight = 0;
-        lb.reload(&settings)?;
-        let answers = http::ask_many(&lab.client, to, 500);
-        assert_eq!((answers.failed(), answers.of("web-2")), (0, 0), "{answers}");
-        sessions.all_stay()?;
+            settings.backend("web-2").weight = 0;
+            lb.reload(&settings)?;
+            let answers = http::ask_many(&lab.client, to, 500);
+            assert_eq!((answers.failed(), answers.of("web-2")), (0, 0), "{answers}");
+            sessions.all_stay()?;
 
-        settings.backend("web-2").weight = 100;
-        lb.reload(&settings)?;
-        let answers = http::ask_many(&lab.client, to, 1000);
-        share::compare(&answers, &settings.weights()).map_err(anyhow::Error::msg)?;
-        sessions.all_stay()
-    });
+            settings.backend("web-2").weight = 100;
+            lb.reload(&settings)?;
+            let answers = http::ask_many(&lab.client, to, 1000);
+            share::compare(&answers, &settings.weights()).map_err(anyhow::Error::msg)?;
+            sessions.all_stay()
+        });
+    }
 }
 
 #[test]
 fn packets_to_a_vip_without_a_healthy_backend_are_dropped_for_that_reason() {
-    scenario(&Layout::with_backends(2), |lab| {
-        lab.log().expect("web-");
-        lab.log().expect("backend");
-        let lb = Balancer::start(lab, &Settings::web(lab, Health::Http(80)))?;
-        lb.wait_up(&["web-1", "web-2"])?;
-        assert_eq!(dropped(&lb)?, 0);
-        for backend in ["web-1", "web-2"] {
-            lab.backend(backend).stop();
-        }
-        lb.wait_up(&[])?;
-        for vip in [SocketAddr::new(VIP_V4.into(), 80), SocketAddr::new(VIP_V6.into(), 80)] {
-            let before = dropped(&lb)?;
-            assert!(is_silent(&lab.client, vip));
-            ensure!(dropped(&lb)? > before, "{vip}: nothing was counted as dropped");
-        }
-        for backend in ["web-1", "web-2"] {
-            lab.backend(backend).start()?;
-        }
-        lb.wait_up(&["web-1", "web-2"])?;
-        assert_eq!(http::ask_many(&lab.client, vips(80)[0], 20).failed(), 0);
-        Ok(())
-    });
+    for tracking in TRACKED {
+        scenario(&Layout::with_backends(2), |lab| {
+            lab.log().expect("web-");
+            lab.log().expect("backend");
+            let lb = Balancer::start(lab, &Settings::web(lab, Health::Http(80)).tracked(tracking))?;
+            lb.wait_up(&["web-1", "web-2"])?;
+            assert_eq!(dropped(&lb)?, 0);
+            for backend in ["web-1", "web-2"] {
+                lab.backend(backend).stop();
+            }
+            lb.wait_up(&[])?;
+            for vip in [SocketAddr::new(VIP_V4.into(), 80), SocketAddr::new(VIP_V6.into(), 80)] {
+                let before = dropped(&lb)?;
+                assert!(is_silent(&lab.client, vip));
+                ensure!(dropped(&lb)? > before, "{vip}: nothing was counted as dropped");
+            }
+            for backend in ["web-1", "web-2"] {
+                lab.backend(backend).start()?;
+            }
+            lb.wait_up(&["web-1", "web-2"])?;
+            assert_eq!(http::ask_many(&lab.client, vips(80)[0], 20).failed(), 0);
+            Ok(())
+        });
+    }
 }
 
 /// Packets dropped for want of a backend, as `lb stats -o json` tells them.

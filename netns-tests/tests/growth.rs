@@ -7,8 +7,9 @@ use netns_tests::{
     balancer::Balancer,
     continuity::{self, BETWEEN, EVEN, UNEVEN, with_others},
     scenario::scenario,
-    settings::Settings,
-    topology::{Lab, Layout},
+    settings::{Health, Settings},
+    topology::{Lab, Layout, vips},
+    traffic::sessions::Sessions,
 };
 
 /// The stream's VIPs, with backends of these weights, and so many others.
@@ -101,5 +102,22 @@ fn a_daemon_that_is_killed_while_tables_are_replaced_is_followed_by_one_that_com
             }
             Ok(())
         })
+    });
+}
+
+#[test]
+fn connections_of_adaptive_vips_stay_while_rings_and_tables_grow() {
+    scenario(&Layout::with_backends(6), |lab| {
+        let web = |others| with_others(Settings::web(lab, Health::None), others, "web").tracked("adaptive");
+        let lb = Balancer::start(lab, &web(0).only(&["web-1", "web-2", "web-3"]))?;
+        let mut sessions = Sessions::open(&lab.client, &vips(80), 40)?;
+        // Of these nothing is heard meanwhile.
+        let mut silent = Sessions::open(&lab.client, &vips(80), 40)?;
+        for (settings, entries) in [(web(100), 262_144), (web(0), 16_384)] {
+            lb.reload_text(&sized(&settings, entries))?;
+            lb.wait_up(&["web-1", "web-2", "web-3", "web-4", "web-5", "web-6"])?;
+            sessions.all_stay()?;
+        }
+        silent.all_stay()
     });
 }

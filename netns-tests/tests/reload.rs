@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use netns_tests::{
     balancer::{self, Balancer},
     scenario::scenario,
-    settings::{Health, Settings},
+    settings::{Health, Settings, TRACKED},
     topology::{Layout, VIP_V4, vips},
     traffic::{download::Download, http, is_silent, sessions::Sessions},
 };
@@ -19,14 +19,15 @@ const MEGABYTE: u64 = 1_000_000;
 
 #[test]
 fn connections_stay_on_their_backend_while_others_are_added_and_removed() {
-    for tracking in ["always", "adaptive"] {
+    for tracking in TRACKED {
         scenario(&Layout::with_backends(6), |lab| {
-            let all = Settings::web(lab, Health::None).each_vip(&format!("flow_tracking = \"{tracking}\""));
+            let all = Settings::web(lab, Health::None).tracked(tracking);
             let few = all.clone().only(&["web-2", "web-4", "web-5"]);
             let lb = Balancer::start(lab, &few)?;
             let mut sessions = Sessions::open(&lab.client, &vips(80), 40)?;
 
             lb.reload(&all)?;
+            lb.wait_up(&["web-1", "web-2", "web-3", "web-4", "web-5", "web-6"])?;
             sessions.all_stay()?;
             let answers = http::ask_many(&lab.client, vips(80)[0], 400);
             assert_eq!((answers.failed(), answers.by_backend.len()), (0, 6), "{answers}");
@@ -45,7 +46,7 @@ fn connections_stay_on_their_backend_while_others_are_added_and_removed() {
 fn connections_stay_while_a_vip_becomes_adaptive_and_its_backends_change() {
     scenario(&Layout::with_backends(4), |lab| {
         let settings = Settings::web(lab, Health::None);
-        let adaptive = settings.clone().each_vip("flow_tracking = \"adaptive\"");
+        let adaptive = settings.clone().tracked("adaptive");
         let lb = Balancer::start(lab, &settings.clone().only(&["web-1", "web-2"]))?;
         let mut sessions = Sessions::open(&lab.client, &vips(80), 20)?;
         lb.reload(&adaptive.clone().only(&["web-1", "web-2"]))?;

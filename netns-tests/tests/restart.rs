@@ -6,7 +6,7 @@ use anyhow::ensure;
 use netns_tests::{
     balancer::Balancer,
     scenario::scenario,
-    settings::{Health, Settings},
+    settings::{Health, Settings, TRACKED},
     topology::{LB_INTERFACE, Layout, vips},
     traffic::{download::Download, http, is_silent, sessions::Sessions},
 };
@@ -15,55 +15,59 @@ const MEGABYTE: u64 = 1_000_000;
 
 #[test]
 fn killing_the_daemon_during_a_download_loses_no_connection() {
-    scenario(&Layout::with_backends(3), |lab| {
-        let mut lb = Balancer::start(lab, &Settings::web(lab, Health::Http(80)))?;
-        lb.wait_up(&["web-1", "web-2", "web-3"])?;
-        let link = lb.link()?;
-        let mut sessions = Sessions::open(&lab.client, &vips(80), 20)?;
-        let start =
-            |at: usize| Download::start(&lab.client, vips(80)[at], 100 * MEGABYTE, 50 * MEGABYTE, 60 * MEGABYTE);
-        let downloads = [start(0)?, start(1)?];
-        for download in &downloads {
-            download.wait_for(10 * MEGABYTE, Duration::from_secs(20))?;
-        }
+    for tracking in TRACKED {
+        scenario(&Layout::with_backends(3), |lab| {
+            let mut lb = Balancer::start(lab, &Settings::web(lab, Health::Http(80)).tracked(tracking))?;
+            lb.wait_up(&["web-1", "web-2", "web-3"])?;
+            let link = lb.link()?;
+            let mut sessions = Sessions::open(&lab.client, &vips(80), 20)?;
+            let start =
+                |at: usize| Download::start(&lab.client, vips(80)[at], 100 * MEGABYTE, 50 * MEGABYTE, 60 * MEGABYTE);
+            let downloads = [start(0)?, start(1)?];
+            for download in &downloads {
+                download.wait_for(10 * MEGABYTE, Duration::from_secs(20))?;
+            }
 
-        lb.kill()?;
-        sessions.all_stay()?;
-        for to in vips(80) {
-            assert_eq!(http::ask_many(&lab.client, to, 100).failed(), 0, "while no daemon runs");
-        }
-        for download in &downloads {
-            download.wait_for(60 * MEGABYTE, Duration::from_secs(20))?;
-        }
+            lb.kill()?;
+            sessions.all_stay()?;
+            for to in vips(80) {
+                assert_eq!(http::ask_many(&lab.client, to, 100).failed(), 0, "while no daemon runs");
+            }
+            for download in &downloads {
+                download.wait_for(60 * MEGABYTE, Duration::from_secs(20))?;
+            }
 
-        lb.start_again()?;
-        assert_eq!(lb.link()?.id, link.id, "the link was made anew");
-        assert!(downloads.iter().all(Download::is_running));
-        sessions.all_stay()?;
-        for download in downloads {
-            assert_eq!(download.finish()?, 100 * MEGABYTE);
-        }
-        sessions.all_stay()?;
-        assert_eq!(http::ask_many(&lab.client, vips(80)[0], 100).failed(), 0);
-        Ok(())
-    });
+            lb.start_again()?;
+            assert_eq!(lb.link()?.id, link.id, "the link was made anew");
+            assert!(downloads.iter().all(Download::is_running));
+            sessions.all_stay()?;
+            for download in downloads {
+                assert_eq!(download.finish()?, 100 * MEGABYTE);
+            }
+            sessions.all_stay()?;
+            assert_eq!(http::ask_many(&lab.client, vips(80)[0], 100).failed(), 0);
+            Ok(())
+        });
+    }
 }
 
 #[test]
 fn a_daemon_that_is_stopped_leaves_forwarding_in_place() {
-    scenario(&Layout::with_backends(3), |lab| {
-        let mut lb = Balancer::start(lab, &Settings::web(lab, Health::None))?;
-        let link = lb.link()?;
-        let mut sessions = Sessions::open(&lab.client, &vips(80), 20)?;
-        let mark = lb.log().mark();
-        lb.stop()?;
-        lb.log().wait_for(mark, &["stopped; forwarding goes on", "`lb unload`"])?;
-        sessions.all_stay()?;
-        assert_eq!(http::ask_many(&lab.client, vips(80)[1], 100).failed(), 0);
-        lb.start_again()?;
-        assert_eq!(lb.link()?.id, link.id);
-        sessions.all_stay()
-    });
+    for tracking in TRACKED {
+        scenario(&Layout::with_backends(3), |lab| {
+            let mut lb = Balancer::start(lab, &Settings::web(lab, Health::None).tracked(tracking))?;
+            let link = lb.link()?;
+            let mut sessions = Sessions::open(&lab.client, &vips(80), 20)?;
+            let mark = lb.log().mark();
+            lb.stop()?;
+            lb.log().wait_for(mark, &["stopped; forwarding goes on", "`lb unload`"])?;
+            sessions.all_stay()?;
+            assert_eq!(http::ask_many(&lab.client, vips(80)[1], 100).failed(), 0);
+            lb.start_again()?;
+            assert_eq!(lb.link()?.id, link.id);
+            sessions.all_stay()
+        });
+    }
 }
 
 #[test]
@@ -83,18 +87,20 @@ fn a_daemon_whose_file_cannot_be_read_to_its_end_still_stops() {
 
 #[test]
 fn a_restart_with_a_changed_file_applies_it_and_keeps_connections() {
-    scenario(&Layout::with_backends(5), |lab| {
-        let all = Settings::web(lab, Health::None);
-        let mut lb = Balancer::start(lab, &all.clone().only(&["web-1", "web-3", "web-4"]))?;
-        let mut sessions = Sessions::open(&lab.client, &vips(80), 20)?;
-        lb.kill()?;
-        lb.write(&all.to_string())?;
-        lb.start_again()?;
-        sessions.all_stay()?;
-        let answers = http::ask_many(&lab.client, vips(80)[0], 400);
-        assert_eq!((answers.failed(), answers.by_backend.len()), (0, 5), "{answers}");
-        sessions.all_stay()
-    });
+    for tracking in TRACKED {
+        scenario(&Layout::with_backends(5), |lab| {
+            let all = Settings::web(lab, Health::None).tracked(tracking);
+            let mut lb = Balancer::start(lab, &all.clone().only(&["web-1", "web-3", "web-4"]))?;
+            let mut sessions = Sessions::open(&lab.client, &vips(80), 20)?;
+            lb.kill()?;
+            lb.write(&all.to_string())?;
+            lb.start_again()?;
+            sessions.all_stay()?;
+            let answers = http::ask_many(&lab.client, vips(80)[0], 400);
+            assert_eq!((answers.failed(), answers.by_backend.len()), (0, 5), "{answers}");
+            sessions.all_stay()
+        });
+    }
 }
 
 #[test]
@@ -176,20 +182,22 @@ fn tables_of_another_version_are_refused_and_go_on_forwarding() {
 
 #[test]
 fn load_alone_is_enough_to_forward_and_a_daemon_adopts_what_it_made() {
-    scenario(&Layout::with_backends(3), |lab| {
-        let mut lb = Balancer::prepare(lab, &Settings::web(lab, Health::Http(80)))?;
-        let config = lb.config().display().to_string();
-        let output = lb.cli(&["load", "--config", &config])?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        lab.quiet_offloads_of_balancer()?;
-        let link = lb.link()?;
-        let mut sessions = Sessions::open(&lab.client, &vips(80), 20)?;
-        let answers = http::ask_many(&lab.client, vips(80)[0], 100);
-        assert_eq!((answers.failed(), answers.by_backend.len()), (0, 3), "{answers}");
-        lb.start_again()?;
-        assert_eq!(lb.link()?.id, link.id);
-        sessions.all_stay()
-    });
+    for tracking in TRACKED {
+        scenario(&Layout::with_backends(3), |lab| {
+            let mut lb = Balancer::prepare(lab, &Settings::web(lab, Health::Http(80)).tracked(tracking))?;
+            let config = lb.config().display().to_string();
+            let output = lb.cli(&["load", "--config", &config])?;
+            ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            lab.quiet_offloads_of_balancer()?;
+            let link = lb.link()?;
+            let mut sessions = Sessions::open(&lab.client, &vips(80), 20)?;
+            let answers = http::ask_many(&lab.client, vips(80)[0], 100);
+            assert_eq!((answers.failed(), answers.by_backend.len()), (0, 3), "{answers}");
+            lb.start_again()?;
+            assert_eq!(lb.link()?.id, link.id);
+            sessions.all_stay()
+        });
+    }
 }
 
 #[test]
