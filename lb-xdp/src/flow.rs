@@ -153,7 +153,10 @@ fn known<F: Frame, T: Tables>(request: &Request<F, T>, place: Place, found: Flow
         return Ok(Step::Create { anew: false });
     }
     if !usable {
-        return Ok(if packet.opens_flow() { Step::Create { anew: false } } else { Step::Move(entry) });
+        // Where another VIP's flow is by chance, this one is not known, and may be at its slot's previous target.
+        let is_anothers = request.slot.is_tracked() && target.vip != vip.id;
+        let is_new = packet.opens_flow() || is_anothers;
+        return Ok(if is_new { Step::Create { anew: false } } else { Step::Move(entry) });
     }
     Ok(match advance(packet, target, entry, tables) {
         Some(state) => {

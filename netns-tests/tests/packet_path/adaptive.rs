@@ -66,6 +66,14 @@ pub(crate) fn cases() -> Vec<Case> {
             .event(Moved)
             .counts(2, |counters| (counters.flows_created, counters.flows_moved) = (1, 1))
             .remembers(&[(2, PickedUp, 0)]),
+        Case::forwarded(
+            "a tag that matches another VIP's entry says nothing",
+            &tracked().flow(&ack, 4, 0, Established),
+            &ack,
+            1,
+        )
+        .counts(1, created)
+        .remembers(&[(1, PickedUp, 0)]),
         Case::forwarded("what is remembered counts", &tracked().flow(&ack, 2, 0, Established), &ack, 2).remembers(&[(
             2,
             Established,
