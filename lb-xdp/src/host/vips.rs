@@ -8,6 +8,7 @@ use std::{
     sync::atomic::{
         AtomicU64,
         Ordering::{Acquire, Relaxed, Release},
+        fence,
     },
 };
 
@@ -72,8 +73,11 @@ impl<'m> Cells<'m> {
         loop {
             let number = word.load(Acquire) as u32;
             let record = self.record(number)?;
-            // Its cell may have been written anew while it was copied, and then it is not what the index names any more.
-            if word.load(Acquire) as u32 == number {
+            // Its cell may have been written anew while it was copied, and then it is not what the index names any more; but
+            // it may be again, after two changes of this key and a grace period between them. Who was stopped for as long may
+            // be told a mixture: in a listing, as packets have grace periods.
+            fence(Acquire);
+            if word.load(Relaxed) as u32 == number {
                 return (record.key == *key).then_some((word, number, record));
             }
         }
@@ -139,6 +143,8 @@ impl Writer {
         }
         let number = self.free.pop().ok_or(Full)?;
         let record: [u64; WORDS] = zerocopy::transmute!(Record { key: *key, vip: *vip });
+        // Whoever sees a word of it then also sees that the index names the cell no more.
+        fence(Release);
         for (word, value) in cells.cell(number).ok_or(Full)?.iter().zip(record) {
             word.store(value, Relaxed);
         }
