@@ -2,7 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use lb_common::{layout::counter::TargetCounters, layout::counter::VerdictCounters, verdict::Verdict};
+use lb_common::{
+    layout::{
+        counter::{TargetCounters, VerdictCounters},
+        flow::FlowEntry,
+    },
+    verdict::Verdict,
+};
 use lb_daemon::explain::{History, Remembered, Trace};
 
 use super::{Counted, Outcome, Step, action};
@@ -28,11 +34,15 @@ pub(super) fn faults(told: &Trace, ran: &Outcome, step: &Step) -> Vec<String> {
         faults.push(format!("target {:?}, not {sent:?}", told.target));
     }
     // A slot's target is the one that it was sent to, if a ring decided; or the one that it had, or what is remembered.
-    if let (Some(ring), Some(sent)) = (&told.ring, sent)
-        && ring.target != Some(sent)
-        && !matches!(ring.history, Some(History::Tracked(_)))
-    {
-        faults.push(format!("the ring's {ring:?}, not {sent}"));
+    if let (Some(ring), Some(sent)) = (&told.ring, sent) {
+        let previous = match ring.history {
+            Some(History::Tracked(previous)) => Some(previous),
+            _ => None,
+        };
+        let remembered = told.flow.as_ref().and_then(|flow| flow.before).filter(|_| previous.is_some());
+        if ![ring.target, previous, remembered.map(FlowEntry::target)].contains(&Some(sent)) {
+            faults.push(format!("the ring's {ring:?}, or what is remembered, not {sent}"));
+        }
     }
     for (what, told, ran) in [("flow", &told.flow, &ran.flows), ("datagram", &told.fragment, &ran.fragments)] {
         faults.extend(told.as_ref().and_then(|told| forgotten(told, ran)).map(|fault| format!("{what}: {fault}")));
