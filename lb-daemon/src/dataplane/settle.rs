@@ -23,8 +23,9 @@ pub struct Trackers {
     of: BTreeMap<VipKey, Tracker>,
     /// The VIP that was looked at last.
     last: Option<VipKey>,
-    /// When the last look was, in units, and the strays that were lost until then.
-    looked: Option<(u32, u64)>,
+    /// When the last look was, in units, and the strays that were lost until then; before the first one since when there is
+    /// something to look at.
+    looked: Option<(u32, Option<u64>)>,
     /// How often all waiting began anew since strays were lost.
     begun_anew: u64,
 }
@@ -53,6 +54,7 @@ impl Trackers {
             }
             _ => drop(self.of.insert(*key, Tracker::new(now))),
         }
+        self.looked.get_or_insert((now, None));
     }
 
     /// Untracks slots of some of the VIPs that have a history, of the next ones at the next call; tells how many.
@@ -76,9 +78,10 @@ impl Trackers {
             return Ok(0);
         }
         let lost = tables.strays_lost()?;
-        let before = self.looked.replace((now, lost));
-        self.begun_anew += u64::from(before.is_some_and(|(_, sum)| sum != lost));
-        if before.is_some_and(|(then, sum)| sum != lost || now.wrapping_sub(then) > GAP) {
+        let before = self.looked.replace((now, Some(lost)));
+        let has_lost = before.and_then(|(_, sum)| sum).is_some_and(|sum| sum != lost);
+        self.begun_anew += u64::from(has_lost);
+        if has_lost || before.is_some_and(|(then, _)| now.saturating_sub(then) > GAP) {
             for tracker in self.of.values_mut() {
                 *tracker = Tracker::new(now);
             }
@@ -91,15 +94,16 @@ impl Trackers {
         self.last = keys.last().copied();
         let chosen = self.of.iter_mut().filter(|(key, _)| keys.binary_search(key).is_ok());
         let mut chosen: Vec<Tracked> = chosen.filter_map(|(key, tracker)| Some((*vips.get(key)?, tracker))).collect();
-        settle(tables, &mut chosen, now, hold)
+        settle(tables, &mut chosen, now, hold, lost)
     }
 }
 
 /// A VIP in force, and since when its slots are as they are.
 type Tracked<'a> = (Vip, &'a mut Tracker);
 
-/// Untracks those slots of these VIPs that waited for long enough, and all of whose flows are where the ring says.
-fn settle(tables: &mut dyn Dataplane, vips: &mut [Tracked], now: u32, hold: Hold) -> Result<usize, Error> {
+/// Untracks those slots of these VIPs that waited for long enough, and all of whose flows are where the ring says. So many
+/// strays were `lost` before.
+fn settle(tables: &mut dyn Dataplane, vips: &mut [Tracked], now: u32, hold: Hold, lost: u64) -> Result<usize, Error> {
     let mut looks: Vec<Look> = Vec::new();
     for (at, (vip, tracker)) in vips.iter().enumerate() {
         let (ring, history) = (tables.ring_in_force(vip), tables.history(vip));
@@ -114,12 +118,17 @@ fn settle(tables: &mut dyn Dataplane, vips: &mut [Tracked], now: u32, hold: Hold
     // By the ranges of targets, which do not overlap.
     looks.sort_by_key(|look| vips[look.at].0.target_base);
     tables.walk_flows(&mut |entry| meet(&mut looks, vips, entry));
+    if tables.strays_lost()? != lost {
+        // It may be of a slot that would be untracked now. The next look begins all waiting anew.
+        return Ok(0);
+    }
     for look in &mut looks {
         look.found = look.survey.found().collect();
         let untracked: Vec<(u32, u16)> = look.found.iter().map(|(slot, _)| (*slot, UNTRACKED)).collect();
         tables.write_slots(vips[look.at].0.history_base, &untracked)?;
     }
-    // A packet that still read the history may remember its flow where that said.
+    // A packet that still read the history may remember its flow where that said. A stray that is lost from here on is no
+    // reason to take all back: of the flows that began meanwhile nobody knows, and they are where the ring says.
     tables.apply(&Op::Grace)?;
     tables.walk_flows(&mut |entry| meet(&mut looks, vips, entry));
     let mut settled = 0;
