@@ -1,18 +1,9 @@
 //! The tables, a daemon over them, and a model of who is where.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
-    sync::atomic::Ordering::Relaxed,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::atomic::Ordering::Relaxed};
 
 use lb_common::{
-    layout::{
-        counter::PathEvent,
-        flow::{FlowEntry, WAYS},
-        target::Target,
-        vip::{TCP, Vip, VipKey, mapped},
-    },
+    layout::vip::{Vip, VipKey},
     maps::{Tuning, feature},
 };
 use lb_daemon::{
@@ -26,14 +17,24 @@ use lb_daemon::{
     plan::{
         Capacity, Op, RingCache, diff,
         history::tracker::Hold,
-        target::address_of,
         wanted::{Disposition, Wanted, WantedTarget, WantedVip},
     },
 };
-use lb_xdp::host::{HostFrame, HostTables};
+use lb_xdp::host::HostTables;
+
+use self::{
+    clients::{Flow, Opening},
+    wire::{KEYS, backend, vip_of, vip_with},
+};
+
+mod clients;
+mod tables;
+mod wire;
 
 /// As in production.
 pub(crate) const HOLD: Hold = Hold { silence: 2096, handshake: 70 };
+/// Flows that clients have, or may have.
+pub(crate) const FLOWS: u16 = 40;
 const CAPACITY: Capacity = Capacity {
     vips: 16,
     targets: 400,
@@ -46,114 +47,119 @@ const CAPACITY: Capacity = Capacity {
 };
 /// Prime, so that slots of 16 bits of the tag are not the ring's.
 const SLOTS: u32 = 251;
-const SYN: u8 = 0x02;
-const ACK: u8 = 0x10;
-const FIN: u8 = 0x01;
+/// Units (4 h) after which no entry is left.
+const ALL_FORGOTTEN: u32 = 3400;
 
-/// A flow, as its client sees it.
-#[derive(Clone, Copy, Debug)]
-struct Flow {
-    backend: IpAddr,
-    /// When it sent last, in units.
-    sent: u32,
+/// What a VIP does with flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tracking {
+    Adaptive,
+    Always,
+    Off,
 }
 
+/// Two VIPs that share the tables.
 pub(crate) struct Lab {
     memory: Memory,
     host: HostTables,
     rings: RingCache,
     trackers: Trackers,
-    flags: u32,
+    tracking: [Tracking; 2],
     /// Backends that are configured.
     backends: BTreeMap<IpAddr, Disposition>,
     /// Those that take packets now, as far as a plan under way leaves that certain.
     living: BTreeMap<IpAddr, Disposition>,
     flows: BTreeMap<u16, Flow>,
+    /// Those that are being opened while the daemon is at work.
+    openings: BTreeMap<u16, Opening>,
     now: u32,
-    /// Sends on some flow, between ops.
+    /// The flow that does something next while the daemon is at work.
     next: u16,
+    /// Whether anybody does anything while the daemon is at work.
+    is_busy: bool,
+    /// Whether the look for such slots has found some.
+    is_untracking: bool,
 }
 
 impl Lab {
-    /// An adaptive VIP with three backends.
+    /// Two adaptive VIPs with three backends each.
     pub(crate) fn new(buckets: u32) -> Self {
         let tuning = Tuning { features: feature::ALL & !feature::MULTI_BUFFER, ..Tuning::default() };
         let host = HostTables::new(tuning, buckets, CAPACITY.ring_blocks, CAPACITY.targets);
-        let backends: BTreeMap<IpAddr, _> = (0..3).map(|one| (backend(one), Disposition::Serving)).collect();
+        let all = (0..2).flat_map(|vip| (0..3).map(move |one| (backend(vip, one), Disposition::Serving)));
+        let backends: BTreeMap<IpAddr, _> = all.collect();
         let mut lab = Self {
             memory: Memory::new(CAPACITY, buckets as usize),
             host,
             rings: RingCache::default(),
             trackers: Trackers::default(),
-            flags: Vip::ADAPTIVE,
+            tracking: [Tracking::Adaptive; 2],
             living: backends.clone(),
             backends,
             flows: BTreeMap::new(),
+            openings: BTreeMap::new(),
             now: 10_000,
             next: 0,
+            is_busy: true,
+            is_untracking: false,
         };
         lab.host.set_now(lab.now);
         lab.reach(None);
         lab
     }
 
-    /// The VIP remembers all flows.
-    pub(crate) fn always(&mut self) {
-        self.flags = 0;
-        self.reach(None);
-    }
-
-    /// It is adaptive again.
-    pub(crate) fn adaptive(&mut self) {
-        self.flags = Vip::ADAPTIVE;
-        self.reach(None);
-    }
-
-    /// A client opens a flow, unless it has it.
-    pub(crate) fn open(&mut self, flow: u16) {
-        if self.flows.contains_key(&flow) {
+    /// A VIP tracks flows in another way, if it can without losing any.
+    pub(crate) fn track(&mut self, vip: u8, tracking: Tracking) {
+        let before = self.tracking[usize::from(vip)];
+        let serves = |one: &&IpAddr| vip_with(**one) == vip && self.backends[*one] == Disposition::Serving;
+        // What fits into no table can be promised by none; nor can anything by an empty ring.
+        if before == tracking || self.is_tight() || self.backends.keys().filter(serves).count() == 0 {
             return;
         }
-        let before = self.host.path_counters.borrow()[PathEvent::NotRemembered as usize];
-        let Some(backend) = self.packet(flow, SYN) else { return };
-        let remembered = before == self.host.path_counters.borrow()[PathEvent::NotRemembered as usize];
-        let all_live = self.backends.values().all(|one| *one != Disposition::Down);
-        // Without room, a flow that cannot go where it is found without an entry has no promise.
-        if self.packet(flow, ACK) == Some(backend) && (remembered || all_live) {
-            self.flows.insert(flow, Flow { backend, sent: self.now });
+        match tracking {
+            Tracking::Adaptive => {}
+            Tracking::Always => {
+                // Known by the history alone, and not to be remembered any more.
+                self.flows.retain(|flow, one| vip_of(*flow) != vip || !one.ended);
+                self.all_send(vip);
+            }
+            Tracking::Off => self.flows.retain(|flow, _| vip_of(*flow) != vip),
+        }
+        self.tracking[usize::from(vip)] = tracking;
+        self.reach(None);
+        match tracking {
+            Tracking::Adaptive => {}
+            // A flow that was taken up is one like any other after its second packet.
+            Tracking::Always => (0..2).for_each(|_| self.all_send(vip)),
+            Tracking::Off => self.wait(ALL_FORGOTTEN),
         }
     }
 
-    /// A client sends on a flow that it has, to the backend that it has it with.
-    pub(crate) fn send(&mut self, flow: u16) {
-        let Some(Flow { backend, sent }) = self.flows.get(&flow).copied() else { return };
-        let reached = self.packet(flow, ACK);
-        let lives = self.living.get(&backend).is_some_and(|one| *one != Disposition::Down);
-        let is_silent = self.now - sent > HOLD.silence - 2;
-        if lives && !is_silent {
-            assert_eq!(reached, Some(backend), "flow {flow}, which sent {} units ago", self.now - sent);
-        }
-        if reached == Some(backend) {
-            self.flows.insert(flow, Flow { backend, sent: self.now });
-        } else {
-            // Whoever got the packet resets it.
-            self.flows.remove(&flow);
-        }
+    fn is_tight(&self) -> bool {
+        self.host.flows.len() == 1
     }
 
-    /// A client closes a flow.
-    pub(crate) fn close(&mut self, flow: u16) {
-        if self.flows.remove(&flow).is_some() {
-            self.packet(flow, FIN | ACK);
-        }
+    /// Whether anybody does anything while the daemon is at work.
+    pub(crate) fn busy(&mut self, is_busy: bool) {
+        self.is_busy = is_busy;
+    }
+
+    /// Flows that clients have.
+    pub(crate) fn established(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Whether no way of the flow table is free.
+    pub(crate) fn is_full(&self) -> bool {
+        self.flow_table().iter().all(|entry| *entry != 0)
     }
 
     /// Backends change, if something is configured afterwards; the daemon dies at an op, and another one takes over.
-    pub(crate) fn change(&mut self, changes: &BTreeMap<u8, Option<Disposition>>, crash: Option<usize>) {
-        for (one, to) in changes {
+    pub(crate) fn change(&mut self, changes: &BTreeMap<(u8, u8), Option<Disposition>>, crash: Option<usize>) {
+        for ((vip, one), to) in changes {
             match to {
-                Some(to) => drop(self.backends.insert(backend(*one), *to)),
-                None => drop(self.backends.remove(&backend(*one))),
+                Some(to) => drop(self.backends.insert(backend(*vip, *one), *to)),
+                None => drop(self.backends.remove(&backend(*vip, *one))),
             }
         }
         // What is down before or after is not certain in between.
@@ -162,11 +168,18 @@ impl Lab {
             **one != Disposition::Down && after.get(*address).is_some_and(|one| *one != Disposition::Down)
         });
         self.living = both.map(|(address, one)| (*address, *one)).collect();
-        // A flow of a backend that is not configured any more is lost for good.
-        let backends = &self.backends;
-        self.flows.retain(|_, flow| backends.contains_key(&flow.backend));
+        self.forget_lost();
         self.reach(crash);
+        self.forget_lost();
         self.living = self.backends.clone();
+    }
+
+    /// A flow of a backend that is not configured any more is lost for good; so may be all that go by the ring alone.
+    fn forget_lost(&mut self) {
+        let (backends, tracking) = (&self.backends, self.tracking);
+        self.flows.retain(|flow, one| {
+            backends.contains_key(&one.backend) && tracking[usize::from(vip_of(*flow))] != Tracking::Off
+        });
     }
 
     /// Time passes.
@@ -192,8 +205,8 @@ impl Lab {
     }
 
     /// More backends than the range of targets has places, none of which takes anything.
-    pub(crate) fn grow(&mut self) {
-        let many: BTreeMap<u8, _> = (100..120).map(|one| (one, Some(Disposition::Down))).collect();
+    pub(crate) fn grow(&mut self, vip: u8) {
+        let many: BTreeMap<_, _> = (100..120).map(|one| ((vip, one), Some(Disposition::Down))).collect();
         self.change(&many, None);
         let none = many.into_keys().map(|one| (one, None)).collect();
         self.change(&none, None);
@@ -216,9 +229,14 @@ impl Lab {
         for part in 0..PARTS {
             self.memory.forget_ended(rule, part);
         }
-        let vips = self.memory.observe().expect("tables").vips;
-        self.trackers.settle(&mut self.memory, &vips, self.now, HOLD).expect("tables");
         self.take_back();
+        let vips = self.host.vips.clone();
+        self.is_untracking = false;
+        let (now, mut trackers) = (self.now, std::mem::take(&mut self.trackers));
+        trackers.settle(self, &vips, now, HOLD).expect("tables");
+        self.trackers = trackers;
+        self.take_back();
+        self.establish();
     }
 
     /// Plans and applies, with packets between ops.
@@ -235,15 +253,28 @@ impl Lab {
                 if let Op::SetVip { key, vip } = &op {
                     self.trackers.set_vip(&self.memory, key, state.vips.get(key), vip, self.now);
                 }
+                let before = self.host.vips.clone();
                 self.lend();
                 self.memory.apply(&op).expect("tables");
                 self.take_back();
-                self.next = (self.next + 7) % 40;
+                if matches!(op, Op::SetVip { .. }) {
+                    self.late(before);
+                }
+                self.next = (self.next + 7) % FLOWS;
                 self.send(self.next);
             }
             crash = None;
             (self.rings, self.trackers) = Default::default();
         }
+    }
+
+    /// Packets that read the VIPs as they were, a moment later.
+    fn late(&mut self, before: BTreeMap<VipKey, Vip>) {
+        self.alone(1);
+        let after = std::mem::replace(&mut self.host.vips, before);
+        self.traffic(false);
+        self.host.vips = after;
+        self.establish();
     }
 
     fn wanted(&self) -> Wanted {
@@ -254,59 +285,16 @@ impl Lab {
             encap: Encap::Ipip,
             local: true,
         };
-        let backends = self.backends.iter().map(|(address, one)| (*address, target(one))).collect();
-        let vip = WantedVip { ring_size: SLOTS, flags: self.flags, backends, ..WantedVip::default() };
-        Wanted { vips: [(KEY, vip)].into(), ..Wanted::default() }
-    }
-
-    /// The backend that a packet of a flow reaches.
-    fn packet(&mut self, flow: u16, flags: u8) -> Option<IpAddr> {
-        let counted = |host: &HostTables| -> Vec<u64> {
-            host.target_counters.borrow().iter().map(|counters| counters.packets).collect()
+        let vip = |(number, key)| {
+            let own = self.backends.iter().filter(|(address, _)| vip_with(**address) == number);
+            let backends = own.map(|(address, one)| (*address, target(one))).collect();
+            let flags = match self.tracking[usize::from(number)] {
+                Tracking::Adaptive => Vip::ADAPTIVE,
+                Tracking::Always => 0,
+                Tracking::Off => Vip::UNTRACKED,
+            };
+            (key, WantedVip { ring_size: SLOTS, flags, backends, ..WantedVip::default() })
         };
-        let before = counted(&self.host);
-        self.host.run(&mut HostFrame::new(&frame(flow, flags), 3));
-        let after = counted(&self.host);
-        let target = (0..before.len()).find(|id| after[*id] > before[*id])?;
-        Some(address_of(self.host.targets[target].outer_destination))
+        Wanted { vips: (0..).zip(KEYS).map(vip).collect(), ..Wanted::default() }
     }
-
-    /// Shows the daemon the flow table and the counters.
-    fn lend(&mut self) {
-        for (bucket, words) in self.memory.buckets().iter_mut().zip(&self.host.flows) {
-            *bucket = std::array::from_fn::<_, WAYS, _>(|way| FlowEntry(words.entries[way].load(Relaxed)));
-        }
-        let lost = self.host.path_counters.borrow()[PathEvent::StrayLost as usize];
-        *self.memory.path_counter(PathEvent::StrayLost).expect("a counter") = lost;
-    }
-
-    /// Gives packets what the daemon made of the tables.
-    fn take_back(&mut self) {
-        let state = self.memory.observe().expect("tables");
-        self.host.vips = state.vips;
-        self.host.targets = vec![Target::default(); CAPACITY.targets as usize];
-        for (id, target) in state.targets {
-            self.host.targets[id as usize] = target;
-        }
-        let slots: Vec<u16> = self.memory.slots_at(0, CAPACITY.ring_blocks * 32).collect();
-        self.host.write_ring(0, &slots);
-        for (bucket, words) in self.memory.buckets().iter().zip(&self.host.flows) {
-            bucket.iter().zip(&words.entries).for_each(|(entry, word)| word.store(entry.0, Relaxed));
-        }
-    }
-}
-
-const KEY: VipKey = VipKey::service(mapped([192, 0, 2, 10]), [1, 187], TCP);
-
-fn backend(number: u8) -> IpAddr {
-    Ipv4Addr::new(10, 0, 0, number).into()
-}
-
-/// A segment of a flow: Ethernet, IPv4, TCP.
-fn frame(flow: u16, flags: u8) -> Vec<u8> {
-    let [high, low] = (flow * 977 + 1024).to_be_bytes();
-    let mut frame = vec![0x02, 0, 0, 0, 0xaa, 1, 0x02, 0, 0, 0, 0xcc, 1, 8, 0];
-    frame.extend([0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, TCP, 0, 0, 198, 51, 100, 7, 192, 0, 2, 10]);
-    frame.extend([high, low, 1, 187, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, flags, 16, 0, 0, 0, 0, 0]);
-    frame
 }
