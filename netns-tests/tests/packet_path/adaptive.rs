@@ -46,6 +46,8 @@ pub(crate) fn cases() -> Vec<Case> {
     let closed = |given: Given| given.flags(1, Vip::CLOSED);
     // Who was in the last ring is not configured any more.
     let gone = |given: Given, id| given.target(id, |target| *target = Target::default());
+    // A packet may hold the value of a VIP that was closed and removed, while another VIP has its range already.
+    let anothers = |given: Given, id| given.target(id, |target| (target.vip, target.serves) = (2, 2));
     vec![
         Case::forwarded("untracked: a new flow is not remembered", &untracked(), &syn, 2),
         Case::forwarded("untracked: nor is one that goes on", &untracked(), &ack, 2),
@@ -93,6 +95,9 @@ pub(crate) fn cases() -> Vec<Case> {
         dropped("nor one whose target is down", &closed(down(untracked(), 2)), ACK),
         dropped("closed: a new one finds nobody where the last one left", &closed(gone(untracked(), 2)), SYN),
         dropped("nor does one that goes on", &closed(gone(untracked(), 2)), ACK),
+        dropped("closed: nor where another VIP's backend came after", &closed(anothers(untracked(), 2)), SYN),
+        dropped("in the middle of a flow likewise", &closed(anothers(untracked(), 2)), ACK),
+        dropped("and where it was before", &closed(anothers(anothers(tracked(), 1), 2)), ACK).event(MissTcp),
         dropped("tracked and closed likewise", &closed(tracked()), SYN).event(MissSyn),
         dropped("and where all left", &closed(gone(gone(tracked(), 1), 2)), ACK).event(MissTcp),
         about("an error follows the ring", &untracked(), 2),
@@ -103,6 +108,7 @@ pub(crate) fn cases() -> Vec<Case> {
         about("closed: an error about an old flow goes where that is", &closed(drained(untracked(), 2)), 2),
         lost("but to nobody who is down", &closed(down(untracked(), 2))),
         lost("nor who left", &closed(gone(untracked(), 2))),
+        lost("nor who came after", &closed(anothers(untracked(), 2))),
     ]
 }
 

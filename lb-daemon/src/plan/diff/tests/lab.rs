@@ -207,7 +207,8 @@ impl Lab {
             for place in slots.filter(|place| *place != UNTRACKED).collect::<BTreeSet<_>>() {
                 let id = vip.target_base + u32::from(place);
                 let target = state.targets.get(&id).copied().unwrap_or_default();
-                if vip.flags & Vip::CLOSED != 0 && target.is_free() {
+                // Such a VIP's packets are dropped unless the target serves it: who left may have another VIP's successor.
+                if vip.flags & Vip::CLOSED != 0 && target.serves != vip.id {
                     continue;
                 }
                 assert_eq!(target.vip, vip.id, "a slot of VIP {} names target {id}: {target:?}", vip.id);
