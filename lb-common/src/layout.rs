@@ -18,6 +18,8 @@ pub mod target;
 
 pub mod counter;
 
+pub mod traffic;
+
 /// Version of everything in this module. It names the pin directory. Tables of another version are never adopted as they
 /// are: those of an older one are converted by a daemon that knows how, others refused.
 ///

@@ -15,6 +15,8 @@ pub const RINGS: &str = "RINGS";
 pub const TARGETS: &str = "TARGETS";
 /// [`crate::layout::counter::TargetCounters`], per CPU, by target.
 pub const TARGET_COUNTERS: &str = "TARGET_COUNTERS";
+/// [`crate::layout::traffic::Traffic`], a row for each CPU, by target.
+pub const TRAFFIC: &str = "TRAFFIC";
 /// [`crate::layout::counter::VerdictCounters`], per CPU, by verdict.
 pub const VERDICT_COUNTERS: &str = "VERDICT_COUNTERS";
 /// `u64`, per CPU, by [`crate::layout::counter::PathEvent`].
@@ -49,12 +51,13 @@ pub const TUNNEL_SOURCES: &str = "TUNNEL_SOURCES";
 pub const HEARTBEAT: &str = "HEARTBEAT";
 
 /// All tables of the balancer; each is pinned under its name.
-pub const ALL: [&str; 20] = [
+pub const ALL: [&str; 21] = [
     VIPS,
     FLOWS,
     RINGS,
     TARGETS,
     TARGET_COUNTERS,
+    TRAFFIC,
     VERDICT_COUNTERS,
     PATH_COUNTERS,
     PREFIX_VIPS,
@@ -141,22 +144,24 @@ pub struct Tuning {
     pub vip_mask: u32,
     /// Nanoseconds of one of the kernel's ticks.
     pub tick_ns: u32,
+    /// Values of a row of `TRAFFIC`: [`crate::layout::traffic::row`] of its targets.
+    pub traffic_row: u32,
     /// Prefix of the outer IPv4 source, network order; the bits below [`Tuning::source_v4_mask`] are zero.
     pub source_v4: [u8; 4],
     /// Bits of the outer IPv4 source that the flow decides, network order.
     pub source_v4_mask: [u8; 4],
-    /// Prefix of the outer IPv6 source, network order; its last 32 bits are the flow's.
-    pub source_v6: [u8; 16],
     /// Bits of an IPv4 source address that tell sources apart for their limits, network order.
     pub limited_v4_mask: [u8; 4],
+    /// Prefix of the outer IPv6 source, network order; its last 32 bits are the flow's.
+    pub source_v6: [u8; 16],
+    /// Bits of an IPv6 source address that tell sources apart for their limits, network order.
+    pub limited_v6_mask: [u8; 16],
     /// Outer UDP port of GUE, network order.
     pub gue_port: [u8; 2],
     /// Zero.
-    pub pad: [u8; 2],
-    /// Bits of an IPv6 source address that tell sources apart for their limits, network order.
-    pub limited_v6_mask: [u8; 16],
+    pub pad: [u8; 6],
 }
-const _: () = assert!(size_of::<Tuning>() == 104);
+const _: () = assert!(size_of::<Tuning>() == 112);
 
 impl Default for Tuning {
     fn default() -> Self {
@@ -171,13 +176,14 @@ impl Default for Tuning {
             udp_idle: 7,
             vip_mask: 0,
             tick_ns: 0,
+            traffic_row: 0,
             source_v4: [172, 16, 0, 0],
             source_v4_mask: [0, 0, 0xff, 0xff],
-            source_v6: [0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
             limited_v4_mask: [0xff; 4],
-            gue_port: 6080_u16.to_be_bytes(),
-            pad: [0; 2],
+            source_v6: [0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
             limited_v6_mask: [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0],
+            gue_port: 6080_u16.to_be_bytes(),
+            pad: [0; 6],
         }
     }
 }

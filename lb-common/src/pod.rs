@@ -35,6 +35,6 @@ pod!(
     DecapTuning,
     ProbeTuning
 );
-const _: () = assert!(size_of::<Tuning>() == 4 * 8 + 6 * 4 + 4 + 4 + 16 + 4 + 2 + 2 + 16);
+const _: () = assert!(size_of::<Tuning>() == 4 * 8 + 7 * 4 + 3 * 4 + 2 * 16 + 2 + 6);
 const _: () = assert!(size_of::<DecapTuning>() == 2 + 2);
 const _: () = assert!(size_of::<ProbeTuning>() == 4 + 4 + 6 + 2);

@@ -83,7 +83,15 @@ pub trait Tables {
     fn is_tunnel_source(&self, key: &SourceKey) -> bool;
     /// The daemon's last sign of life, by the clock of [`Tables::now_ns`]; 0 if there was none.
     fn heartbeat(&self) -> u64;
-    /// Counts something at a target, on this CPU.
+    /// Counts a packet of so many bytes that was sent to a target, on this CPU.
+    #[inline(always)]
+    fn forwarded(&self, target: u32, bytes: u64) {
+        self.count(target, |counters| {
+            counters.packets = counters.packets.wrapping_add(1);
+            counters.bytes = counters.bytes.wrapping_add(bytes);
+        });
+    }
+    /// Counts something else at a target, on this CPU.
     fn count(&self, target: u32, update: impl FnOnce(&mut TargetCounters));
     /// Counts something off the fast path, on this CPU.
     fn event(&self, event: PathEvent);
@@ -182,20 +190,11 @@ fn forward<F: Frame, T: Tables>(frame: &mut F, packet: &Packet, id: u32, tables:
     }
     match encap::send_plain(frame, packet, target, tables) {
         Ok(exit) => {
-            count(id, packet, tables);
+            tables.forwarded(id, packet.len.into());
             exit
         }
         Err(verdict) => verdict.into(),
     }
-}
-
-/// Counts a packet that was sent to a target.
-#[inline(always)]
-fn count<T: Tables>(id: u32, packet: &Packet, tables: &T) {
-    tables.count(id, |counters| {
-        counters.packets = counters.packets.wrapping_add(1);
-        counters.bytes = counters.bytes.wrapping_add(packet.len.into());
-    });
 }
 
 pub mod whole;

@@ -4,7 +4,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Value of `TARGET_COUNTERS`, by target number.
+/// Value of `TARGET_COUNTERS`, by target number. Packets and bytes are in `TRAFFIC` (see [`super::traffic`]); here they are
+/// only those that a program of layout 2 counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(8))]
 pub struct TargetCounters {

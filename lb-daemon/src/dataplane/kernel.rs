@@ -79,6 +79,7 @@ mod specs;
 mod stage;
 mod sys;
 mod tables;
+mod traffic;
 mod unload;
 mod upgrade;
 mod vips;
@@ -165,7 +166,7 @@ impl Kernel {
             return Err(OpenError::NothingPinned { path: self.pins.dir().to_owned() });
         }
         if let Some(room) = room {
-            found.resize(&Sizes::fresh(&room.capacity, room.flow_entries, source_lines(tuning)));
+            found.resize(&Sizes::fresh(&room.capacity, room.flow_entries, source_lines(tuning))?);
         }
         let moved = !found.resized.is_empty();
         let staged = stage::balancer(&self.pins, tuning, &found)?;

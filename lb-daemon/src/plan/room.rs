@@ -9,6 +9,7 @@ use lb_common::{
         prefix::Group,
         ring::RingBlock,
         target::Target,
+        traffic::{Traffic, row},
         vips::{self, Record},
     },
     maps,
@@ -94,6 +95,7 @@ pub fn growth(from: &Room, to: &Room, cpus: u32) -> BTreeMap<&'static str, u64> 
         (maps::VIP_LIMITS, old.vips, new.vips, bytes::<u64>()),
         (maps::TARGETS, old.targets, new.targets, bytes::<Target>()),
         (maps::TARGET_COUNTERS, old.targets, new.targets, targets),
+        (maps::TRAFFIC, row(old.targets), row(new.targets), u64::from(cpus) * bytes::<Traffic>()),
         (maps::RINGS, old.ring_blocks, new.ring_blocks, bytes::<RingBlock>()),
         (maps::GROUPS, old.groups, new.groups, bytes::<Group>()),
         (maps::SERVER_IDS, old.servers, new.servers, HASH_BUCKET),
@@ -186,7 +188,12 @@ mod tests {
         let from = Room { capacity: SMALL, flow_entries: 4096 };
         assert_eq!(growth(&from, &from, 8), BTreeMap::new());
         let to = Room { capacity: Capacity { targets: 4097, ..SMALL }, flow_entries: 8192 };
-        let expected = [(maps::FLOWS, 65_536), (maps::TARGETS, 4097 * 64), (maps::TARGET_COUNTERS, 4097 * 72 * 8)];
+        let expected = [
+            (maps::FLOWS, 65_536),
+            (maps::TARGETS, 4097 * 64),
+            (maps::TARGET_COUNTERS, 4097 * 72 * 8),
+            (maps::TRAFFIC, 4100 * 16 * 8),
+        ];
         assert_eq!(growth(&from, &to, 8), expected.into());
         let lists = Room { capacity: Capacity { prefixes: 1 << 23, ..SMALL }, ..from };
         assert_eq!(growth(&from, &lists, 8), [(maps::ACL, 0), (maps::SOURCE_ROUTES, 0)].into());

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fs, process::Command, sync::Arc};
 
 use lb_common::{
     layout::{
+        counter::TargetCounters,
         flow::{FlowEntry, FlowState},
         prefix::Group,
         server::ServerKey,
@@ -44,6 +45,12 @@ const DOUBLE: Capacity = Capacity {
 
 fn key(last: u8) -> VipKey {
     VipKey::service(mapped([192, 0, 2, last]), [1, 187], TCP)
+}
+
+/// One more than the highest number that a CPU may have.
+fn cpus() -> u32 {
+    let list = fs::read_to_string("/sys/devices/system/cpu/possible").unwrap();
+    1 + list.trim().rsplit(['-', ',']).next().unwrap().parse::<u32>().unwrap()
 }
 
 /// Something in every table that the daemon writes.
@@ -135,6 +142,7 @@ fn every_table_grows_with_what_it_holds_and_the_program_goes_by_the_new_ones() {
     }
     assert_eq!(size(&place, maps::VIP_LIMITS), 33, "what follows from the size of another grows too");
     assert_eq!(size(&place, maps::TARGET_COUNTERS), 128);
+    assert_eq!(size(&place, maps::TRAFFIC), 128 * u64::from(cpus()));
 
     // A restart finds them, and sizes that are asked for in vain change nothing.
     let tables: Vec<u64> = maps::ALL.iter().map(|name| place.id("map", &format!("maps/{name}"))).collect();
@@ -178,13 +186,22 @@ fn counters_go_along_and_are_counted_once() {
         63,
         &[3, 0, 0, 0, 0, 0, 0, 0].repeat(9).iter().map(u8::to_string).collect::<Vec<_>>(),
     );
+    let cpus = cpus();
+    for cpu in 0..cpus {
+        let words = [5, 100 + u64::from(cpu)];
+        update(&place, maps::TRAFFIC, cpu * CAPACITY.targets + 63, &ops::bytes(&words));
+    }
     let before = kernel.counters().unwrap();
-    assert!(before.targets[&63].packets >= 3 && before.targets[&63].packets % 3 == 0);
+    let counted = before.targets[&63];
+    let sum = (0..u64::from(cpus)).map(|cpu| 100 + cpu).sum::<u64>();
+    assert_eq!((counted.packets, counted.rsts), (8 * u64::from(cpus), 3 * u64::from(cpus)));
+    assert_eq!(counted.bytes, 3 * u64::from(cpus) + sum);
+    assert_eq!(before.targets[&1], TargetCounters::default());
     kernel.resize(&Room { capacity: DOUBLE, ..kernel.room() }).unwrap();
     assert_eq!(kernel.counters().unwrap(), before);
     assert_eq!(kernel.counted(&[63, 9_999]).unwrap(), BTreeMap::from([(63, before.targets[&63])]));
     kernel.apply(&Op::ClearCounters { id: 63 }).unwrap();
-    assert_eq!(kernel.counters().unwrap().targets[&63].packets, 0);
+    assert_eq!(kernel.counters().unwrap().targets[&63], TargetCounters::default());
 }
 
 #[test]

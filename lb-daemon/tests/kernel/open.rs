@@ -95,9 +95,15 @@ fn keeps_the_sizes_of_tables_that_are_there() {
     fs::remove_file(place.path.join("maps/TARGET_COUNTERS")).unwrap();
     drop(Kernel::open(&options).unwrap_or_else(|error| panic!("{error}")));
     assert_eq!(place.bpftool("map", "maps/TARGET_COUNTERS")["max_entries"], CAPACITY.targets);
+    fs::remove_file(place.path.join("maps/TRAFFIC")).unwrap();
+    let traffic = || place.bpftool("map", "maps/TRAFFIC")["max_entries"].as_u64().unwrap();
+    drop(Kernel::open(&options).unwrap_or_else(|error| panic!("{error}")));
+    let cpus = traffic() / u64::from(CAPACITY.targets);
+    assert!(cpus > 0 && traffic() == cpus * u64::from(CAPACITY.targets));
     fs::remove_file(place.path.join("maps/TARGETS")).unwrap();
     drop(Kernel::open(&options).unwrap_or_else(|error| panic!("{error}")));
     assert_eq!(place.bpftool("map", "maps/TARGET_COUNTERS")["max_entries"], 1000, "as many as what they count");
+    assert_eq!(traffic(), cpus * 1000);
 }
 
 #[test]

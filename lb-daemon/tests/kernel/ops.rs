@@ -250,7 +250,12 @@ fn dump(place: &Place, table: &str, index: u32) -> Vec<u8> {
 
 /// A bucket's bytes for [`update`].
 pub(super) fn bucket(entries: [u64; 8]) -> Vec<String> {
-    entries.iter().flat_map(|entry| entry.to_le_bytes().map(|byte| byte.to_string())).collect()
+    bytes(&entries)
+}
+
+/// Words as bpftool takes them.
+pub(super) fn bytes(words: &[u64]) -> Vec<String> {
+    words.iter().flat_map(|word| word.to_le_bytes().map(|byte| byte.to_string())).collect()
 }
 
 /// Writes a value behind the tables' back, as packets do.

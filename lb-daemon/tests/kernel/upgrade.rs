@@ -1,10 +1,12 @@
 //! Tables of older layouts. From this one to the next: netns-tests/tests/upgrade.rs.
 
-use std::{fs, os::unix::fs::symlink, process::Command};
+use std::{collections::BTreeMap, fs, os::unix::fs::symlink, process::Command};
 
 use lb_common::{
     layout::{
         LAYOUT_VERSION,
+        counter::TargetCounters,
+        target::Target,
         vip::{TCP, Vip, VipKey, mapped},
     },
     maps,
@@ -15,16 +17,21 @@ use lb_daemon::{
 };
 use zerocopy::IntoBytes as _;
 
-use super::place::{CAPACITY, Place};
+use super::{
+    ops::{bytes, update},
+    place::{CAPACITY, Place},
+};
 
 fn bpftool(arguments: &[&str]) {
     let output = Command::new("bpftool").arg("map").args(arguments).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// In place of the VIPs that are pinned: a hash table, which version 2 kept them in.
+/// In place of the VIPs that are pinned: a hash table, which version 2 kept them in. Nor had that a table of traffic.
 fn as_version_2(place: &Place, vips: &[(VipKey, Vip)]) {
-    let path = place.path.join(format!("v{LAYOUT_VERSION}/maps/VIPS"));
+    let tables = place.path.join(format!("v{LAYOUT_VERSION}/maps"));
+    fs::remove_file(tables.join(maps::TRAFFIC)).unwrap();
+    let path = tables.join(maps::VIPS);
     fs::remove_file(&path).unwrap();
     let path = path.to_str().unwrap();
     let entries = CAPACITY.vips.to_string();
@@ -42,7 +49,7 @@ fn as_version_2(place: &Place, vips: &[(VipKey, Vip)]) {
 }
 
 #[test]
-fn vips_of_version_2_find_their_places() {
+fn vips_of_version_2_find_their_places_and_counters_go_on() {
     let Some(place) = Place::new() else { return };
     let key = |last| VipKey::service(mapped([192, 0, 2, last]), [1, 187], TCP);
     let vip = |id| Vip { id, target_base: id, target_count: 1, ring_base: id, ..Vip::default() };
@@ -54,6 +61,10 @@ fn vips_of_version_2_find_their_places() {
     for (key, vip) in vips.iter().chain([&prefix]).copied() {
         kernel.apply(&Op::SetVip { key, vip }).unwrap();
     }
+    let target = Target { serves: 1, vip: 1, encap: 1, outer_destination: mapped([10, 0, 0, 7]), ..Target::default() };
+    kernel.apply(&Op::SetTarget { id: 7, target }).unwrap();
+    update(&place, maps::TARGET_COUNTERS, 7, &bytes(&[1, 2, 3, 4, 5, 6, 7, 8, 9]));
+    let counted = kernel.counted(&[7]).unwrap()[&7];
     let (before, flows) = (kernel.observe().unwrap(), place.id("map", "maps/FLOWS"));
     let names = place.names();
     drop(kernel);
@@ -62,6 +73,12 @@ fn vips_of_version_2_find_their_places() {
     let mut kernel = place.open();
     assert!(kernel.adopted());
     assert_eq!(kernel.observe().unwrap(), before);
+    // On the first CPU, as the program counts.
+    update(&place, maps::TRAFFIC, 7, &bytes(&[10, 1000]));
+    let TargetCounters { packets, bytes, .. } = counted;
+    assert!(packets > 0, "{counted:?}");
+    let counted = TargetCounters { packets: packets + 10, bytes: bytes + 1000, ..counted };
+    assert_eq!(kernel.counted(&[7]).unwrap(), BTreeMap::from([(7, counted)]));
     assert_eq!(place.names(), names, "nothing of version 2 is left");
     assert_eq!(place.id("map", "maps/FLOWS"), flows, "what is the same is not copied");
     let live = Live::open(&place.path, Some(kernel.tuning())).unwrap();

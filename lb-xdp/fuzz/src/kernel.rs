@@ -158,6 +158,7 @@ fn size(name: &str) -> u32 {
         (maps::SERVER_IDS, 256),
         (maps::RINGS, PLACES),
         (maps::VIPS, CELLS),
+        (maps::TRAFFIC, tables::traffic_values()),
     ]);
     fixed.get(name).copied().unwrap_or(PLACES)
 }

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
-    helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns},
+    helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_coarse_ns},
     macros::btf_map,
 };
 use lb_common::{
@@ -17,6 +17,7 @@ use lb_common::{
         ring::RingBlock,
         server::ServerKey,
         target::Target,
+        traffic::Traffic,
         vip::{PrefixKey, Vip, VipKey},
         vips::{self, IndexCell, Place, Record},
     },
@@ -48,6 +49,9 @@ static TARGETS: Array<Target, 1, MAPPABLE> = Array::new();
 
 #[btf_map]
 static TARGET_COUNTERS: PerCpuArray<TargetCounters, 1> = PerCpuArray::new();
+
+#[btf_map]
+static TRAFFIC: Array<Traffic, 1, MAPPABLE> = Array::new();
 
 #[btf_map]
 static VERDICT_COUNTERS: PerCpuArray<VerdictCounters, { Verdict::ALL.len() }> = PerCpuArray::new();
@@ -108,13 +112,14 @@ static TUNING: Tuning = Tuning {
     udp_idle: 0,
     vip_mask: 0,
     tick_ns: 0,
+    traffic_row: 0,
     source_v4: [0; 4],
     source_v4_mask: [0; 4],
-    source_v6: [0; 16],
     limited_v4_mask: [0; 4],
-    gue_port: [0; 2],
-    pad: [0; 2],
+    source_v6: [0; 16],
     limited_v6_mask: [0; 16],
+    gue_port: [0; 2],
+    pad: [0; 6],
 };
 
 /// As `TUNING`, of the probes' program, which goes by that too.
@@ -304,6 +309,20 @@ impl Tables for KernelTables {
     #[inline(always)]
     fn target(&self, id: u32) -> Option<&Target> {
         TARGETS.get(id)
+    }
+
+    #[inline(always)]
+    fn forwarded(&self, target: u32, bytes: u64) {
+        // SAFETY: the helper takes nothing and returns a number.
+        let cpu = unsafe { bpf_get_smp_processor_id() };
+        let place = cpu.wrapping_mul(tuned!(traffic_row as u32)).wrapping_add(target);
+        if let Some(traffic) = TRAFFIC.get_ptr_mut(place) {
+            // SAFETY: this CPU's own value; the program is not interrupted by another instance on this CPU. The daemon reads
+            // it word by word, and writes that of a target that gets no packets.
+            let traffic = unsafe { &mut *traffic };
+            traffic.packets = traffic.packets.wrapping_add(1);
+            traffic.bytes = traffic.bytes.wrapping_add(bytes);
+        }
     }
 
     #[inline(always)]

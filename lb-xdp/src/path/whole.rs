@@ -9,7 +9,7 @@ use lb_common::{
     verdict::Verdict,
 };
 
-use super::{Exit, Tables, count};
+use super::{Exit, Tables};
 use crate::{
     encap, flow, fragment,
     frame::Frame,
@@ -208,7 +208,7 @@ fn send_packet<F: Frame, T: Tables>(frame: &mut F, id: u32, tables: &T, packet: 
         Err(Verdict::Local) => Exit::from(Verdict::Local),
         ifindex => Exit { verdict: Verdict::Forwarded, ifindex: ifindex? },
     };
-    count(id, packet, tables);
+    tables.forwarded(id, packet.len.into());
     Ok(exit)
 }
 

@@ -8,7 +8,10 @@ use aya::{
     programs::{TestRun, TestRunOptions, Xdp},
 };
 use lb_common::{
-    layout::flow::{Bucket, WAYS},
+    layout::{
+        flow::{Bucket, WAYS},
+        traffic::row,
+    },
     maps::{self, Tuning, feature},
 };
 use lb_daemon::{
@@ -67,10 +70,11 @@ impl Loaded {
     pub fn new(tuning: &Tuning) -> Result<Self> {
         // Masks follow from the tables' sizes.
         let tuning = HostTables::new(*tuning, BUCKETS, ENTRIES, ENTRIES).tuning;
-        let tuning = Tuning { vip_mask: CELLS / 2 - 1, ..kernel::clock::set(&tuning)? };
+        let (vip_mask, traffic_row) = (CELLS / 2 - 1, row(ENTRIES));
+        let tuning = Tuning { vip_mask, traffic_row, ..kernel::clock::set(&tuning)? };
         let mut loader = EbpfLoader::new();
         loader.override_global(maps::TUNING, &tuning, true).map_max_entries(maps::FLOWS, BUCKETS);
-        loader.map_max_entries(maps::VIPS, CELLS);
+        loader.map_max_entries(maps::VIPS, CELLS).map_max_entries(maps::TRAFFIC, tables::traffic_values()?);
         let sized = [maps::PREFIX_VIPS, maps::RINGS, maps::TARGETS, maps::TARGET_COUNTERS, maps::ACL]
             .into_iter()
             .chain([maps::SOURCE_ROUTES, maps::GROUPS, maps::SERVER_IDS, maps::VIP_LIMITS, maps::SOURCES]);

@@ -199,12 +199,12 @@ impl CatchUp {
 
 /// Copies tables; counters and flows last, as packets write them.
 pub(super) fn all(pairs: &Pairs, origin: &'static Origin) -> Result<CatchUp, OpenError> {
-    let by_packets = |name: &str| name == maps::FLOWS || counted::words_of(name).is_some();
+    let by_packets = |name: &str| name == maps::FLOWS || counted::are_in(name);
     for (name, (from, to)) in pairs.iter().filter(|(name, _)| !by_packets(name)) {
         (origin.copy)(Ends::open(name, from, to)?)?;
     }
     let mut counters = Vec::new();
-    for (name, (from, to)) in pairs.iter().filter(|(name, _)| counted::words_of(name).is_some()) {
+    for (name, (from, to)) in pairs.iter().filter(|(name, _)| counted::are_in(name)) {
         let Ends { from: old, to: new, .. } = Ends::open(name, from, to)?;
         let copied = counted::copy(name, old, new)?;
         counters.push((Ends::open(name, from, to)?, copied));

@@ -176,22 +176,22 @@ fn place_of_tuning() -> Option<(usize, usize)> {
 #[repr(C)]
 struct Raw {
     numbers: [u64; 4],
-    small: [u32; 6],
+    small: [u32; 7],
     source_v4: [[u8; 4]; 2],
-    source_v6: [u8; 16],
     limited_v4_mask: [u8; 4],
-    gue_port: [u8; 2],
-    pad: [u8; 2],
+    source_v6: [u8; 16],
     limited_v6_mask: [u8; 16],
+    gue_port: [u8; 2],
+    pad: [u8; 6],
 }
 const _: () = assert!(size_of::<Raw>() == size_of::<Tuning>());
 
 impl From<Raw> for Tuning {
     fn from(raw: Raw) -> Self {
         let [hash_seed, source_packet_ns, source_flow_ns, first_tick_ns] = raw.numbers;
-        let [features, bucket_mask, source_line_mask, udp_idle, vip_mask, tick_ns] = raw.small;
+        let [features, bucket_mask, source_line_mask, udp_idle, vip_mask, tick_ns, traffic_row] = raw.small;
         let [source_v4, source_v4_mask] = raw.source_v4;
-        let Raw { source_v6, limited_v4_mask, gue_port, pad, limited_v6_mask, .. } = raw;
+        let Raw { limited_v4_mask, source_v6, limited_v6_mask, gue_port, pad, .. } = raw;
         Self {
             hash_seed,
             source_packet_ns,
@@ -203,13 +203,14 @@ impl From<Raw> for Tuning {
             udp_idle,
             vip_mask,
             tick_ns,
+            traffic_row,
             source_v4,
             source_v4_mask,
-            source_v6,
             limited_v4_mask,
+            source_v6,
+            limited_v6_mask,
             gue_port,
             pad,
-            limited_v6_mask,
         }
     }
 }

@@ -79,7 +79,7 @@ impl Opened {
         }
         recover::settle(&pins)?;
         let tuning = options.tuning;
-        let fresh = Sizes::fresh(&options.capacity, options.flow_entries, source_lines(&tuning));
+        let fresh = Sizes::fresh(&options.capacity, options.flow_entries, source_lines(&tuning))?;
         let (found, made, adopted, upgrade) = if let Some(older) = older {
             let (found, made, upgrade) = older.convert(&pins, &fresh)?;
             (found, made, true, Some(upgrade))
@@ -132,7 +132,7 @@ impl Opened {
         self.tuning.features |= needs::features(&state);
         // After an upgrade tables grow by themselves: what they are copied of is not what packets write to until then.
         if self.upgrade.is_none() {
-            self.found.resize(&Sizes::fresh(&room.capacity, room.flow_entries, source_lines(&self.tuning)));
+            self.found.resize(&Sizes::fresh(&room.capacity, room.flow_entries, source_lines(&self.tuning))?);
         }
         let moved = !self.found.resized.is_empty();
         let staged = stage::balancer(&self.pins, &self.tuning, &self.found)?;

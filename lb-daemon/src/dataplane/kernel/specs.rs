@@ -18,6 +18,7 @@ use lb_common::{
         ring::RingBlock,
         server::ServerKey,
         target::Target,
+        traffic::{self, Traffic},
         vip::Vip,
         vips::{self, IndexCell},
     },
@@ -25,7 +26,7 @@ use lb_common::{
     verdict::Verdict,
 };
 
-use super::{error::OpenError, explain::system, pins::Pins};
+use super::{error::OpenError, explain::system, pins::Pins, traffic::cpus};
 use crate::plan::Capacity;
 
 /// Form of a table.
@@ -70,6 +71,7 @@ const SPECS: [Spec; maps::ALL.len()] = [
     array::<RingBlock>(maps::RINGS),
     array::<Target>(maps::TARGETS),
     counters::<TargetCounters>(maps::TARGET_COUNTERS),
+    array::<Traffic>(maps::TRAFFIC),
     counters::<VerdictCounters>(maps::VERDICT_COUNTERS),
     counters::<u64>(maps::PATH_COUNTERS),
     trie::<Vip>(maps::PREFIX_VIPS),
@@ -87,19 +89,25 @@ const SPECS: [Spec; maps::ALL.len()] = [
     ephemeral(array::<Word>(maps::HEARTBEAT)),
 ];
 
+/// Counters by target, which reach as far as what they count.
+const BY_TARGET: [&str; 2] = [maps::TARGET_COUNTERS, maps::TRAFFIC];
+
 /// Entries of each table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Sizes(BTreeMap<&'static str, u32>);
+pub(super) struct Sizes {
+    entries: BTreeMap<&'static str, u32>,
+    /// Rows of `TRAFFIC`.
+    cpus: u32,
+}
 
 impl Sizes {
     /// Those of new tables. `source_lines` are of `SOURCES`.
-    pub(super) fn fresh(capacity: &Capacity, flow_entries: u32, source_lines: u32) -> Self {
-        Self(BTreeMap::from([
+    pub(super) fn fresh(capacity: &Capacity, flow_entries: u32, source_lines: u32) -> Result<Self, OpenError> {
+        let entries = BTreeMap::from([
             (maps::VIPS, vips::cells(capacity.vips)),
             (maps::FLOWS, (flow_entries / count(WAYS)).max(1)),
             (maps::RINGS, capacity.ring_blocks.max(1)),
             (maps::TARGETS, capacity.targets.max(1)),
-            (maps::TARGET_COUNTERS, capacity.targets.max(1)),
             (maps::VERDICT_COUNTERS, count(Verdict::ALL.len())),
             (maps::PATH_COUNTERS, count(PathEvent::ALL.len())),
             (maps::PREFIX_VIPS, capacity.vips.max(1)),
@@ -116,13 +124,35 @@ impl Sizes {
             (maps::TUNNEL_ADDRESSES, capacity.own.max(1)),
             (maps::TUNNEL_SOURCES, capacity.tunnel_sources.max(1)),
             (maps::HEARTBEAT, 1),
-        ]))
+        ]);
+        let mut sizes = Self { entries, cpus: cpus()? };
+        for name in BY_TARGET {
+            sizes.follow_targets(name);
+        }
+        Ok(sizes)
+    }
+
+    /// Gives counters by target the size that reaches as far as the targets.
+    fn follow_targets(&mut self, name: &'static str) {
+        let entries = self.for_targets(name);
+        self.entries.insert(name, entries);
+    }
+
+    /// That size.
+    fn for_targets(&self, name: &str) -> u32 {
+        let targets = self.of(maps::TARGETS);
+        if name == maps::TRAFFIC { traffic::row(targets).saturating_mul(self.cpus) } else { targets }
+    }
+
+    /// Values of a row of `TRAFFIC`.
+    pub(super) fn traffic_row(&self) -> u32 {
+        self.of(maps::TRAFFIC) / self.cpus.max(1)
     }
 
     /// The same, with another size of `SOURCES`.
     pub(super) fn with_source_lines(&self, lines: u32) -> Self {
         let mut sizes = self.clone();
-        sizes.0.insert(maps::SOURCES, lines);
+        sizes.entries.insert(maps::SOURCES, lines);
         sizes
     }
 
@@ -130,7 +160,7 @@ impl Sizes {
     fn with_counters(&self, fresh: &Self) -> Self {
         let mut sizes = self.clone();
         for name in [maps::VERDICT_COUNTERS, maps::PATH_COUNTERS] {
-            sizes.0.insert(name, fresh.of(name));
+            sizes.entries.insert(name, fresh.of(name));
         }
         sizes
     }
@@ -142,9 +172,9 @@ impl Sizes {
 
     /// Another number of entries.
     pub(super) fn set(&mut self, name: &'static str, entries: u32) {
-        self.0.insert(name, entries);
+        self.entries.insert(name, entries);
         let limits = self.limits();
-        self.0.insert(maps::VIP_LIMITS, limits);
+        self.entries.insert(maps::VIP_LIMITS, limits);
     }
 
     /// Entries of the flow table.
@@ -154,12 +184,12 @@ impl Sizes {
 
     /// Entries of a table; 0 for an unknown one.
     pub(super) fn of(&self, name: &str) -> u32 {
-        self.0.get(name).copied().unwrap_or_default()
+        self.entries.get(name).copied().unwrap_or_default()
     }
 
     /// Each table with its entries.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, u32)> {
-        self.0.iter().map(|(name, entries)| (*name, *entries))
+        self.entries.iter().map(|(name, entries)| (*name, *entries))
     }
 
     /// The sizes that planning knows.
@@ -184,7 +214,7 @@ pub(super) fn pinned(pins: &Pins) -> Result<Sizes, OpenError> {
         let info = find(pins, spec)?.ok_or_else(|| OpenError::NothingPinned { path: pins.dir().to_owned() })?;
         sizes.insert(spec.name, info.max_entries());
     }
-    Ok(Sizes(sizes))
+    Ok(Sizes { entries: sizes, cpus: cpus()? })
 }
 
 /// Tables that hold more than what packets did a moment ago.
@@ -223,18 +253,19 @@ impl Adopted {
     /// Asks for tables that are as large as in `wanted`, and for a flow table of just that size.
     pub(super) fn resize(&mut self, wanted: &Sizes) {
         for spec in SPECS.iter().filter(|spec| !spec.ephemeral) {
-            let counted = spec.name == maps::TARGET_COUNTERS;
-            let needs = if counted { self.sizes.of(maps::TARGETS) } else { wanted.of(spec.name) };
+            let counts = BY_TARGET.contains(&spec.name);
+            let needs = if counts { self.sizes.for_targets(spec.name) } else { wanted.of(spec.name) };
             let has = self.sizes.of(spec.name);
             if has < needs || has != needs && spec.name == maps::FLOWS {
-                self.sizes.0.insert(spec.name, needs);
+                self.sizes.entries.insert(spec.name, needs);
                 if self.present.remove(spec.name) {
                     self.resized.insert(spec.name);
                 }
             }
         }
         let limits = self.sizes.limits();
-        if self.sizes.0.insert(maps::VIP_LIMITS, limits) != Some(limits) && self.present.remove(maps::VIP_LIMITS) {
+        if self.sizes.entries.insert(maps::VIP_LIMITS, limits) != Some(limits) && self.present.remove(maps::VIP_LIMITS)
+        {
             self.replaced.insert(maps::VIP_LIMITS);
         }
     }
@@ -255,16 +286,15 @@ pub(super) fn adopt(pins: &Pins, fresh: &Sizes) -> Result<Adopted, OpenError> {
         Adopted { sizes: fresh.clone(), present: BTreeSet::new(), replaced: BTreeSet::new(), resized: BTreeSet::new() };
     for spec in SPECS.iter().filter(|spec| !spec.ephemeral) {
         let Some(info) = find(pins, spec)? else { continue };
-        adopted.sizes.0.insert(spec.name, info.max_entries());
+        adopted.sizes.entries.insert(spec.name, info.max_entries());
         adopted.present.insert(spec.name);
     }
-    if !adopted.present.contains(maps::TARGET_COUNTERS) {
-        let targets = adopted.sizes.of(maps::TARGETS);
-        adopted.sizes.0.insert(maps::TARGET_COUNTERS, targets);
+    for name in BY_TARGET.into_iter().filter(|name| !adopted.present.contains(name)) {
+        adopted.sizes.follow_targets(name);
     }
     // Of the VIPs that are there already, in tables larger than asked for.
     let limits = adopted.sizes.limits();
-    adopted.sizes.0.insert(maps::VIP_LIMITS, limits);
+    adopted.sizes.entries.insert(maps::VIP_LIMITS, limits);
     for spec in SPECS.iter().filter(|spec| spec.ephemeral) {
         let name = spec.name;
         match find(pins, spec) {

@@ -184,6 +184,7 @@ pub(super) fn balancer(pins: &Pins, tuning: &Tuning, adopted: &Adopted) -> Resul
         features: tuning.features & !feature::MULTI_BUFFER | buffers,
         bucket_mask: adopted.sizes.of(maps::FLOWS).wrapping_sub(1),
         vip_mask: (adopted.sizes.of(maps::VIPS) / 2).wrapping_sub(1),
+        traffic_row: adopted.sizes.traffic_row(),
         ..super::clock::set(tuning)?
     };
     let mut loader = EbpfLoader::new();

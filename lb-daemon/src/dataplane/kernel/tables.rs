@@ -18,6 +18,7 @@ use lb_common::{
         flow::{Bucket, FlowEntry, WAYS},
         ring::{RingBlock, SLOTS_PER_BLOCK, blocks},
         target::Target,
+        traffic::Traffic,
         vip::Vip,
     },
     maps,
@@ -33,6 +34,7 @@ use super::{
     pins::Pins,
     selectors::Selectors,
     specs::{self, Sizes},
+    traffic,
     vips::Vips,
 };
 use crate::{
@@ -111,6 +113,7 @@ pub(super) struct Tables {
     rings: Mapping,
     flows: Mapping,
     target_counters: PerCpuArray<MapData, TargetCounters>,
+    traffic: traffic::Table,
     verdict_counters: PerCpuArray<MapData, VerdictCounters>,
     path_counters: PerCpuArray<MapData, u64>,
     capacity: Capacity,
@@ -132,6 +135,7 @@ impl Tables {
             rings: opener.mapping::<RingBlock>(maps::RINGS)?,
             flows: opener.mapping::<Bucket>(maps::FLOWS)?,
             target_counters: opener.counters(maps::TARGET_COUNTERS)?,
+            traffic: traffic::Table::of(&opener.data(maps::TRAFFIC)?, writable)?,
             verdict_counters: opener.counters(maps::VERDICT_COUNTERS)?,
             path_counters: opener.counters(maps::PATH_COUNTERS)?,
             capacity: opener.sizes.capacity(),
@@ -217,7 +221,9 @@ impl Tables {
             zero.map_err(|source| Error::Table { what: format!("clear the counters of target {id}"), source })?;
         self.target_counters
             .set(id, zero, 0)
-            .map_err(|error| table(&format!("clear the counters of target {id}"), error))
+            .map_err(|error| table(&format!("clear the counters of target {id}"), error))?;
+        self.traffic.rows().set(id, Traffic::default());
+        Ok(())
     }
 
     pub(super) fn write_ring(&self, base: u32, slots: &[u16]) -> Result<(), Error> {
@@ -256,7 +262,9 @@ impl Tables {
     pub(super) fn counted(&self, ids: impl Iterator<Item = u32>) -> Result<BTreeMap<u32, TargetCounters>, Error> {
         let read = |id| {
             let values = self.target_counters.get(&id, 0).map_err(|error| table("read TARGET_COUNTERS", error))?;
-            Ok((id, values.iter().fold(TargetCounters::default(), add_target)))
+            let sum = values.iter().fold(TargetCounters::default(), add_target);
+            let Traffic { packets, bytes } = self.traffic.rows().sum(id);
+            Ok((id, add_target(sum, &TargetCounters { packets, bytes, ..TargetCounters::default() })))
         };
         ids.filter(|id| *id < self.target_counters.len()).map(read).collect()
     }

@@ -26,6 +26,11 @@ impl Mapped {
         Self { words: unsafe { slice::from_raw_parts(base.as_ptr(), words) } }
     }
 
+    /// The words.
+    pub(super) fn words(&self) -> &'static [AtomicU64] {
+        self.words
+    }
+
     /// Makes the table hold these words.
     pub(super) fn fill(&self, words: impl Iterator<Item = u64>) {
         for (place, word) in self.words.iter().zip(words) {

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, iter, sync::atomic::Ordering::Relaxed};
 use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key},
+    util::nr_cpus,
 };
 use lb_common::{
     layout::{
@@ -13,6 +14,7 @@ use lb_common::{
         limit::TOO_BIG_WORDS,
         prefix::{Group, SourceKey},
         server::ServerKey,
+        traffic::{Rows, Traffic, row},
         vip::{PrefixKey, Vip},
     },
     maps,
@@ -103,6 +105,7 @@ pub(super) struct Tables {
     /// By name, in the order of [`words`].
     mapped: Vec<(&'static str, Mapped)>,
     target_counters: PerCpuArray<MapData, TargetCounters>,
+    traffic: Mapped,
     verdict_counters: PerCpuArray<MapData, VerdictCounters>,
     path_counters: PerCpuArray<MapData, u64>,
 }
@@ -135,6 +138,7 @@ fn in_words(bytes: &[u8]) -> impl Iterator<Item = u64> {
 impl Tables {
     /// Takes the tables of a loaded object.
     pub(super) fn of(object: &mut Ebpf) -> Self {
+        let traffic = mapped(object, maps::TRAFFIC, traffic_values() as usize * size_of::<Traffic>() / 8);
         let lines = PLACES as usize * WAYS;
         let mapped = [
             (maps::FLOWS, BUCKETS as usize * WAYS),
@@ -159,6 +163,7 @@ impl Tables {
             tunnel_addresses: Hash::of(object, maps::TUNNEL_ADDRESSES),
             tunnel_sources: Trie::of(object, maps::TUNNEL_SOURCES),
             mapped: mapped.into(),
+            traffic,
             target_counters: take(object, maps::TARGET_COUNTERS).try_into().expect("counters"),
             verdict_counters: take(object, maps::VERDICT_COUNTERS).try_into().expect("counters"),
             path_counters: take(object, maps::PATH_COUNTERS).try_into().expect("counters"),
@@ -197,8 +202,11 @@ impl Tables {
     /// All counters, summed over CPUs.
     pub(super) fn counters(&self) -> Counters {
         let zero = TargetCounters::default();
-        let target =
-            |id| self.target_counters.get(&id, 0).expect("counters").iter().fold(zero, |sum, one| add(&sum, one));
+        let target = |id| {
+            let Traffic { packets, bytes } = Rows::new(self.traffic.words(), cpus()).sum(id);
+            let each = self.target_counters.get(&id, 0).expect("counters");
+            each.iter().fold(TargetCounters { packets, bytes, ..zero }, |sum, one| add(&sum, one))
+        };
         let verdict = |place| {
             let each = self.verdict_counters.get(&place, 0).expect("counters");
             let sum = |of: fn(&VerdictCounters) -> u64| each.iter().map(of).sum();
@@ -211,6 +219,15 @@ impl Tables {
             events: (0..).take(PathEvent::ALL.len()).map(event).collect(),
         }
     }
+}
+
+/// Values of `TRAFFIC`.
+pub(super) fn traffic_values() -> u32 {
+    cpus() * row(PLACES)
+}
+
+fn cpus() -> u32 {
+    u32::try_from(nr_cpus().expect("the CPUs")).expect("few CPUs")
 }
 
 /// Counters of one moment.

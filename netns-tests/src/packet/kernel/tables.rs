@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key},
+    util::nr_cpus,
 };
 use lb_common::{
     layout::{
@@ -19,6 +20,7 @@ use lb_common::{
         ring::RingBlock,
         server::ServerKey,
         target::Target,
+        traffic::{Rows, Traffic, row},
         vip::{PrefixKey, Vip},
     },
     maps,
@@ -47,6 +49,7 @@ pub(super) struct Tables {
     tunnel_addresses: HashMap<MapData, [u8; 16], u32>,
     tunnel_sources: Trie<u32>,
     target_counters: PerCpuArray<MapData, TargetCounters>,
+    traffic: Words,
     verdict_counters: PerCpuArray<MapData, VerdictCounters>,
     path_counters: PerCpuArray<MapData, u64>,
     pub(super) flows: Words,
@@ -85,6 +88,7 @@ impl Tables {
             tunnel_addresses: take!(object, TUNNEL_ADDRESSES),
             tunnel_sources: take!(object, TUNNEL_SOURCES),
             target_counters: take!(object, TARGET_COUNTERS),
+            traffic: words(object, maps::TRAFFIC, traffic_values()? as usize * size_of::<Traffic>() / 8)?,
             verdict_counters: take!(object, VERDICT_COUNTERS),
             path_counters: take!(object, PATH_COUNTERS),
             flows: words(object, maps::FLOWS, BUCKETS as usize * WAYS)?,
@@ -140,7 +144,8 @@ impl Tables {
     pub(super) fn counters(&self) -> Result<Counters> {
         let target = |id: u32| {
             let sum = self.target_counters.get(&id, 0)?.iter().fold(TargetCounters::default(), add);
-            Ok((id, sum))
+            let Traffic { packets, bytes } = Rows::new(self.traffic.all(), cpus()?).sum(id);
+            Ok((id, add(sum, &TargetCounters { packets, bytes, ..TargetCounters::default() })))
         };
         let verdict = |number: u32| {
             let zero = VerdictCounters::default();
@@ -157,6 +162,16 @@ impl Tables {
             path: PathEvent::ALL.iter().map(|one| event(*one as u32)).collect::<Result<_>>()?,
         })
     }
+}
+
+/// Values of `TRAFFIC`.
+pub(super) fn traffic_values() -> Result<u32> {
+    Ok(cpus()? * row(ENTRIES))
+}
+
+fn cpus() -> Result<u32> {
+    let cpus = nr_cpus().map_err(|(file, error)| anyhow::Error::new(error).context(file))?;
+    Ok(u32::try_from(cpus)?)
 }
 
 fn add(sum: TargetCounters, one: &TargetCounters) -> TargetCounters {

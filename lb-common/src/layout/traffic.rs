@@ -1,0 +1,100 @@
+//! `TRAFFIC`: packets and bytes of each target, which each CPU counts in a row of its own.
+//!
+//! Every forwarded packet writes here, so it takes as few cache lines as it can: neighbouring targets share one, and no two
+//! CPUs do. A per-CPU array of the kernel's has its values apart, behind pointers that take lines of their own.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Value of `TRAFFIC`: what one CPU forwarded to a target. There is a row of [`row`] of them, by target, for each number that
+/// a CPU may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Traffic {
+    /// Packets.
+    pub packets: u64,
+    /// Their bytes, IP header and payload before encapsulation.
+    pub bytes: u64,
+}
+
+/// Words of a value.
+const WORDS: usize = size_of::<Traffic>() / 8;
+
+/// Values of a row for so many targets: whole cache lines.
+pub const fn row(targets: u32) -> u32 {
+    targets.next_multiple_of(64 / size_of::<Traffic>() as u32)
+}
+
+/// The table in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    words: &'a [AtomicU64],
+    cpus: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// The words of a table for so many CPUs.
+    pub const fn new(words: &'a [AtomicU64], cpus: u32) -> Self {
+        Self { words, cpus: cpus as usize }
+    }
+
+    /// How many targets it has room for.
+    pub fn targets(&self) -> u32 {
+        (self.words.len() / WORDS).checked_div(self.cpus).unwrap_or_default() as u32
+    }
+
+    /// What all CPUs counted at a target; nothing outside of the table.
+    pub fn sum(&self, target: u32) -> Traffic {
+        self.of(target).fold(Traffic::default(), |sum, [packets, bytes]| Traffic {
+            packets: sum.packets.wrapping_add(packets.load(Relaxed)),
+            bytes: sum.bytes.wrapping_add(bytes.load(Relaxed)),
+        })
+    }
+
+    /// A target to which no packet is sent has this sum from now on.
+    pub fn set(&self, target: u32, sum: Traffic) {
+        let sums = core::iter::once(sum).chain(core::iter::repeat(Traffic::default()));
+        for ([packets, bytes], sum) in self.of(target).zip(sums) {
+            packets.store(sum.packets, Relaxed);
+            bytes.store(sum.bytes, Relaxed);
+        }
+    }
+
+    /// A target's words in each row.
+    fn of(&self, target: u32) -> impl Iterator<Item = &'a [AtomicU64; WORDS]> {
+        let row = (self.targets() as usize * WORDS).max(1);
+        let rows = self.words.chunks_exact(row).take(self.cpus);
+        rows.filter_map(move |row| row.get(target as usize * WORDS..)?.first_chunk())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cpu_has_a_row_of_all_targets() {
+        assert_eq!([0, 1, 4, 5].map(row), [0, 4, 4, 8]);
+        // Two CPUs, up to eight targets.
+        let words: [AtomicU64; 2 * 8 * WORDS] = core::array::from_fn(|word| AtomicU64::new(1 << word));
+        let rows = Rows::new(&words, 2);
+        assert_eq!(rows.targets(), 8);
+        assert_eq!(rows.sum(0), Traffic { packets: 1 << 16 | 1, bytes: 1 << 17 | 2 });
+        assert_eq!(rows.sum(5), Traffic { packets: 1 << 26 | 1 << 10, bytes: 1 << 27 | 1 << 11 });
+        let before = rows.sum(4);
+        rows.set(5, Traffic { packets: 3, bytes: 7 });
+        assert_eq!((rows.sum(5), rows.sum(4)), (Traffic { packets: 3, bytes: 7 }, before));
+        rows.set(5, Traffic::default());
+        assert_eq!(rows.sum(5), Traffic::default());
+    }
+
+    #[test]
+    fn nothing_is_outside() {
+        let words: [AtomicU64; 8 * WORDS] = core::array::from_fn(|_| AtomicU64::new(1));
+        for (cpus, target) in [(2, 4), (1, 8), (9, 0), (0, 0)] {
+            let rows = Rows::new(&words, cpus);
+            rows.set(target, Traffic { packets: 9, bytes: 9 });
+            assert_eq!(rows.sum(target), Traffic::default(), "{cpus} CPUs, target {target}");
+        }
+        assert!(words.iter().all(|word| word.load(Relaxed) == 1));
+    }
+}
