@@ -178,7 +178,7 @@ pub fn is_adaptive<T: Tables>(vip: &Vip, tables: &T) -> bool {
 /// As [`pick`].
 #[inline(always)]
 pub fn tracked<T: Tables>(hash: u64, vip: &Vip, tables: &T) -> Result<Tracked, Verdict> {
-    if vip.flags & Vip::HISTORY == 0 {
+    if !vip.has_history() {
         return Ok(Tracked::NONE);
     }
     let previous = read(hash, vip.history_base, vip.ring_slots, tables)?;

@@ -230,6 +230,16 @@ impl Vip {
     pub const fn open_slots(&self) -> u32 {
         if self.flags & Self::CLOSED == 0 { self.ring_slots } else { 0 }
     }
+
+    /// Whether [`Vip::history_base`] tells of tracked slots.
+    pub const fn has_history(&self) -> bool {
+        self.flags & Self::HISTORY != 0
+    }
+
+    /// Slots of the ring's history: as many as of the ring, none without one.
+    pub const fn history_slots(&self) -> u32 {
+        if self.has_history() { self.ring_slots } else { 0 }
+    }
 }
 
 #[cfg(test)]

@@ -179,17 +179,20 @@ pub fn is_waited_for(
 /// it serves it is nobody whom a panic could use.
 pub fn believed<'a>(pool: &Pool, known: Option<&'a Standing>, target: Option<&Target>) -> Option<Cow<'a, Standing>> {
     let found = target.filter(|target| target.serves != 0);
-    let unknown = known.filter(|standing| standing.is_unknown());
-    let Some(standing) = known.filter(|_| unknown.is_none()) else {
-        // Who drains by an order does so as long as that stands, but what an agent wants nobody else knows.
-        let drains = found?.flags & Target::DRAINING != 0 && pool.health.agent.is_some();
-        let told = unknown.and_then(|standing| standing.agent.as_ref()).map(|agent| agent.word.permille());
-        let permille = told.unwrap_or(if drains { 0 } else { WHOLE });
-        let why = unknown.map_or("not checked yet", |standing| &standing.reason);
-        let reason = format!("{why}, kept as found");
-        return Some(Cow::Owned(Standing { up: true, permille, reason, ..Standing::default() }));
-    };
-    (found.is_some() || !standing.is_presumed()).then_some(Cow::Borrowed(standing))
+    match known {
+        Some(standing) if !standing.is_unknown() => {
+            (found.is_some() || !standing.is_presumed()).then_some(Cow::Borrowed(standing))
+        }
+        unknown => {
+            // Who drains by an order does so as long as that stands, but what an agent wants nobody else knows.
+            let drains = found?.flags & Target::DRAINING != 0 && pool.health.agent.is_some();
+            let told = unknown.and_then(|standing| standing.agent.as_ref()).map(|agent| agent.word.permille());
+            let permille = told.unwrap_or(if drains { 0 } else { WHOLE });
+            let why = unknown.map_or("not checked yet", |standing| &standing.reason);
+            let reason = format!("{why}, kept as found");
+            Some(Cow::Owned(Standing { up: true, permille, reason, ..Standing::default() }))
+        }
+    }
 }
 
 /// Whether the way to `address` is still being asked for.

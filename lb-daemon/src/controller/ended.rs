@@ -58,7 +58,7 @@ impl<E: Engine> Controller<E> {
         if now < self.settle_at {
             return;
         }
-        if !self.state.vips.values().any(|vip| vip.flags & Vip::HISTORY != 0) {
+        if !self.state.vips.values().any(Vip::has_history) {
             if mem::take(&mut self.loses_strays) {
                 self.publish();
             }

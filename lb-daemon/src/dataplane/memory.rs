@@ -282,8 +282,7 @@ impl Dataplane for Memory {
     }
 
     fn history(&self, vip: &Vip) -> Vec<u16> {
-        let slots = if vip.flags & Vip::HISTORY == 0 { 0 } else { vip.ring_slots };
-        self.slots_at(vip.history_base, slots).collect()
+        self.slots_at(vip.history_base, vip.history_slots()).collect()
     }
 
     fn write_slots(&mut self, base: u32, slots: &[(u32, u16)]) -> Result<(), Error> {
@@ -295,11 +294,7 @@ impl Dataplane for Memory {
     }
 
     fn walk_flows(&mut self, keep: &mut dyn FnMut(FlowEntry) -> bool) {
-        for entry in self.flows.as_flattened_mut().iter_mut().filter(|entry| !entry.is_empty()) {
-            if !keep(*entry) {
-                *entry = FlowEntry::default();
-            }
-        }
+        retain(self.flows.as_flattened_mut(), keep);
     }
 
     fn strays_lost(&mut self) -> Result<u64, Error> {
@@ -328,9 +323,14 @@ impl Dataplane for Memory {
         let entries = self.flows.as_flattened_mut();
         let length = entries.len().div_ceil(PARTS as usize).max(1);
         let part = entries.chunks_mut(length).nth(part as usize).unwrap_or_default();
-        let ended = part.iter_mut().filter(|entry| rule.is_to_be_forgotten(**entry));
-        ended.map(|entry| *entry = FlowEntry::default()).count() as u64
+        retain(part, &mut |entry| !rule.is_to_be_forgotten(entry))
     }
+}
+
+/// Empties entries that are not to be kept; tells how many.
+fn retain(entries: &mut [FlowEntry], keep: &mut dyn FnMut(FlowEntry) -> bool) -> u64 {
+    let gone = entries.iter_mut().filter(|entry| !entry.is_empty() && !keep(**entry));
+    gone.map(|entry| *entry = FlowEntry::default()).count() as u64
 }
 
 fn entry<'t, T>(table: &'t mut [T], id: u32, name: &str) -> Result<&'t mut T, Error> {

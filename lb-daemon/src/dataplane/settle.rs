@@ -43,7 +43,7 @@ impl Trackers {
     pub fn set_vip(&mut self, tables: &dyn Dataplane, key: &VipKey, before: Option<&Vip>, vip: &Vip, now: u32) {
         // Packets that still go by the old value may write the next unit into their entries.
         let now = now.wrapping_add(1);
-        if vip.flags & Vip::HISTORY == 0 {
+        if !vip.has_history() {
             self.of.remove(key);
             return;
         }
@@ -68,7 +68,7 @@ impl Trackers {
         now: u32,
         hold: Hold,
     ) -> Result<usize, Error> {
-        let has_history = |key: &VipKey| vips.get(key).is_some_and(|vip| vip.flags & Vip::HISTORY != 0);
+        let has_history = |key: &VipKey| vips.get(key).is_some_and(Vip::has_history);
         self.of.retain(|key, _| has_history(key));
         for key in vips.keys().filter(|key| has_history(key)) {
             self.of.entry(*key).or_insert_with(|| Tracker::new(now));

@@ -201,7 +201,7 @@ pub(super) fn ring<L: Lookups>(reading: &Reading, found: &Found, tables: &Record
     };
     let led_to = |place: u16| vip.target_base + u32::from(place);
     let target = slot.and_then(|slot| says(base, slot)).map(led_to);
-    let previous = slot.filter(|_| vip.flags & Vip::HISTORY != 0).and_then(|slot| says(vip.history_base, slot));
+    let previous = slot.filter(|_| vip.has_history()).and_then(|slot| says(vip.history_base, slot));
     let history = match previous {
         _ if !ring::is_adaptive(vip, tables) => None,
         None | Some(UNTRACKED) => Some(History::Untracked),

@@ -210,6 +210,7 @@ impl Driver {
         self.publish_at.into_iter().chain(next).chain(self.roster.next_session()).min()
     }
 
+    /// Hands a probe's outcome to the roster. What hinders probes as such is told here: no backend is down for it.
     fn take(&mut self, number: Number, outcome: Outcome) {
         let now = clock();
         self.stats.count(&outcome);

@@ -375,8 +375,8 @@ impl Draft {
 
 /// The blocks of a VIP's ring, and of its history, which lies behind it.
 pub(super) fn ring_blocks(vip: &Vip) -> Range<u32> {
-    let rings = if vip.flags & Vip::HISTORY == 0 { 1 } else { 2 };
-    vip.ring_base..vip.ring_base.saturating_add(blocks(vip.ring_slots).saturating_mul(rings))
+    let all = blocks(vip.ring_slots).saturating_add(blocks(vip.history_slots()));
+    vip.ring_base..vip.ring_base.saturating_add(all)
 }
 
 /// The blocks of a group's ring.

@@ -68,7 +68,7 @@ pub fn without(history: &[u16], ring: &[u16], gone: &BTreeSet<u16>) -> Vec<(u32,
 
 /// How many slots are tracked of each VIP that has a history, by the first block of that. `of` tells the history of one.
 pub fn counts<'v>(vips: impl IntoIterator<Item = &'v Vip>, of: impl Fn(&Vip) -> Vec<u16>) -> BTreeMap<u32, u32> {
-    let with_history = vips.into_iter().filter(|vip| vip.flags & Vip::HISTORY != 0);
+    let with_history = vips.into_iter().filter(|vip| vip.has_history());
     with_history.map(|vip| (vip.history_base, tracked(&of(vip)))).collect()
 }
 

@@ -188,7 +188,7 @@ impl Job {
             }
             Renewed::No | Renewed::Closed => {
                 let is_tracked = draft.state().histories.get(&before.history_base).is_some_and(|slots| *slots > 0);
-                if before.flags & Vip::HISTORY == 0 || !is_tracked {
+                if !before.has_history() || !is_tracked {
                     return vip;
                 }
                 // Before another backend may get such a place.

@@ -17,8 +17,7 @@ use crate::{
 impl Tables {
     /// The history of a VIP's ring; none when no slot is tracked.
     pub(in crate::dataplane::kernel) fn history(&self, vip: &Vip) -> Vec<u16> {
-        let slots = if vip.flags & Vip::HISTORY == 0 { 0 } else { vip.ring_slots };
-        self.slots(vip.history_base, slots)
+        self.slots(vip.history_base, vip.history_slots())
     }
 
     pub(in crate::dataplane::kernel) fn write_history(

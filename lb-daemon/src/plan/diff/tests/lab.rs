@@ -237,7 +237,7 @@ impl Lab {
 
 /// First block and slots of a VIP's history, none of one that has none.
 fn history(vip: &Vip) -> (u32, u32) {
-    (vip.history_base, if vip.flags & Vip::HISTORY == 0 { 0 } else { vip.ring_slots })
+    (vip.history_base, vip.history_slots())
 }
 
 /// What was noted of these histories, with their counts as they were `read` where nobody counted.
