@@ -11,6 +11,7 @@ use lb_common::layout::{
 use self::flows::Liveness;
 use crate::plan::{Op, State};
 
+pub mod cpus;
 pub mod flows;
 pub mod kernel;
 pub mod lookups;

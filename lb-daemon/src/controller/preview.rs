@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
-    thread,
 };
 
 use lb_common::{
@@ -25,7 +24,7 @@ use super::{
     tuning::needed,
 };
 use crate::{
-    dataplane,
+    dataplane::{self, cpus},
     health::HealthView,
     model::{
         self, Config,
@@ -157,9 +156,7 @@ impl Present<'_> {
 
 /// Tables that are made anew.
 fn grown(from: &Room, to: &Room) -> Vec<TableGrowth> {
-    let cpus = thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX));
-    let grown = room::growth(from, to, cpus).into_iter();
-    grown.map(|(table, bytes)| TableGrowth { table: table.into(), bytes }).collect()
+    cpus::growth(from, to).into_iter().map(|(table, bytes)| TableGrowth { table: table.into(), bytes }).collect()
 }
 
 /// Settings that need more than a reload.

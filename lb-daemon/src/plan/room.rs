@@ -9,7 +9,7 @@ use lb_common::{
         prefix::Group,
         ring::RingBlock,
         target::Target,
-        traffic::{Traffic, row},
+        traffic::{Traffic, values},
         vips::{self, Record},
     },
     maps,
@@ -95,7 +95,7 @@ pub fn growth(from: &Room, to: &Room, cpus: u32) -> BTreeMap<&'static str, u64> 
         (maps::VIP_LIMITS, old.vips, new.vips, bytes::<u64>()),
         (maps::TARGETS, old.targets, new.targets, bytes::<Target>()),
         (maps::TARGET_COUNTERS, old.targets, new.targets, targets),
-        (maps::TRAFFIC, row(old.targets), row(new.targets), u64::from(cpus) * bytes::<Traffic>()),
+        (maps::TRAFFIC, values(old.targets, cpus), values(new.targets, cpus), bytes::<Traffic>()),
         (maps::RINGS, old.ring_blocks, new.ring_blocks, bytes::<RingBlock>()),
         (maps::GROUPS, old.groups, new.groups, bytes::<Group>()),
         (maps::SERVER_IDS, old.servers, new.servers, HASH_BUCKET),
@@ -192,7 +192,7 @@ mod tests {
             (maps::FLOWS, 65_536),
             (maps::TARGETS, 4097 * 64),
             (maps::TARGET_COUNTERS, 4097 * 72 * 8),
-            (maps::TRAFFIC, 4100 * 16 * 8),
+            (maps::TRAFFIC, 4100 * 16 * 9),
         ];
         assert_eq!(growth(&from, &to, 8), expected.into());
         let lists = Room { capacity: Capacity { prefixes: 1 << 23, ..SMALL }, ..from };

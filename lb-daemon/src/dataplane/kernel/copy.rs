@@ -34,7 +34,7 @@ use super::{
     mapping::Mapping,
     origin::Origin,
     specs::map_error,
-    tables,
+    tables, traffic,
 };
 use crate::dataplane::flows::Liveness;
 
@@ -165,6 +165,7 @@ pub(super) fn same(ends: Ends) -> Result<(), OpenError> {
 /// What remains to be brought over when no packet uses the old tables any more.
 pub(super) struct CatchUp {
     flows: Option<(Mapping, Mapping)>,
+    traffic: Option<(traffic::Table, traffic::Table)>,
     counters: Vec<(Ends, Sums)>,
     origin: &'static Origin,
 }
@@ -173,14 +174,17 @@ impl CatchUp {
     /// For tables that were copied before, by a daemon that was ended before it could do this. What they counted since is
     /// not known.
     pub(super) fn resumed(pairs: &Pairs, origin: &'static Origin) -> Result<Self, OpenError> {
-        Ok(Self { flows: flows(pairs)?, counters: Vec::new(), origin })
+        Ok(Self { flows: flows(pairs)?, traffic: None, counters: Vec::new(), origin })
     }
 
     /// Waits until no packet uses the old tables, and brings it over. Returns what was counted in the old tables since they
     /// were copied. Packets go by the new ones already, so counts that cannot be read are lost, and nothing else is.
     pub(super) fn finish(self) -> Rest {
-        if self.flows.is_some() || !self.counters.is_empty() {
+        if self.flows.is_some() || self.traffic.is_some() || !self.counters.is_empty() {
             tables::grace();
+        }
+        if let Some((from, to)) = &self.traffic {
+            to.carry(from);
         }
         if let Some((from, to)) = &self.flows {
             let carry = Carry { from: from.words(), to: to.words(), reading: self.origin.entry };
@@ -199,7 +203,7 @@ impl CatchUp {
 
 /// Copies tables; counters and flows last, as packets write them.
 pub(super) fn all(pairs: &Pairs, origin: &'static Origin) -> Result<CatchUp, OpenError> {
-    let by_packets = |name: &str| name == maps::FLOWS || counted::are_in(name);
+    let by_packets = |name: &str| [maps::FLOWS, maps::TRAFFIC].contains(&name) || counted::are_in(name);
     for (name, (from, to)) in pairs.iter().filter(|(name, _)| !by_packets(name)) {
         (origin.copy)(Ends::open(name, from, to)?)?;
     }
@@ -209,17 +213,28 @@ pub(super) fn all(pairs: &Pairs, origin: &'static Origin) -> Result<CatchUp, Ope
         let copied = counted::copy(name, old, new)?;
         counters.push((Ends::open(name, from, to)?, copied));
     }
+    let traffic = traffic(pairs)?;
+    if let Some((from, to)) = &traffic {
+        to.carry(from);
+    }
     let flows = flows(pairs)?;
     if let Some((from, to)) = &flows {
         Carry { from: from.words(), to: to.words(), reading: origin.entry }.copy(now);
     }
-    Ok(CatchUp { flows, counters, origin })
+    Ok(CatchUp { flows, traffic, counters, origin })
 }
 
 /// Both flow tables, if there is another one.
 fn flows(pairs: &Pairs) -> Result<Option<(Mapping, Mapping)>, OpenError> {
     let Some((from, to)) = pairs.get(maps::FLOWS) else { return Ok(None) };
     Ends::open(maps::FLOWS, from, to)?.mappings(8).map(Some)
+}
+
+/// Both tables of traffic, if there is another one.
+fn traffic(pairs: &Pairs) -> Result<Option<(traffic::Table, traffic::Table)>, OpenError> {
+    let Some((from, to)) = pairs.get(maps::TRAFFIC) else { return Ok(None) };
+    let (from, to) = Ends::open(maps::TRAFFIC, from, to)?.mappings(traffic::WORDS)?;
+    Ok(Some((traffic::Table::of(from)?, traffic::Table::of(to)?)))
 }
 
 /// The program's clock, in units.

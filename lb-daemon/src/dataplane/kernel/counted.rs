@@ -5,14 +5,11 @@ use std::collections::BTreeMap;
 
 use aya::maps::{Map, MapData, PerCpuArray};
 use lb_common::{
-    layout::{
-        counter::{TargetCounters, VerdictCounters},
-        traffic::Traffic,
-    },
+    layout::counter::{TargetCounters, VerdictCounters},
     maps,
 };
 
-use super::{copy::failed, error::OpenError, traffic};
+use super::{copy::failed, error::OpenError};
 use crate::dataplane::Counters;
 
 /// Counters by index, summed over CPUs, word by word; those that are all zero are absent.
@@ -21,15 +18,14 @@ pub(super) type Sums = BTreeMap<u32, Vec<u64>>;
 const TARGET_WORDS: usize = size_of::<TargetCounters>() / 8;
 const VERDICT_WORDS: usize = size_of::<VerdictCounters>() / 8;
 
-/// Whether a table holds counters.
+/// Whether a table holds counters, per CPU.
 pub(super) fn are_in(name: &str) -> bool {
-    [maps::TARGET_COUNTERS, maps::TRAFFIC, maps::VERDICT_COUNTERS, maps::PATH_COUNTERS].contains(&name)
+    [maps::TARGET_COUNTERS, maps::VERDICT_COUNTERS, maps::PATH_COUNTERS].contains(&name)
 }
 
 /// Copies a table of counters that no packet uses yet. Returns what was copied.
 pub(super) fn copy(name: &'static str, from: MapData, to: MapData) -> Result<Sums, OpenError> {
     match name {
-        maps::TRAFFIC => copy_traffic(&from, &to),
         maps::TARGET_COUNTERS => copy_words::<TARGET_WORDS>(name, from, to),
         maps::VERDICT_COUNTERS => copy_words::<VERDICT_WORDS>(name, from, to),
         _ => copy_words::<1>(name, from, to),
@@ -39,7 +35,6 @@ pub(super) fn copy(name: &'static str, from: MapData, to: MapData) -> Result<Sum
 /// What a table of counters, which no packet uses any more, holds beyond what was `copied`.
 pub(super) fn since(name: &'static str, old: MapData, copied: &Sums) -> Result<Sums, OpenError> {
     let mut sums = match name {
-        maps::TRAFFIC => read_traffic(&traffic::Table::of(&old, false)?),
         maps::TARGET_COUNTERS => read::<TARGET_WORDS>(name, old)?,
         maps::VERDICT_COUNTERS => read::<VERDICT_WORDS>(name, old)?,
         _ => read::<1>(name, old)?,
@@ -71,27 +66,6 @@ fn read<const N: usize>(name: &'static str, from: MapData) -> Result<Sums, OpenE
     let from: PerCpuArray<_, [u64; N]> = Map::PerCpuArray(from).try_into().map_err(failed("read", name))?;
     let all = (0..from.len()).map(|id| Ok((id, sum(&from.get(&id, 0).map_err(failed("read", name))?))));
     all.collect()
-}
-
-/// The same of `TRAFFIC`, whose rows are longer there: the first CPU gets the sums of all.
-fn copy_traffic(from: &MapData, to: &MapData) -> Result<Sums, OpenError> {
-    let (from, to) = (traffic::Table::of(from, false)?, traffic::Table::of(to, true)?);
-    let mut sums = read_traffic(&from);
-    sums.retain(|_, sum| sum.iter().any(|word| *word != 0));
-    for (id, sum) in &sums {
-        if let [packets, bytes] = sum[..] {
-            to.rows().set(*id, Traffic { packets, bytes });
-        }
-    }
-    Ok(sums)
-}
-
-fn read_traffic(from: &traffic::Table) -> Sums {
-    let sum = |id| {
-        let Traffic { packets, bytes } = from.rows().sum(id);
-        (id, vec![packets, bytes])
-    };
-    (0..from.rows().targets()).map(sum).collect()
 }
 
 fn sum<const N: usize>(values: &[[u64; N]]) -> Vec<u64> {
@@ -129,24 +103,19 @@ impl Rest {
 
     /// A target counts from zero again.
     pub(super) fn clear(&mut self, target: u32) {
-        for name in [maps::TARGET_COUNTERS, maps::TRAFFIC] {
-            if let Some(targets) = self.0.get_mut(name) {
-                targets.remove(&target);
-            }
+        if let Some(targets) = self.0.get_mut(maps::TARGET_COUNTERS) {
+            targets.remove(&target);
         }
     }
 
-    /// Adds it to what the tables of targets' counters hold.
+    /// Adds it to what the table of targets' counters holds.
     pub(super) fn add_to_targets(&self, targets: &mut BTreeMap<u32, TargetCounters>) {
-        for name in [maps::TARGET_COUNTERS, maps::TRAFFIC] {
-            let Some(rest) = self.0.get(name) else { continue };
-            for (id, counted) in &mut *targets {
-                if let Some(rest) = rest.get(id) {
-                    // Packets and bytes come first in either.
-                    let mut words: [u64; TARGET_WORDS] = zerocopy::transmute!(*counted);
-                    add(&mut words, rest);
-                    *counted = zerocopy::transmute!(words);
-                }
+        let Some(rest) = self.0.get(maps::TARGET_COUNTERS) else { return };
+        for (id, counted) in targets {
+            if let Some(rest) = rest.get(id) {
+                let mut words: [u64; TARGET_WORDS] = zerocopy::transmute!(*counted);
+                add(&mut words, rest);
+                *counted = zerocopy::transmute!(words);
             }
         }
     }
@@ -180,7 +149,6 @@ mod tests {
         rest.add(maps::TARGET_COUNTERS, Sums::from([(3, vec![1, 100, 0, 0, 0, 0, 0, 0, 2])]));
         let mut more = Rest::default();
         more.add(maps::TARGET_COUNTERS, Sums::from([(3, vec![1, 50, 0, 0, 0, 0, 0, 0, 0])]));
-        more.add(maps::TRAFFIC, Sums::from([(3, vec![20, 3000]), (4, vec![1, 1])]));
         more.add(maps::VERDICT_COUNTERS, Sums::from([(1, vec![7, 8])]));
         more.add(maps::PATH_COUNTERS, Sums::from([(0, vec![5])]));
         rest.join(more);
@@ -191,7 +159,7 @@ mod tests {
         };
         let mut counters = held();
         rest.add_to(&mut counters);
-        let target = TargetCounters { packets: 32, bytes: 3150, rsts: 2, ..TargetCounters::default() };
+        let target = TargetCounters { packets: 12, bytes: 150, rsts: 2, ..TargetCounters::default() };
         assert_eq!(counters.targets[&3], target);
         assert_eq!(counters.verdicts[1], VerdictCounters { packets: 7, bytes: 8 });
         assert_eq!(counters.path, [6, 1]);

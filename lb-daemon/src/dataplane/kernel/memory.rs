@@ -1,14 +1,13 @@
 //! Whether there is memory for more tables. The kernel takes what it is asked for at once, even where others then starve.
 
-use std::{fs, thread};
+use std::fs;
 
 use super::error::OpenError;
-use crate::plan::{Room, room};
+use crate::{dataplane::cpus, plan::Room};
 
 /// Refuses new tables, in place of those of `from`, that take more memory than is available.
 pub(super) fn require(from: &Room, to: &Room) -> Result<(), OpenError> {
-    let cpus = thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX));
-    let needs = room::growth(from, to, cpus).values().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
+    let needs = cpus::growth(from, to).values().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
     let known = fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text));
     match known {
         Some(available) if needs > available => Err(OpenError::NoMemory { needs, available }),

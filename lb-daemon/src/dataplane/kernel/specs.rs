@@ -26,7 +26,7 @@ use lb_common::{
     verdict::Verdict,
 };
 
-use super::{error::OpenError, explain::system, pins::Pins, traffic::cpus};
+use super::{error::OpenError, explain::system, pins::Pins, traffic::numbers};
 use crate::plan::Capacity;
 
 /// Form of a table.
@@ -96,7 +96,7 @@ const BY_TARGET: [&str; 2] = [maps::TARGET_COUNTERS, maps::TRAFFIC];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sizes {
     entries: BTreeMap<&'static str, u32>,
-    /// Rows of `TRAFFIC`.
+    /// Numbers of CPUs, for which `TRAFFIC` has rows.
     cpus: u32,
 }
 
@@ -125,28 +125,28 @@ impl Sizes {
             (maps::TUNNEL_SOURCES, capacity.tunnel_sources.max(1)),
             (maps::HEARTBEAT, 1),
         ]);
-        let mut sizes = Self { entries, cpus: cpus()? };
+        let mut sizes = Self { entries, cpus: numbers()? };
         for name in BY_TARGET {
             sizes.follow_targets(name);
         }
         Ok(sizes)
     }
 
-    /// Gives counters by target the size that reaches as far as the targets.
+    /// Has counters by target reach as far as the targets.
     fn follow_targets(&mut self, name: &'static str) {
         let entries = self.for_targets(name);
         self.entries.insert(name, entries);
     }
 
-    /// That size.
+    /// The size that does.
     fn for_targets(&self, name: &str) -> u32 {
         let targets = self.of(maps::TARGETS);
-        if name == maps::TRAFFIC { traffic::row(targets).saturating_mul(self.cpus) } else { targets }
+        if name == maps::TRAFFIC { traffic::values(targets, self.cpus) } else { targets }
     }
 
     /// Values of a row of `TRAFFIC`.
     pub(super) fn traffic_row(&self) -> u32 {
-        self.of(maps::TRAFFIC) / self.cpus.max(1)
+        self.of(maps::TRAFFIC) / self.cpus.saturating_add(1)
     }
 
     /// The same, with another size of `SOURCES`.
@@ -173,6 +173,10 @@ impl Sizes {
     /// Another number of entries.
     pub(super) fn set(&mut self, name: &'static str, entries: u32) {
         self.entries.insert(name, entries);
+        if name == maps::TARGETS {
+            let short = BY_TARGET.into_iter().filter(|name| self.of(name) < self.for_targets(name));
+            short.collect::<Vec<_>>().into_iter().for_each(|name| self.follow_targets(name));
+        }
         let limits = self.limits();
         self.entries.insert(maps::VIP_LIMITS, limits);
     }
@@ -214,7 +218,7 @@ pub(super) fn pinned(pins: &Pins) -> Result<Sizes, OpenError> {
         let info = find(pins, spec)?.ok_or_else(|| OpenError::NothingPinned { path: pins.dir().to_owned() })?;
         sizes.insert(spec.name, info.max_entries());
     }
-    Ok(Sizes { entries: sizes, cpus: cpus()? })
+    Ok(Sizes { entries: sizes, cpus: numbers()? })
 }
 
 /// Tables that hold more than what packets did a moment ago.

@@ -117,6 +117,7 @@ pub(super) struct Tables {
     verdict_counters: PerCpuArray<MapData, VerdictCounters>,
     path_counters: PerCpuArray<MapData, u64>,
     capacity: Capacity,
+    /// CPUs that the machine may have: values of per-CPU arrays.
     cpus: usize,
 }
 
@@ -135,7 +136,7 @@ impl Tables {
             rings: opener.mapping::<RingBlock>(maps::RINGS)?,
             flows: opener.mapping::<Bucket>(maps::FLOWS)?,
             target_counters: opener.counters(maps::TARGET_COUNTERS)?,
-            traffic: traffic::Table::of(&opener.data(maps::TRAFFIC)?, writable)?,
+            traffic: traffic::Table::of(opener.mapping::<Traffic>(maps::TRAFFIC)?)?,
             verdict_counters: opener.counters(maps::VERDICT_COUNTERS)?,
             path_counters: opener.counters(maps::PATH_COUNTERS)?,
             capacity: opener.sizes.capacity(),
@@ -222,7 +223,7 @@ impl Tables {
         self.target_counters
             .set(id, zero, 0)
             .map_err(|error| table(&format!("clear the counters of target {id}"), error))?;
-        self.traffic.rows().set(id, Traffic::default());
+        self.traffic.rows().clear(id);
         Ok(())
     }
 
@@ -238,7 +239,7 @@ impl Tables {
             packed.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
             word.store(zerocopy::transmute!(packed), Ordering::Relaxed);
         }
-        // Before the VIP or group that names this ring; the system call that writes it orders these stores too.
+        // Before the VIP or group that names this ring.
         fence(Ordering::Release);
         Ok(())
     }

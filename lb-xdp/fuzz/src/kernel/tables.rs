@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, iter, sync::atomic::Ordering::Relaxed};
 use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key},
-    util::nr_cpus,
+    util::online_cpus,
 };
 use lb_common::{
     layout::{
@@ -14,7 +14,7 @@ use lb_common::{
         limit::TOO_BIG_WORDS,
         prefix::{Group, SourceKey},
         server::ServerKey,
-        traffic::{Rows, Traffic, row},
+        traffic::{Rows, Traffic, values},
         vip::{PrefixKey, Vip},
     },
     maps,
@@ -223,11 +223,12 @@ impl Tables {
 
 /// Values of `TRAFFIC`.
 pub(super) fn traffic_values() -> u32 {
-    cpus() * row(PLACES)
+    values(PLACES, cpus())
 }
 
 fn cpus() -> u32 {
-    u32::try_from(nr_cpus().expect("the CPUs")).expect("few CPUs")
+    // Others get no packets.
+    1 + online_cpus().expect("the CPUs").into_iter().max().expect("one of them")
 }
 
 /// Counters of one moment.

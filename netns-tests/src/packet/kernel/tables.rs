@@ -9,7 +9,6 @@ use anyhow::{Context as _, Result};
 use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key},
-    util::nr_cpus,
 };
 use lb_common::{
     layout::{
@@ -20,7 +19,7 @@ use lb_common::{
         ring::RingBlock,
         server::ServerKey,
         target::Target,
-        traffic::{Rows, Traffic, row},
+        traffic::{Rows, Traffic, values},
         vip::{PrefixKey, Vip},
     },
     maps,
@@ -166,12 +165,11 @@ impl Tables {
 
 /// Values of `TRAFFIC`.
 pub(super) fn traffic_values() -> Result<u32> {
-    Ok(cpus()? * row(ENTRIES))
+    Ok(values(ENTRIES, cpus()?))
 }
 
 fn cpus() -> Result<u32> {
-    let cpus = nr_cpus().map_err(|(file, error)| anyhow::Error::new(error).context(file))?;
-    Ok(u32::try_from(cpus)?)
+    Ok(lb_daemon::dataplane::cpus::numbers()?)
 }
 
 fn add(sum: TargetCounters, one: &TargetCounters) -> TargetCounters {
