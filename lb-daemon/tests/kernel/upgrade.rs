@@ -1,11 +1,16 @@
 //! Tables of older layouts. From this one to the next: netns-tests/tests/upgrade.rs.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::symlink, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::{fs::symlink, process::ExitStatusExt as _},
+    process::Command,
+};
 
 use lb_common::{
     layout::{
         LAYOUT_VERSION,
-        counter::TargetCounters,
+        counter::{PathEvent, TargetCounters},
         target::Target,
         vip::{TCP, Vip, VipKey, mapped},
     },
@@ -19,23 +24,44 @@ use zerocopy::IntoBytes as _;
 
 use super::{
     ops::{bytes, update},
-    place::{CAPACITY, Place},
+    place::{CAPACITY, Net, Place},
 };
+
+/// Events that version 2 counted.
+const EVENTS: u32 = 16;
 
 fn bpftool(arguments: &[&str]) {
     let output = Command::new("bpftool").arg("map").args(arguments).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// In place of the VIPs that are pinned: a hash table, which version 2 kept them in. Nor had that a table of traffic.
-fn as_version_2(place: &Place, vips: &[(VipKey, Vip)]) {
+/// Makes tables of version 2 of those that are pinned, in which it kept these VIPs: in a hash table. It counted fewer events, and
+/// had no table of traffic.
+fn as_version_2(place: &Place, vips: &[(VipKey, Vip)], capacity: u32) {
     let tables = place.path.join(format!("v{LAYOUT_VERSION}/maps"));
     fs::remove_file(tables.join(maps::TRAFFIC)).unwrap();
     let path = tables.join(maps::VIPS);
     fs::remove_file(&path).unwrap();
     let path = path.to_str().unwrap();
-    let entries = CAPACITY.vips.to_string();
+    let entries = capacity.to_string();
     bpftool(&["create", path, "type", "hash", "key", "24", "value", "40", "entries", &entries, "name", "VIPS"]);
+    let events = tables.join(maps::PATH_COUNTERS);
+    fs::remove_file(&events).unwrap();
+    let (events, entries) = (events.to_str().unwrap(), EVENTS.to_string());
+    bpftool(&[
+        "create",
+        events,
+        "type",
+        "percpu_array",
+        "key",
+        "4",
+        "value",
+        "8",
+        "entries",
+        &entries,
+        "name",
+        "EVENTS",
+    ]);
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:#04x}")).collect::<Vec<_>>();
     for (key, vip) in vips {
         let (key, vip) = (hex(key.as_bytes()), hex(vip.as_bytes()));
@@ -68,7 +94,7 @@ fn vips_of_version_2_find_their_places_and_counters_go_on() {
     let (before, flows) = (kernel.observe().unwrap(), place.id("map", "maps/FLOWS"));
     let names = place.names();
     drop(kernel);
-    as_version_2(&place, &vips);
+    as_version_2(&place, &vips, CAPACITY.vips);
 
     let mut kernel = place.open();
     assert!(kernel.adopted());
@@ -87,4 +113,52 @@ fn vips_of_version_2_find_their_places_and_counters_go_on() {
     }
     assert_eq!(live.vip(&key(200)).unwrap(), None);
     assert_eq!(maps::ALL.len(), fs::read_dir(place.path.join("maps")).unwrap().count());
+}
+
+#[test]
+fn a_daemon_that_dies_when_packets_go_by_the_new_tables_leaves_them_to_the_next() {
+    let Some(place) = Place::new() else { return };
+    let _net = Net::new();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("lb.toml");
+    let text = "[dataplane]\ninterfaces = [\"lbx0\"]\nnext_hop = \"02:00:00:00:00:01\"\n[pool.web]\nbackends = [{ name = \"a\", address = \"10.0.0.7\" }]\n\
+                [[vip]]\nname = \"web\"\naddress = \"192.0.2.10\"\nport = 443\nprotocol = \"tcp\"\npool = \"web\"\n";
+    fs::write(&file, text).unwrap();
+    let load = |latch: &str| {
+        let mut lb = Command::new(env!("CARGO_BIN_EXE_lb"));
+        lb.arg("--pin-path").arg(&place.path).args(["load", "--config"]).arg(&file).env("LB_LATCH", latch);
+        lb.output().unwrap()
+    };
+    let loaded = load("");
+    assert!(loaded.status.success(), "{}", String::from_utf8_lossy(&loaded.stderr));
+    let mut kernel = place.open();
+    let (before, flows) = (kernel.observe().unwrap(), place.id("map", "maps/FLOWS"));
+    drop(kernel);
+    let vips: Vec<(VipKey, Vip)> = before.vips.iter().map(|(key, vip)| (*key, *vip)).collect();
+    as_version_2(&place, &vips, before.capacity.vips);
+
+    let died = load("program-swapped");
+    assert_eq!(died.status.signal(), Some(9), "{}", String::from_utf8_lossy(&died.stderr));
+    let target = *before.targets.keys().next().unwrap();
+    let (program, traffic) = (place.id("prog", "prog-next"), format!("v{LAYOUT_VERSION}/maps/TRAFFIC"));
+    assert_eq!(place.bpftool("link", "link-lbx0")["prog_id"], program);
+    let id = place.id("map", &traffic);
+    assert!(place.bpftool("prog", "prog-next")["map_ids"].as_array().unwrap().contains(&id.into()));
+    // While no daemon runs, packets are counted.
+    let path = place.path.join(&traffic);
+    let key = target.to_le_bytes().map(|byte| byte.to_string());
+    let mut words = vec!["update".to_owned(), "pinned".to_owned(), path.display().to_string(), "key".to_owned()];
+    words.extend(key);
+    words.push("value".to_owned());
+    words.extend(bytes(&[10, 1000]));
+    bpftool(&words.iter().map(String::as_str).collect::<Vec<_>>());
+
+    let mut kernel = place.open();
+    assert_eq!((kernel.observe().unwrap(), place.id("map", "maps/FLOWS")), (before, flows));
+    assert_eq!(place.id("map", "maps/TRAFFIC"), id, "it is completed, not begun again");
+    let counted = TargetCounters { packets: 10, bytes: 1000, ..TargetCounters::default() };
+    assert_eq!(kernel.counted(&[target]).unwrap(), BTreeMap::from([(target, counted)]));
+    let entries = place.bpftool("map", "maps/PATH_COUNTERS")["max_entries"].clone();
+    assert_eq!(entries, PathEvent::ALL.len());
+    assert!(place.names().iter().all(|name| !name.contains("v2") && !name.ends_with("-next")), "{:?}", place.names());
 }

@@ -138,9 +138,9 @@ impl Opened {
         let staged = stage::balancer(&self.pins, &self.tuning, &self.found)?;
         let links = Links::pinned(&self.pins);
         let Settled { program, rest, mut moves } = stage::put_in_force(&self.pins, &links, staged)?;
-        // The next start completes it.
-        moves.carry_out()?;
+        // Packets go by it all: what fails from here on the next start completes.
         self.made.keep();
+        moves.carry_out()?;
         let Self { pins, mut tables, found, tuning, adopted, upgrade, lock, .. } = self;
         if moved {
             tables = Tables::open(&pins, true)?;

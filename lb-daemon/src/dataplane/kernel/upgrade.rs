@@ -111,7 +111,11 @@ pub(super) fn recover(pins: &Pins) -> Result<(), OpenError> {
     }
     let in_force = if swapped { next } else { load::in_force(pins) };
     let used = in_force.as_ref().map(recover::tables_of).transpose()?.unwrap_or_default();
-    let goes_by = |name| Ok(pins.table(name).exists() && used.contains(&recover::id(name, &pins.table(name))?));
+    // One that was made anew, too, has its name or waits for it.
+    let goes_by = |name| {
+        let mut places = [pins.table(name), pins.next_table(name)].into_iter().filter(|path| path.exists());
+        places.try_fold(false, |goes, path| Ok(goes || used.contains(&recover::id(name, &path)?)))
+    };
     let all: Result<Vec<bool>, OpenError> = maps::ALL.into_iter().map(goes_by).collect();
     if !all?.into_iter().all(|used| used) {
         return remove(pins);
