@@ -1,7 +1,8 @@
 //! `FLOWS`: which target has this flow?
 //!
 //! One array shared by all CPUs, of buckets that fill a cache line. An entry is one aligned word, read and written whole,
-//! so two CPUs that race for a bucket can only lose an insert, and that flow falls back to the ring.
+//! so two CPUs that race for a bucket can only lose an insert, and that flow falls back to the ring, or in a tracked slot to the
+//! target before.
 
 #[cfg(not(target_arch = "bpf"))]
 pub use core::sync::atomic::AtomicU64 as Word;
@@ -110,6 +111,8 @@ pub const MAX_TARGETS: u32 = 1 << TARGET_BITS;
 pub const TIME_SHIFT: u32 = 32;
 /// Units after which [`FlowEntry::time`] repeats: 4.9 h.
 pub const TIME_MASK: u32 = (1 << TIME_BITS) - 1;
+/// An entry that seems to be as old as the clock's turn but for these units was used after the clock was read.
+pub const AHEAD: u32 = 16;
 
 /// Where in an entry the state and the time begin. The next layout has them the other way round.
 const STATE_AT: u32 = if cfg!(feature = "next-layout") { TIME_BITS } else { 0 };
@@ -195,6 +198,13 @@ impl FlowEntry {
     #[inline(always)]
     pub const fn age(self, now: u32) -> u32 {
         now.wrapping_sub(self.time()) & TIME_MASK
+    }
+
+    /// The same where packets may have used the entry since the clock was read: it is young then, and not as old as the
+    /// clock's turn.
+    pub const fn silence(self, now: u32) -> u32 {
+        let age = self.age(now);
+        if age > TIME_MASK - AHEAD { 0 } else { age }
     }
 }
 

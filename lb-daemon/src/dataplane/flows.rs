@@ -3,7 +3,7 @@
 //! The program never takes an entry out: it gives the place to another flow when it needs one. So most entries of a table
 //! are of flows that have ended, and who counts flows has to tell by state and age.
 
-use lb_common::layout::flow::{FlowEntry, FlowState, TIME_MASK, TIME_SHIFT};
+use lb_common::layout::flow::{AHEAD, FlowEntry, FlowState, TIME_MASK, TIME_SHIFT};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::FlowCount;
@@ -25,8 +25,6 @@ const ESTABLISHED: u32 = ((4 * 3600 * 1_000_000_000_u64) >> TIME_SHIFT) as u32;
 /// An entry is emptied at this age at the earliest, in units. Forgetting is for good while a count is a count: a half-closed flow
 /// that pauses is still steered to where it was.
 const FORGOTTEN: u32 = ONE_PACKET;
-/// An entry that seems to be as old as the clock's turn but for these units was used after the clock was read.
-const AHEAD: u32 = 16;
 const _: () = assert!(ESTABLISHED + AHEAD < TIME_MASK);
 
 /// What tells flows that go on from those that ended, at one moment.
@@ -47,7 +45,7 @@ impl Liveness {
     /// Whether the entry's flow goes on.
     pub fn is_live(self, entry: FlowEntry) -> bool {
         let Ok(state) = FlowState::try_from(entry.state()) else { return false };
-        let silent_for = age(entry, self.now);
+        let silent_for = entry.silence(self.now);
         match state {
             FlowState::Empty => false,
             // In mid-flow, and where its slot led before: it was there all the time.
@@ -61,14 +59,8 @@ impl Liveness {
 
     /// Whether the entry is of no use any more.
     pub(super) fn is_to_be_forgotten(self, entry: FlowEntry) -> bool {
-        !entry.is_empty() && age(entry, self.now) > FORGOTTEN && !self.is_live(entry)
+        !entry.is_empty() && entry.silence(self.now) > FORGOTTEN && !self.is_live(entry)
     }
-}
-
-/// Units since the entry's last use.
-pub(super) fn age(entry: FlowEntry, now: u32) -> u32 {
-    let age = entry.age(now);
-    if age > TIME_MASK - AHEAD { 0 } else { age }
 }
 
 /// The clock that the program reads, in nanoseconds.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::layout::{
-    flow::{FlowEntry, TIME_MASK, TIME_SHIFT},
+    flow::{FlowEntry, TIME_SHIFT},
     ring::UNTRACKED,
 };
 
@@ -30,17 +30,8 @@ impl Default for Hold {
     }
 }
 
-/// An entry that seems to be as old as the clock's turn but for these units was used after the clock was read.
-const AHEAD: u32 = 16;
-
 /// Units (6.9 min) for which entries may still be there whose age is told wrong, after nobody swept them: a sweep takes 60.
 const UNSWEPT: u32 = 96;
-
-/// Units since the entry's last use.
-fn age(entry: FlowEntry, now: u32) -> u32 {
-    let age = entry.age(now);
-    if age > TIME_MASK - AHEAD { 0 } else { age }
-}
 
 /// When the slots of one VIP's ring changed last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +113,7 @@ impl Survey {
         if entry.is_empty() || place >= places {
             return true;
         }
-        let age = age(entry, self.now);
+        let age = entry.silence(self.now);
         if age > self.hold.silence {
             return false;
         }

@@ -8,8 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use lb_common::layout::flow::{FlowEntry, FlowState, WAYS};
 
-use crate::dataplane::flows::age;
-
 /// What an entry of the old table is in the new one.
 pub(in super::super) type Reading = fn(u64) -> FlowEntry;
 
@@ -33,7 +31,7 @@ impl Carry<'_> {
         for (number, place) in self.to.chunks_exact(WAYS).enumerate() {
             let now = now();
             let mut entries = self.sources(number);
-            entries.sort_by_key(|entry| (!is_in_use(*entry), age(*entry, now)));
+            entries.sort_by_key(|entry| (!is_in_use(*entry), entry.silence(now)));
             let mut ways = place.iter();
             let mut tags = Vec::with_capacity(WAYS);
             for entry in entries {
@@ -78,17 +76,17 @@ fn bring(place: &[AtomicU64], entry: FlowEntry, sources: &[FlowEntry], now: u32)
     // The copy of an entry that gave way in the old table, which no packet has met in the new one.
     let left = |way: &&AtomicU64| {
         let held = load(way);
-        !sources.iter().any(|source| source.tag() == held.tag()) && age(held, now) > age(entry, now)
+        !sources.iter().any(|source| source.tag() == held.tag()) && held.silence(now) > entry.silence(now)
     };
     let ways = || place.iter();
     let way = match ways().find(known) {
-        Some(way) => Some(way).filter(|way| age(load(way), now) > age(entry, now)),
+        Some(way) => Some(way).filter(|way| load(way).silence(now) > entry.silence(now)),
         None => ways().find(|way| load(way).is_empty()).or_else(|| ways().find(left)),
     };
     let Some(way) = way else { return };
     let before = load(way);
     // A packet that writes at the same time goes before: what it writes is newer, and of a flow's own target.
-    if before.is_empty() || age(before, now) > age(entry, now) {
+    if before.is_empty() || before.silence(now) > entry.silence(now) {
         let _ = way.compare_exchange(before.0, entry.0, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
@@ -104,7 +102,11 @@ fn is_in_use(entry: FlowEntry) -> bool {
 
 /// The entry as if it had not been used in this unit.
 fn past(entry: FlowEntry, now: u32) -> FlowEntry {
-    if age(entry, now) == 0 { entry.touched(now.wrapping_sub(1), entry.state()).stray(entry.is_stray()) } else { entry }
+    if entry.silence(now) == 0 {
+        entry.touched(now.wrapping_sub(1), entry.state()).stray(entry.is_stray())
+    } else {
+        entry
+    }
 }
 
 #[cfg(test)]
