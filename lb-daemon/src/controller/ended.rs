@@ -11,6 +11,7 @@ use crate::{
     dataplane::{
         self, FlowCount,
         flows::{Liveness, PARTS},
+        settle::Trackers,
     },
     plan::history::{self, tracker::Hold},
 };
@@ -59,6 +60,8 @@ impl<E: Engine> Controller<E> {
             return;
         }
         if !self.state.vips.values().any(Vip::has_history) {
+            // The last look was at histories that are gone: what is lost until there is another one concerns nobody.
+            self.trackers = Trackers::default();
             if mem::take(&mut self.loses_strays) {
                 self.publish();
             }

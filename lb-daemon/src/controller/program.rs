@@ -3,8 +3,6 @@
 //! An instance has the features that were asked for when it was loaded. Before ops are applied one is in force that has
 //! those of the tables as they are and as they will be; afterwards, if that is less, one that has the latter alone.
 
-use std::thread;
-
 use lb_common::maps::Tuning;
 use tracing::{error, info, warn};
 
@@ -18,15 +16,14 @@ use super::{
     work::chain,
 };
 use crate::{
-    dataplane::needs,
+    dataplane::{cpus, needs, settle::Trackers},
     model::Config,
-    plan::{Room, room},
+    plan::Room,
 };
 
 /// Logs which tables are to be made anew in another size, and the memory for that.
 pub fn grows(from: &Room, to: &Room) {
-    let cpus = thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX));
-    let bytes = room::growth(from, to, cpus);
+    let bytes = cpus::growth(from, to);
     if !bytes.is_empty() {
         let tables = bytes.keys().copied().collect::<Vec<_>>().join(" ");
         info!(tables, bytes = bytes.values().sum::<u64>(), "making tables of another size");
@@ -77,6 +74,10 @@ impl<E: Engine> Controller<E> {
         self.engine.resize(room)?;
         let after = self.engine.room();
         self.state.capacity = after.capacity;
+        if after.flow_entries < before.flow_entries {
+            // Strays for which there was no room are counted nowhere: slots wait as after a restart.
+            self.trackers = Trackers::default();
+        }
         info!(flow_table_entries = after.flow_entries, "tables replaced; flows and counters are kept");
         Ok(())
     }

@@ -109,6 +109,41 @@ async fn a_drain_lasts_until_nobody_can_be_left_who_was_silent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_smaller_flow_table_has_slots_wait_anew() {
+    let sized = |entries: u32| {
+        let table = format!("[dataplane]\nflow_table_entries = {entries}\n");
+        adaptive(&TEXT.replace("[dataplane]\n", &table))
+    };
+    let rig = Rig::serving(&sized(8192)).await;
+    rig.report("10.0.0.2", false);
+    rig.settle().await;
+    let silence = Hold::default().silence;
+    pass(&rig, silence - 100).await;
+    // Larger is no loss, but what was a stray may find no room in a smaller one.
+    rig.reload(config(&sized(16_384))).await.unwrap();
+    rig.reload(config(&sized(4096))).await.unwrap();
+    pass(&rig, 400).await;
+    assert!(view(&rig).tracked_slots.unwrap() > 0);
+    pass(&rig, silence).await;
+    assert_eq!(view(&rig).tracked_slots, Some(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn strays_that_were_lost_while_nothing_was_tracked_are_no_problem() {
+    let rig = Rig::serving(&adaptive(TEXT)).await;
+    rig.report("10.0.0.2", false);
+    rig.settle().await;
+    pass(&rig, 1).await;
+    rig.reload(config(TEXT)).await.unwrap();
+    *rig.tables().memory.path_counter(PathEvent::StrayLost).unwrap() += 1;
+    pass(&rig, 300).await;
+    rig.reload(config(&adaptive(TEXT))).await.unwrap();
+    pass(&rig, 1).await;
+    assert!(view(&rig).tracked_slots.unwrap() > 0);
+    assert_eq!(rig.handle.snapshot().problems(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_that_only_a_deadline_can_end_is_told_at_the_order() {
     let rig = Rig::serving(&adaptive(TEXT)).await;
     for backend in ["10.0.0.2", "10.0.0.3"] {
