@@ -15,7 +15,7 @@ pub const RINGS: &str = "RINGS";
 pub const TARGETS: &str = "TARGETS";
 /// [`crate::layout::counter::TargetCounters`], per CPU, by target.
 pub const TARGET_COUNTERS: &str = "TARGET_COUNTERS";
-/// [`crate::layout::traffic::Traffic`], a row for each CPU, by target.
+/// [`crate::layout::traffic::Traffic`], rows by target: one for each CPU, and one of the daemon's.
 pub const TRAFFIC: &str = "TRAFFIC";
 /// [`crate::layout::counter::VerdictCounters`], per CPU, by verdict.
 pub const VERDICT_COUNTERS: &str = "VERDICT_COUNTERS";

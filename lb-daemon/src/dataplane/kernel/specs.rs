@@ -174,8 +174,11 @@ impl Sizes {
     pub(super) fn set(&mut self, name: &'static str, entries: u32) {
         self.entries.insert(name, entries);
         if name == maps::TARGETS {
-            let short = BY_TARGET.into_iter().filter(|name| self.of(name) < self.for_targets(name));
-            short.collect::<Vec<_>>().into_iter().for_each(|name| self.follow_targets(name));
+            for name in BY_TARGET {
+                if self.of(name) < self.for_targets(name) {
+                    self.follow_targets(name);
+                }
+            }
         }
         let limits = self.limits();
         self.entries.insert(maps::VIP_LIMITS, limits);
