@@ -23,7 +23,7 @@ use lb_daemon::{
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
-    ops::{bucket, update},
+    ops::{bucket, bytes, update},
     place::{FLOW_ENTRIES, Net, Place, run},
 };
 
@@ -126,8 +126,7 @@ async fn a_reload_replaces_the_program_when_it_needs_another_and_keeps_flows_and
     // As old as any other moment makes it, the sweep would empty it.
     let flow = FlowEntry::new(7, target, Liveness::now(7).now, FlowState::Established).0;
     update(&place, maps::FLOWS, 0, &bucket([flow, 0, 0, 0, 0, 0, 0, 0]));
-    let counted: Vec<String> = (1..10_u64).flat_map(|n| n.to_le_bytes().map(|byte| byte.to_string())).collect();
-    update(&place, maps::TARGET_COUNTERS, target, &counted);
+    update(&place, maps::TARGET_COUNTERS, target, &bytes(&[1, 2, 3, 4, 5, 6, 7, 8, 9]));
     let (first, link) = (program(&place), place.id("link", "link-lbx0"));
     let figures = handle.figures().await.unwrap();
     assert!(figures.forwarded.packets > 0);

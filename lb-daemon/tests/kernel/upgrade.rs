@@ -145,13 +145,7 @@ fn a_daemon_that_dies_when_packets_go_by_the_new_tables_leaves_them_to_the_next(
     let id = place.id("map", &traffic);
     assert!(place.bpftool("prog", "prog-next")["map_ids"].as_array().unwrap().contains(&id.into()));
     // While no daemon runs, packets are counted.
-    let path = place.path.join(&traffic);
-    let key = target.to_le_bytes().map(|byte| byte.to_string());
-    let mut words = vec!["update".to_owned(), "pinned".to_owned(), path.display().to_string(), "key".to_owned()];
-    words.extend(key);
-    words.push("value".to_owned());
-    words.extend(bytes(&[10, 1000]));
-    bpftool(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    update(&place, place.path.join(&traffic).to_str().unwrap(), target, &bytes(&[10, 1000]));
 
     let mut kernel = place.open();
     assert_eq!((kernel.observe().unwrap(), place.id("map", "maps/FLOWS")), (before, flows));
